@@ -217,7 +217,9 @@ impl Unpacker {
         if out.len() == len {
             Ok(())
         } else {
-            Err(Error::damaged("decompressed data has another length than recorded"))
+            Err(Error::damaged(
+                "the length of the decompressed data differs from the recorded length",
+            ))
         }
     }
 }

@@ -163,20 +163,25 @@ impl From<SinkError> for Error {
     fn from(error: SinkError) -> Self {
         let (kind, message, hint) = match error.kind() {
             SinkErrorKind::NotFound => {
-                (ErrorKind::NotFound, "an object is missing in the repository", None)
+                (ErrorKind::NotFound, "an object is missing from the repository", None)
             }
             SinkErrorKind::AlreadyExists => {
-                (ErrorKind::RepositoryExists, "an object exists already", None)
+                (ErrorKind::RepositoryExists, "an object already exists", None)
             }
             SinkErrorKind::PermissionDenied => (
                 ErrorKind::PermissionDenied,
                 "the storage refuses access",
-                Some("check the owner and the mode of the place, or the rights of the credentials"),
+                Some(
+                    "check the owner and mode of the directory, or the permissions of the \
+                     credentials",
+                ),
             ),
             SinkErrorKind::StorageFull => (
                 ErrorKind::StorageFull,
                 "the storage is full",
-                Some("free some space and run the command again: what was stored is reused"),
+                Some(
+                    "free some space and run the command again; it reuses the data already stored",
+                ),
             ),
             SinkErrorKind::Cancelled => (ErrorKind::Cancelled, "cancelled", None),
             SinkErrorKind::Unreadable => {
@@ -185,15 +190,18 @@ impl From<SinkError> for Error {
             SinkErrorKind::Archived => (
                 ErrorKind::Unavailable,
                 "the data is archived in a cold storage class",
-                Some("restore it with --thaw, which asks the store to make it readable"),
+                Some("restore it with --thaw, which requests readable copies from the store"),
             ),
             SinkErrorKind::Invalid | SinkErrorKind::Unsupported => {
-                (ErrorKind::Invalid, "the storage cannot do what is asked of it", None)
+                (ErrorKind::Invalid, "the storage rejects or does not support the request", None)
             }
             SinkErrorKind::Unavailable | SinkErrorKind::Other => (
                 ErrorKind::Unavailable,
                 "the storage failed",
-                Some("run the command again when it works: what was stored is reused"),
+                Some(
+                    "run the command again when the storage works; it reuses the data already \
+                     stored",
+                ),
             ),
         };
         let hint = error.hint().or(hint).map(str::to_owned);
@@ -215,7 +223,7 @@ impl From<SourceError> for Error {
             SourceErrorKind::Repository => match error.into_repository_error() {
                 Ok(inner) => return inner,
                 Err(other) => {
-                    return Self::new(ErrorKind::Internal, "reading the snapshot failed")
+                    return Self::new(ErrorKind::Internal, "cannot read the snapshot")
                         .with_source(other);
                 }
             },

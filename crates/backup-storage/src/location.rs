@@ -87,7 +87,7 @@ impl FromStr for Location {
             return Err(refused(SinkErrorKind::Invalid, text, "the address is empty"));
         }
         if text.contains('\0') {
-            return Err(refused(SinkErrorKind::Invalid, text, "a path cannot hold a NUL byte"));
+            return Err(refused(SinkErrorKind::Invalid, text, "a path cannot contain a NUL byte"));
         }
         let Some((scheme, rest)) = split_scheme(text) else {
             return foreign(text).map_or_else(|| Ok(Self::local(text)), Err);
@@ -111,8 +111,8 @@ impl FromStr for Location {
             }),
             _ => {
                 let message = format!(
-                    "{scheme}:// is no known kind of storage; use a path, file://, s3://, gs:// or \
-                     az://"
+                    "{scheme}:// is not a supported storage type; use a path, file://, s3://, \
+                     gs:// or az://"
                 );
                 Err(refused(SinkErrorKind::Unsupported, &format!("{scheme}://…"), message))
             }
@@ -128,17 +128,17 @@ fn bucket_url(scheme: &str, rest: &str) -> SinkResult<(String, String, BTreeMap<
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (bucket, prefix) = path.split_once('/').unwrap_or((path, ""));
     if bucket.contains('@') {
-        return Err(invalid("a user name or password does not belong into an address")
-            .with_hint(BY_REFERENCE));
+        return Err(
+            invalid("an address must not contain a user name or password").with_hint(BY_REFERENCE)
+        );
     }
     let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     if bucket.is_empty() || !bucket.bytes().all(is_name) {
-        return Err(invalid(
-            "the name of the bucket is missing or has characters that no bucket's name has",
-        )
-        .with_hint(format!(
-            "write {scheme}://bucket/prefix, and other servers as ?endpoint=https://host"
-        )));
+        return Err(invalid("the bucket name is missing or has invalid characters").with_hint(
+            format!(
+                "write {scheme}://bucket/prefix, with ?endpoint=https://host for another server"
+            ),
+        ));
     }
     let prefix = prefix.trim_matches('/');
     let is_segment = |segment: &str| {
@@ -149,7 +149,7 @@ fn bucket_url(scheme: &str, rest: &str) -> SinkResult<(String, String, BTreeMap<
     };
     if !prefix.is_empty() && !prefix.split('/').all(is_segment) {
         return Err(invalid(
-            "the prefix has empty parts or characters that are not safe in every store",
+            "the prefix has empty segments or characters that are not safe in every store",
         )
         .with_hint("use letters, digits and !-_.*()=+ in the prefix"));
     }
@@ -157,7 +157,7 @@ fn bucket_url(scheme: &str, rest: &str) -> SinkResult<(String, String, BTreeMap<
 }
 
 /// How secrets are given instead.
-const BY_REFERENCE: &str = "give credentials in the environment, in a profile, or by the settings \
+const BY_REFERENCE: &str = "set credentials in the environment, in a profile, or with the settings \
                             secret_access_key_file, secret_access_key_env, service_account or \
                             account_key_env";
 
@@ -171,15 +171,16 @@ fn settings_of(name: &str, query: &str) -> SinkResult<BTreeMap<String, String>> 
             .any(|word| lower.contains(word))
         {
             return Err(
-                invalid("secrets do not belong into an address".to_owned()).with_hint(BY_REFERENCE)
+                invalid("an address must not contain secrets".to_owned()).with_hint(BY_REFERENCE)
             );
         }
         if !URL_KEYS.contains(&&*key) {
-            return Err(invalid(format!("{key:?} is no setting of an address"))
-                .with_hint(format!("settings of an address are {}", URL_KEYS.join(", "))));
+            return Err(invalid(format!("{key:?} is not a setting of an address")).with_hint(
+                format!("use only these settings in an address: {}", URL_KEYS.join(", ")),
+            ));
         }
         if matches!(&*key, "endpoint" | "proxy") && value.contains('@') {
-            let message = format!("{key} must not hold a user name or password");
+            let message = format!("{key} must not contain a user name or password");
             return Err(invalid(message).with_hint(BY_REFERENCE));
         }
         settings.insert(key.into_owned(), value.into_owned());
@@ -195,10 +196,10 @@ fn foreign(text: &str) -> Option<SinkError> {
     const STORES: [&str; 9] = ["s3", "gs", "az", "azure", "b2", "swift", "rest", "sftp", "rclone"];
     let (scheme, _) = text.split_once(':')?;
     let store = STORES.iter().find(|known| scheme.eq_ignore_ascii_case(known))?;
-    let message = format!("{store}: without // is neither a path nor an address of this program");
+    let message = format!("{store}: without // is neither a path nor a supported address");
     let hint = format!(
-        "write s3://bucket/prefix (other servers as ?endpoint=https://host), gs://bucket/prefix or \
-         az://container/prefix?account=NAME; a directory of that name is ./{store}:…"
+        "write s3://bucket/prefix (with ?endpoint=https://host for another server), \
+         gs://bucket/prefix, az://container/prefix?account=NAME, or ./{store}:… for a directory"
     );
     Some(refused(SinkErrorKind::Invalid, &format!("{store}:…"), message).with_hint(hint))
 }
@@ -220,7 +221,9 @@ fn file_url(text: &str, rest: &str) -> SinkResult<Location> {
         Some(0) => rest,
         Some(at) if rest[..at].eq_ignore_ascii_case("localhost") => &rest[at..],
         _ => {
-            return Err(invalid("a file:// URL has an absolute path: file:///path/to/directory"));
+            return Err(invalid(
+                "a file:// URL must have an absolute path: file:///path/to/directory",
+            ));
         }
     };
     let mut bytes = Vec::with_capacity(path.len());
@@ -233,7 +236,11 @@ fn file_url(text: &str, rest: &str) -> SinkResult<Location> {
         let mut digit = || left.next().and_then(|b| char::from(b).to_digit(16));
         match (digit(), digit()) {
             (Some(high), Some(low)) if high + low > 0 => bytes.push((high * 16 + low) as u8),
-            _ => return Err(invalid("`%` is followed by two hexadecimal digits other than 00")),
+            _ => {
+                return Err(invalid(
+                    "`%` must be followed by two hexadecimal digits other than 00",
+                ));
+            }
         }
     }
     Ok(Location::Local(std::ffi::OsString::from_vec(bytes).into()))
@@ -302,7 +309,7 @@ mod tests {
             ("file:///a%zz", SinkErrorKind::Invalid, "hexadecimal"),
             ("file:///a%00", SinkErrorKind::Invalid, "hexadecimal"),
             ("file:///a%4", SinkErrorKind::Invalid, "hexadecimal"),
-            ("sftp://host/x", SinkErrorKind::Unsupported, "no known kind"),
+            ("sftp://host/x", SinkErrorKind::Unsupported, "not a supported storage type"),
             ("s3:https://host/bucket/x", SinkErrorKind::Invalid, "without //"),
             ("S3:bucket/x", SinkErrorKind::Invalid, "without //"),
             ("azure:container:/x", SinkErrorKind::Invalid, "without //"),

@@ -80,7 +80,11 @@ async fn open_store(
             (azure, Kind::Azure, container, prefix, query)
         }
         Location::Local(_) => {
-            return Err(refused(SinkErrorKind::Invalid, &name, "a directory is no object store"));
+            return Err(refused(
+                SinkErrorKind::Invalid,
+                &name,
+                "a directory is not an object store",
+            ));
         }
     };
     let settings =

@@ -146,9 +146,10 @@ async fn read_pack(repository: &Repository, pack: &PackInfo) -> Result<PackState
             Ok(match (intact, bad.is_empty()) {
                 (true, true) => PackState::Sound,
                 (true, false) => PackState::BadBlobs(bad),
-                (false, _) => {
-                    PackState::Altered(bad, "its content does not match its name".to_owned())
-                }
+                (false, _) => PackState::Altered(
+                    bad,
+                    "the SHA-256 of its content does not match its name".to_owned(),
+                ),
             })
         })
         .await
@@ -171,7 +172,7 @@ async fn note_damage(
         PackState::Unreadable(message) => (bad_blobs_by_index(indexed, pack).await?, Some(message)),
     };
     if let (Some(message), true) = (message, bad.is_empty()) {
-        let affects = vec!["no snapshot yet: all blobs in it are sound".to_owned()];
+        let affects = vec!["no snapshot yet: all blobs in the pack are intact".to_owned()];
         report.problems.push(super::Problem { object: name.clone(), message, affects });
     }
     damage.blobs.extend(bad.into_iter().map(|(id, why)| ((pack.id, id), why)));

@@ -31,10 +31,10 @@ impl Journal {
         let failed = |error: std::io::Error| {
             Error::new(
                 ErrorKind::Target,
-                format!("cannot use {} to note what was read", path.display()),
+                format!("cannot use {} to record the packs that were read", path.display()),
             )
             .with_source(error)
-            .with_hint("give another file, or check without resuming")
+            .with_hint("make the file readable and writable, or run the check without resuming")
         };
         let title = format!("packs read in repository {}", repository.config().id);
         let read = match File::open(path) {
@@ -65,7 +65,7 @@ impl Journal {
         if let Some((path, file)) = &mut self.file
             && let Err(error) = writeln!(file, "{pack}")
         {
-            tracing::debug!("{} cannot be written: {error}", path.display());
+            tracing::debug!("cannot write {}: {error}", path.display());
         }
     }
 

@@ -93,7 +93,7 @@ fn report_indexes(damaged: &[(IndexId, Error)], report: &mut CheckReport) {
             object: format!("index {}", id.short()),
             message: error.chain(),
             affects: vec![
-                "every snapshot that needs packs which only this index lists (named below, if any)"
+                "every snapshot that needs packs listed only in this index (named below, if any)"
                     .to_owned(),
             ],
         });

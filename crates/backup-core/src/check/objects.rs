@@ -21,7 +21,7 @@ pub(super) async fn check_named(
     check_config(repository, report).await?;
     check_keys(repository, report).await?;
     if !guard::is_present(repository).await? {
-        report.notes.push("the guard lock is missing: the next backup writes it again".to_owned());
+        report.notes.push("the guard lock is missing: the next backup writes a new one".to_owned());
     }
     // Receipts first: a snapshot that is published meanwhile has none in this list.
     let receipts = repository.snapshot_receipts().await?;
@@ -31,10 +31,7 @@ pub(super) async fn check_named(
         report.problems.push(Problem {
             object: format!("snapshot {}", id.short()),
             message: error.chain(),
-            affects: vec![format!(
-                "snapshot {}: all of it; its data may still be there",
-                id.short()
-            )],
+            affects: vec![format!("snapshot {}: all of it; its data may still exist", id.short())],
         });
     }
     let there: HashSet<_> = list
@@ -54,11 +51,8 @@ pub(super) async fn check_named(
         let when = when.map_or_else(String::new, |receipt| format!(" at {}", receipt.received));
         report.problems.push(Problem {
             object: format!("snapshot {}", id.short()),
-            message: format!("was stored{when} and is gone, though nobody forgot it"),
-            affects: vec![format!(
-                "snapshot {}: all of it; its data may still be there",
-                id.short()
-            )],
+            message: format!("was stored{when} and is missing, but was never forgotten"),
+            affects: vec![format!("snapshot {}: all of it; its data may still exist", id.short())],
         });
     }
     meter.finish();
@@ -72,13 +66,15 @@ async fn check_config(repository: &Repository, report: &mut CheckReport) -> Resu
         Ok(copy) if copy == config => {}
         Ok(_) => report.problems.push(Problem {
             object: layout::config_copy().to_string(),
-            message: "is not the same as config".to_owned(),
-            affects: vec!["nothing yet: config itself is sound. Copy config over it".to_owned()],
+            message: "differs from the object config".to_owned(),
+            affects: vec![
+                "nothing yet: the object config is intact. Copy config over this copy".to_owned(),
+            ],
         }),
         Err(error) if error.kind() == SinkErrorKind::NotFound => {
             report
                 .notes
-                .push("there is no copy of config yet: the next backup writes it".to_owned());
+                .push("the object config has no copy yet: the next backup writes one".to_owned());
         }
         Err(error) => return Err(error.into()),
     }
@@ -93,7 +89,7 @@ async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result
             report.problems.push(Problem {
                 object: format!("key {}", id.short()),
                 message: error.chain(),
-                affects: vec!["its pass phrase opens the repository no more".to_owned()],
+                affects: vec!["its pass phrase, which no longer opens the repository".to_owned()],
             });
         }
     }
@@ -107,8 +103,8 @@ async fn check_keys(repository: &Repository, report: &mut CheckReport) -> Result
         }
         report.problems.push(Problem {
             object: format!("key {}", id.short()),
-            message: "is gone, though nobody removed it".to_owned(),
-            affects: vec!["its pass phrase opens the repository no more".to_owned()],
+            message: "is missing, but was never removed".to_owned(),
+            affects: vec!["its pass phrase, which no longer opens the repository".to_owned()],
         });
     }
     Ok(())
@@ -123,7 +119,8 @@ async fn check_receipt(repository: &Repository, key: &Key, report: &mut CheckRep
                 object: key.to_string(),
                 message: error.chain(),
                 affects: vec![
-                    "nothing but this note itself: delete it, and the next backup writes it again"
+                    "only this inventory entry: delete the object, and the next backup writes a \
+                     new one"
                         .to_owned(),
                 ],
             });
@@ -144,7 +141,8 @@ pub(super) async fn check_packs(
     let found = indexed.compare_packs().await?;
     if !found.unlisted.is_empty() {
         report.notes.push(format!(
-            "{} packs ({} bytes) are in no index: left by interrupted runs, or their index is lost",
+            "{} packs ({} bytes) are in no index: interrupted runs left them, or their index is \
+             lost",
             found.unlisted.len(),
             found.unlisted.values().sum::<u64>()
         ));

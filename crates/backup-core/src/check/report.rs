@@ -33,7 +33,7 @@ impl FromStr for ReadData {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = || {
-            Error::new(ErrorKind::Invalid, format!("{text:?} is not a part of the data"))
+            Error::new(ErrorKind::Invalid, format!("{text:?} is not a valid subset of the data"))
                 .with_hint("use a share (5%), a part (1/12) or a size (10G)")
         };
         if let Some(percent) = text.strip_suffix('%') {

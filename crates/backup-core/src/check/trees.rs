@@ -222,7 +222,7 @@ impl Trees<'_> {
                     self.note(
                         object,
                         message,
-                        format!("snapshot {snapshot}: {path} and all below"),
+                        format!("snapshot {snapshot}: {path} and everything below"),
                     );
                     continue;
                 }
@@ -243,13 +243,11 @@ impl Trees<'_> {
 
     /// Damage that no snapshot needs is still damage.
     fn unneeded_damage(&mut self) {
-        let nobody = || "no snapshot needs it, or there is a second copy".to_owned();
+        let nobody = || "no snapshot: none needs the data, or a second copy exists".to_owned();
         let missing = self.damage.missing_packs.iter().map(|id| (*id, "is missing".to_owned()));
-        let short = self
-            .damage
-            .short_packs
-            .iter()
-            .map(|(id, size)| (*id, format!("has {size} bytes, which is not its size")));
+        let short = self.damage.short_packs.iter().map(|(id, size)| {
+            (*id, format!("has {size} bytes, which differs from the size in the index"))
+        });
         let packs: Vec<_> = missing.chain(short).collect();
         for (id, message) in packs {
             let object = format!("pack {}", id.short());

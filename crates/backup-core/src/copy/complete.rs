@@ -34,7 +34,7 @@ pub async fn require_complete(
         };
         follow(&reader, info, &mut complete, cx).await.map_err(|error| match error.kind() {
             ErrorKind::Damaged | ErrorKind::NotFound => error.context(format!(
-                "snapshot {} is not complete in {}",
+                "snapshot {} is incomplete in {}",
                 id.short(),
                 repository.sink()
             )),

@@ -99,8 +99,8 @@ pub async fn copy(
         return run_copy(from, snapshots, to, options, None, cx).await;
     }
     to.prepare_writing(cx).await?;
-    let reading = Session::begin_reading(from.repository(), "copy from here", cx).await;
-    let result = match Session::begin(to, "copy to here", cx).await {
+    let reading = Session::begin_reading(from.repository(), "copy from this repository", cx).await;
+    let result = match Session::begin(to, "copy to this repository", cx).await {
         Ok(session) => {
             let result =
                 session.explain(run_copy(from, snapshots, to, options, Some(&session), cx).await);
@@ -159,7 +159,7 @@ async fn is_whole(target: &IndexedRepository, cx: &Context) -> Result<bool> {
     if found.lost() > 0 {
         let lost = found.lost();
         cx.events.note(format!(
-            "{lost} packs of the target are lost or cut off; what is in them is copied again."
+            "{lost} packs of the target are missing or truncated; their data is copied again."
         ));
     }
     for (id, error) in target.damaged_indexes() {

@@ -45,7 +45,7 @@ impl KdfParams {
         {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("key file asks for unreasonable scrypt parameters {self:?}"),
+                format!("key file has invalid or excessive scrypt parameters {self:?}"),
             ));
         }
         let log_n = u8::try_from(self.n.trailing_zeros()).unwrap_or(u8::MAX);

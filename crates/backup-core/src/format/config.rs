@@ -86,14 +86,13 @@ impl Config {
         let json = key
             .open(sealed)
             .map_err(|error| Error::damaged("the config object is damaged").with_source(error))?;
-        let config: Self = serde_json::from_slice(&json).map_err(|error| {
-            Error::damaged("the config object cannot be understood").with_source(error)
-        })?;
+        let config: Self = serde_json::from_slice(&json)
+            .map_err(|error| Error::damaged("cannot parse the config object").with_source(error))?;
         if !SUPPORTED_VERSIONS.contains(&config.version) {
             return Err(Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!(
-                    "the repository has format version {}, this program reads \
+                    "the repository has format version {}, but this program reads versions \
                      {SUPPORTED_VERSIONS:?}",
                     config.version
                 ),

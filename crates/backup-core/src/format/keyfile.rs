@@ -80,14 +80,14 @@ impl KeyFile {
     pub fn unwrap_with(&self, passphrase: &Passphrase) -> Result<Option<MasterKey>> {
         if self.kdf != "scrypt" {
             return Err(Error::damaged(format!(
-                "key file uses {:?}, which is not scrypt",
+                "key file uses the key derivation function {:?} instead of scrypt",
                 self.kdf
             )));
         }
         let decode = |text: &str| {
-            BASE64
-                .decode(text)
-                .map_err(|error| Error::damaged("key file cannot be decoded").with_source(error))
+            BASE64.decode(text).map_err(|error| {
+                Error::damaged("cannot decode the Base64 of the key file").with_source(error)
+            })
         };
         let (salt, data) = (decode(&self.salt)?, decode(&self.data)?);
         let kdf = KdfParams { n: self.n, r: self.r, p: self.p };
@@ -106,7 +106,7 @@ impl KeyFile {
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) only.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self)
-            .map_err(|error| Error::internal("cannot encode a key file").with_source(error))
+            .map_err(|error| Error::internal("cannot encode the key file").with_source(error))
     }
 
     /// Reads stored JSON.
@@ -115,7 +115,7 @@ impl KeyFile {
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it cannot be understood.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         serde_json::from_slice(json)
-            .map_err(|error| Error::damaged("key file cannot be understood").with_source(error))
+            .map_err(|error| Error::damaged("cannot parse the key file").with_source(error))
     }
 }
 

@@ -97,7 +97,7 @@ impl PackHeader {
         let len = u32::from_le_bytes(last_four) as usize;
         let total = (len + LENGTH_FIELD) as u64;
         if !(OVERHEAD..=MAX_HEADER).contains(&len) || total > pack_len {
-            return Err(Error::damaged("pack has no valid header length"));
+            return Err(Error::damaged("pack has an invalid header length"));
         }
         Ok(total)
     }
@@ -120,7 +120,7 @@ impl PackHeader {
             blobs.iter().map(|blob| u64::from(blob.len)).sum::<u64>() + tail.len() as u64;
         if described != pack_len {
             return Err(Error::damaged(format!(
-                "pack header describes {described} bytes, the pack has {pack_len}"
+                "pack header describes {described} bytes, but the pack has {pack_len}"
             )));
         }
         Ok(Self { blobs })
@@ -145,7 +145,7 @@ fn parse(mut plain: &[u8]) -> Result<Vec<PackedBlob>> {
         let compressed = kind & 2 != 0;
         let size = if compressed { COMPRESSED_ENTRY } else { PLAIN_ENTRY };
         if kind > 3 || plain.len() < size {
-            return Err(Error::damaged("pack header has an unknown or cut entry"));
+            return Err(Error::damaged("pack header has an unknown or truncated entry"));
         }
         let number = |at: usize| {
             let mut bytes = [0; 4];

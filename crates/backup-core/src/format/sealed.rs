@@ -88,7 +88,7 @@ pub fn open_json<T: DeserializeOwned>(key: &MasterKey, sealed: &[u8]) -> Result<
 
 pub(super) fn understand<T: DeserializeOwned>(json: &[u8]) -> Result<T> {
     serde_json::from_slice(json)
-        .map_err(|error| Error::damaged("object cannot be understood").with_source(error))
+        .map_err(|error| Error::damaged("cannot parse the object").with_source(error))
 }
 
 #[cfg(test)]

@@ -58,11 +58,11 @@ impl Node {
     /// trouble.
     pub(crate) fn misfit(&self, content_len: u64) -> Option<(&'static str, String)> {
         if self.is_dir() && self.subtree.is_none() {
-            return Some(("directory", "has no tree".to_owned()));
+            return Some(("directory", "has no subtree".to_owned()));
         }
         if self.is_file() && content_len != self.metadata.size {
             let message = format!(
-                "is said to have {} bytes, its blobs have {content_len}",
+                "has a recorded size of {} bytes, but its blobs have {content_len}",
                 self.metadata.size
             );
             return Some(("file", message));
@@ -107,7 +107,7 @@ impl Tree {
         deserializer: &mut serde_json::Deserializer<R>,
     ) -> Result<Self> {
         let mut nodes = Vec::new();
-        let failed = |error| Error::damaged("directory cannot be understood").with_source(error);
+        let failed = |error| Error::damaged("cannot parse the directory").with_source(error);
         TreeSeed(&mut nodes).deserialize(&mut *deserializer).map_err(failed)?;
         deserializer.end().map_err(failed)?;
         if !nodes.is_sorted_by(|a: &Node, b: &Node| a.name < b.name) {

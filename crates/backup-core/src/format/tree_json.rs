@@ -39,7 +39,9 @@ impl<'a> TreeWriter<'a> {
     pub fn push(&mut self, node: &Node) -> Result<()> {
         if self.last.as_ref().is_some_and(|last| **last >= *node.name) {
             let name = String::from_utf8_lossy(&node.name);
-            return Err(Error::internal(format!("{name:?} stands twice in a directory")));
+            return Err(Error::internal(format!(
+                "{name:?} is duplicated or out of order in its directory"
+            )));
         }
         if self.last.is_some() {
             self.out.push(b',');

@@ -62,7 +62,7 @@ async fn run(
     let stream = Stream::of(&source.identity());
     let lane = Lane::new(repository, &stream);
     if options.acknowledge == Acknowledge::Spooled && options.spool.is_none() {
-        return Err(Error::new(ErrorKind::Invalid, "there is no spool to acknowledge from"));
+        return Err(Error::new(ErrorKind::Invalid, "acknowledging spooled data requires a spool"));
     }
     let outbox = Outbox::open(&lane, options.memory, options.spool.as_ref()).await?;
     let mut uploader = Uploader::new(lane.clone(), &stream, options, cx);
@@ -238,7 +238,7 @@ impl Run<'_> {
             self.options.goes_back && (segment.parent.is_some() || segment.branch != last.branch);
         if !goes_on && !goes_back && self.gap.is_none() {
             self.note_gap(format!(
-                "the source went on at {}@{} after {last}",
+                "the source continued at {}@{} after {last}",
                 segment.branch, segment.from
             ));
             let from = Some(Position::new(segment.branch.clone(), segment.from));

@@ -135,7 +135,7 @@ impl Lane {
         if header.stream == self.stream {
             return Ok(());
         }
-        Err(Error::damaged("a slice of another stream lies in this lane"))
+        Err(Error::damaged("the slice belongs to another log stream"))
     }
 
     /// Stores a slice unless its name is taken; says whether it did. A slice of the same bytes is

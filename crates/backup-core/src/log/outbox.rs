@@ -261,9 +261,9 @@ impl State {
         for (_, path) in files {
             let pack = std::fs::read(&path).map_err(|error| broken(&path, error))?;
             let slice = Slice::open(&pack, key).map_err(|error| {
-                error
-                    .context(path.display())
-                    .with_hint("the disk has damaged what waited to be stored; move the file away")
+                error.context(path.display()).with_hint(
+                    "move the file out of the spool: it is a damaged slice that waits to be stored",
+                )
             })?;
             let size = pack.len() as u64;
             state.bytes += size;
@@ -286,7 +286,7 @@ fn lock(dir: &Path) -> Result<File> {
             ErrorKind::Busy,
             format!("another process uses the spool {}", dir.display()),
         )
-        .with_hint("it captures the same log: one is enough")),
+        .with_hint("run only one process for each log: the other one captures the same log")),
         Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
     }
 }
@@ -308,5 +308,5 @@ fn broken(path: &Path, error: std::io::Error) -> Error {
         }
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, format!("the spool {} cannot be used", path.display())).with_source(error)
+    Error::new(kind, format!("cannot use the spool path {}", path.display())).with_source(error)
 }

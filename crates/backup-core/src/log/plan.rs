@@ -100,7 +100,7 @@ impl Timeline {
                 return self.plan_position(&Position::new(name, end));
             }
         }
-        Err(nothing("there is no snapshot that the log could be applied to"))
+        Err(nothing("there is no snapshot to which the log can be applied"))
     }
 
     fn plan_position(&self, target: &Position) -> Result<Plan, Box<Refusal>> {
@@ -255,13 +255,13 @@ impl Timeline {
         });
         let reason = match gap {
             Some(gap) => match gap.reason {
-                Some(reason) => format!("the log is missing there: {reason}"),
-                None => "the log is missing there".to_owned(),
+                Some(reason) => format!("the log is missing at that point: {reason}"),
+                None => "the log is missing at that point".to_owned(),
             },
             None if before.is_none() && lineage.len() == 1 => {
-                "there is no snapshot before it".to_owned()
+                "there is no earlier snapshot".to_owned()
             }
-            None => "the log is not kept that far".to_owned(),
+            None => "the stored log does not cover that position".to_owned(),
         };
         let place = |offset: u64| {
             (Position::new(target.branch.clone(), offset), self.time_at(&target.branch, offset))
@@ -281,11 +281,11 @@ impl Timeline {
         let after = ranges.iter().filter(|range| range.from_time.is_some_and(|start| start > time));
         let after = after.min_by_key(|range| range.from_time);
         let reason = if past_end && after.is_none() {
-            "the log has not got so far"
+            "the stored log does not reach that far yet"
         } else if before.is_none() {
-            "there is no snapshot before it"
+            "there is no earlier snapshot"
         } else {
-            "the log is missing there"
+            "the log is missing at that point"
         };
         Refusal {
             reason: reason.to_owned(),

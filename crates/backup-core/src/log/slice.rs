@@ -268,7 +268,7 @@ impl Slice {
         }
         let described: u64 = header.parts.iter().map(|part| part.len).sum();
         if described != plain.len() as u64 || hex::encode(Sha256::digest(&plain)) != header.sha256 {
-            return Err(Error::damaged("the slice holds something else than it says"));
+            return Err(Error::damaged("the content of the slice does not match its header"));
         }
         Ok(Self { header, data: plain.into() })
     }
@@ -276,10 +276,11 @@ impl Slice {
 
 impl SliceHeader {
     fn parse(json: &[u8]) -> Result<Self> {
-        let header: Self = serde_json::from_slice(json)
-            .map_err(|error| Error::damaged("the slice has no header").with_source(error))?;
+        let header: Self = serde_json::from_slice(json).map_err(|error| {
+            Error::damaged("cannot parse the header of the slice").with_source(error)
+        })?;
         if header.version > VERSION {
-            return Err(Error::damaged("the slice was written by a newer version"));
+            return Err(Error::damaged("the slice was written by a newer version of this program"));
         }
         Ok(header)
     }
@@ -353,7 +354,7 @@ fn open_blob(pack: &[u8], blob: &PackedBlob, key: &MasterKey) -> Result<Vec<u8>>
     let start = blob.offset as usize;
     let sealed = pack
         .get(start..start + blob.len as usize)
-        .ok_or_else(|| Error::damaged("the slice is cut off"))?;
+        .ok_or_else(|| Error::damaged("the slice is truncated"))?;
     decode_with(key, blob, sealed, |decoded| decoded.map(|blob| blob.plain.to_vec()))
 }
 

@@ -131,7 +131,7 @@ async fn keep_rolling(
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::Busy => {}
             Err(error) => {
-                let message = format!("the log could not be rolled up: {}", error.chain());
+                let message = format!("cannot roll up the log: {}", error.chain());
                 cx.events.warn(WarningKind::Other, "", message);
             }
         }

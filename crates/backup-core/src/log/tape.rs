@@ -197,7 +197,7 @@ impl LogTape {
         let path = reading.next.path.clone();
         self.reading = None;
         if missing > 0 {
-            Err(Error::damaged(format!("{path} is shorter than the log says")))
+            Err(Error::damaged(format!("{path} is shorter than the log description states")))
         } else {
             Ok(None)
         }
@@ -208,8 +208,9 @@ impl LogTape {
             Piece::Slice(_, branch, parts) if !self.takes_any(&branch, &parts) => {}
             Piece::Slice(stored, ..) => {
                 let slice = self.lane.read(&stored).await?.ok_or_else(|| {
-                    Error::damaged(format!("slice {} is gone", stored.name()))
-                        .with_hint("it was rolled up meanwhile: try again")
+                    Error::damaged(format!("slice {} is missing", stored.name())).with_hint(
+                        "run the command again: another process may have rolled up the slice",
+                    )
                 })?;
                 let mut data = slice.data;
                 for part in slice.header.parts {
@@ -251,7 +252,10 @@ impl LogTape {
             None => LogFile::open(snapshot, &part.path).await?,
         };
         if part.at >= file.len && part.len > 0 {
-            return Err(Error::damaged(format!("{} is shorter than the log says", part.path)));
+            return Err(Error::damaged(format!(
+                "{} is shorter than the log description states",
+                part.path
+            )));
         }
         let (skip, blobs) = file.blobs(part.at, part.len);
         let first = match blobs.first() {
@@ -301,11 +305,11 @@ pub(super) async fn read_detail(snapshot: &SnapshotReader, extent: &LogExtent) -
         json.extend_from_slice(&bytes);
     }
     serde_json::from_slice(&json)
-        .map_err(|error| Error::damaged(format!("{path} cannot be read")).with_source(error))
+        .map_err(|error| Error::damaged(format!("cannot parse {path}")).with_source(error))
 }
 
 fn piece(view: &LogView, stretch: &Stretch) -> Result<Piece> {
-    let unknown = || Error::damaged("the plan names a piece of the log that is not there");
+    let unknown = || Error::damaged("the plan names a piece of the log that does not exist");
     match &stretch.place {
         Place::Slice(name) => {
             let slice = view.slices.iter().find(|(slice, _)| slice.name() == *name);

@@ -158,7 +158,8 @@ impl<'a> Uploader<'a> {
             // The store was out of reach for long; whoever took over meanwhile may be gone again.
             self.take_over().await?;
         }
-        let turn = self.turn.as_mut().ok_or_else(|| Error::internal("there is no lease"))?;
+        let turn =
+            self.turn.as_mut().ok_or_else(|| Error::internal("the uploader has no lease"))?;
         if !self.lane.create(turn.lease.token(), turn.next, pack.clone()).await? {
             return Err(rival());
         }
@@ -186,6 +187,7 @@ fn later(a: Option<Mark>, b: Option<Mark>) -> Option<Mark> {
 }
 
 fn rival() -> Error {
-    Error::new(ErrorKind::Busy, "somebody else captures this log under the same lease")
-        .with_hint("the store does not keep two capturers apart: run only one for each source")
+    Error::new(ErrorKind::Busy, "another process captures this log under the same lease").with_hint(
+        "run only one log capture for each source: this store cannot exclude a second one",
+    )
 }

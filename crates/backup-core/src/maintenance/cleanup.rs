@@ -52,11 +52,14 @@ pub async fn plan_cleanup(
     let list = repository.snapshots(cx).await?;
     if let Some((id, error)) = list.damaged.first() {
         return Err(Error::damaged(format!(
-            "snapshot {} cannot be read: {}",
+            "cannot read snapshot {}: {}",
             id.short(),
             error.chain()
         ))
-        .with_hint("`backup repair` puts it aside; until then nothing is dropped"));
+        .with_hint(
+            "run `backup repair` to recover or quarantine the snapshot; until then nothing is \
+             forgotten",
+        ));
     }
     let snapshots: Vec<SnapshotInfo> =
         list.snapshots.into_iter().filter(|info| filter.matches(&info.snapshot)).collect();

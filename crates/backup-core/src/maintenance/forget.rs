@@ -60,7 +60,7 @@ impl Repository {
         for (info, sealed) in &snapshots {
             cx.check_cancelled()?;
             self.forget_one(&info.id, sealed, cx).await.map_err(|error| {
-                error.context(format!("snapshot {} could not be forgotten", info.id.short()))
+                error.context(format!("cannot forget snapshot {}", info.id.short()))
             })?;
         }
         Ok(())
@@ -77,9 +77,9 @@ impl Repository {
         {
             return Err(Error::new(
                 ErrorKind::PermissionDenied,
-                "the store has locked it against deletion",
+                "the store locks the snapshot against deletion",
             )
-            .with_hint("wait until its lock ends; `backup doctor` shows the period of the locks"));
+            .with_hint("wait until the lock expires; `backup doctor` shows the lock period"));
         }
         let received = self.received(id).await?;
         let note = Note { forgotten: cx.clock.now(), received, object: BASE64.encode(sealed) };
@@ -152,11 +152,11 @@ impl Repository {
                 ErrorKind::NotFound,
                 format!("there is no forgotten snapshot {}", id.short()),
             )
-            .with_hint("`backup undo-forget --list` shows what can be brought back"));
+            .with_hint("list the forgotten snapshots with `backup undo-forget --list`"));
         };
         let damaged = || {
             Error::damaged(format!(
-                "the note about the forgotten snapshot {} is damaged",
+                "the record of the forgotten snapshot {} is damaged",
                 id.short()
             ))
         };
@@ -188,7 +188,7 @@ impl Repository {
             let mut reach = Reach::new(&indexed, None, cx);
             reach.follow([info.snapshot.tree]).await.map_err(|error| {
                 error.context(format!(
-                    "snapshot {} cannot be brought back: its data is gone",
+                    "cannot bring back snapshot {}: its data is gone or unreadable",
                     id.short()
                 ))
             })?;

@@ -69,8 +69,8 @@ impl Repository {
                 format!("there is no snapshot {}", id.short()),
             )
             .with_hint(
-                "`backup list` shows what there is; `backup undo-forget` brings back \
-                 what was forgotten",
+                "list the snapshots with `backup list`, or bring back a forgotten one with `backup \
+                 undo-forget`",
             ));
         }
         self.sink().put_bytes(&layout::hold(id), seal_json(self.key(), hold)?).await?;
@@ -148,15 +148,16 @@ impl Repository {
                     ErrorKind::Invalid,
                     format!("snapshot {id} is held: {}", hold.reason),
                 )
-                .with_hint(format!("`backup release {id}` ends the hold"));
+                .with_hint(format!("run `backup release {id}` to end the hold"));
                 protected.push((info.id, error));
             } else if promises.protect(info, self.received(&info.id).await?, now) {
                 let job = info.snapshot.tag("job").unwrap_or_default();
                 let message = format!(
-                    "snapshot {id} is younger than job {job} promises to keep its snapshots"
+                    "snapshot {id} is younger than the minimum age that job {job} guarantees"
                 );
                 let error = Error::new(ErrorKind::Invalid, message).with_hint(
-                    "what was promised is kept by every command; forget it when it is old enough",
+                    "forget the snapshot when it has reached that age; every command enforces the \
+                     guarantee",
                 );
                 protected.push((info.id, error));
             }

@@ -39,7 +39,7 @@ struct Bundle {
 }
 
 const ABOUT: &str = "Key file and config of a backup repository in restic's format. `backup key \
-                     import` puts them back; by hand: decode `key` from Base64 into keys/<its \
+                     import` restores them; by hand: decode `key` from Base64 into keys/<its \
                      SHA-256>, and `config` into config.";
 
 impl Repository {
@@ -62,11 +62,11 @@ impl Repository {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "this pass phrase opens the repository already, with key {}",
+                    "this pass phrase already opens the repository with key {}",
                     names.join(", ")
                 ),
             )
-            .with_hint("choose another one"));
+            .with_hint("choose another pass phrase"));
         }
         let wrapped = key_files::wrap(self.key(), passphrase, label, cx).await?;
         key_files::store(&**self.sink(), self.key(), &wrapped, cx).await?;
@@ -76,7 +76,7 @@ impl Repository {
                 "key {} was not stored intact",
                 wrapped.id.short()
             ))
-            .with_hint("the storage is faulty: check the disk; the old pass phrases still work"));
+            .with_hint("check the disk: the storage is faulty; the old pass phrases still work"));
         }
         Ok(wrapped.id)
     }
@@ -91,24 +91,23 @@ impl Repository {
         let keys = self.keys().await?;
         if !keys.iter().any(|(known, _)| known == id) {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no key {}", id.short()))
-                .with_hint("`backup key list` shows the keys"));
+                .with_hint("list the keys with `backup key list`"));
         }
         if !keys.iter().any(|(other, info)| other != id && info.is_ok()) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                "this is the last key: without it nobody can read the repository",
+                "this is the last usable key: without it the repository cannot be read",
             )
-            .with_hint("add another one first with `backup key add`"));
+            .with_hint("add another key first with `backup key add`"));
         }
         if *id == self.key_id() {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                "this key is the one that opened the \
-                 repository",
+                "the key that opened the repository cannot be removed",
             )
             .with_hint(
-                "give the pass phrase of another key to remove it: that proves that \
-                 another one works",
+                "give the pass phrase of another key to remove this one, which proves that the \
+                 other key works",
             ));
         }
         self.delete_key(id).await
@@ -152,7 +151,7 @@ impl Repository {
                     ErrorKind::NotFound,
                     format!("there is no key {}", id.short()),
                 )
-                .with_hint("`backup key list` shows the keys"));
+                .with_hint("list the keys with `backup key list`"));
             }
             Err(error) => return Err(error.into()),
         };
@@ -176,12 +175,12 @@ impl Repository {
     pub async fn import_key(sink: &dyn Sink, bundle: &[u8]) -> Result<KeyId> {
         let invalid = |what: &str| {
             Error::new(ErrorKind::Invalid, format!("this is not an exported key: {what}"))
-                .with_hint("give the file that `backup key export` has written")
+                .with_hint("give a file that `backup key export` wrote")
         };
         let bundle: Bundle = serde_json::from_slice(bundle)
             .map_err(|error| invalid("it cannot be read").with_source(error))?;
         if bundle.version != 1 {
-            return Err(invalid("it was written by a newer version"));
+            return Err(invalid("it was written by a newer version of this program"));
         }
         let key = BASE64.decode(&bundle.key).map_err(|_| invalid("its key file is damaged"))?;
         KeyFile::from_json(&key)
@@ -194,7 +193,10 @@ impl Repository {
                     ErrorKind::Invalid,
                     "this key belongs to another repository",
                 )
-                .with_hint("the config here is not the one that the key was exported with"));
+                .with_hint(
+                    "give a key exported from this repository: its config differs from the \
+                     exported one",
+                ));
             }
             Err(error) if error.kind() == SinkErrorKind::NotFound => {
                 if sink.list_all(&layout::snapshots()).await?.is_empty()
@@ -202,7 +204,7 @@ impl Repository {
                 {
                     return Err(Error::new(
                         ErrorKind::NoRepository,
-                        format!("there is nothing of a repository at {sink}"),
+                        format!("there is no repository data at {sink}"),
                     )
                     .with_hint("check the address"));
                 }

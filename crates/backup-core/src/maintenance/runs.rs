@@ -28,7 +28,10 @@ impl Repository {
         let is_name = !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if !is_name {
-            return Err(Error::new(ErrorKind::Invalid, format!("{name:?} is no name of a run")));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{name:?} is not a valid run name"),
+            ));
         }
         self.sink().put_bytes(&layout::run(name), seal_json(self.key(), note)?).await?;
         Ok(())

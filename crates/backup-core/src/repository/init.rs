@@ -110,8 +110,8 @@ async fn remove_traces(sink: &dyn Sink, master: &MasterKey, config: &Config, key
 }
 
 fn exists() -> Error {
-    Error::new(ErrorKind::RepositoryExists, "there is a repository here already")
-        .with_hint("choose another place, or use this repository as it is")
+    Error::new(ErrorKind::RepositoryExists, "a repository already exists here")
+        .with_hint("choose another place, or use the existing repository")
 }
 
 /// Refuses where a repository is, or where one has lost its config; clears away the keys of an
@@ -124,17 +124,16 @@ async fn refuse_existing(sink: &dyn Sink, cx: &Context) -> Result<()> {
     for prefix in &remains {
         if sink.list(prefix).next().await.transpose()?.is_some() {
             return Err(Error::damaged(format!(
-                "there is no config here, but there are objects \
-                 under {prefix}/"
+                "the object config is missing, but there are objects under {prefix}/"
             ))
             .with_hint(
-                "this is a repository that lost its config: copy x-receipts/config to \
-                 config, or choose another place",
+                "copy x-receipts/config to config, which this repository has lost, or choose \
+                 another place",
             ));
         }
     }
     if sink.exists(&layout::config_copy()).await? {
-        return Err(Error::damaged("there is no config here, but a copy of one")
+        return Err(Error::damaged("the object config is missing, but its copy exists")
             .with_hint("copy x-receipts/config to config, or choose another place"));
     }
     for prefix in [layout::keys(), layout::locks(), layout::key_receipts()] {

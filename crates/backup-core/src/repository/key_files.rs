@@ -106,7 +106,7 @@ pub(crate) async fn unlock_one(
 fn not_opened(tried: usize, damaged: &[String]) -> Error {
     if tried == 0 && damaged.is_empty() {
         return Error::damaged("the repository has no key file")
-            .with_hint("take the objects under keys/ from a copy of this repository");
+            .with_hint("restore the objects under keys/ from a copy of this repository");
     }
     if damaged.is_empty() {
         return Error::new(
@@ -121,7 +121,7 @@ fn not_opened(tried: usize, damaged: &[String]) -> Error {
     }
     let names = damaged.join(", ");
     if tried == 0 {
-        Error::damaged(format!("the only key files are damaged: {names}"))
+        Error::damaged(format!("all key files are damaged: {names}"))
     } else {
         Error::new(
             ErrorKind::WrongPassphrase,
@@ -129,8 +129,8 @@ fn not_opened(tried: usize, damaged: &[String]) -> Error {
         )
     }
     .with_hint(
-        "use another key of this repository, for instance the recovery key, or take the key \
-         file from a copy",
+        "use another key of this repository, for example the recovery key, or restore the key file \
+         from a copy",
     )
 }
 

@@ -150,7 +150,9 @@ pub(crate) fn anchor(chain: &str, sequence: u64, hash: &str) -> Result<Key> {
     let short = hash.get(..16).unwrap_or(hash);
     let key = Key::new(format!("x-audit/{chain}/{sequence:016x}-{short}")).ok();
     let key = key.filter(|_| is_plain(chain) && is_plain(short));
-    key.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{chain:?} cannot name a chain")))
+    key.ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, format!("{chain:?} is not a valid name of an audit chain"))
+    })
 }
 
 pub(crate) fn anchors() -> Prefix {
@@ -177,7 +179,9 @@ pub(crate) fn leases() -> Prefix {
 pub(crate) fn lease(name: &str) -> Result<Prefix> {
     let is_plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let prefix = Prefix::new(format!("x-leases/{name}")).ok().filter(|_| is_plain);
-    prefix.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{name:?} cannot name a lease")))
+    prefix.ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, format!("{name:?} is not a valid lease name"))
+    })
 }
 
 pub(crate) fn keys() -> Prefix {

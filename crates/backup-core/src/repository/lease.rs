@@ -273,7 +273,7 @@ impl KeptLease {
 fn busy(name: &str, body: &Body, left: SignedDuration) -> Error {
     Error::new(ErrorKind::Busy, format!("the lease `{name}` is held by {}", body.holder)).with_hint(
         format!(
-            "wait until that process has finished; if it has died, its lease ends in {} seconds",
+            "wait until that process has finished; if it has died, its lease expires in {} seconds",
             left.as_secs() + 1
         ),
     )

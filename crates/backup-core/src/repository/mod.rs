@@ -175,8 +175,8 @@ impl Repository {
                  the key files",
             )
             .with_hint(
-                "something between here and the storage answers in its place, or the \
-                 key files are lost",
+                "check for a proxy that answers in place of the storage, and whether the key files \
+                 are lost",
             ));
         }
         Ok(())
@@ -309,8 +309,8 @@ impl IndexedRepository {
         if self.index.is_intact() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Unavailable, "the index cache was found to be damaged")
-            .with_hint("run the command again: the cache is made anew"))
+        Err(Error::new(ErrorKind::Unavailable, "the index cache is damaged")
+            .with_hint("run the command again, which rebuilds the cache"))
     }
 
     /// How many index objects there are.

@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Config, WRITE_VERSION};
 use crate::sink::{Sink, SinkErrorKind, SinkOps};
 
-const RECOVER_CONFIG: &str = "copy the object x-receipts/config to config: it holds the same bytes";
+const RECOVER_CONFIG: &str = "copy the object x-receipts/config, which holds the same bytes, to \
+                              config";
 
 impl Repository {
     /// Opens a repository.
@@ -48,9 +49,9 @@ impl Repository {
         if version != WRITE_VERSION {
             return Err(Error::new(
                 ErrorKind::UnsupportedVersion,
-                format!("repository format {version} can be read but not written"),
+                format!("repository format version {version} can be read but not written"),
             )
-            .with_hint("upgrade it with `restic migrate upgrade_repo_v2`"));
+            .with_hint("upgrade the repository with `restic migrate upgrade_repo_v2`"));
         }
         if guard::ensure(self).await? {
             cx.events.note("The guard lock was missing and has been written again.");
@@ -70,7 +71,7 @@ async fn missing_config(sink: &dyn Sink) -> Result<Error> {
     }
     if !sink.list_all(&layout::keys()).await?.is_empty() {
         return Ok(Error::damaged("the object config is missing")
-            .with_hint("take it from a copy of this repository"));
+            .with_hint("restore the object from a copy of this repository"));
     }
     Ok(Error::new(ErrorKind::NoRepository, format!("there is no repository at {sink}"))
         .with_hint("check the address, or create a repository with `backup init`"))

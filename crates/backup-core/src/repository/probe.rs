@@ -55,34 +55,35 @@ impl StoreVerdict {
         let mut concerns = Vec::new();
         if !self.creates_atomically() {
             concerns.push(
-                "This store ignores the conditions of requests: backups may run side by side, but \
-                 only one maintainer (prune, repair) and one log capture may work on the \
-                 repository at a time, and nothing in the store prevents a second."
+                "This store ignores conditional requests. Backups may still run side by side. Run \
+                 only one prune or repair, and only one log capture, at a time: the store does not \
+                 prevent a second one."
                     .to_owned(),
             );
         }
         if !self.lists_at_once {
             concerns.push(
-                "Listings of this store lag behind: a run may not see what another has just \
-                 stored."
+                "Listings of this store lag behind: a run may miss objects that another run has \
+                 just stored."
                     .to_owned(),
             );
         }
         if !self.ranges {
             concerns.push(
-                "This store returns other ranges than it is asked for: restores will fail."
+                "This store returns other byte ranges than requested: restores will fail."
                     .to_owned(),
             );
         }
         if self.deletes == Some(false) {
-            concerns.push("This store does not delete what it is told to delete.".to_owned());
+            concerns.push("This store does not delete objects on request.".to_owned());
         }
         if let Some(ahead) =
             self.clock_ahead_seconds.filter(|ahead| ahead.abs() > LARGEST_SKEW.as_secs())
         {
             let direction = if ahead > 0 { "ahead of" } else { "behind" };
             concerns.push(format!(
-                "The store's clock is {} seconds {direction} this machine's: correct the clock.",
+                "The store's clock is {} seconds {direction} the clock of this machine: correct \
+                 the wrong one.",
                 ahead.abs()
             ));
         }

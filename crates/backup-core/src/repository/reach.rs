@@ -220,5 +220,5 @@ fn slot(reader: &BlobReader, kind: BlobKind, id: &BlobId) -> Result<u64> {
         return Ok(slot);
     }
     reader.locate(kind, id)?;
-    Err(Error::internal(format!("blob {} has a place but no slot", id.short())))
+    Err(Error::internal(format!("blob {} has a location but no index slot", id.short())))
 }

@@ -129,8 +129,8 @@ impl Session {
         if self.is_protected() {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Busy, "this process was out of touch for too long")
-            .with_hint("run the command again: what was stored is reused"))
+        Err(Error::new(ErrorKind::Busy, "this process did not renew its session for too long")
+            .with_hint("run the command again; it reuses the data already stored"))
     }
 
     /// What looks like damage to somebody who was out of touch for too long may have been deleted
@@ -152,7 +152,7 @@ impl Session {
         if self.beacons.put_out().await.is_err() {
             let end = layout::session_end(&self.beacons.id);
             if let Err(error) = self.beacons.repository.sink().put_bytes(&end, Vec::new()).await {
-                tracing::debug!("the session {} cannot be ended: {error}", self.beacons.id);
+                tracing::debug!("cannot end session {}: {error}", self.beacons.id);
             }
         }
     }
@@ -184,7 +184,7 @@ impl Beacons {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
             if let Err(error) = self.light().await {
-                tracing::debug!("a beacon of the session {} cannot be written: {error}", self.id);
+                tracing::debug!("cannot write a beacon of session {}: {error}", self.id);
             }
         }
     }

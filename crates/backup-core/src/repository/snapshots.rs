@@ -72,18 +72,17 @@ impl SnapshotList {
         if name == "latest" {
             let newest = self.snapshots.iter().rev().find(|info| filter.matches(&info.snapshot));
             return newest.ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, "there is no such snapshot")
-                    .with_hint("`backup list` shows what there is; `backup run` makes the first")
+                Error::new(ErrorKind::NotFound, "there is no such snapshot").with_hint(
+                    "list the snapshots with `backup list`, or create the first with `backup run`",
+                )
             });
         }
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("{name:?} does not name a snapshot"),
+                format!("{name:?} is not a snapshot identifier"),
             )
-            .with_hint(
-                "use `latest` or the beginning of an identifier as `backup list` shows it",
-            ));
+            .with_hint("use `latest` or the first digits of an identifier from `backup list`"));
         }
         let name = name.to_ascii_lowercase();
         let fits = |id: &SnapshotId| id.to_hex().starts_with(&name);
@@ -92,9 +91,9 @@ impl SnapshotList {
             (Some(only), None) => Ok(only),
             (Some(_), Some(_)) => Err(Error::new(
                 ErrorKind::Ambiguous,
-                format!("several snapshots begin with {name}"),
+                format!("several snapshot identifiers begin with {name}"),
             )
-            .with_hint("give more digits")),
+            .with_hint("give more digits of the identifier")),
             (None, _) => Err(self.not_found(&name)),
         }
     }
@@ -103,10 +102,10 @@ impl SnapshotList {
         match self.damaged.iter().find(|(id, _)| id.to_hex().starts_with(name)) {
             Some((id, error)) => {
                 Error::damaged(format!("snapshot {} is damaged: {}", id.short(), error.chain()))
-                    .with_hint("`backup check` says what else is affected")
+                    .with_hint("run `backup check` to find other damage")
             }
             None => Error::new(ErrorKind::NotFound, format!("there is no snapshot {name}"))
-                .with_hint("`backup list` shows what there is"),
+                .with_hint("list the snapshots with `backup list`"),
         }
     }
 }
@@ -149,7 +148,7 @@ impl Repository {
     pub(crate) async fn load_snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
         let sealed = self.sink().get_bytes(&layout::snapshot(&id)).await?;
         if SnapshotId::digest(&sealed) != id {
-            return Err(Error::damaged("content does not match the name"));
+            return Err(Error::damaged("the SHA-256 of the content does not match the name"));
         }
         open_json(self.key(), &sealed)
     }
@@ -176,13 +175,16 @@ impl Repository {
         self.sink().put_bytes(&layout::snapshot(&id), sealed).await?;
         // Read back: the object that the whole run stands on.
         self.load_snapshot(id).await.map_err(|error| {
-            error.context(format!("snapshot {} was not stored intact", id.short()))
+            error.context(format!(
+                "snapshot {} could not be verified after it was stored",
+                id.short()
+            ))
         })?;
         // Without its receipt the snapshot is as good, only its loss would not be noticed; the next
         // writer makes up for it.
         if let Err(error) = self.save_receipt(&id, received).await {
             cx.events.note(format!(
-                "The receipt of snapshot {} could not be written: {}.",
+                "The inventory entry of snapshot {} could not be written: {}.",
                 id.short(),
                 error.chain()
             ));
@@ -203,7 +205,7 @@ impl Repository {
         if SnapshotId::digest(&sealed) == *id {
             return Ok(sealed);
         }
-        Err(Error::damaged("content does not match the name")
+        Err(Error::damaged("the SHA-256 of the content does not match the name")
             .context(format!("snapshot {}", id.short())))
     }
 }

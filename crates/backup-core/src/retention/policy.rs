@@ -149,19 +149,21 @@ impl Policy {
             || !self.types.is_empty();
         if !keeps {
             return Err(PolicyError(
-                "the policy keeps nothing: say how many snapshots stay".to_owned(),
+                "the policy keeps nothing: set which snapshots it keeps".to_owned(),
             ));
         }
         if self.min_copies == 0 {
             return Err(PolicyError(
-                "min_copies is at least 1: the last snapshot is never dropped".to_owned(),
+                "min_copies must be at least 1: the last snapshot is never forgotten".to_owned(),
             ));
         }
         let rules = self.tiers.values().chain(self.types.values()).map(|rule| rule.within);
         let spans = rules.chain([self.within, self.point_in_time, self.compliance]);
         for span in spans.flatten() {
             if span.is_negative() || span.is_zero() {
-                return Err(PolicyError(format!("{span:#} is no time to keep something")));
+                return Err(PolicyError(format!(
+                    "{span:#} is not a valid retention period: it must be above zero"
+                )));
             }
         }
         Ok(())

@@ -61,7 +61,7 @@ impl fmt::Display for Operation {
             Self::Put => "write",
             Self::Upload => "upload",
             Self::Get => "read",
-            Self::Head => "look at",
+            Self::Head => "inspect",
             Self::List => "list",
             Self::Delete => "delete",
         })
@@ -170,14 +170,16 @@ impl fmt::Display for SinkError {
         write!(f, "cannot {} {what}", self.operation)?;
         match self.kind {
             SinkErrorKind::NotFound => f.write_str(": it does not exist"),
-            SinkErrorKind::AlreadyExists => f.write_str(": it exists already"),
+            SinkErrorKind::AlreadyExists => f.write_str(": it already exists"),
             SinkErrorKind::PermissionDenied => f.write_str(": permission denied"),
             SinkErrorKind::StorageFull => f.write_str(": no space left"),
             SinkErrorKind::Invalid => f.write_str(": invalid request"),
             SinkErrorKind::Unsupported => f.write_str(": not supported here"),
             SinkErrorKind::Cancelled => f.write_str(": cancelled"),
             SinkErrorKind::Unreadable => f.write_str(": the medium is damaged"),
-            SinkErrorKind::Archived => f.write_str(": it is archived and must be thawed first"),
+            SinkErrorKind::Archived => {
+                f.write_str(": it is archived and must be made readable first")
+            }
             SinkErrorKind::Unavailable | SinkErrorKind::Other => Ok(()),
         }
     }

@@ -168,7 +168,8 @@ fn cut(key: &Key, bytes: &Bytes, range: Option<Range<u64>>) -> SinkResult<Bytes>
     let size = bytes.len() as u64;
     let Range { start, end } = range.unwrap_or(0..size);
     if start > end || end > size {
-        let message = format!("bytes {start} to {end} do not lie within the object's {size}");
+        let message =
+            format!("bytes {start} to {end} are outside of the object, which has {size} bytes");
         return Err(SinkError::new(SinkErrorKind::Invalid, Operation::Get, key)
             .with_source(message)
             .without_effect());

@@ -106,20 +106,20 @@ impl Container {
         // The error would repeat the address.
         let request = request
             .body(HttpRequestBody::empty())
-            .map_err(|_| last(self.wrong("has no valid address")))?;
+            .map_err(|_| last(self.wrong("has an invalid address")))?;
         match self.wire.ask(request).await {
             Ok((StatusCode::OK, body)) => self.lease(&body).map_err(last),
             Ok((status, _)) => {
                 let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
                 let shown = if self.token.is_some() { "with" } else { "without" };
                 let why = format!(
-                    "answers {} to a request {shown} {TOKEN_FILE} or {TOKEN}",
+                    "answers {} to a request {shown} a token ({TOKEN_FILE} or {TOKEN})",
                     status.as_u16()
                 );
                 Err(Failure { error: self.wrong(&why), passes })
             }
             Err(error) => Err(Failure {
-                error: self.wrong(&format!("cannot be asked: {error}")),
+                error: self.wrong(&format!("cannot be reached: {error}")),
                 passes: true,
             }),
         }
@@ -140,7 +140,7 @@ impl Container {
         };
         let header = HeaderValue::from_str(token.reveal()).ok().filter(|header| !header.is_empty());
         let mut header = header.ok_or_else(|| {
-            self.wrong("needs a token of one line; that of the environment is none")
+            self.wrong("needs a token of one line, which the configured token is not")
         })?;
         header.set_sensitive(true);
         Ok(Some(header))
@@ -161,9 +161,7 @@ impl Container {
     fn wrong(&self, why: &str) -> WireError {
         // Path and query are the service's own business; some keep a secret there.
         let host = self.address.host_str().unwrap_or_default();
-        WireError::Credentials(format!(
-            "the service for the container's credentials at {host} {why}"
-        ))
+        WireError::Credentials(format!("the container credential service at {host} {why}"))
     }
 }
 
@@ -179,19 +177,20 @@ fn address(environment: &Environment) -> Result<Option<Url>, WireError> {
         (Some(path), _) => (RELATIVE_URI, format!("{ECS}{path}")),
         (None, Some(address)) => (FULL_URI, address.to_owned()),
     };
-    let url = Url::parse(&text).map_err(|error| wrong(name, &format!("is not valid: {error}")))?;
+    let url =
+        Url::parse(&text).map_err(|error| wrong(name, &format!("is not a valid URL: {error}")))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(wrong(name, "holds a user name or a password, which an address does not"));
+        return Err(wrong(name, "must not contain a user name or password"));
     }
     match url.scheme() {
         "https" => Ok(Some(url)),
         "http" if is_of_the_machine(&url) => Ok(Some(url)),
         "http" => Err(wrong(
             name,
-            "is plain http, and not to this machine: use https://, or a loopback address, \
+            "uses plain http to another machine: use https://, or a loopback address, \
              169.254.170.2, 169.254.170.23 or [fd00:ec2::23]",
         )),
-        _ => Err(wrong(name, "is neither https:// nor http://")),
+        _ => Err(wrong(name, "begins with neither https:// nor http://")),
     }
 }
 

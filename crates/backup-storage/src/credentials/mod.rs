@@ -204,7 +204,7 @@ impl AwsKeys {
             (Ok(lease), _) => lease,
             // Who gives them may be away for a moment.
             (Err(error), Some(old)) if old.lasts(Duration::ZERO) => {
-                tracing::warn!("credentials that expire soon cannot be renewed yet: {error}");
+                tracing::warn!("cannot renew credentials that expire soon: {error}");
                 old.clone()
             }
             (Err(error), _) => return Err(error),

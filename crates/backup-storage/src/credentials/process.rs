@@ -29,7 +29,7 @@ pub(super) async fn run(command: &str) -> Result<Lease, WireError> {
     let output = match tokio::time::timeout(PATIENCE * 3, child.output()).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => return Err(wrong(&format!("cannot be run: {error}"))),
-        Err(_) => return Err(wrong("did not end in time")),
+        Err(_) => return Err(wrong("did not exit in time")),
     };
     if !output.status.success() {
         return Err(wrong(&format!("failed ({})", output.status)));

@@ -47,7 +47,9 @@ impl Profile {
             let wrong = |why: &str| WireError::Credentials(format!("the profile {name:?} {why}"));
             let profile = profiles.get(name).ok_or_else(|| wrong(&self.missing(profiles)))?;
             if depth > DEEPEST {
-                return Err(wrong("names itself by way of others"));
+                return Err(wrong(&format!(
+                    "has a chain of source_profile that is circular or longer than {DEEPEST}"
+                )));
             }
             let get =
                 |key: &str| profile.get(key).map(String::as_str).filter(|value| !value.is_empty());
@@ -61,7 +63,7 @@ impl Profile {
                 }
                 let sso = profile.keys().any(|key| key.starts_with("sso_"));
                 return Err(wrong(if sso {
-                    "uses single sign-on; give it a credential_process that runs `aws configure \
+                    "uses single sign-on; set a credential_process for it that runs `aws configure \
                      export-credentials`"
                 } else {
                     "has neither keys nor a credential_process nor a role_arn"
@@ -78,9 +80,9 @@ impl Profile {
                     keys.ok_or_else(|| wrong("has no keys to assume a role with"))?
                 }
                 (Some(source), _) => self.resolve(profiles, source, depth + 1).await?,
-                (None, Some("Environment")) => self.keys_of_environment().ok_or_else(|| {
-                    wrong("takes its keys from the environment, and there are none")
-                })?,
+                (None, Some("Environment")) => self
+                    .keys_of_environment()
+                    .ok_or_else(|| wrong("takes its keys from the environment, which has none"))?,
                 (None, Some(other)) => {
                     return Err(wrong(&format!(
                         "has credential_source = {other}, which is not \
@@ -112,7 +114,7 @@ impl Profile {
             .collect();
         match known.is_empty() {
             true => format!("does not exist: there are no profiles in {}", paths.join(" and ")),
-            false => format!("does not exist; there are {}", known.join(", ")),
+            false => format!("does not exist; the existing profiles are {}", known.join(", ")),
         }
     }
 
@@ -139,7 +141,10 @@ async fn lease_of_web_identity(
     wrong: impl Fn(&str) -> WireError,
 ) -> Result<Lease, WireError> {
     let credential = provider.get_credential().await.map_err(|error| {
-        wrong(&format!("has a web identity that is refused: {}", WireError::words_of(&error)))
+        wrong(&format!(
+            "cannot get credentials for its web identity: {}",
+            WireError::words_of(&error)
+        ))
     })?;
     // Its lifetime is not told; it is an hour or more, and the provider is asked again
     // before.

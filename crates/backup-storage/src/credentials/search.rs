@@ -87,7 +87,7 @@ fn secret(settings: &StoreSettings) -> Result<SecretRef, WireError> {
     match settings.environment.get(name) {
         Some(value) => Ok(SecretRef::Value(Secret::new(value.to_owned()))),
         None => Err(WireError::Credentials(format!(
-            "the secret of the access key is missing: {name} is not set in the environment"
+            "the secret access key is missing: {name} is not set in the environment"
         ))),
     }
 }

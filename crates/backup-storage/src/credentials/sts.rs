@@ -55,12 +55,15 @@ pub(super) async fn assume(
     if !status.is_success() {
         let (code, message) =
             (tag(&text, "Code").unwrap_or_default(), tag(&text, "Message").unwrap_or_default());
-        return Err(failed(format!("the service answered {} {code}: {message}", status.as_u16())));
+        return Err(failed(format!(
+            "the service answered with status {} and code {code}: {message}",
+            status.as_u16()
+        )));
     }
     let field = |name: &str| {
         tag(&text, name)
             .map(ToOwned::to_owned)
-            .ok_or_else(|| failed(format!("there is no {name} in the answer")))
+            .ok_or_else(|| failed(format!("the answer has no {name}")))
     };
     let credential = AwsCredential {
         key_id: field("AccessKeyId")?,
@@ -69,7 +72,7 @@ pub(super) async fn assume(
     };
     let expires = field("Expiration")?
         .parse()
-        .map_err(|_| failed("the answer has no valid time".to_owned()))?;
+        .map_err(|_| failed("the answer has no valid expiry time".to_owned()))?;
     Ok(Lease { credential: Arc::new(credential), expires: Some(expires) })
 }
 

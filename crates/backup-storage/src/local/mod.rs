@@ -136,7 +136,7 @@ fn refuse_reserved(key: &Key, operation: Operation, kind: SinkErrorKind) -> Sink
         return Ok(());
     }
     Err(SinkError::new(kind, operation, key)
-        .with_source("temporary files are kept here")
+        .with_source("this directory is reserved for temporary files")
         .without_effect())
 }
 

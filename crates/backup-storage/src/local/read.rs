@@ -46,7 +46,8 @@ impl Reading {
         let size = size(&stat).ok_or_else(|| missing(Operation::Get, &key))?;
         let Range { start, end } = range.unwrap_or(0..size);
         if start > end || end > size {
-            let message = format!("bytes {start} to {end} do not lie within the object's {size}");
+            let message =
+                format!("bytes {start} to {end} are outside of the object, which has {size} bytes");
             return Err(SinkError::new(SinkErrorKind::Invalid, Operation::Get, &key)
                 .with_source(message)
                 .without_effect());

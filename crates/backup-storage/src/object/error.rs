@@ -63,7 +63,7 @@ fn without_token(
         .iter()
         .any(|code| words.contains(&format!("status code: {code}")));
     let kind = if refused { SinkErrorKind::PermissionDenied } else { SinkErrorKind::Unavailable };
-    let why = format!("no token for the store could be had: {}", WireError::words_of(error));
+    let why = format!("cannot get a token for the store: {}", WireError::words_of(error));
     SinkError::on(kind, operation, what)
         .with_source(why)
         .with_hint(credentials(place.kind))
@@ -119,20 +119,19 @@ pub(crate) fn map_wire(
     if reads || !happened { mapped.without_effect() } else { mapped }
 }
 
-const LISTING: &str =
-    "something between here and the store answers in its place, perhaps a proxy or a sign-in page";
+const LISTING: &str = "check for a proxy or a sign-in page that answers in place of the store";
 const CONNECT: &str = "check the endpoint, the network and the proxy";
 const UNKNOWN_HOST: &str =
-    "check the endpoint, the region and the name of the bucket, which are parts of the host's name";
+    "check the endpoint, the region and the bucket name, which are parts of the host name";
 const CERTIFICATE: &str =
-    "set ca_file to a PEM file with the authority that signed the server's certificate";
+    "set ca_file to a PEM file with the certificate authority that signed the server's certificate";
 const PLAIN_HTTP: &str =
     "use an https:// endpoint, or set allow_http = true if the network is trusted";
-const NO_TLS: &str = "check the port of the endpoint; if the server speaks plain http only and the \
-                      network is trusted, write http:// and set allow_http = true";
-const NO_LOCKS: &str = "lock_days needs a bucket with object lock: switch it on (some stores can \
-                        only when a bucket is made), or remove lock_days";
-const TLS: &str = "the server speaks https at this port: write the endpoint with https://";
+const NO_TLS: &str = "check the port of the endpoint; for a plain http server on a trusted \
+                      network, write http:// and set allow_http = true";
+const NO_LOCKS: &str = "enable object lock for the bucket, which some stores allow only at its \
+                        creation, or remove lock_days";
+const TLS: &str = "write the endpoint with https://: the server speaks https at this port";
 pub(super) const GOOGLE_CREDENTIALS: &str = "set service_account, or \
                                              GOOGLE_APPLICATION_CREDENTIALS in the environment, to \
                                              the JSON file of a service account";
@@ -190,10 +189,7 @@ fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
     let hint = match (&*refusal.code, refusal.status) {
         ("RequestTimeTooSkewed", _) => skewed(refusal),
         ("NoSuchBucket" | "ContainerNotFound", _) => {
-            format!(
-                "there is no bucket {bucket:?} here: make it, or check its name, the endpoint \
-                 and the account"
-            )
+            format!("create the bucket {bucket:?}, or check its name, the endpoint and the account")
         }
         (
             "AuthorizationHeaderMalformed"
@@ -202,35 +198,33 @@ fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
             _,
         )
         | ("", 301) => match &refusal.region {
-            Some(region) => format!("the bucket is in another region: set region = {region:?}"),
-            None => "the bucket is in another region: set region to that of the bucket".to_owned(),
+            Some(region) => format!("set region = {region:?}: the bucket is in that region"),
+            None => "set region to the region of the bucket, which is another one".to_owned(),
         },
         ("ExpiredToken" | "TokenRefreshRequired", _) => {
-            "the credentials have expired and no newer ones were found: renew them where they come \
-             from"
+            "renew the credentials at their source: they have expired, and no newer ones were found"
                 .to_owned()
         }
         ("InvalidAccessKeyId", _) => {
-            "the store does not know this access key: check access_key_id, or the profile, or \
-             AWS_ACCESS_KEY_ID"
-                .to_owned()
+            "check access_key_id, the profile or AWS_ACCESS_KEY_ID: the store has no such access \
+             key"
+            .to_owned()
         }
         ("SignatureDoesNotMatch", _) => {
-            "the secret does not belong to the access key: check where the secret comes from"
+            "check the source of the secret access key: the secret does not match the access key"
                 .to_owned()
         }
         ("AuthenticationFailed" | "AuthorizationFailure", _)
             if refusal.message.contains("failed to authenticate") =>
         {
-            "the store does not accept the account's key or signature: check \
-             AZURE_STORAGE_ACCOUNT_KEY (or the variable that account_key_env names) or \
-             AZURE_STORAGE_SAS_TOKEN, and that it belongs to the account"
+            "check that AZURE_STORAGE_ACCOUNT_KEY (or the variable that account_key_env names) or \
+             AZURE_STORAGE_SAS_TOKEN belongs to the account: the store does not accept it"
                 .to_owned()
         }
         // What to do about archives is known where objects are restored.
         ("InvalidObjectState" | "BlobArchived", _) => return None,
         ("AccessDenied", _) | ("AuthorizationPermissionMismatch", _) | (_, 403) => denied(place),
-        (_, 401) => "the credentials are missing, wrong or expired".to_owned(),
+        (_, 401) => "check the credentials: they are missing, wrong or expired".to_owned(),
         ("", 400) if refusal.message.contains("HTTPS") => TLS.to_owned(),
         (_, 400) if let Some(hint) = sealed(place, refusal) => hint,
         ("InvalidRequest", 400) if place.locks => NO_LOCKS.to_owned(),
@@ -246,8 +240,8 @@ fn denied(Place { bucket, kind, customer_key, .. }: Place<'_>) -> String {
         Kind::Azure => ("read, write and list", "the role or signature"),
     };
     let rights = format!(
-        "the credentials do not allow this on {bucket:?} under this prefix: {role} must allow \
-         {right} (and deleting, for who prunes)"
+        "let {role} of the credentials allow {right} on {bucket:?} under this prefix (and \
+         deletion, for prune)"
     );
     // A wrong key and a missing right look the same: stores tell no stranger which of them it is.
     if customer_key { format!("{OTHER_KEY}; if it does, {rights}") } else { rights }
@@ -266,11 +260,12 @@ fn sealed(place: Place<'_>, refusal: &Refusal) -> Option<String> {
     }
     Some(match place.customer_key {
         _ if message.contains("secure connection") => {
-            "the store takes customer_key_file over https only: use an https:// endpoint".to_owned()
+            "use an https:// endpoint: the store accepts customer_key_file over https only"
+                .to_owned()
         }
-        true => format!("{OTHER_KEY}, and that they were stored with one at all"),
-        false => "the objects were stored with a key of the customer: set sse = \"customer\", and \
-                  customer_key_file to the file that holds it"
+        true => format!("{OTHER_KEY}, and that they were stored with such a key at all"),
+        false => "set sse = \"customer\", and customer_key_file to the file with the key: the \
+                  objects were stored with a customer key"
             .to_owned(),
     })
 }
@@ -282,11 +277,14 @@ fn skew(refusal: &Refusal) -> Option<i64> {
 
 fn skewed(refusal: &Refusal) -> String {
     match skew(refusal) {
-        Some(0) | None => "the clock of this machine is wrong: synchronise it".to_owned(),
+        Some(0) | None => "synchronise the clock of this machine, which is wrong".to_owned(),
         Some(ahead) => {
             let by = jiff::SignedDuration::from_secs(ahead.abs());
             let way = if ahead > 0 { "ahead of" } else { "behind" };
-            format!("the clock of this machine is {by:#} {way} the store's: synchronise it")
+            format!(
+                "synchronise the clock of this machine, which is {way} the clock of the store by \
+                 {by:#}"
+            )
         }
     }
 }
@@ -330,7 +328,7 @@ mod tests {
                 400,
                 "InvalidRequest",
                 "The encryption parameters are not applicable",
-                "stored with one at all",
+                "stored with such a key at all",
             ),
             (
                 with_key,
@@ -356,8 +354,8 @@ mod tests {
         };
         let skewed = Some(SystemClock.now() - jiff::SignedDuration::from_secs(7200));
         for (status, code, kind, words) in [
-            (403, "RequestTimeTooSkewed", Other, "2h ahead"),
-            (404, "NoSuchBucket", Other, "no bucket \"bkt\""),
+            (403, "RequestTimeTooSkewed", Other, "ahead of the clock of the store by 2h"),
+            (404, "NoSuchBucket", Other, "create the bucket \"bkt\""),
             (404, "NoSuchKey", NotFound, ""),
             (400, "AuthorizationHeaderMalformed", Other, "region = \"eu-9\""),
             (301, "", Other, "region = \"eu-9\""),

@@ -94,7 +94,7 @@ impl PartedUpload {
 
     fn incomplete(&self) -> SinkError {
         SinkError::new(SinkErrorKind::Other, self.operation, &self.key)
-            .with_source("a part of it could not be sent")
+            .with_source("a part of the object was not sent")
     }
 
     /// Sends a part as soon as one of the others is done. After an error, nothing else can be done

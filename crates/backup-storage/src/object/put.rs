@@ -39,7 +39,7 @@ pub(super) async fn put(
     }
     if payload.len() > LARGEST {
         return Err(SinkError::new(SinkErrorKind::Invalid, Operation::Put, key)
-            .with_source("it is too large to be created in one request")
+            .with_source("the object is too large to be created in one request")
             .without_effect());
     }
     let path = parts.path(key, Operation::Put)?;
@@ -104,11 +104,11 @@ async fn conflict(parts: &Parts, key: &Key, error: &object_store::Error) -> Sink
     match read::head(parts, key, Operation::Put).await {
         Ok(_) => exists,
         Err(error) if error.kind() == SinkErrorKind::NotFound => {
-            again("the store spoke of a conflict, and there is no such object")
+            again("the store reported a conflict, but the object does not exist")
         }
         // Who may write but not look must believe a definite answer.
         Err(_) if is_conflict(error) == Some(412) => exists,
-        Err(_) => again("the store spoke of a conflict and does not let it be looked at"),
+        Err(_) => again("the store reported a conflict, and the object cannot be inspected"),
     }
 }
 

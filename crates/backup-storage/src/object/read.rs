@@ -83,7 +83,7 @@ async fn explain(parts: &Parts, key: &Key, range: &Range<u64>, error: SinkError)
 fn outside(key: &Key, range: &Range<u64>, size: u64) -> SinkError {
     SinkError::new(SinkErrorKind::Invalid, Operation::Get, key)
         .with_source(format!(
-            "the range {}..{} is not within its {size} bytes",
+            "the range {}..{} is outside of the object, which has {size} bytes",
             range.start, range.end
         ))
         .without_effect()

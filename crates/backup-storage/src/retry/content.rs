@@ -65,7 +65,7 @@ impl<S: Sink + ?Sized> Content<S> {
             let size = self.inner.head(&self.key).await?.size;
             if size < self.received {
                 return Err(SinkError::new(SinkErrorKind::Other, Operation::Get, &self.key)
-                    .with_source("it was replaced while it was read"));
+                    .with_source("the object was replaced while it was read"));
             }
             self.range = Some(0..size);
         }

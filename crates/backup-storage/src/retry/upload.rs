@@ -26,7 +26,7 @@ impl RetryUpload {
     fn check(&self) -> SinkResult<()> {
         if self.broken {
             return Err(SinkError::new(SinkErrorKind::Other, Operation::Upload, &self.key)
-                .with_source("a part of it could not be sent"));
+                .with_source("a part of the object was not sent"));
         }
         Ok(())
     }

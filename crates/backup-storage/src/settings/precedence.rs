@@ -44,7 +44,8 @@ fn set(settings: &mut StoreSettings, key: &str, value: &str) -> Result<(), Strin
         "allow_http" => settings.allow_http = Some(switch(value)?),
         "ca_file" => settings.ca_file = text.map(PathBuf::from),
         "connections" => {
-            let number = value.parse().map_err(|_| format!("{value:?} is no number above zero"))?;
+            let number =
+                value.parse().map_err(|_| format!("{value:?} is not a number above zero"))?;
             settings.connections = Some(number);
         }
         "endpoint" => settings.endpoint = text,
@@ -55,7 +56,7 @@ fn set(settings: &mut StoreSettings, key: &str, value: &str) -> Result<(), Strin
         "proxy" => settings.proxy = text,
         "region" => settings.region = text,
         "storage_class" => settings.storage_class = text,
-        _ => return Err("it is no setting of a URL".to_owned()),
+        _ => return Err("not a supported setting".to_owned()),
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no rate; write bytes per second, for instance 10MiB");
+        let wrong = || format!("{text:?} is not a rate; write bytes per second, for example 10MiB");
         let (number, unit) = split(text).ok_or_else(wrong)?;
         let factor: u64 = match unit.trim_end_matches("/s") {
             "" | "b" => 1,
@@ -68,7 +68,7 @@ impl Serialize for Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NumberOrText(Self::new, "it must be above zero"))
+        deserializer.deserialize_any(NumberOrText(Self::new, "the rate must be above zero"))
     }
 }
 
@@ -100,7 +100,7 @@ impl FromStr for Seconds {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("{text:?} is no span of time up to 7 days; write seconds or, for instance, 5m")
+            format!("{text:?} is not a duration up to 7 days; write seconds or, for example, 5m")
         };
         let (number, unit) = split(text).ok_or_else(wrong)?;
         let factor = match &*unit {
@@ -121,8 +121,10 @@ impl Serialize for Seconds {
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer
-            .deserialize_any(NumberOrText(Self::new, "it must be above zero and at most 7 days"))
+        deserializer.deserialize_any(NumberOrText(
+            Self::new,
+            "the duration must be above zero and at most 7 days",
+        ))
     }
 }
 

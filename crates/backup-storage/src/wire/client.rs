@@ -75,8 +75,8 @@ pub(crate) fn build_one(
     if let Some(proxy) = settings.proxy_of_network() {
         let excluded = settings.no_proxy.as_deref().unwrap_or_default();
         // Neither the address (it may hold a password) nor the library's error, which repeats it.
-        let proxy = reqwest::Proxy::all(proxy)
-            .map_err(|_| "the proxy's address is not valid".to_owned())?;
+        let proxy =
+            reqwest::Proxy::all(proxy).map_err(|_| "the proxy address is invalid".to_owned())?;
         builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(excluded)));
     }
     builder.build().map_err(|error| format!("cannot make an HTTP client: {error}"))
@@ -100,12 +100,12 @@ fn tls(settings: &ClientSettings) -> Result<ClientConfig, String> {
             any = true;
         }
         if !any {
-            return Err(wrong(&"there is none in it"));
+            return Err(wrong(&"the file contains none"));
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+        .map_err(|error| format!("cannot set up TLS: {error}"))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

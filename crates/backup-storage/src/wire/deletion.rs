@@ -42,8 +42,8 @@ pub(super) fn is_deletion(query: &str) -> bool {
 
 /// Checks an answer; the error says what is wrong with it.
 pub(super) fn check(asked: &[u8], answer: &[u8]) -> Result<(), String> {
-    let asked: Asked =
-        quick_xml::de::from_reader(asked).map_err(|error| format!("the request: {error}"))?;
+    let asked: Asked = quick_xml::de::from_reader(asked)
+        .map_err(|error| format!("cannot parse the request: {error}"))?;
     let asked: HashSet<&str> = asked.object.iter().map(|object| &*object.key).collect();
     let answer: Answer = quick_xml::de::from_reader(answer).map_err(|error| error.to_string())?;
     let stranger = answer.content.iter().any(|entry| match entry {
@@ -51,7 +51,7 @@ pub(super) fn check(asked: &[u8], answer: &[u8]) -> Result<(), String> {
         Entry::Deleted(_) | Entry::Other => false,
     });
     if stranger {
-        Err("it is about an object that was not to be deleted".to_owned())
+        Err("it names an object that the request did not contain".to_owned())
     } else {
         Ok(())
     }

@@ -103,25 +103,25 @@ impl std::fmt::Display for Refusal {
 pub(crate) enum WireError {
     #[error("{0}")]
     Refused(Box<Refusal>),
-    #[error("nothing moved for {} seconds", .0.as_secs_f32())]
+    #[error("no data was transferred for {} seconds", .0.as_secs_f32())]
     Stalled(Duration),
-    #[error("the address is plain http, which anybody on the way can read and change")]
+    #[error("the address uses plain http, which can be read and changed in transit")]
     PlainHttp,
-    #[error("the answer is no listing: {0}")]
+    #[error("the answer is not a listing: {0}")]
     Listing(String),
     #[error("the store received other bytes than were sent")]
     Checksum,
-    #[error("the request cannot be made: {0}")]
+    #[error("cannot make the request: {0}")]
     Request(String),
-    #[error("the answer makes no sense: {0}")]
+    #[error("the answer is invalid: {0}")]
     Response(String),
     #[error("{0}")]
     Credentials(String),
-    #[error("the name of the host is not known: {0}")]
+    #[error("cannot resolve the host name: {0}")]
     UnknownHost(String),
     #[error("the server's certificate is not trusted: {0}")]
     Certificate(String),
-    #[error("the server does not answer in TLS, which https:// asks for")]
+    #[error("the server does not answer with TLS, which https:// requires")]
     NoTls,
     /// The request was certainly not sent.
     #[error("cannot connect: {0}")]

@@ -21,7 +21,7 @@ pub(super) fn is_list(query: &str) -> bool {
 
 /// Checks a page of a listing; the error says what is wrong with it.
 pub(super) fn check(body: &[u8], query: &str) -> Result<(), String> {
-    let text = std::str::from_utf8(body).map_err(|_| "it is not text".to_owned())?;
+    let text = std::str::from_utf8(body).map_err(|_| "it is not valid UTF-8".to_owned())?;
     let text = text.trim_start_matches('\u{feff}').trim();
     let root = root(text).ok_or_else(|| "it is not XML".to_owned())?;
     let needed: &[&str] = match root {
@@ -30,7 +30,7 @@ pub(super) fn check(body: &[u8], query: &str) -> Result<(), String> {
         other => return Err(format!("it is a <{other}>")),
     };
     if !text.ends_with(&format!("</{root}>")) {
-        return Err("it is cut off".to_owned());
+        return Err("it is truncated".to_owned());
     }
     if let Some(missing) = needed.iter().find(|needed| !text.contains(**needed)) {
         return Err(format!("it has no {missing}"));
@@ -52,15 +52,15 @@ fn check_bucket(text: &str, query: &str) -> Result<(), String> {
         && plain(said) != asked
         && !asked.contains(['(', ')', '!', '*', '=', '+'])
     {
-        return Err("it is about another prefix".to_owned());
+        return Err("it lists another prefix".to_owned());
     }
     let keys = text.matches("<Contents>").count() + text.matches("<CommonPrefixes>").count();
     match tag(text, "KeyCount").map(str::parse::<usize>) {
         Some(Ok(count)) if count > 0 && keys == 0 => {
-            Err(format!("it says that it has {count} keys and has none"))
+            Err(format!("it reports {count} keys but contains none"))
         }
         _ if keys == 0 && tag(text, "IsTruncated") == Some("true") => {
-            Err("it has no keys and says that more follow".to_owned())
+            Err("it contains no keys but reports that more follow".to_owned())
         }
         _ => Ok(()),
     }
@@ -103,9 +103,9 @@ mod tests {
             ("", "not XML"),
             ("OK", "not XML"),
             ("<!DOCTYPE html><html><body>Sign in</body></html>", "<html>"),
-            ("<ListBucketResult/>", "cut off"),
+            ("<ListBucketResult/>", "truncated"),
             ("<ListBucketResult></ListBucketResult>", "IsTruncated"),
-            (&EMPTY[..EMPTY.len() - 5], "cut off"),
+            (&EMPTY[..EMPTY.len() - 5], "truncated"),
             (&EMPTY.replace("a/", "other/"), "another prefix"),
             (&EMPTY.replace(">0<", ">3<"), "3 keys"),
             (&EMPTY.replace("false", "true"), "more follow"),

@@ -229,7 +229,7 @@ async fn whole(body: HttpResponseBody) -> Result<Bytes, WireError> {
     while let Some(piece) = pieces.try_next().await.map_err(|error| WireError::of_http(&error))? {
         if all.len() + piece.len() > MAX_WHOLE {
             return Err(WireError::Response(
-                "it is larger than any answer to such a request".to_owned(),
+                "it is larger than any valid answer to such a request".to_owned(),
             ));
         }
         all.extend_from_slice(&piece);

@@ -55,8 +55,10 @@ impl<'a> Files<'a> {
         let mut data = slice.data.clone();
         for part in &slice.header.parts {
             let len = usize::try_from(part.len).ok().filter(|len| *len <= data.len());
-            let bytes = data
-                .split_to(len.ok_or_else(|| Error::damaged("the slice is shorter than it says"))?);
+            let bytes =
+                data.split_to(len.ok_or_else(|| {
+                    Error::damaged("the slice is shorter than its header states")
+                })?);
             let path = self.place_for(&part.path, part.at, &bytes).await?;
             self.append_at(&path, part.at, bytes).await?;
             let begins = self.files.get(&path).map_or(0, |file| file.begins);
@@ -155,7 +157,7 @@ impl<'a> Files<'a> {
                 Some(path) => self.before.find(&path).await?.filter(Node::is_file),
                 None => {
                     return Err(Error::damaged(format!(
-                        "{path:?} cannot be the path of a log file"
+                        "{path:?} is not a valid path of a log file"
                     )));
                 }
             };
@@ -164,7 +166,9 @@ impl<'a> Files<'a> {
             let file = Growing { begins, size, content };
             self.files.insert(path.to_owned(), file);
         }
-        self.files.get_mut(path).ok_or_else(|| Error::internal("a file was lost"))
+        self.files
+            .get_mut(path)
+            .ok_or_else(|| Error::internal("an open log file is missing from the roll-up"))
     }
 
     /// Makes `path` the file that grows; its last blob is taken back if it is short.
@@ -174,7 +178,10 @@ impl<'a> Files<'a> {
         }
         self.store_tail(1).await?;
         let reader = self.reader;
-        let file = self.files.get_mut(path).ok_or_else(|| Error::internal("a file was lost"))?;
+        let file = self
+            .files
+            .get_mut(path)
+            .ok_or_else(|| Error::internal("an open log file is missing from the roll-up"))?;
         let mut tail = Vec::new();
         if !file.size.is_multiple_of(BLOB as u64)
             && let Some(last) = file.content.last()

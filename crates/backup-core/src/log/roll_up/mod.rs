@@ -147,8 +147,8 @@ async fn run(
             error.chain()
         ))
         .with_hint(
-            "what it held is missing from the log; a new full backup makes what comes after it of \
-             use again",
+            "run a full backup, which makes the log after the slice usable again; the slice itself \
+             stays missing",
         )),
         None => Ok(run.report),
     }
@@ -317,12 +317,12 @@ impl Run<'_> {
 
 fn detail_path(name: &str) -> Result<EntryPath> {
     EntryPath::new(format!("/{METADATA_DIR}/{DETAIL_DIR}/{name}"))
-        .ok_or_else(|| Error::damaged(format!("{name:?} cannot name a file")))
+        .ok_or_else(|| Error::damaged(format!("{name:?} is not a valid file name")))
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec(value)
-        .map_err(|error| Error::internal("cannot encode a description of a log").with_source(error))
+        .map_err(|error| Error::internal("cannot encode the log description").with_source(error))
 }
 
 fn snapshot(

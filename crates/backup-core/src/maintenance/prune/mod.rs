@@ -248,8 +248,8 @@ impl<'a> Survey<'a> {
     }
 }
 
-const REPAIR: &str = "`backup check` says what is affected, `backup repair` mends what can be \
-                      mended; until then nothing is deleted";
+const REPAIR: &str = "list the affected files with `backup check`, then run `backup repair`; until \
+                      then nothing is deleted";
 
 /// All snapshots with their root directories. One that is unreadable, or lost, may need anything.
 async fn readable_snapshots(
@@ -261,7 +261,7 @@ async fn readable_snapshots(
     let list = repository.snapshots(cx).await?;
     if let Some((id, error)) = list.damaged.first() {
         return Err(Error::damaged(format!(
-            "snapshot {} cannot be read: {}",
+            "cannot read snapshot {}: {}",
             id.short(),
             error.chain()
         ))
@@ -271,7 +271,7 @@ async fn readable_snapshots(
     for id in receipts.into_iter().filter(|id| !there.contains(id)) {
         if repository.was_lost(&id).await? {
             return Err(Error::damaged(format!(
-                "snapshot {} is gone, though nobody forgot it",
+                "snapshot {} is missing, but was never forgotten",
                 id.short()
             ))
             .with_hint(REPAIR));

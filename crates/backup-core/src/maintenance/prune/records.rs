@@ -76,7 +76,7 @@ impl Records {
             let record: Record = open_json(repository.key(), &sealed).map_err(|error| {
                 error
                     .context(&meta.key)
-                    .with_hint("delete that object: its packs then wait for another grace period")
+                    .with_hint("delete this object; its packs then wait for another grace period")
             })?;
             let age = clock.age(meta.last_modified, record.written);
             records.push((meta.key, record, age));
@@ -110,13 +110,13 @@ impl Records {
                 self.sessions.live.iter().find(|session| record.sessions.contains(&session.id))
             {
                 return Due::Later(format!(
-                    "A session that was there before is still at work: {}.",
+                    "A session that began before the grace period is still running: {}.",
                     session.purpose
                 ));
             }
             if let Some(lock) = self.locks.intersection(&record.locks).next() {
                 return Due::Later(format!(
-                    "Another tool that was there before is still at work: {lock}."
+                    "Another tool that began before the grace period is still running: {lock}."
                 ));
             }
         }
@@ -195,8 +195,8 @@ async fn foreign_locks(repository: &Repository, clock: &StoreClock) -> Result<BT
                 ),
             )
             .with_hint(
-                "wait until that tool has finished; `restic unlock` removes the lock of one \
-                 that has died",
+                "wait until that process has finished; if it has died, remove its lock with \
+                 `restic unlock`",
             ));
         }
         holders.insert(holder);

@@ -125,7 +125,7 @@ async fn move_batch(
                     Err(error) if error.is_damage() => {
                         let id = id.short();
                         cx.events.note(format!(
-                            "Pack {id} is damaged and stays: {}. Run `backup check`.",
+                            "Pack {id} is damaged and is not repacked: {}. Run `backup check`.",
                             error.chain()
                         ));
                         Ok(None)

@@ -60,7 +60,7 @@ pub(super) async fn take_from_copies(
         if take_one(run, *kind, *id, writer).await? {
             found += 1;
             let what = if *kind == BlobKind::Tree { "directory" } else { "blob" };
-            run.repaired(format!("{what} {}", id.short()), "taken from a copy");
+            run.repaired(format!("{what} {}", id.short()), "recovered from another repository");
         }
     }
     Ok(found)

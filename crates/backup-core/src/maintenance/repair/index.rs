@@ -50,7 +50,7 @@ pub(super) async fn list_unlisted(
     }
     batch.finish().await?;
     for id in listed {
-        run.repaired(format!("pack {}", id.short()), "was in no index, and is listed again");
+        run.repaired(format!("pack {}", id.short()), "was in no index; indexed again");
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(super) async fn mend(
     let (mended, _) = writer.close(mended).await?;
     for (info, tree, lost) in mended {
         let object = format!("snapshot {}", info.id.short());
-        let message = format!("{} of its entries are lost for good", lost.len());
+        let message = format!("{} of its entries cannot be recovered", lost.len());
         let mut affects: Vec<String> =
             lost.iter().take(MAX_NAMED).map(|path| format!("{object}: {path}")).collect();
         if lost.len() > MAX_NAMED {
@@ -71,7 +71,7 @@ pub(super) async fn mend(
                     .await?;
             }
             let id = repository.save_sealed_snapshot(sealed, received, run.cx).await?;
-            run.repaired(object, format!("snapshot {} holds what is left of it", id.short()));
+            run.repaired(object, format!("snapshot {} holds the remaining entries", id.short()));
         }
         let sealed = repository.sealed_snapshot(&info.id).await?;
         repository.sink().put_bytes(&layout::quarantined_snapshot(&info.id), sealed).await?;

@@ -171,16 +171,16 @@ impl Run<'_> {
         for id in &damaged_indexes {
             self.repaired(
                 format!("index {}", id.short()),
-                "removed; what its packs hold is listed by others",
+                "removed; other index objects list its readable packs",
             );
         }
         for pack in self.bad.missing.clone() {
-            self.repaired(format!("pack {}", pack.short()), "is gone, and listed no more");
+            self.repaired(format!("pack {}", pack.short()), "is missing; removed from the index");
         }
         for pack in self.bad.damaged.clone() {
             self.repaired(
                 format!("pack {}", pack.short()),
-                "is damaged, and given up: what is sound was moved",
+                "is damaged; marked for deletion, its intact blobs moved to other packs",
             );
         }
         if self.options.dry_run {
@@ -223,7 +223,7 @@ async fn config_copy(repository: &Repository, report: &mut RepairReport) -> Resu
     if !report.dry_run {
         repository.sink().put_bytes(&layout::config_copy(), config).await?;
     }
-    let what = "written again from the config itself".to_owned();
+    let what = "rewritten from the object config".to_owned();
     report.repaired.push(Repair { object: layout::config_copy().to_string(), what });
     Ok(())
 }

@@ -49,7 +49,7 @@ pub(super) async fn salvage(run: &mut Run<'_>, writer: &BlobWriter) -> Result<()
         }
         run.repaired(
             format!("pack {}", pack.short()),
-            format!("{moved} sound blobs moved into new packs"),
+            format!("{moved} intact blobs moved into new packs"),
         );
     }
     Ok(())

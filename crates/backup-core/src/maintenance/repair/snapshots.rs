@@ -28,7 +28,10 @@ pub(super) async fn recover(run: &mut Run<'_>) -> Result<Vec<SnapshotInfo>> {
                     let received = received.map_or(info.snapshot.time, |receipt| receipt.received);
                     repository.save_sealed_snapshot(sealed, received, run.cx).await?;
                 }
-                run.repaired(format!("snapshot {}", id.short()), "taken from a copy");
+                run.repaired(
+                    format!("snapshot {}", id.short()),
+                    "recovered from another repository",
+                );
                 snapshots.push(info);
             }
             None => snapshots.extend(put_aside(run, id, damaged.contains(&id)).await?),
@@ -63,13 +66,13 @@ async fn put_aside(
 ) -> Result<Option<SnapshotInfo>> {
     let sink = run.repository().sink().clone();
     let object = format!("snapshot {}", id.short());
-    let affects = vec![format!("{object}: all of it; its data stays until it is pruned")];
+    let affects = vec![format!("{object}: all of it; its data stays until a prune deletes it")];
     let bytes = match sink.get_bytes(&layout::snapshot(&id)).await {
         Ok(bytes) => Some(bytes),
         Err(error) if error.kind() == SinkErrorKind::NotFound => None,
         // Perhaps the disk can read it tomorrow.
         Err(error) if error.kind() == SinkErrorKind::Unreadable => {
-            let message = "the storage cannot read it: it is left where it is".to_owned();
+            let message = "the storage cannot read the object: it stays in place".to_owned();
             run.report.lost.push(Problem { object, message, affects });
             return Ok(None);
         }
@@ -85,9 +88,9 @@ async fn put_aside(
         return Ok(None);
     }
     let message = if is_there {
-        "cannot be read: put aside into x-quarantine/"
+        "cannot be read: moved to x-quarantine/"
     } else {
-        "is gone, and in no copy"
+        "is missing, and no copy of it was found"
     };
     run.report.lost.push(Problem { object, message: message.to_owned(), affects });
     if run.options.dry_run {

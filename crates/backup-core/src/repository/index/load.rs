@@ -40,7 +40,7 @@ pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<Loaded
             Err(disk::Failure::Repository(error)) => return Err(error),
             Err(disk::Failure::Cache(error)) => {
                 cx.events.note(format!(
-                    "The cache in {} cannot be used: {error}. Going on without.",
+                    "The index cache in {} cannot be used: {error}. Continuing without it.",
                     dir.display()
                 ));
             }
@@ -189,6 +189,6 @@ async fn compare_one(repository: &Repository, id: IndexId) -> Result<()> {
 fn compare(id: IndexId, sealed: &[u8]) -> Result<()> {
     match IndexId::digest(sealed) == id {
         true => Ok(()),
-        false => Err(Error::damaged("content does not match the name")),
+        false => Err(Error::damaged("the SHA-256 of the content does not match the name")),
     }
 }

@@ -33,9 +33,9 @@ pub(crate) async fn save(repository: &Repository, file: IndexFile) -> Result<Ind
     };
     if IndexId::digest(&stored) != id {
         return Err(Error::damaged(format!(
-            "{object} reads back differently from what was written"
+            "{object}: the bytes read back differ from the bytes written"
         ))
-        .with_hint("the storage is faulty: check the disk, and choose another place for backups"));
+        .with_hint("check the disk and choose another place for backups: the storage is faulty"));
     }
     Ok(id)
 }

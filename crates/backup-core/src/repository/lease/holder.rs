@@ -48,7 +48,7 @@ impl Held {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == SinkErrorKind::AlreadyExists => Err(Error::new(
                 ErrorKind::Busy,
-                format!("the lease `{}` was taken by a rival", self.name),
+                format!("the lease `{}` was taken by another process", self.name),
             )),
             Err(error) => Err(error.into()),
         }
@@ -128,9 +128,9 @@ impl Held {
     pub(super) fn lost(&self) -> Error {
         Error::new(
             ErrorKind::Busy,
-            format!("the lease `{}` was lost to somebody else, or has expired", self.name),
+            format!("the lease `{}` was taken by another process or has expired", self.name),
         )
-        .with_hint("run the command again; what was done so far is kept")
+        .with_hint("run the command again; its completed work is kept")
     }
 
     /// Tokens that have served, but for the last one, go. That they cannot be removed (a writer may

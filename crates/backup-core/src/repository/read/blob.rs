@@ -151,7 +151,7 @@ impl BlobReader {
         self.repository.index().find(kind, id).ok_or_else(|| {
             let what = if kind == BlobKind::Tree { "directory" } else { "blob" };
             Error::damaged(format!("{what} {} is not in the index", id.short())).with_hint(
-                "an index object or a pack is lost; `backup check` says what is affected",
+                "run `backup check` to list the affected files: an index object or a pack is lost",
             )
         })
     }
@@ -254,16 +254,17 @@ impl BlobReader {
         let key = layout::pack(pack);
         match self.repository.repository().sink().get_range(&key, range).await {
             Ok(bytes) if bytes.len() as u64 == expected => Ok(bytes),
-            Ok(_) => {
-                Err(Error::damaged(format!("pack {} is shorter than the index says", pack.short())))
-            }
+            Ok(_) => Err(Error::damaged(format!(
+                "pack {} is shorter than the index states",
+                pack.short()
+            ))),
             Err(error) => match error.kind() {
                 SinkErrorKind::NotFound => {
                     Err(Error::damaged(format!("pack {} is missing", pack.short()))
                         .with_source(error))
                 }
                 SinkErrorKind::Invalid => Err(Error::damaged(format!(
-                    "pack {} is shorter than the index says",
+                    "pack {} is shorter than the index states",
                     pack.short()
                 ))
                 .with_source(error)),
@@ -302,7 +303,7 @@ impl BlobReader {
         };
         let window = Window { pack: at.pack, start: window_start, bytes };
         let sealed =
-            cut(&window).ok_or_else(|| Error::internal("a blob lies outside its window"))?;
+            cut(&window).ok_or_else(|| Error::internal("a blob lies outside its read window"))?;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have read it meanwhile.
         if !windows.iter().any(|known| known.pack == window.pack && known.start == window.start) {

@@ -174,7 +174,7 @@ impl SnapshotReader {
     /// [`ErrorKind::Damaged`] if it cannot be read or understood.
     pub async fn manifest(&self) -> Result<Option<Manifest>> {
         let path = EntryPath::new(MANIFEST_PATH)
-            .ok_or_else(|| Error::new(ErrorKind::Internal, "bad constant"))?;
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "invalid manifest path"))?;
         let Some(node) = self.find(&path).await? else {
             return Ok(None);
         };
@@ -185,6 +185,6 @@ impl SnapshotReader {
         }
         serde_json::from_slice(&json)
             .map(Some)
-            .map_err(|error| Error::damaged("the manifest cannot be understood").with_source(error))
+            .map_err(|error| Error::damaged("cannot parse the manifest").with_source(error))
     }
 }

@@ -44,9 +44,9 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     )?;
     let environment = &settings.environment;
     let Some(account) = &settings.account else {
-        return Err(plan.invalid("the storage account is not known").with_hint(
-            "set account, or write az://container/prefix?account=NAME, or set \
-             AZURE_STORAGE_ACCOUNT in the environment",
+        return Err(plan.invalid("the storage account is not set").with_hint(
+            "set account, write az://container/prefix?account=NAME, or set AZURE_STORAGE_ACCOUNT \
+             in the environment",
         ));
     };
     let default = format!("https://{account}.blob.core.windows.net");
@@ -65,7 +65,7 @@ pub(crate) fn azure(plan: &Plan<'_>) -> SinkResult<ObjectSink> {
     let key = match variable {
         Some(name) => Some(environment.get(name).ok_or_else(|| {
             plan.invalid(format!(
-                "the account's key is missing: {name} is not set in the environment"
+                "the account key is missing: {name} is not set in the environment"
             ))
         })?),
         None => environment.first(&[

@@ -81,10 +81,10 @@ impl Plan<'_> {
         match set.iter().find(|(_, set)| *set) {
             None => Ok(()),
             Some((setting, _)) => Err(self
-                .invalid(format!("{setting} has no meaning for {store}"))
+                .invalid(format!("{store} does not support the setting {setting}"))
                 .with_hint(format!(
-                    "leave {setting} out of the settings, the address and the \
-                     options of the command"
+                    "remove {setting} from the configuration, the address and the options of the \
+                     command"
                 ))),
         }
     }
@@ -96,14 +96,16 @@ impl Plan<'_> {
                 .with_hint("write https://host or https://host:port")
         })?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(self.invalid("an endpoint holds no user name and no password"));
+            return Err(self.invalid("an endpoint must not contain a user name or password"));
         }
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.query().is_some() {
-            return Err(self.invalid("an endpoint is written https://host or https://host:port"));
+            return Err(
+                self.invalid("an endpoint must have the form https://host or https://host:port")
+            );
         }
         if url.scheme() == "http" && self.settings.allow_http != Some(true) {
             return Err(self
-                .invalid("the endpoint is plain http, which anybody on the way can read and change")
+                .invalid("the endpoint uses plain http, which can be read and changed in transit")
                 .with_hint(
                     "use an https:// endpoint, or set allow_http = true if the network is trusted",
                 ));
@@ -115,8 +117,8 @@ impl Plan<'_> {
         let settings = &self.settings;
         if settings.proxy.as_ref().is_some_and(|proxy| proxy.contains('@')) {
             return Err(self
-                .invalid("the proxy's address holds a user name or a password")
-                .with_hint("give it in the environment: HTTPS_PROXY"));
+                .invalid("the proxy address must not contain a user name or password")
+                .with_hint("set the proxy in the environment variable HTTPS_PROXY"));
         }
         let environment = |names: &[&str]| settings.environment.first(names).map(ToOwned::to_owned);
         let client = ClientSettings {

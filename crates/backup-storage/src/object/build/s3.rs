@@ -93,7 +93,7 @@ fn base(plan: &Plan<'_>, endpoint: Option<&Url>, region: &str) -> SinkResult<Url
     }
     let host = format!("{bucket}.{}", url.host_str().unwrap_or_default());
     url.set_host(Some(&host)).map_err(|_| {
-        plan.invalid(format!("{host} is no name of a host"))
+        plan.invalid(format!("{host} is not a valid host name"))
             .with_hint("set path_style = true for this endpoint")
     })?;
     Ok(url)
@@ -105,9 +105,9 @@ fn lock(plan: &Plan<'_>) -> SinkResult<Option<Lock>> {
         (Some(days), mode) if (1..=36_500).contains(&days) => {
             Ok(Some(Lock { mode: mode.unwrap_or(LockMode::Governance), days }))
         }
-        (Some(_), _) => Err(plan.invalid("lock_days is at least 1 and at most 36500")),
+        (Some(_), _) => Err(plan.invalid("lock_days must be from 1 to 36500")),
         (None, Some(_)) => {
-            Err(plan.invalid("lock_mode is set and lock_days is not").with_hint("set lock_days"))
+            Err(plan.invalid("lock_mode is set, but lock_days is not").with_hint("set lock_days"))
         }
     }
 }
@@ -118,7 +118,7 @@ fn customer_key(plan: &Plan<'_>) -> SinkResult<Option<Secret>> {
     let is_customer = settings.sse == Some(Encryption::Customer);
     if settings.kms_key_id.is_some() && settings.sse != Some(Encryption::Kms) {
         return Err(plan
-            .invalid("kms_key_id is set and sse is not aws:kms")
+            .invalid("kms_key_id is set, but sse is not aws:kms")
             .with_hint("set sse = \"aws:kms\""));
     }
     let path = match (&settings.customer_key_file, is_customer) {
@@ -127,7 +127,7 @@ fn customer_key(plan: &Plan<'_>) -> SinkResult<Option<Secret>> {
         (None, true) => return Err(plan.invalid("sse = \"customer\" needs customer_key_file")),
         (Some(_), false) => {
             return Err(plan
-                .invalid("customer_key_file is set and sse is not customer")
+                .invalid("customer_key_file is set, but sse is not customer")
                 .with_hint("set sse = \"customer\""));
         }
     };

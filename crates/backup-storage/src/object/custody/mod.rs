@@ -115,7 +115,7 @@ impl Raw {
         let bytes =
             response.into_body().bytes().await.map_err(|error| WireError::of_http(&error))?;
         String::from_utf8(bytes.into())
-            .map_err(|_| WireError::Response("it is not text".to_owned()))
+            .map_err(|_| WireError::Response("it is not valid UTF-8".to_owned()))
     }
 
     fn error(&self, error: &WireError, operation: Operation, what: &str) -> SinkError {

@@ -94,9 +94,7 @@ impl S3Custody {
         let until = text("x-amz-object-lock-retain-until-date").map(str::parse);
         Ok(match (text("x-amz-object-lock-mode"), until) {
             (Some(mode), Some(Ok(until))) => Retention::Locked { mode: mode.to_owned(), until },
-            _ => {
-                Retention::Unknown("the store answered with something else than a lock".to_owned())
-            }
+            _ => Retention::Unknown("the store answered without a valid object lock".to_owned()),
         })
     }
 
@@ -126,7 +124,7 @@ fn is_no_lock(refusal: &Refusal) -> bool {
 fn no_locks(key: &Key, why: String) -> SinkError {
     SinkError::new(SinkErrorKind::Unsupported, Operation::Put, key)
         .with_source(why)
-        .with_hint("object lock has to be switched on for the bucket")
+        .with_hint("enable object lock for the bucket")
         .without_effect()
 }
 

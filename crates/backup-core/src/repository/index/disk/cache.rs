@@ -105,12 +105,12 @@ pub(crate) async fn open(
             break;
         }
         if round == ROUNDS {
-            return Err(std::io::Error::other("others change its files all the time").into());
+            return Err(std::io::Error::other("other processes keep changing its files").into());
         }
         damaged.clear();
     }
     let Some(index) = assembled else {
-        return Err(std::io::Error::other("it was not made").into());
+        return Err(std::io::Error::other("it was not built").into());
     };
     let objects = listed;
     cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });

@@ -29,7 +29,7 @@ pub(super) struct Segment {
 /// Maps a file. It is written once, under another name, and never changed: only its name may go.
 #[expect(
     unsafe_code,
-    reason = "mapping is what keeps 100 million records out of this process's own memory"
+    reason = "mapping keeps 100 million records out of this process's own memory"
 )]
 fn map(file: &File) -> std::io::Result<Mmap> {
     // SAFETY: the directory is this user's own (mode 0700), and nobody changes or cuts a file of
@@ -73,7 +73,8 @@ impl Segment {
     /// Gives back the memory that shows what was looked at; looking again brings it back.
     #[expect(
         unsafe_code,
-        reason = "the system counts what is mapped as this process's memory until it is short of it"
+        reason = "the system counts mapped pages as this process's memory until it is short of \
+                  memory"
     )]
     pub(super) fn release(&self) {
         // SAFETY: the mapping is of a file and never written to: what is dropped is read from the
@@ -230,7 +231,7 @@ impl Segment {
             word.fetch_or(bit, Ordering::Relaxed);
         } else if !self.damaged.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                "the index cache is damaged and will be made anew: {}",
+                "the index cache is damaged and will be rebuilt: {}",
                 self.path.display()
             );
             // The next run finds no file, and reads the index objects again.

@@ -68,7 +68,7 @@ impl SegmentWriter {
         self.header.checksum = crc32fast::hash(&sums);
         self.out.file.write_all(&sums)?;
         let page =
-            self.header.encode().ok_or_else(|| std::io::Error::other("the header does not fit"))?;
+            self.header.encode().ok_or_else(|| std::io::Error::other("the header is too large"))?;
         self.out.file.seek(SeekFrom::Start(0))?;
         self.out.file.write_all(&page)?;
         self.out.file.flush()?;
