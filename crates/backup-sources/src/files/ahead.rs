@@ -98,7 +98,7 @@ impl Drop for Finish<'_> {
 }
 
 fn lost() -> SourceError {
-    SourceError::new(SourceErrorKind::Io, "listing a directory ended unexpectedly")
+    SourceError::new(SourceErrorKind::Io, "the worker that lists directories ended unexpectedly")
 }
 
 impl Work {

@@ -61,7 +61,7 @@ impl BlockingContent for FileContent {
             Errno::LOOP | Errno::NXIO | Errno::NODEV => replaced(&self.path),
             errno => sys::read_error(errno, "open", &self.path),
         })?;
-        let stat = fstat(&fd).map_err(|errno| sys::read_error(errno, "look at", &self.path))?;
+        let stat = fstat(&fd).map_err(|errno| sys::read_error(errno, "stat", &self.path))?;
         let now = Shape::of(&stat);
         let same = (now.device, now.inode) == (self.seen.device, self.seen.inode);
         if !same || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -109,14 +109,14 @@ impl Read for FileReader {
 impl ContentReader for FileReader {
     fn finish(self: Box<Self>) -> SourceResult<ContentEnd> {
         let path = &self.content.path;
-        let stat = fstat(&self.file).map_err(|errno| sys::read_error(errno, "look at", path))?;
+        let stat = fstat(&self.file).map_err(|errno| sys::read_error(errno, "stat", path))?;
         if Shape::of(&stat) == self.content.seen {
             return Ok(ContentEnd::Stable);
         }
         let mut metadata = from_stat(&stat, &self.content.names).ok_or_else(|| replaced(path))?;
         let (xattrs, _unreadable) = XattrReader::default()
             .read(Place::Fd(self.file.as_fd()))
-            .map_err(|errno| sys::read_error(errno, "read the attributes of", path))?;
+            .map_err(|errno| sys::read_error(errno, "read the extended attributes of", path))?;
         metadata.xattrs = xattrs;
         Ok(ContentEnd::Changed(Box::new(metadata)))
     }

@@ -126,8 +126,11 @@ async fn collect(
 ) -> SourceResult<()> {
     if let Some(result) = running.join_next().await {
         let parts = result.map_err(|error| {
-            SourceError::new(SourceErrorKind::Io, "comparing files ended unexpectedly")
-                .with_source(error)
+            SourceError::new(
+                SourceErrorKind::Io,
+                "the worker that compares files ended unexpectedly",
+            )
+            .with_source(error)
         })??;
         for (root, part) in parts {
             sums[root].add(&part);

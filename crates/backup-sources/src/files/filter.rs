@@ -47,7 +47,7 @@ impl Filter {
             );
         }
         let excludes = Selection::new(Vec::new(), patterns).map_err(|error| {
-            SourceError::new(SourceErrorKind::Invalid, "an exclude file holds a bad pattern")
+            SourceError::new(SourceErrorKind::Invalid, "invalid pattern in an exclude file")
                 .with_source(error)
         })?;
         Ok(Self { selection, excludes })

@@ -114,11 +114,12 @@ impl XattrReader {
         let (found, message) = match result {
             Ok((found, failed)) if failed.is_empty() => return (found, None),
             Ok((found, failed)) => {
-                (found, format!("cannot read the attributes {}", failed.join(", ")))
+                (found, format!("cannot read the extended attributes {}", failed.join(", ")))
             }
-            Err(errno) => {
-                (Vec::new(), format!("cannot list the attributes: {}", std::io::Error::from(errno)))
-            }
+            Err(errno) => (
+                Vec::new(),
+                format!("cannot list the extended attributes: {}", std::io::Error::from(errno)),
+            ),
         };
         (found, Some(sys::warning(WarningKind::Metadata, path, message)))
     }

@@ -159,7 +159,7 @@ pub async fn digest_of_dir(cx: &Context, path: &Path) -> SourceResult<ObjectDige
     let digest = source.digest(cx, &Selection::all()).await?;
     let object = digest.objects.into_values().next();
     object.ok_or_else(|| {
-        SourceError::new(SourceErrorKind::NotFound, format!("nothing is at {}", path.display()))
+        SourceError::new(SourceErrorKind::NotFound, format!("{} does not exist", path.display()))
     })
 }
 
@@ -228,7 +228,7 @@ impl Source for FilesSource {
     ) -> SourceResult<Box<dyn LogReader>> {
         Err(SourceError::new(
             SourceErrorKind::Unsupported,
-            "files have no log that could be followed",
+            "the source `files` has no log to follow",
         )
         .with_hint("run backups on a schedule instead"))
     }
@@ -256,7 +256,7 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => {
-            Err(SourceError::new(SourceErrorKind::Io, "a worker ended unexpectedly")
+            Err(SourceError::new(SourceErrorKind::Io, "a worker thread ended unexpectedly")
                 .with_source(error))
         }
     }

@@ -56,8 +56,8 @@ impl FilesReader {
             message = self.queue.recv() => match message {
                 Some(Ok(items)) => Ok(items.unwrap_or_default()),
                 Some(Err(error)) => Err(error),
-                None => Err(SourceError::new(SourceErrorKind::Io, "walking the directories ended \
-                                                                   unexpectedly")),
+                None => Err(SourceError::new(SourceErrorKind::Io,
+                    "the worker that walks the directories ended unexpectedly")),
             },
         }
     }

@@ -13,7 +13,7 @@ pub(super) const RESERVED: &[u8] = b"/.backup";
 /// Links are not resolved: as restic does, `a/../b` means `b` beside `a`, whatever `a` is.
 pub(super) fn clean(paths: &[PathBuf]) -> SourceResult<Vec<EntryPath>> {
     if paths.is_empty() {
-        return Err(SourceError::new(SourceErrorKind::Invalid, "no path is given")
+        return Err(SourceError::new(SourceErrorKind::Invalid, "no path given")
             .with_hint("name at least one path"));
     }
     let mut roots = paths.iter().map(|path| absolute(path)).collect::<SourceResult<Vec<_>>>()?;
@@ -30,9 +30,7 @@ pub(super) fn clean(paths: &[PathBuf]) -> SourceResult<Vec<EntryPath>> {
 fn absolute(path: &Path) -> SourceResult<EntryPath> {
     let invalid = |message: String| SourceError::new(SourceErrorKind::Invalid, message);
     if path.as_os_str().is_empty() {
-        return Err(
-            invalid("a given path is empty".to_owned()).with_hint("name a directory or a file")
-        );
+        return Err(invalid("empty path".to_owned()).with_hint("name a directory or a file"));
     }
     let full = std::path::absolute(path).map_err(|error| {
         invalid(format!("cannot make {} absolute", path.display())).with_source(error)
@@ -64,10 +62,10 @@ pub(super) fn is_reserved(path: &EntryPath) -> bool {
 pub(super) fn reserved_error(path: &EntryPath) -> SourceError {
     SourceError::new(
         SourceErrorKind::Invalid,
-        format!("{path} cannot be backed up under this name"),
+        format!("cannot back up {path}: this path is reserved"),
     )
     .with_hint(
-        "every snapshot keeps its own description in /.backup: rename the directory or exclude it",
+        "rename the directory or exclude it: every snapshot keeps its own description in /.backup",
     )
 }
 

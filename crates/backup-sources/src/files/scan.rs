@@ -240,7 +240,9 @@ pub(super) fn given_error(errno: Errno, path: &EntryPath) -> SourceError {
         SourceErrorKind::NotFound => {
             error.with_hint("correct the path, or remove it from the source's paths")
         }
-        SourceErrorKind::PermissionDenied => error.with_hint("run as a user who may read it"),
+        SourceErrorKind::PermissionDenied => {
+            error.with_hint("run as a user who may read this path")
+        }
         _ => error,
     }
 }
@@ -267,7 +269,7 @@ impl Look<'_> {
         let stat = match statat(self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(errno) => {
-                self.steps.push(warn(sys::read_warning(errno, "look at it", &path)));
+                self.steps.push(warn(sys::read_warning(errno, "stat the entry", &path)));
                 return Ok(());
             }
         };
@@ -297,7 +299,11 @@ impl Look<'_> {
             match readlinkat(self.fd, name, Vec::new()) {
                 Ok(text) => *target = text.into_bytes().into(),
                 Err(errno) => {
-                    self.steps.push(warn(sys::read_warning(errno, "read the link", &path)));
+                    self.steps.push(warn(sys::read_warning(
+                        errno,
+                        "read the symbolic link",
+                        &path,
+                    )));
                     return;
                 }
             }

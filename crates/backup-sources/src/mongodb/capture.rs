@@ -78,15 +78,18 @@ fn refuse_other_branches(from: &log::Position) -> SourceResult<()> {
     if from.branch.is_empty() {
         return Ok(());
     }
-    let text = format!("{from} is no position in the oplog of a replica set");
-    Err(SourceError::new(SourceErrorKind::LogGap, text).with_hint("a new full backup begins anew"))
+    let text = format!("{from} is not a position in the oplog of a replica set");
+    Err(SourceError::new(SourceErrorKind::LogGap, text)
+        .with_hint("run a full backup: later moments can be restored from it on"))
 }
 
 /// The member that answers lags: that is no gap.
 pub(super) fn ahead(at: Position) -> SourceError {
-    let text = format!("the oplog is to be read from {at}, but no majority has that yet");
-    SourceError::new(SourceErrorKind::Unavailable, text)
-        .with_hint("the member lags, or this is another set; a new full backup begins anew")
+    let text = format!("cannot read the oplog from {at}: no majority has this entry yet");
+    SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
+        "wait until the member has caught up, or run a full backup if it belongs to another \
+             replica set",
+    )
 }
 
 /// No-ops say that time goes on, and what the server writes for itself belongs to nobody.
@@ -130,8 +133,9 @@ impl LogReader for Capture {
                 batch = self.tail.next(&self.cx) => batch?,
                 () = tokio::time::sleep_until(due), if self.quiet.is_some() => continue,
             };
-            let batch = batch
-                .ok_or_else(|| SourceError::new(SourceErrorKind::Io, "the oplog has ended"))?;
+            let batch = batch.ok_or_else(|| {
+                SourceError::new(SourceErrorKind::Io, "the oplog reader ended unexpectedly")
+            })?;
             if batch.data.is_empty() {
                 self.quiet = Some((batch.to.at, batch.wall_millis));
             } else {
@@ -171,8 +175,8 @@ impl File {
 }
 
 fn tick(at: Position, wall_millis: i64) -> SourceResult<Tick> {
-    let time = Time::from_millisecond(wall_millis)
-        .map_err(|_| malformed("an entry of the oplog: its time"))?;
+    let time =
+        Time::from_millisecond(wall_millis).map_err(|_| malformed("time of an oplog entry"))?;
     Ok(Tick { offset: at.offset(), time })
 }
 

@@ -86,12 +86,14 @@ pub(super) fn uuid_of(value: Option<&Bson>) -> Option<CollectionUuid> {
 
 /// Names and sizes (bytes in data files) of all databases but the server's own.
 pub(super) async fn databases(server: &Server) -> SourceResult<BTreeMap<String, u64>> {
-    let reply =
-        server.run("admin", doc! { "listDatabases": 1 }).await.reading("listing databases")?;
-    let list = reply.get_array("databases").map_err(|_| malformed("the list of databases"))?;
+    let reply = server
+        .run("admin", doc! { "listDatabases": 1 })
+        .await
+        .reading("cannot list the databases")?;
+    let list = reply.get_array("databases").map_err(|_| malformed("list of databases"))?;
     let mut found = BTreeMap::new();
     for database in list.iter().filter_map(Bson::as_document) {
-        let name = database.get_str("name").map_err(|_| malformed("the name of a database"))?;
+        let name = database.get_str("name").map_err(|_| malformed("database name"))?;
         if !matches!(name, "local" | "config") {
             found.insert(name.to_owned(), whole(database.get("sizeOnDisk")));
         }
@@ -105,7 +107,7 @@ pub(super) fn number(value: Option<&Bson>) -> f64 {
         Some(Bson::Double(number)) => *number,
         #[expect(
             clippy::cast_precision_loss,
-            reason = "sizes and counts, far below what would lose a digit"
+            reason = "sizes and counts are far below the limit of exact integers"
         )]
         Some(Bson::Int64(number)) => *number as f64,
         Some(Bson::Int32(number)) => f64::from(*number),
@@ -131,7 +133,10 @@ pub(super) async fn read(
     let mut found = Vec::new();
     for db in databases(server).await?.into_keys() {
         let listing = async {
-            server.list(&db, doc! { "listCollections": 1 }).await.reading("listing collections")
+            server
+                .list(&db, doc! { "listCollections": 1 })
+                .await
+                .reading("cannot list the collections")
         };
         for entry in unless_cancelled(cx, listing).await? {
             let mut collection = collection_of(&db, &entry)?;
@@ -154,7 +159,8 @@ pub(super) async fn find(
     server: &Server,
     namespace: &Namespace,
 ) -> SourceResult<Option<Collection>> {
-    let Some(entry) = listed(server, namespace).await.reading("listing collections")? else {
+    let Some(entry) = listed(server, namespace).await.reading("cannot list the collections")?
+    else {
         return Ok(None);
     };
     let mut collection = collection_of(&namespace.db, &entry)?;
@@ -180,14 +186,14 @@ async fn listed(server: &Server, namespace: &Namespace) -> Result<Option<Documen
 }
 
 fn collection_of(db: &str, entry: &Document) -> SourceResult<Collection> {
-    let name = entry.get_str("name").map_err(|_| malformed("the name of a collection"))?;
+    let name = entry.get_str("name").map_err(|_| malformed("collection name"))?;
     // What it is called is left out by servers that know no views.
     let kind = entry.get_str("type").unwrap_or("collection");
     let kind = Kind::parse(kind)
-        .ok_or_else(|| malformed(format!("{db}.{name}: it is of the unknown type {kind:?}")))?;
+        .ok_or_else(|| malformed(format!("collection {db}.{name}: unknown type {kind:?}")))?;
     let uuid = uuid_of(entry.get_document("info").ok().and_then(|info| info.get("uuid")));
     if kind == Kind::Collection && uuid.is_none() {
-        return Err(malformed(format!("{db}.{name}: it has no UUID")));
+        return Err(malformed(format!("collection {db}.{name}: no UUID")));
     }
     let options = entry.get_document("options").cloned().unwrap_or_default();
     Ok(Collection { namespace: Namespace::new(db, name), kind, uuid, options, indexes: Vec::new() })
@@ -213,7 +219,7 @@ async fn indexes(server: &Server, collection: &Collection) -> SourceResult<Vec<D
         |error: &_| matches!(code_of(error), Some(code::NAMESPACE_NOT_FOUND | code::NOT_ON_A_VIEW));
     let listed = match listed {
         Err(error) if is_gone(&error) => Vec::new(),
-        other => other.reading(format_args!("listing the indexes of {namespace}"))?,
+        other => other.reading(format_args!("cannot list the indexes of {namespace}"))?,
     };
     let finished = |index: Document| {
         let building = index.contains_key("buildUUID") || index.contains_key("indexBuildInfo");

@@ -19,14 +19,11 @@ pub(super) async fn client_of(
     options: &MongoOptions,
 ) -> SourceResult<(Client, Option<SelectionCriteria>, String)> {
     let mut settings =
-        ClientOptions::parse(&options.uri).await.reading("reading the address of the server")?;
+        ClientOptions::parse(&options.uri).await.reading("cannot parse the server's address")?;
     if let Some(password) = &options.password {
         let credential = settings.credential.as_mut().ok_or_else(|| {
-            SourceError::new(
-                SourceErrorKind::Invalid,
-                "there is a password but no user in the address",
-            )
-            .with_hint("write mongodb://USER@host/")
+            SourceError::new(SourceErrorKind::Invalid, "the address has no user for the password")
+                .with_hint("write mongodb://USER@host/")
         })?;
         credential.password = Some(password.clone());
     }
@@ -44,7 +41,7 @@ pub(super) async fn client_of(
     settings.server_selection_timeout.get_or_insert(SELECTION);
     let preference = settings.selection_criteria.clone();
     let first = settings.hosts.first().map(ToString::to_string).unwrap_or_default();
-    let client = Client::with_options(settings).reading("connecting to the server")?;
+    let client = Client::with_options(settings).reading("cannot connect to the server")?;
     Ok((client, preference, first))
 }
 

@@ -8,14 +8,15 @@
 use std::collections::BTreeMap;
 
 use backup_core::context::Context;
-use backup_core::source::{Digest, ObjectDigest, Selection, SourceResult};
+use backup_core::source::{
+    Digest, ObjectDigest, Selection, SourceError, SourceErrorKind, SourceResult,
+};
 use bson::{Bson, Document};
 use futures::{StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash3_128;
 
 use super::catalog::{self, Collection, Kind};
-use super::error::malformed;
 use super::namespace::Filter;
 use super::scan::{self, Scan};
 use super::server::Server;
@@ -148,10 +149,8 @@ pub(super) async fn sum_of(
         sum.add_all(&bytes)?;
     }
     if scan.was_disturbed() {
-        return Err(malformed(format!(
-            "{}: it was changed while it was compared",
-            collection.namespace
-        )));
+        let text = format!("{} was changed while it was compared", collection.namespace);
+        return Err(SourceError::new(SourceErrorKind::Invalid, text));
     }
     Ok(sum)
 }

@@ -46,7 +46,7 @@ fn added(
     let files = state.since.iter().flat_map(|since| &since.files);
     let found = files.map(|(behind, _)| {
         let path = layout.since_entry(*behind);
-        let lost = || malformed(format!("the snapshot: {path} is missing"));
+        let lost = || malformed(format!("snapshot: {path} is missing"));
         let node = nodes.get(&path).cloned().ok_or_else(lost)?;
         Ok((path, node))
     });
@@ -58,7 +58,7 @@ impl Dump {
         let top = EntryPath::root().join(TOP.as_bytes());
         let none = || {
             SourceError::new(SourceErrorKind::Invalid, "this snapshot holds no MongoDB data")
-                .with_hint("`backup show` says what it holds")
+                .with_hint("run `backup show` to see its contents")
         };
         let tree = snapshot.find(&top).await?.and_then(|node| node.subtree).ok_or_else(none)?;
         let mut walk = snapshot.walk_below(top, tree);
@@ -80,10 +80,11 @@ impl Dump {
         let mut documents = Vec::new();
         while let Some(document) = reading.next().await? {
             let document = Document::try_from(raw::document(&document)?);
-            documents
-                .push(document.map_err(|error| {
-                    malformed("the snapshot's catalog.bson").with_source(error)
-                })?);
+            documents.push(
+                document.map_err(|error| {
+                    malformed("catalog.bson in the snapshot").with_source(error)
+                })?,
+            );
         }
         let state = State::decode(&documents)?;
         let since = added(&state, &layout, &nodes)?;
@@ -115,7 +116,7 @@ impl Dump {
     fn own(&self) -> SourceResult<VecDeque<Reading>> {
         let own = match (self.state.needs_oplog, self.nodes.get(&self.layout.oplog())) {
             (false, _) => None,
-            (true, None) => return Err(malformed("the snapshot: its oplog.bson is missing")),
+            (true, None) => return Err(malformed("snapshot: oplog.bson is missing")),
             (true, Some(node)) => Some(Reading::new(self.snapshot.content(node))),
         };
         let since = self.since.values().map(|node| Reading::new(self.snapshot.content(node)));
@@ -179,10 +180,9 @@ impl Dump {
     ) -> SourceResult<()> {
         for live in wanted {
             let Some(node) = self.node(live)? else { continue };
-            let text =
-                format!("{} cannot be restored; nothing was changed", live.collection.namespace);
-            let hint = "leave it out (--exclude), or restore another snapshot; `backup check` says \
-                        what is lost";
+            let text = format!("cannot restore {}; nothing was changed", live.collection.namespace);
+            let hint = "exclude this collection (--exclude) or restore another snapshot; `backup \
+                        check` lists the lost data";
             let blobs = node.content.iter().map(|blob| self.snapshot.blob_len(blob).map(u64::from));
             let bytes: u64 = blobs
                 .sum::<Result<_, _>>()
@@ -196,7 +196,7 @@ impl Dump {
             {
                 let lost = SourceError::new(
                     SourceErrorKind::Mismatch,
-                    format!("{text}: {bytes} bytes of it are left"),
+                    format!("{text}: {bytes} bytes of its data are left"),
                 );
                 return Err(lost.with_hint(hint));
             }
@@ -207,7 +207,7 @@ impl Dump {
     /// The file of a collection's dumped documents; none if it was created later.
     fn node(&self, live: &Live) -> SourceResult<Option<&Node>> {
         let Some(path) = &live.path else { return Ok(None) };
-        let lost = || malformed(format!("the snapshot: {path} is missing"));
+        let lost = || malformed(format!("snapshot: {path} is missing"));
         self.layout.absolute(path).and_then(|path| self.nodes.get(&path)).map(Some).ok_or_else(lost)
     }
 
@@ -270,8 +270,7 @@ impl Dump {
         }
         if let Some(left_out) = captured.left_out() {
             cx.events.note(format!(
-                "Pieces of the log that have nothing to do with the selection: \
-                 {left_out}, not read."
+                "Pieces of the log that do not concern the selection and were not read: {left_out}."
             ));
         }
         fold.finish()
@@ -314,9 +313,8 @@ impl Dump {
     /// were read; what was added behind it can be left out from any moment on.
     pub(super) async fn moment(&self, until: Option<Position>) -> SourceResult<Option<Position>> {
         let Some(until) = until else { return Ok(None) };
-        let none = || {
-            SourceError::new(SourceErrorKind::Invalid, "this snapshot has no position in an oplog")
-        };
+        let none =
+            || SourceError::new(SourceErrorKind::Invalid, "this snapshot has no oplog position");
         let checkpoint = self.snapshot.manifest().await?.ok_or_else(none)?.checkpoint;
         let end: Position = checkpoint.position.ok_or_else(none)?.parse()?;
         let begin = self.state.since.as_ref().map_or(end, |since| since.dumped);
@@ -329,8 +327,7 @@ impl Dump {
         match (until, stop) {
             (Some(until), Some(stop)) if until != stop => {
                 let text = format!(
-                    "the data cannot be brought to {until} and, by the captured log, to {stop} at \
-                     once"
+                    "cannot restore to {until} and, by the captured log, to {stop} at the same time"
                 );
                 Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint("name one moment"))
             }
@@ -360,7 +357,7 @@ fn within(
     };
     let span =
         if begin == end { format!("{end}") } else { format!("moments from {begin} to {end}") };
-    let text = format!("this snapshot stands for {span}; {until} is {word}");
+    let text = format!("this snapshot can be restored to {span}; {until} is {word}");
     Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint))
 }
 

@@ -110,9 +110,7 @@ impl Captured {
     /// Pieces may overlap, and they may go on behind the end.
     fn is_wanted(&mut self, entry: &[u8]) -> SourceResult<bool> {
         let entry = raw::document(entry)?;
-        let at = entry
-            .get_timestamp("ts")
-            .map_err(|_| malformed("an entry of the oplog: it has no time"))?;
+        let at = entry.get_timestamp("ts").map_err(|_| malformed("oplog entry: no timestamp"))?;
         let at = Position::from(at).offset();
         if at <= self.stands || self.limit.is_some_and(|limit| at > limit) {
             return Ok(false);

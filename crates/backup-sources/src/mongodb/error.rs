@@ -123,7 +123,7 @@ pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display)
             (SourceErrorKind::Invalid, message.clone(), None)
         }
         ErrorKind::DnsResolve { .. } => {
-            (SourceErrorKind::Unavailable, "the address cannot be resolved".to_owned(), None)
+            (SourceErrorKind::Unavailable, "the host name cannot be resolved".to_owned(), None)
         }
         ErrorKind::ConnectionPoolCleared { .. } => (
             SourceErrorKind::Unavailable,
@@ -132,16 +132,16 @@ pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display)
         ),
         ErrorKind::InvalidArgument { .. } => (
             SourceErrorKind::Invalid,
-            "the address cannot be understood".to_owned(),
+            "invalid address or option".to_owned(),
             Some(
                 "write mongodb://user:password@host:port/?options, with %-escapes for :/?#[]@% in \
                  user and password",
             ),
         ),
         ErrorKind::Write(_) => {
-            (SourceErrorKind::Target, "the server refuses a write".to_owned(), None)
+            (SourceErrorKind::Target, "the server refused a write".to_owned(), None)
         }
-        _ => (SourceErrorKind::Io, "the driver failed".to_owned(), None),
+        _ => (SourceErrorKind::Io, "error in the MongoDB driver".to_owned(), None),
     };
     let kind = if kind == SourceErrorKind::Io { SourceErrorKind::Unavailable } else { kind };
     let error = SourceError::new(kind, format!("{what}: {message}"));
@@ -169,7 +169,7 @@ impl<T> Explain<T> for Result<T, Error> {
 
 /// Something that a server or a snapshot says and that cannot be understood.
 pub(super) fn malformed(what: impl std::fmt::Display) -> SourceError {
-    SourceError::new(SourceErrorKind::Invalid, format!("cannot understand {what}"))
+    SourceError::new(SourceErrorKind::Invalid, format!("invalid {what}"))
 }
 
 #[cfg(test)]

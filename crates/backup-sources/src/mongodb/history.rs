@@ -52,7 +52,7 @@ pub(super) async fn is_full(server: &Server) -> bool {
 /// The newest entry that a majority has.
 pub(super) async fn newest(server: &Server) -> SourceResult<LogPosition> {
     let find = doc! { "sort": { "$natural": -1 } };
-    let entry = first(server, find).await?.ok_or_else(|| malformed("the oplog: it is empty"))?;
+    let entry = first(server, find).await?.ok_or_else(|| malformed("oplog: it is empty"))?;
     Ok(entry.position)
 }
 
@@ -78,10 +78,10 @@ async fn first(server: &Server, more: Document) -> SourceResult<Option<Entry>> {
         "projection": { "ts": 1, "t": 1, "wall": 1, "o.partialTxn": 1, "o.prepare": 1 },
     };
     find.extend(more);
-    let found = server.list("local", find).await.reading("reading the oplog")?;
+    let found = server.list("local", find).await.reading("cannot read the oplog")?;
     let Some(entry) = found.first() else { return Ok(None) };
     let raw = RawDocumentBuf::try_from(entry)
-        .map_err(|error| malformed("an entry of the oplog").with_source(error))?;
+        .map_err(|error| malformed("oplog entry").with_source(error))?;
     let is_true =
         |key: &str| entry.get_document("o").is_ok_and(|o| o.get_bool(key).unwrap_or(false));
     Ok(Some(Entry {
@@ -97,22 +97,22 @@ pub(super) async fn gap(server: &Server, at: Position) -> SourceError {
         Ok(Some(oldest)) if oldest > at => SourceError::new(
             SourceErrorKind::LogGap,
             format!(
-                "the oplog reaches back to {oldest} only: it no longer holds {at}, from where \
-                 it is to be read"
+                "the oplog reaches back only to {oldest}: it no longer holds the start position \
+                 {at}"
             ),
         )
         .with_hint(
-            "make the oplog larger (replSetResizeOplog), or let less time pass; a new full \
-             backup begins anew",
+            "run a full backup, and enlarge the oplog (replSetResizeOplog) or leave less time \
+             between backups",
         ),
         _ => SourceError::new(
             SourceErrorKind::LogGap,
             format!(
-                "the oplog does not hold {at}, from where it is to be read: it was taken back, or \
-                 this is another set"
+                "the oplog does not hold the start position {at}: the entry was rolled back, or \
+                 this is another replica set"
             ),
         )
-        .with_hint("a new full backup begins anew"),
+        .with_hint("run a full backup: later moments can be restored from it on"),
     }
 }
 

@@ -78,7 +78,7 @@ impl FromStr for LogPosition {
             Some(Self { at: at.parse().ok()?, term: term.parse().ok()? })
         };
         read().ok_or_else(|| {
-            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no entry of an oplog"))
+            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is not an oplog position"))
                 .with_hint("write seconds:increment@term")
         })
     }
@@ -98,7 +98,7 @@ impl FromStr for Position {
         second.map(|seconds| Self { seconds, increment: u32::MAX }).ok_or_else(|| {
             SourceError::new(
                 SourceErrorKind::Invalid,
-                format!("{text:?} is no moment of a replica set"),
+                format!("{text:?} is not a moment of a replica set"),
             )
             .with_hint(
                 "write seconds:increment as in the oplog, or a time such as 2026-01-31T12:00:00Z",

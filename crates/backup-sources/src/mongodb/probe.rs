@@ -40,7 +40,7 @@ pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> So
                 match listed {
                     Ok(listed) => collections += listed.len() as u64,
                     Err(error) if is_denied(&error) => denied.push("listCollections"),
-                    Err(error) => return Err(error).reading("listing collections"),
+                    Err(error) => return Err(error).reading("cannot list the collections"),
                 }
             }
             probe.estimated_objects = Some(collections);
@@ -50,7 +50,11 @@ pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> So
     denied.extend(rights(server).await?);
     if !denied.is_empty() {
         denied.dedup();
-        probe.problems.push(format!("not allowed: {}; {}", denied.join(", "), grant(server).await));
+        probe.problems.push(format!(
+            "missing privileges ({}): {}",
+            denied.join(", "),
+            grant(server).await
+        ));
     }
     if server.is_replica_set() {
         probe.problems.extend(window(server, log_interval).await?);
@@ -110,8 +114,8 @@ async fn rights(server: &Server) -> SourceResult<Vec<&'static str>> {
 /// Users of MongoDB Atlas are made in its console, and not all of its clusters let anybody read
 /// what a backup needs.
 const ATLAS: &str = "in Atlas, give the user the specific privilege backup@admin (Database \
-                     Access); shared tiers (M0, M2, M5, Flex) let nobody read the oplog, so that \
-                     they cannot be backed up to one moment: a dedicated tier can";
+                     Access); shared tiers (M0, M2, M5, Flex) do not expose the oplog, so they \
+                     cannot be backed up to one moment; a dedicated tier can";
 
 fn is_atlas(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
@@ -161,19 +165,19 @@ async fn window(server: &Server, log_interval: Option<Duration>) -> SourceResult
 /// What is wrong with an oplog that reaches back so many seconds, if it is full.
 fn too_short(seconds: u64, log_interval: Option<Duration>) -> Option<String> {
     const LARGER: &str =
-        "make it larger: db.adminCommand({replSetResizeOplog: 1, size: MEGABYTES})";
+        "enlarge it with db.adminCommand({replSetResizeOplog: 1, size: MEGABYTES})";
     let reaches = format!("the oplog reaches back only {} minutes", seconds / 60);
     match log_interval.map(|interval| interval.as_secs()) {
         Some(interval) => (seconds < interval.saturating_mul(TIMES)).then(|| {
             format!(
-                "{reaches}, and up to {interval} s of it may wait to be captured: soon \
-                 something will be missing; {LARGER}"
+                "{reaches}, but capture may be up to {interval} s behind, so log may soon be lost: \
+                 {LARGER}"
             )
         }),
         None => (seconds < SCAN).then(|| {
             format!(
-                "{reaches}: a scan must be shorter, or its snapshot cannot be brought to one \
-                 moment; {LARGER}"
+                "{reaches}, so the snapshot of a longer scan cannot be brought to one moment: \
+                 {LARGER}"
             )
         }),
     }
@@ -187,11 +191,11 @@ mod tests {
     fn windows_are_compared_with_how_often_the_log_is_stored() {
         let every = |seconds| Some(Duration::from_secs(seconds));
         assert!(
-            too_short(3599, None).unwrap().contains("59 minutes: a scan")
+            too_short(3599, None).unwrap().contains("59 minutes, so the snapshot of a longer scan")
                 && too_short(3600, None).is_none()
         );
         assert!(too_short(180, every(60)).is_none() && too_short(3600, every(600)).is_none());
-        assert!(too_short(179, every(60)).unwrap().contains("60 s of it"));
+        assert!(too_short(179, every(60)).unwrap().contains("60 s behind"));
         assert!(too_short(3600, every(3600)).unwrap().contains("60 minutes"));
     }
 

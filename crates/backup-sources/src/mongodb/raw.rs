@@ -21,7 +21,7 @@ fn length(bytes: &[u8]) -> Option<SourceResult<usize>> {
     Some(if (5..=LARGEST).contains(&length) {
         Ok(length)
     } else {
-        Err(malformed("a document's length"))
+        Err(malformed("document length"))
     })
 }
 
@@ -37,7 +37,7 @@ pub(super) fn append_batch(
     enough: usize,
     out: &mut BytesMut,
 ) -> SourceResult<u64> {
-    let broken = || malformed("a batch of the server");
+    let broken = || malformed("batch in a server reply");
     let end = array.len().saturating_sub(1);
     let mut rest = array.get(*at..end).ok_or_else(broken)?;
     let mut count = 0;
@@ -61,7 +61,7 @@ pub(super) fn append_batch(
 
 /// The last document of an array of the wire protocol.
 pub(super) fn last_of(array: &[u8]) -> SourceResult<Option<&[u8]>> {
-    let broken = || malformed("a batch of the server");
+    let broken = || malformed("batch in a server reply");
     let mut rest = array.get(FIRST..array.len().saturating_sub(1)).ok_or_else(broken)?;
     let mut last = None;
     while let Some((_, tail)) = rest.split_first() {
@@ -90,7 +90,7 @@ pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = SourceResult<&[u8]
         };
         let Some((document, rest)) = found else {
             bytes = &[];
-            return Some(Err(malformed("the last document: it is cut off")));
+            return Some(Err(malformed("last document: truncated")));
         };
         bytes = rest;
         Some(Ok(document))
@@ -101,7 +101,7 @@ pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = SourceResult<&[u8]
 pub(super) fn first_of(piece: &mut Bytes) -> SourceResult<Option<Bytes>> {
     let Some(length) = length(piece).transpose()? else { return Ok(None) };
     if length > piece.len() {
-        return Err(malformed("the last document: it is cut off"));
+        return Err(malformed("last document: truncated"));
     }
     Ok(Some(piece.split_to(length)))
 }
@@ -164,7 +164,7 @@ impl Documents {
     /// Nothing may be left at the end.
     pub(super) fn finish(&self) -> SourceResult<()> {
         if self.buffer.has_remaining() {
-            Err(malformed("the last document: it is cut off"))
+            Err(malformed("last document: truncated"))
         } else {
             Ok(())
         }
@@ -173,7 +173,7 @@ impl Documents {
 
 /// A document's bytes as the driver's type.
 pub(super) fn document(bytes: &[u8]) -> SourceResult<&RawDocument> {
-    RawDocument::from_bytes(bytes).map_err(|error| malformed("a document").with_source(error))
+    RawDocument::from_bytes(bytes).map_err(|error| malformed("document").with_source(error))
 }
 
 /// The `_id` as stored: type byte and value. Documents of one collection are the same if these are
@@ -181,13 +181,13 @@ pub(super) fn document(bytes: &[u8]) -> SourceResult<&RawDocument> {
 /// but one may replace the other, so numbers are brought to one form.
 pub(super) fn id_of(document: &RawDocument) -> SourceResult<Vec<u8>> {
     for element in document.iter_elements() {
-        let element = element.map_err(|error| malformed("a document").with_source(error))?;
+        let element = element.map_err(|error| malformed("document").with_source(error))?;
         if element.key().as_str() == "_id" {
-            let value = element.value().map_err(|error| malformed("an _id").with_source(error))?;
+            let value = element.value().map_err(|error| malformed("_id").with_source(error))?;
             return Ok(key_of(value));
         }
     }
-    Err(malformed("a document: it has no _id"))
+    Err(malformed("document: no _id"))
 }
 
 fn key_of(value: bson::RawBsonRef<'_>) -> Vec<u8> {

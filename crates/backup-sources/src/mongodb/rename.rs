@@ -48,7 +48,7 @@ impl Renames {
         let mut target = Namespace::parse(&renamed).ok_or_else(|| {
             SourceError::new(
                 SourceErrorKind::Invalid,
-                format!("{full} would be renamed to {renamed:?}, which is no name"),
+                format!("cannot rename {full} to {renamed:?}: invalid name"),
             )
         })?;
         if namespace.is_buckets() {
@@ -61,9 +61,9 @@ impl Renames {
 impl Rule {
     fn parse(text: &str) -> SourceResult<Self> {
         let invalid = || {
-            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no renaming"))
+            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is not a renaming rule"))
                 .with_hint(
-                    "write from=to with the same number of `*` in both, for instance \
+                    "write from=to with the same number of `*` on both sides, for instance \
                      'shop.*=shop_test.*', or two databases",
                 )
         };

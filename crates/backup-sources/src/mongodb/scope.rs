@@ -94,7 +94,7 @@ impl Chosen {
         let mut operations = held(entry)?;
         while let Some(operation) = operations.next()? {
             if operation.get_str("op").ok() == Some("c") {
-                let broken = || malformed("a command in the oplog");
+                let broken = || malformed("command in the oplog");
                 let (ns, object) = (operation.get_str("ns"), operation.get_document("o"));
                 let (ns, object) = (ns.map_err(|_| broken())?, object.map_err(|_| broken())?);
                 let namespace = match (object.get_str("create"), object.get_str("to")) {

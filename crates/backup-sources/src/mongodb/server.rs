@@ -121,10 +121,10 @@ impl Server {
             }
             other => other,
         };
-        let hello = hello.reading("connecting to the server")?;
+        let hello = hello.reading("cannot connect to the server")?;
         let build =
             admin.run_command(doc! { "buildInfo": 1 }).selection_criteria(wanted.clone()).await;
-        let version = version_of(&build.reading("asking for the version")?)?;
+        let version = version_of(&build.reading("cannot read the server's version")?)?;
         let topology = topology_of(&hello);
         // Servers without a replica set do not say how they are called: then the address does.
         let host = match hello.get_str("me") {
@@ -184,8 +184,10 @@ impl Server {
 
     /// Who takes writes.
     pub(super) async fn primary(&self) -> SourceResult<Primary> {
-        let hello =
-            self.write("admin", doc! { "isMaster": 1 }).await.writing("asking for the primary")?;
+        let hello = self
+            .write("admin", doc! { "isMaster": 1 })
+            .await
+            .writing("cannot determine the primary")?;
         let process = hello
             .get_document("topologyVersion")
             .and_then(|version| version.get_object_id("processId"))
@@ -236,13 +238,13 @@ impl Server {
             let hello = self
                 .run("admin", doc! { "isMaster": 1 })
                 .await
-                .reading("asking for the last write")?;
+                .reading("cannot read the position of the last write")?;
             match common_time(&hello) {
                 Some(time) => return Ok(time),
                 None if begun.elapsed() > SETTLING => {
-                    let text = "the member that is read does not know yet what a majority has";
+                    let text = "the member does not report yet which entries a majority has";
                     return Err(SourceError::new(SourceErrorKind::Unavailable, text)
-                        .with_hint("has it just started? Try again in a moment"));
+                        .with_hint("try again in a moment: the member may have just started"));
                 }
                 None => tokio::time::sleep(PAUSE).await,
             }
@@ -280,7 +282,10 @@ impl Server {
             return Ok(());
         }
         Err(SourceError::new(SourceErrorKind::Unsupported, "a standalone server has no oplog")
-            .with_hint("make it a replica set of one member: --replSet NAME, then rs.initiate()"))
+            .with_hint(
+                "make it a replica set of one member: start it with --replSet NAME, then run \
+                 rs.initiate()",
+            ))
     }
 
     /// Refuses what cannot be backed up or restored as a whole yet.
@@ -288,12 +293,12 @@ impl Server {
         if self.topology != Topology::Sharded {
             return Ok(());
         }
-        Err(SourceError::new(SourceErrorKind::Unsupported, "this is a router of a sharded cluster").with_hint(
-            "a cluster needs one moment across its shards and its config servers, chunks kept in \
-             place meanwhile and transactions across shards resolved, which this version does not \
-             do; backing up each shard as a replica set by itself is possible but gives no common \
-             moment",
-        ))
+        Err(SourceError::new(SourceErrorKind::Unsupported, "this is a router of a sharded cluster")
+            .with_hint(
+                "back up each shard as a replica set, without a common moment: this version cannot \
+             bring shards and config servers to one moment, keep chunks in place, or resolve \
+             transactions across shards",
+            ))
     }
 }
 
@@ -321,7 +326,7 @@ fn version_of(build: &Document) -> SourceResult<[i32; 3]> {
         .unwrap_or_default();
     match numbers[..] {
         [major, minor, patch, ..] => Ok([major, minor, patch]),
-        _ => Err(malformed("the server's version")),
+        _ => Err(malformed("server version")),
     }
 }
 

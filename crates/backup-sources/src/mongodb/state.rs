@@ -182,20 +182,20 @@ impl State {
         }
         for document in std::iter::once(head).chain(self.collections.iter().map(saved_document)) {
             let raw = RawDocumentBuf::try_from(&document)
-                .map_err(|error| malformed("a catalog").with_source(error))?;
+                .map_err(|error| malformed("catalog").with_source(error))?;
             out.extend_from_slice(raw.as_bytes());
         }
         Ok(out.freeze())
     }
 
     pub(super) fn decode(documents: &[Document]) -> SourceResult<Self> {
-        let broken = || malformed("the snapshot's catalog.bson");
+        let broken = || malformed("catalog.bson in the snapshot");
         let (head, rest) = documents.split_first().ok_or_else(broken)?;
         match head.get_i32("schema") {
             Ok(SCHEMA | SCHEMA_WITH_MORE) => {}
             Ok(other) => {
                 return Err(malformed(format!(
-                    "the snapshot's catalog.bson: it has the newer form {other}"
+                    "catalog.bson in the snapshot: unknown format {other}"
                 ))
                 .with_hint(
                     "use the version of this program that made the snapshot, or a newer one",
@@ -228,7 +228,8 @@ impl State {
     pub(super) fn filter(&self) -> SourceResult<Filter> {
         let selection = Selection::new(self.include.clone(), self.exclude.clone());
         Filter::new(
-            &selection.map_err(|error| malformed("the snapshot's selection").with_source(error))?,
+            &selection
+                .map_err(|error| malformed("selection in the snapshot").with_source(error))?,
         )
     }
 

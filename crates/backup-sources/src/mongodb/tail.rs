@@ -221,9 +221,8 @@ impl OplogTail {
 
     /// What is new in a batch.
     fn take(&mut self, batch: &RawBatch) -> SourceResult<Taken> {
-        let array = batch
-            .doc_slices()
-            .map_err(|error| malformed("a batch of the oplog").with_source(error))?;
+        let array =
+            batch.doc_slices().map_err(|error| malformed("oplog batch").with_source(error))?;
         if array.as_bytes().len() >= BEHIND {
             self.asked = None;
         }
@@ -232,7 +231,7 @@ impl OplogTail {
         let (mut moved, mut wall_millis) = (false, None);
         for entry in array {
             let Ok(RawBsonRef::Document(entry)) = entry else {
-                return Err(malformed("an entry of the oplog"));
+                return Err(malformed("oplog entry"));
             };
             let here = position_of(entry)?;
             if !self.confirmed {
@@ -248,8 +247,7 @@ impl OplogTail {
             (self.stands, self.term, moved) = (here.at, Some(here.term), true);
             wall_millis = entry.get_datetime("wall").ok().map(bson::DateTime::timestamp_millis);
             if (self.keep)(entry)? {
-                let offset =
-                    u32::try_from(data.len()).map_err(|_| malformed("a batch of the oplog"))?;
+                let offset = u32::try_from(data.len()).map_err(|_| malformed("oplog batch"))?;
                 ticks.push(Tick { at: here.at, offset, wall_millis: wall_millis.unwrap_or(0) });
                 data.extend_from_slice(entry.as_bytes());
             }
@@ -276,7 +274,7 @@ impl OplogTail {
                 )
             );
         if !passing || self.failures > ATTEMPTS {
-            return Err(convert(error, Doing::Reading, "reading the oplog"));
+            return Err(convert(error, Doing::Reading, "cannot read the oplog"));
         }
         self.wait(cx, PAUSE * self.failures).await?;
         if let (Some(options), true) = (&self.moves, self.failures >= MOVE_AFTER)
@@ -303,17 +301,19 @@ impl OplogTail {
             .await
             .map_or_else(|_| "unknown".to_owned(), |at| at.to_string());
         let text = format!(
-            "the oplog is to be read from {}, but the server has nothing after {newest}",
+            "cannot read the oplog from {}: the server has nothing after {newest}",
             self.stands
         );
-        SourceError::new(SourceErrorKind::Unavailable, text)
-            .with_hint("the member lags, or it is of another set; a new full backup begins anew")
+        SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
+            "wait until the member has caught up, or run a full backup if it belongs to \
+                 another replica set",
+        )
     }
 }
 
 pub(super) fn position_of(entry: &RawDocument) -> SourceResult<LogPosition> {
     let at = entry.get_timestamp("ts").map(Position::from);
-    let at = at.map_err(|_| malformed("an entry of the oplog: it has no time"))?;
+    let at = at.map_err(|_| malformed("oplog entry: no timestamp"))?;
     Ok(LogPosition { at, term: entry.get_i64("t").unwrap_or(-1) })
 }
 

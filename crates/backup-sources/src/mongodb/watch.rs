@@ -66,9 +66,9 @@ async fn watch(cx: Context, server: Server, stored: Arc<AtomicU64>) {
 
 fn short(window: OplogWindow, at: Position) -> String {
     format!(
-        "the oplog reaches back only {} s, and what is stored of it is {} s behind: what it drops \
-         before that is stored is a gap; make it larger: db.adminCommand({{replSetResizeOplog: 1, \
-         size: MEGABYTES}})",
+        "the oplog reaches back only {} s, and its capture is {} s behind: entries that it drops \
+         before they are stored leave a gap; enlarge it with db.adminCommand({{replSetResizeOplog: \
+         1, size: MEGABYTES}})",
         window.seconds(),
         window.newest.seconds.saturating_sub(at.seconds)
     )

@@ -52,7 +52,7 @@ impl Cluster {
     }
 
     async fn of(mut connection: Connection) -> SourceResult<Self> {
-        let doing = "asking the server which it is";
+        let doing = "cannot identify the cluster";
         let system = connection.identify().await.map_err(|error| error.into_source(doing))?;
         let size =
             connection.show("wal_segment_size").await.map_err(|error| error.into_source(doing))?;
@@ -68,7 +68,7 @@ impl Cluster {
         const ASKING: &str = "SELECT system_identifier, current_setting('wal_segment_size'), \
                               current_setting('server_version_num')::int FROM pg_control_system()";
         let sql = Sql::open(options, &options.database).await?;
-        let doing = "asking the server which it is";
+        let doing = "cannot identify the cluster";
         let row = sql.client.query_one(ASKING, &[]).await.map_err(|error| of_sql(&error, doing))?;
         let get = |error| of_sql(&error, doing);
         let (id, size): (i64, String) =
@@ -103,7 +103,7 @@ impl Cluster {
     /// Fails if it is another cluster: what is behind an address may be exchanged.
     pub(super) async fn require_same(&self, connection: &mut Connection) -> SourceResult<System> {
         let system = timely(connection.identify()).await;
-        let system = system.map_err(|error| error.into_source("asking the server which it is"))?;
+        let system = system.map_err(|error| error.into_source("cannot identify the cluster"))?;
         if system.id == self.system_id {
             Ok(system)
         } else {
@@ -116,7 +116,7 @@ fn other_cluster(wanted: u64, found: u64) -> SourceError {
     let text =
         format!("the server is of another cluster: its system identifier is {found}, not {wanted}");
     SourceError::new(SourceErrorKind::Invalid, text).with_hint(
-        "was it made anew, or does the address lead somewhere else? Back it up as another source",
+        "check the address; if the cluster was created again, back it up as another source",
     )
 }
 
@@ -126,7 +126,7 @@ fn segments(text: &str) -> SourceResult<Segments> {
     let size = units
         .iter()
         .find_map(|(unit, size)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*size));
-    size.and_then(Segments::of_size).ok_or_else(|| malformed("the size of segments"))
+    size.and_then(Segments::of_size).ok_or_else(|| malformed("WAL segment size"))
 }
 
 /// As people write it.

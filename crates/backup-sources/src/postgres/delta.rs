@@ -53,7 +53,7 @@ impl Delta {
     /// needed.
     pub(super) fn parse(bytes: &[u8], size: u64) -> SourceResult<Result<Self, u64>> {
         let number = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
-        let bad = || malformed("a file of an incremental backup");
+        let bad = || malformed("file of an incremental backup");
         let (Some(magic), Some(count), Some(truncation)) = (number(0), number(4), number(8)) else {
             return if size < HEAD { Err(bad()) } else { Ok(Err(HEAD)) };
         };
@@ -141,7 +141,7 @@ impl Combined {
     pub(super) fn new(full: u8, size: u64, deltas: Vec<(u8, Delta)>) -> SourceResult<Self> {
         // A block that was being added when the file was read comes again with what changed.
         let blocks = usize::try_from(size / BLOCK).ok().filter(|blocks| *blocks <= MOST as usize);
-        let blocks = blocks.ok_or_else(|| malformed("a relation's file: its length"))?;
+        let blocks = blocks.ok_or_else(|| malformed("length of a relation file"))?;
         let mut owners = vec![full; blocks];
         for (layer, delta) in &deltas {
             owners.truncate(delta.truncation as usize);

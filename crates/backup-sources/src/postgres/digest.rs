@@ -38,11 +38,11 @@ pub(super) async fn digest(
         .client
         .query(DATABASES, &[])
         .await
-        .map_err(|error| of_sql(&error, "listing databases"))?;
+        .map_err(|error| of_sql(&error, "cannot list the databases"))?;
     let mut digest = Digest::default();
     for row in databases {
         let database: String =
-            row.try_get(0).map_err(|error| of_sql(&error, "listing databases"))?;
+            row.try_get(0).map_err(|error| of_sql(&error, "cannot list the databases"))?;
         add_database(cx, options, selection, &database, &mut digest).await?;
     }
     Ok(digest)
@@ -55,8 +55,9 @@ async fn add_database(
     database: &str,
     digest: &mut Digest,
 ) -> SourceResult<()> {
-    let doing =
-        |error: tokio_postgres::Error| of_sql(&error, format!("listing the tables of {database}"));
+    let doing = |error: tokio_postgres::Error| {
+        of_sql(&error, format!("cannot list the tables of {database}"))
+    };
     let sql = Sql::open(options, database).await?;
     sql.client.batch_execute(SETTINGS).await.map_err(doing)?;
     for row in sql.client.query(TABLES, &[]).await.map_err(doing)? {
@@ -83,16 +84,16 @@ pub(super) async fn of_table(sql: &Sql, quoted: &str) -> SourceResult<ObjectDige
          coalesce(sum(hashtextextended(line, 0)), 0)::text, coalesce(sum(hashtextextended(line, \
          1)), 0)::text FROM (SELECT (t.*)::text COLLATE \"C\" AS line FROM ONLY {quoted} t) lines"
     );
-    let doing = |error: tokio_postgres::Error| of_sql(&error, format!("reading {quoted}"));
+    let doing = |error: tokio_postgres::Error| of_sql(&error, format!("cannot read {quoted}"));
     let row = sql.client.query_one(&asking, &[]).await.map_err(doing)?;
     let number = |at| {
         let value: i64 = row.try_get(at).map_err(doing)?;
-        u64::try_from(value).map_err(|_| malformed(format!("the size of {quoted}")))
+        u64::try_from(value).map_err(|_| malformed(format!("size of {quoted}")))
     };
     let (first, second): (&str, &str) =
         (row.try_get(2).map_err(doing)?, row.try_get(3).map_err(doing)?);
     let sum =
-        |text: &str| text.parse::<i128>().map_err(|_| malformed(format!("the digest of {quoted}")));
+        |text: &str| text.parse::<i128>().map_err(|_| malformed(format!("digest of {quoted}")));
     let digest = format!("{:016x}{:016x}", sum(first)?, sum(second)?);
     Ok(ObjectDigest { count: number(0)?, bytes: number(1)?, digest })
 }

@@ -29,14 +29,14 @@ impl PostgresDirectory {
 
 impl std::fmt::Display for PostgresDirectory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a data directory of PostgreSQL")
+        f.write_str("a PostgreSQL data directory")
     }
 }
 
 fn nothing() -> SourceError {
     SourceError::new(
         SourceErrorKind::Unsupported,
-        "nothing is read where a data directory is restored to",
+        "the target of a restored data directory cannot be read as a source",
     )
 }
 

@@ -63,8 +63,7 @@ impl ServerError {
             code::TOO_MANY_CONNECTIONS => (
                 SourceErrorKind::Unavailable,
                 Some(
-                    "raise max_wal_senders (and max_connections), or end what holds the \
-                     connections"
+                    "raise max_wal_senders (and max_connections), or close other connections"
                         .to_owned(),
                 ),
             ),
@@ -134,7 +133,7 @@ impl From<SourceError> for WireError {
 
 /// Something that a server or a snapshot says and that cannot be understood.
 pub(super) fn malformed(what: impl fmt::Display) -> SourceError {
-    SourceError::new(SourceErrorKind::Invalid, format!("cannot understand {what}"))
+    SourceError::new(SourceErrorKind::Invalid, format!("invalid {what}"))
 }
 
 /// A request that makes no sense.

@@ -29,7 +29,7 @@ impl FromStr for Lsn {
         };
         let halves = text.split_once('/').and_then(|(high, low)| Some((half(high)?, half(low)?)));
         let (high, low) = halves.ok_or_else(|| {
-            invalid(format!("{text:?} is no place in a log (such as 16/B374D848)"))
+            invalid(format!("{text:?} is not a WAL position (such as 16/B374D848)"))
         })?;
         Ok(Self(high << 32 | low))
     }

@@ -160,7 +160,7 @@ impl PostgresOptions {
                 let known =
                     "host, port, user, password, dbname, sslmode, sslrootcert, sslcert, sslkey";
                 return Err(invalid(format!("the address has the unknown parameter {key:?}"))
-                    .with_hint(format!("known are {known}")));
+                    .with_hint(format!("use only {known}")));
             }
         }
         Ok(())
@@ -272,7 +272,7 @@ fn zip_hosts(hosts: &str, ports: &str) -> SourceResult<Vec<Host>> {
         .split(',')
         .map(|port| if port.is_empty() { Ok(5432) } else { port.parse::<u16>() })
         .collect::<Result<Vec<u16>, _>>()
-        .map_err(|_| invalid("the address has a port that is no number"))?;
+        .map_err(|_| invalid("the address has a port that is not a number"))?;
     if ports.len() != 1 && ports.len() != names.len() {
         return Err(invalid(format!(
             "the address has {} hosts and {} ports",
@@ -335,7 +335,7 @@ fn split_port(host: &str) -> SourceResult<(&str, &str)> {
 
 /// Without its %-escapes.
 fn decoded(text: &str) -> SourceResult<String> {
-    let bad = || invalid("the address has a %-escape that makes no sense");
+    let bad = || invalid("the address has an invalid %-escape");
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -375,7 +375,7 @@ fn keyword_pairs(text: &str) -> SourceResult<Pairs> {
             }
         }
         if !closed || !named || key.trim().is_empty() {
-            return Err(invalid("the address cannot be understood")
+            return Err(invalid("the address cannot be parsed")
                 .with_hint("write postgres://user@host:port/database or host=… user=…"));
         }
         pairs.push((key.trim().to_owned(), value));

@@ -24,12 +24,13 @@ pub(super) async fn probe(
     let sql = Sql::open(options, &options.database).await;
     match &cluster.refusal {
         Some(refusal) => {
-            probe.problems.push(format!("the server does not let us replicate: {refusal}"));
+            probe.problems.push(format!("the server refuses replication: {refusal}"));
             if let Ok(sql) = &sql
                 && let Some(service) = managed(sql).await
             {
                 probe.problems.push(format!(
-                    "this is {service}, which offers no data directory: back it up logically"
+                    "this is {service}, which gives no access to the data directory: back it up \
+                     logically"
                 ));
             }
         }
@@ -38,8 +39,8 @@ pub(super) async fn probe(
     match sql {
         Ok(sql) => size(&sql, &mut probe).await,
         Err(error) => cx.events.note(format!(
-            "SQL is not possible, so that sizes and the slot are not known: {}. In pg_hba.conf: \
-             hostssl {} {} ADDRESS scram-sha-256",
+            "SQL is not possible, so sizes and the state of the slot are unknown: {}. In \
+             pg_hba.conf: hostssl {} {} ADDRESS scram-sha-256",
             error.chain(),
             options.database,
             options.user
@@ -56,7 +57,7 @@ async fn replication(
     options: &PostgresOptions,
     problems: &mut Vec<String>,
 ) -> SourceResult<()> {
-    let doing = |error: WireError| error.into_source("asking for settings");
+    let doing = |error: WireError| error.into_source("cannot read the server's settings");
     let mut connection = cluster.connect(options).await?;
     if connection.show("wal_level").await.map_err(doing)? == "minimal" {
         problems.push(
@@ -84,14 +85,14 @@ async fn replication(
         && connection.show("summarize_wal").await.map_err(doing)? != "on"
     {
         cx.events.note(
-            "for incremental backups the server sends everything, and the log tells what of it \
-             changed, as long as the server keeps no summaries of its log: ALTER SYSTEM SET \
-             summarize_wal = on; SELECT pg_reload_conf();",
+            "without WAL summaries, incremental backups find changes in the WAL, and the server \
+             may have to send everything: ALTER SYSTEM SET summarize_wal = on; SELECT \
+             pg_reload_conf();",
         );
     }
     let name = format!("backup_probe_{}", std::process::id());
     if let Err(error) = connection.create_slot(&name, Slot::Temporary).await {
-        let error = error.into_source("no replication slot can be made");
+        let error = error.into_source("cannot create a replication slot");
         problems.push(format!(
             "{error}: ALTER SYSTEM SET max_replication_slots = 10; then restart the server"
         ));
@@ -135,16 +136,16 @@ async fn slot(cx: &Context, options: &PostgresOptions, problems: &mut Vec<String
     match (health.state, health.safe_bytes) {
         (wal::SlotState::Lost, _) => {
             problems.push(format!(
-                "the slot {name} has lost its log: SELECT pg_drop_replication_slot('{name}'); then \
-                 back up anew"
+                "the slot {name} has lost its WAL: SELECT pg_drop_replication_slot('{name}'); then \
+                 make a full backup"
             ));
         }
         (_, None) => cx.events.note(format!(
-            "the slot {name} keeps the log without bounds, until the server's disk is full: \
-             ALTER SYSTEM SET max_slot_wal_keep_size = '…GB'; SELECT pg_reload_conf();"
+            "the slot {name} keeps WAL without a limit, until the server's disk is full: ALTER \
+             SYSTEM SET max_slot_wal_keep_size = '…GB'; SELECT pg_reload_conf();"
         )),
         (_, Some(safe)) if safe < SAFE => problems.push(format!(
-            "the slot {name} loses its log after {} MiB more: capture the log, or raise \
+            "the slot {name} loses its WAL after {} MiB more: capture the log, or raise \
              max_slot_wal_keep_size",
             safe >> 20
         )),

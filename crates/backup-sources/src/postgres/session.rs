@@ -29,7 +29,7 @@ impl PostgresSession {
             let opened = tokio::time::timeout(patience, Box::pin(writable(options, host))).await;
             match opened.unwrap_or_else(|_| Err(silent(patience))) {
                 Ok(sql) => return Ok(Self(sql)),
-                Err(error) => tries.failed("connecting to", host, error),
+                Err(error) => tries.failed("cannot connect to", host, error),
             }
         }
         let error = tries.error();
@@ -53,10 +53,10 @@ async fn writable(options: &PostgresOptions, host: &Host) -> Result<Sql, WireErr
     let sql = Sql::to(options, host, &options.database).await?;
     let asked = sql.client.query_one("SELECT pg_is_in_recovery()", &[]).await;
     let answer = asked.and_then(|row| row.try_get(0));
-    if answer.map_err(|error| of_sql(&error, "asking whether it takes writes"))? {
+    if answer.map_err(|error| of_sql(&error, "cannot check whether the server accepts writes"))? {
         return Err(SourceError::new(
             SourceErrorKind::Unavailable,
-            "it is a standby, which takes no writes",
+            "the server is a standby, which accepts no writes",
         )
         .into());
     }

@@ -107,7 +107,8 @@ pub(super) struct Opened {
 
 /// Asks a server for everything.
 pub(super) async fn open(options: &RedisOptions) -> SourceResult<Opened> {
-    let modules = modules(options).await.map_err(|error| error.into_source("asking for a dump"))?;
+    let modules =
+        modules(options).await.map_err(|error| error.into_source("cannot request a dump"))?;
     let (position, dump) = read(options).await?;
     Ok(Opened { position, modules, dump })
 }
@@ -141,8 +142,8 @@ pub(super) async fn store(
         position.map_or_else(Default::default, |at| (at.branch, at.offset));
     let description =
         Description { replication_id, offset, time, scanned_from, modules, member, dump };
-    let json = serde_json::to_vec_pretty(&description)
-        .map_err(|_| malformed("the description of a dump"))?;
+    let json =
+        serde_json::to_vec_pretty(&description).map_err(|_| malformed("description of a dump"))?;
     feed.whole(layout.description(), time, json).await?;
     Ok(description)
 }
@@ -180,7 +181,7 @@ impl Reading {
 /// Asks for everything, and says of which moment that is; of none if keys are read one by one,
 /// because that is wanted or because the server refuses to be followed.
 pub(super) async fn read(options: &RedisOptions) -> SourceResult<(Option<Position>, Reading)> {
-    let failed = |error: WireError| error.into_source("asking for a dump");
+    let failed = |error: WireError| error.into_source("cannot request a dump");
     let refusal = match options.reader {
         Some(SnapshotReading::Scan) => None,
         wanted => match replicate(options).await {
@@ -192,10 +193,10 @@ pub(super) async fn read(options: &RedisOptions) -> SourceResult<(Option<Positio
     match Scan::open(options).await {
         Ok(scan) => Ok((None, Reading::Scan(Box::new(scan)))),
         Err(error) => match refusal {
-            None => Err(error.into_source("reading key by key")),
+            None => Err(error.into_source("cannot read key by key")),
             Some(text) => {
                 let also = format!(
-                    "reading key by key: {}",
+                    "cannot read key by key: {}",
                     error.into_source("").chain().trim_start_matches(": ")
                 );
                 let error = failed(WireError::Server(text));
@@ -214,7 +215,7 @@ fn is_kept(text: &str) -> bool {
 async fn replicate(options: &RedisOptions) -> Result<(Position, Dump), WireError> {
     let mut replication = Replication::open(options, true).await?;
     let Sync::Full { id, offset } = replication.sync(options, None).await? else {
-        return Err(malformed("what the server answers to PSYNC").into());
+        return Err(malformed("reply to PSYNC").into());
     };
     Ok((Position::new(id, offset), replication.dump().await?))
 }
@@ -230,8 +231,8 @@ pub(super) async fn tell_scan(
         return Ok(());
     }
     let message = format!(
-        "the server refuses to be followed. {NO_MOMENT} `reader = \"scan\"` says that this is \
-         wanted"
+        "the server refuses replication. {NO_MOMENT} Set `reader = \"scan\"` to accept this \
+         without a warning"
     );
     feed.item(Item::Warning(Warning { kind: WarningKind::Other, path: String::new(), message }))
         .await
@@ -259,8 +260,8 @@ pub(super) fn server_version(found: &Survey) -> Option<String> {
 fn warn(cx: &Context, found: &Survey) {
     if let Some(what) = &found.unknown {
         cx.events.note(format!(
-            "the dump has {what}: it is stored as it is and can be restored as a whole, but its \
-             keys cannot be told apart"
+            "the dump has {what}: it is stored unchanged and can be restored as a whole, but its \
+             keys cannot be read one by one"
         ));
     }
 }
@@ -276,7 +277,7 @@ async fn pass_on(
         tokio::task::spawn_blocking(move || look_through(Channel(pieces), slots.as_ref()));
     let passing = async {
         while let Some(piece) =
-            dump.next().await.map_err(|error| error.into_source("reading the dump"))?
+            dump.next().await.map_err(|error| error.into_source("cannot read the dump"))?
         {
             // A survey that has found damage does not listen any more.
             if to_survey.send(Ok(piece.clone())).await.is_err() {
@@ -291,7 +292,7 @@ async fn pass_on(
     drop(to_survey);
     let found = surveying.await;
     passed?;
-    found.map_err(|_| malformed("the dump"))?
+    found.map_err(|_| malformed("dump: its reader ended unexpectedly"))?
 }
 
 /// A node that has keys of slots of others is about to hand them over, or to take them over.
@@ -306,10 +307,10 @@ fn look_through(pieces: Channel, slots: Option<&Slots>) -> SourceResult<Survey> 
     match foreign.get() {
         0 => Ok(found),
         keys => {
-            let text =
-                format!("a node of the cluster has {keys} keys of slots that are not its own");
+            let text = format!("a node of the cluster has {keys} keys in slots of other nodes");
             Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
-                "slots are being moved, or that was broken off: `redis-cli --cluster fix` mends it",
+                "wait until the slots are moved, or run `redis-cli --cluster fix` if the move was \
+                 interrupted",
             ))
         }
     }

@@ -53,7 +53,7 @@ pub(super) async fn open(
             refuse_what_is_gone(&server.info, from)?;
             let (replication, id) = join(options, from)
                 .await
-                .map_err(|error| error.into_source("following the stream"))?;
+                .map_err(|error| error.into_source("cannot follow the replication stream"))?;
             (replication, from.clone(), turn_of(&server.info, from, id))
         }
         None => begin(options, &server.info).await?,
@@ -169,7 +169,10 @@ impl LogReader for Capture {
                         piece = self.pieces.recv() => piece,
                     };
                     piece.ok_or_else(|| {
-                        SourceError::new(SourceErrorKind::Unavailable, "the stream has ended")
+                        SourceError::new(
+                            SourceErrorKind::Unavailable,
+                            "the replication stream ended unexpectedly",
+                        )
                     })?
                 }
             };

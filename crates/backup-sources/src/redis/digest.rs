@@ -37,15 +37,17 @@ pub(super) async fn look_through(
         survey(Channel(pieces), |key| selection.is_all() || selection.covers(&path_of(key)))
     });
     while let Some(piece) =
-        dump.next().await.map_err(|error| error.into_source("reading the dump"))?
+        dump.next().await.map_err(|error| error.into_source("cannot read the dump"))?
     {
         if sender.send(Ok(piece)).await.is_err() {
             break;
         }
     }
     drop(sender);
-    let found =
-        surveying.await.map_err(|_| malformed("the dump"))?.map_err(RdbError::into_source)?;
+    let found = surveying
+        .await
+        .map_err(|_| malformed("dump: its reader ended unexpectedly"))?
+        .map_err(RdbError::into_source)?;
     match found.unknown {
         Some(what) => Err(RdbError::Unknown(what).into_source()),
         None => Ok(found.databases),

@@ -19,12 +19,15 @@ pub struct RedisDirectory;
 
 impl std::fmt::Display for RedisDirectory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a directory for a server of Redis or Valkey")
+        f.write_str("a directory for a Redis or Valkey server")
     }
 }
 
 fn nothing() -> SourceError {
-    SourceError::new(SourceErrorKind::Unsupported, "nothing is read where files are restored to")
+    SourceError::new(
+        SourceErrorKind::Unsupported,
+        "the target of restored files cannot be read as a source",
+    )
 }
 
 #[async_trait]
@@ -69,7 +72,7 @@ impl Source for RedisDirectory {
         snapshot: &SnapshotReader,
     ) -> SourceResult<RestoreReport> {
         if request.target.is_none() {
-            return Err(SourceError::new(SourceErrorKind::Invalid, "no directory is named"));
+            return Err(SourceError::new(SourceErrorKind::Invalid, "no target directory is given"));
         }
         Box::pin(restore::restore(cx, &RedisOptions::default(), request, snapshot)).await
     }

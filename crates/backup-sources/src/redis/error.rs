@@ -54,7 +54,7 @@ impl WireError {
             Self::Source(error) => error.context(doing),
             Self::Server(text) => {
                 let (kind, hint) = explain(&text);
-                let error = SourceError::new(kind, format!("{doing}: the server says: {text}"));
+                let error = SourceError::new(kind, format!("{doing}: server error: {text}"));
                 if let Some(hint) = hint { error.with_hint(hint) } else { error }
             }
         }
@@ -72,9 +72,11 @@ fn explain(text: &str) -> (SourceErrorKind, Option<String>) {
         "LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "NOMASTERLINK" => {
             (SourceErrorKind::Unavailable, hint("try again in a moment"))
         }
-        "READONLY" => (SourceErrorKind::Target, hint("this is a replica: name its master")),
+        "READONLY" => (SourceErrorKind::Target, hint("name the master: this server is a replica")),
         "OOM" => (SourceErrorKind::Target, hint("raise maxmemory of the target")),
-        "MOVED" | "ASK" => (SourceErrorKind::Target, hint("this is a node of a cluster")),
+        "MOVED" | "ASK" => {
+            (SourceErrorKind::Target, hint("check the address: this server is a node of a cluster"))
+        }
         _ if text.contains("max number of clients") => (SourceErrorKind::Unavailable, None),
         _ => (SourceErrorKind::Invalid, None),
     }
@@ -109,5 +111,5 @@ pub(super) fn invalid(what: impl Into<String>) -> SourceError {
 
 /// Something that a server or a snapshot says and that cannot be understood.
 pub(super) fn malformed(what: impl fmt::Display) -> SourceError {
-    invalid(format!("cannot understand {what}"))
+    invalid(format!("invalid {what}"))
 }

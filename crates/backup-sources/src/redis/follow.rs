@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) fn gap(text: String) -> SourceError {
     SourceError::new(SourceErrorKind::LogGap, text)
-        .with_hint("back up anew; a larger repl-backlog-size bridges longer interruptions")
+        .with_hint("run a full backup, and raise repl-backlog-size to bridge longer interruptions")
 }
 
 /// Asked first, because asking for the stream makes the server begin a dump if it cannot go on.
@@ -43,21 +43,22 @@ pub(super) fn refuse_what_is_gone(info: &Info, from: &Position) -> SourceResult<
         || formerly.0 == Some(&*from.branch)
             && formerly.1.is_some_and(|second| from.offset < second);
     if !known {
-        return Err(gap(format!("the server's history is another one than that of {from}")));
+        return Err(gap(format!("the server's replication history does not contain {from}")));
     }
     if from.offset > end {
-        return Err(gap(format!("the server is at {id}@{end}, and has lost what led to {from}")));
+        return Err(gap(format!(
+            "the server is at {id}@{end}, and has lost the commands up to {from}"
+        )));
     }
     match (info.get("repl_backlog_active"), first, len) {
         (Some("0"), ..) => {
-            Err(gap(format!("the server keeps no backlog, so that what follows {from} is gone")))
+            Err(gap(format!("the server keeps no backlog, so the commands after {from} are lost")))
         }
         (_, Some(first), Some(len))
             if from.offset < first.saturating_sub(1) || from.offset > first.saturating_add(len) =>
         {
             Err(gap(format!(
-                "what follows {from} is not in the server's backlog any more, which begins at \
-                 {first}"
+                "the commands after {from} are not in the server's backlog, which begins at {first}"
             )))
         }
         _ => Ok(()),
@@ -72,7 +73,7 @@ pub(super) async fn join(
     let mut replication = Replication::open(options, false).await?;
     match replication.sync(options, Some((&from.branch, from.offset))).await? {
         Sync::Continue { id } => Ok((replication, id)),
-        Sync::Full { .. } => Err(gap(format!("the server cannot go on from {from}")).into()),
+        Sync::Full { .. } => Err(gap(format!("the server cannot continue from {from}")).into()),
     }
 }
 
@@ -98,7 +99,7 @@ pub(super) async fn begin(
     options: &RedisOptions,
     info: &Info,
 ) -> SourceResult<(Replication, Position, Option<Turn>)> {
-    let doing = |error: WireError| error.into_source("following the stream");
+    let doing = |error: WireError| error.into_source("cannot follow the replication stream");
     if let (Some("1"), Some(id), Some(offset)) = (
         info.get("repl_backlog_active"),
         info.get("master_replid"),
@@ -113,7 +114,7 @@ pub(super) async fn begin(
     // read.
     let mut first = Replication::open(options, true).await.map_err(doing)?;
     let Sync::Full { id, offset } = first.sync(options, None).await.map_err(doing)? else {
-        return Err(super::error::malformed("what the server answers to PSYNC"));
+        return Err(super::error::malformed("reply to PSYNC"));
     };
     let now = Position::new(id, offset);
     let (replication, id) = join(options, &now).await.map_err(doing)?;
@@ -285,7 +286,7 @@ impl Follower {
     }
 
     async fn reconnect(&mut self, mut error: WireError) -> SourceResult<Replication> {
-        let doing = "following the stream";
+        let doing = "cannot follow the replication stream";
         // It takes nodes their time to notice that a master is dead.
         let attempts = if self.seek.is_some() { 2 * ATTEMPTS } else { ATTEMPTS };
         for attempt in 0..attempts {

@@ -96,8 +96,7 @@ impl RedisSource {
         if self.options.reader != Some(SnapshotReading::Scan) {
             return Ok(());
         }
-        let text =
-            "a server that is read key by key has no stream of commands that could be captured";
+        let text = "a server that is read key by key has no replication stream to capture";
         Err(SourceError::new(SourceErrorKind::Unsupported, text)
             .with_hint("set `reader` to `replica`"))
     }
@@ -164,7 +163,7 @@ impl Source for RedisSource {
         if !request.selection.is_all() {
             let error =
                 SourceError::new(SourceErrorKind::Unsupported, "a server is backed up as a whole");
-            return Err(error.with_hint("leave the selection out; select when restoring"));
+            return Err(error.with_hint("leave the selection out, and select when restoring"));
         }
         let (own, options, layout) = (cx.clone(), self.options.clone(), self.layout.clone());
         let is_scan = self.options.reader == Some(SnapshotReading::Scan);
@@ -193,7 +192,9 @@ impl Source for RedisSource {
         self.require_stream()?;
         if self.is_cluster() {
             if let Some(from) = from {
-                return Err(follow::gap(format!("where the masters were at {from} is not known")));
+                return Err(follow::gap(format!(
+                    "the offsets of the masters at {from} are unknown"
+                )));
             }
             return unless_cancelled(
                 cx,
@@ -213,7 +214,7 @@ impl Source for RedisSource {
         self.require_stream()?;
         if !self.is_cluster() {
             return Err(follow::gap(
-                "the log is that of a cluster, and this is a server by itself".to_owned(),
+                "the log is that of a cluster, but this is a single server".to_owned(),
             ));
         }
         let opening =

@@ -178,9 +178,9 @@ impl RedisOptions {
         }
         let (host, path) = place.split_once('/').unwrap_or((place, ""));
         if !path.is_empty() {
-            return Err(invalid("the address names a database, or has something behind the host").with_hint(
-                "a server is backed up as a whole; select databases when restoring, for instance \
-                 --only '/0/*'",
+            return Err(invalid("the address has a database or a path after the host").with_hint(
+                "leave it out: a server is backed up as a whole; select databases when restoring, \
+                 for instance --only '/0/*'",
             ));
         }
         let (host, port) = split_port(host)?;
@@ -224,7 +224,7 @@ impl RedisOptions {
 }
 
 fn no_address() -> SourceError {
-    invalid("the address cannot be understood")
+    invalid("the address cannot be parsed")
         .with_hint("write redis://USER:PASSWORD@HOST:PORT, or rediss:// for TLS, or unix:///PATH")
 }
 

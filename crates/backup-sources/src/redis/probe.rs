@@ -16,7 +16,7 @@ const SMALL_BACKLOG: u64 = 16 << 20;
 pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<Probe> {
     let server = Server::find(options).await?;
     let mut connection =
-        Connection::open(options).await.map_err(|error| error.into_source("connecting"))?;
+        Connection::open(options).await.map_err(|error| error.into_source("cannot connect"))?;
     let mut probe =
         Probe { version: server.version.as_ref().map(ToString::to_string), ..Probe::default() };
     rights(options, &mut connection, &mut probe.problems).await?;
@@ -30,7 +30,7 @@ pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<
         }
     } else {
         cx.events.note(format!(
-            "INFO is not allowed, so that sizes and the state of the server are not known: {GRANT}"
+            "INFO is not allowed, so sizes and the state of the server are unknown: {GRANT}"
         ));
     }
     limits(cx, &mut connection).await?;
@@ -42,7 +42,7 @@ async fn ask(connection: &mut Connection, words: &[&str]) -> SourceResult<Option
     match connection.run(words).await {
         Ok(reply) => Ok(Some(reply)),
         Err(WireError::Server(_)) => Ok(None),
-        Err(error) => Err(error.into_source("asking the server")),
+        Err(error) => Err(error.into_source("cannot query the server")),
     }
 }
 
@@ -60,10 +60,10 @@ async fn rights(
         Err(WireError::Server(text)) => {
             let what =
                 if text.starts_with("NOPERM") { GRANT.to_owned() } else { managed().to_owned() };
-            problems.push(format!("the server does not let us replicate ({text}): {what}"));
+            problems.push(format!("the server refuses replication ({text}): {what}"));
             return Ok(());
         }
-        Err(error) => return Err(error.into_source("asking the server")),
+        Err(error) => return Err(error.into_source("cannot query the server")),
     }
     let name = options.psync.to_lowercase();
     // Of an unknown command the answer has an empty place.
@@ -89,8 +89,8 @@ async fn rights(
 }
 
 fn managed() -> &'static str {
-    "managed services keep it to themselves; ask for the name under which it is allowed, or let \
-     keys be read one by one (`reader` = `scan`), which is not one moment, and nothing of a log"
+    "managed services withhold this command; request its name there from the provider, or set \
+     `reader` to `scan`: keys are then read one by one, not at one moment, and without a log"
 }
 
 /// Whether all nodes can be found and read; what all of them hold.
@@ -111,7 +111,7 @@ async fn nodes(options: &RedisOptions, server: &Server, probe: &mut Probe) -> So
         let mut problems = Vec::new();
         let mut connection = Connection::open(&cluster.reader(shard))
             .await
-            .map_err(|error| error.into_source("connecting"))?;
+            .map_err(|error| error.into_source("cannot connect"))?;
         rights(options, &mut connection, &mut problems).await?;
         probe.problems.extend(
             problems.into_iter().map(|problem| format!("node {}: {problem}", shard.address)),
@@ -139,8 +139,8 @@ fn state(cx: &Context, info: &Info, problems: &mut Vec<String>) {
     }
     if info.is_cluster() {
         cx.events.note(
-            "this is a node of a cluster: a snapshot holds all of its masters, each at \
-             a moment of its own",
+            "this is a node of a cluster: a snapshot holds all of its masters, each at its own \
+             moment",
         );
     }
     if !info.is_replica()
@@ -148,14 +148,13 @@ fn state(cx: &Context, info: &Info, problems: &mut Vec<String>) {
         && info.get("aof_enabled") == Some("0")
     {
         cx.events.note(
-            "the server has no replica and no append-only file: what was written last \
-             is lost if it stops",
+            "the server has no replica and no append-only file: the last writes are lost if it \
+             stops",
         );
     }
     if info.get("rdb_last_bgsave_status") == Some("err") {
         problems.push(
-            "the server failed to save its data the last time: look at its log, perhaps it has no \
-             memory to fork"
+            "the server's last save failed: check its log, it may lack the memory to fork"
                 .to_owned(),
         );
     }
@@ -174,8 +173,8 @@ async fn limits(cx: &Context, connection: &mut Connection) -> SourceResult<()> {
         && size < SMALL_BACKLOG
     {
         cx.events.note(format!(
-            "the backlog has {} KiB: whoever follows the stream and is away for longer than that \
-             has a gap: CONFIG SET repl-backlog-size 64mb",
+            "the backlog has {} KiB, so a follower that is interrupted for longer has a gap: \
+             CONFIG SET repl-backlog-size 64mb",
             size >> 10
         ));
     }
@@ -184,8 +183,8 @@ async fn limits(cx: &Context, connection: &mut Connection) -> SourceResult<()> {
             all.split("slave ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
         if limit.is_some_and(|limit| limit > 0 && limit < SMALL_BACKLOG) {
             cx.events.note(
-                "the server hangs up on replicas that are slow: CONFIG SET \
-                 client-output-buffer-limit \"replica 256mb 64mb 60\"",
+                "the server disconnects slow replicas: CONFIG SET client-output-buffer-limit \
+                 \"replica 256mb 64mb 60\"",
             );
         }
     }

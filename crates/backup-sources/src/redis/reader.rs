@@ -20,8 +20,9 @@ use tokio_util::task::AbortOnDropHandle;
 pub(super) const WAITING: usize = 64;
 
 /// What is said of snapshots that were read key by key.
-pub(super) const NO_MOMENT: &str = "This is not point-in-time: keys were read one after the other, \
-                                    each as it was then, while others may have written.";
+pub(super) const NO_MOMENT: &str = "This snapshot is not point-in-time: keys were read one after \
+                                    the other, each in its state at that time, while clients may \
+                                    have written.";
 
 /// What the backup has found, when all has been read.
 #[derive(Debug, Clone)]
@@ -144,7 +145,7 @@ impl BackupReader for Reader {
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
         let done = self.done.borrow().clone();
         let done = done.ok_or_else(|| {
-            SourceError::new(SourceErrorKind::Unavailable, "the backup was broken off")
+            SourceError::new(SourceErrorKind::Unavailable, "the backup was interrupted")
         })?;
         Ok(Checkpoint {
             started: done.started,

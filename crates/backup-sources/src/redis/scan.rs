@@ -56,7 +56,7 @@ impl Scan {
         let info = Info::ask(&mut connection).await?;
         let Some(version) = info.version() else {
             let text =
-                "the server does not tell its version and its databases: INFO is not allowed";
+                "the version and the databases of the server are unknown: INFO is not allowed";
             return Err(SourceError::new(SourceErrorKind::Invalid, text)
                 .with_hint(GRANT_SCAN)
                 .into());
@@ -73,8 +73,8 @@ impl Scan {
         let builder = if has_functions {
             let libraries = connection.run(&["FUNCTION", "DUMP"]).await?;
             let libraries = libraries.bytes().unwrap_or_default();
-            let version = payload_version(libraries)
-                .ok_or_else(|| malformed("the answer to FUNCTION DUMP"))?;
+            let version =
+                payload_version(libraries).ok_or_else(|| malformed("reply to FUNCTION DUMP"))?;
             let mut builder = Builder::new(version, &remarks);
             builder.libraries(libraries)?;
             builder
@@ -137,14 +137,14 @@ impl Scan {
         let question: [&[u8]; 4] = [b"SCAN", cursor, b"COUNT", COUNT.as_bytes()];
         let reply = self.connection.run(&question).await?;
         let [next, names] = reply.parts() else {
-            return Err(malformed("the answer to SCAN").into());
+            return Err(malformed("reply to SCAN").into());
         };
-        let next = next.bytes().ok_or_else(|| malformed("the answer to SCAN"))?;
+        let next = next.bytes().ok_or_else(|| malformed("reply to SCAN"))?;
         if next != b"0" {
             self.cursor = Some(next.to_vec());
         }
         for name in names.parts() {
-            let name = name.bytes().ok_or_else(|| malformed("the answer to SCAN"))?;
+            let name = name.bytes().ok_or_else(|| malformed("reply to SCAN"))?;
             let hash: [u8; 32] = Sha256::digest(name).into();
             if self.seen.insert(hash.first_chunk().copied().unwrap_or_default()) {
                 self.keys.push_back(name.to_vec());
@@ -177,14 +177,14 @@ impl Scan {
             } else {
                 milliseconds(&answer(self.connection.reply().await?)?)?
             };
-            let expires = expires.number().ok_or_else(|| malformed("when a key expires"))?;
+            let expires = expires.number().ok_or_else(|| malformed("expiry of a key"))?;
             // It is gone meanwhile.
             let (Reply::Bulk(Some(payload)), -1..) = (value, expires) else { continue };
             (self.read, self.bytes) = (self.read + 1, self.bytes + payload.len() as u64);
             let (Some((kind, value)), Some(version)) =
                 (dump_parts(&payload), payload_version(&payload))
             else {
-                return Err(malformed("the answer to DUMP").into());
+                return Err(malformed("reply to DUMP").into());
             };
             let expires = u64::try_from(expires).ok().map(|time| time.saturating_add(now));
             self.builder.key(version, name, expires, kind, value)?;
@@ -199,7 +199,7 @@ fn milliseconds(time: &Reply) -> Result<u64, WireError> {
         time.parts().get(at).and_then(Reply::number).and_then(|number| u64::try_from(number).ok())
     };
     let (Some(seconds), Some(micros)) = (number(0), number(1)) else {
-        return Err(malformed("the answer to TIME").into());
+        return Err(malformed("reply to TIME").into());
     };
     Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
 }

@@ -24,7 +24,7 @@ use super::reader::{Done, Feed};
 use super::server::Info;
 use super::wire::Connection;
 
-const DOING: &str = "reading the commands since the earlier snapshot";
+const DOING: &str = "cannot read the commands since the earlier snapshot";
 
 /// Reads what came since `parent`.
 pub(super) async fn since(
@@ -41,7 +41,7 @@ pub(super) async fn since(
             Ok(done(time, Some(to)))
         }
         Err(error) if error.kind() == SourceErrorKind::LogGap => {
-            cx.events.note(format!("everything is read: {error}"));
+            cx.events.note(format!("This backup is a full one: {error}."));
             backup::full(cx, options, layout, feed, Some(BackupKind::Full)).await
         }
         Err(error) => Err(error),
@@ -85,7 +85,7 @@ async fn find(
     let manifest = parent.manifest().await?;
     let from = manifest.and_then(|manifest| manifest.checkpoint.log).map(|log| log.at);
     let from =
-        from.ok_or_else(|| gap("the earlier snapshot does not say where it stands in the stream"))?;
+        from.ok_or_else(|| gap("the earlier snapshot has no position in the replication stream"))?;
     if parent.find(&layout.dump()).await?.is_none()
         || parent.find(&layout.description()).await?.is_none()
     {
@@ -101,7 +101,9 @@ pub(super) async fn reach(options: &RedisOptions, from: Position) -> SourceResul
     follow::refuse_what_is_gone(&info, &from)?;
     let (Some(id), Some(offset)) = (info.get("master_replid"), info.number("master_repl_offset"))
     else {
-        return Err(gap("the server does not tell how far its stream is (INFO is not allowed)"));
+        return Err(gap(
+            "the offset of the server's replication stream is unknown (INFO is not allowed)",
+        ));
     };
     let to = Position::new(id, offset);
     let (replication, id) =
@@ -109,7 +111,7 @@ pub(super) async fn reach(options: &RedisOptions, from: Position) -> SourceResul
     if id.is_some_and(|id| id != to.branch) {
         return Err(SourceError::new(
             SourceErrorKind::Unavailable,
-            "the server was promoted while it was asked: try again",
+            "the server was promoted during the query: try again",
         ));
     }
     // Nothing of it is durable before the snapshot is, and nobody must count on us.
@@ -182,5 +184,5 @@ impl Since {
 /// What the server says of its stream, asked anew.
 async fn replication_info(options: &RedisOptions) -> SourceResult<Info> {
     let asking = async { Info::ask(&mut Connection::open(options).await?).await };
-    asking.await.map_err(|error| error.into_source("asking for the state of replication"))
+    asking.await.map_err(|error| error.into_source("cannot read the replication state"))
 }

@@ -103,21 +103,21 @@ impl Splitter {
                 return Ok(true);
             }
             (None, b'*') | (Some(_), b'$') => {}
-            _ => return Err(malformed("the stream of commands: it is not where a command begins")),
+            _ => return Err(malformed("replication stream: not at the beginning of a command")),
         }
         let Some(end) = rest.iter().take(LONGEST_LINE).position(|byte| *byte == b'\n') else {
             if rest.len() >= LONGEST_LINE {
-                return Err(malformed("the stream of commands"));
+                return Err(malformed("replication stream"));
             }
             return Ok(false);
         };
         let number = std::str::from_utf8(&rest[1..end])
             .ok()
             .and_then(|text| text.trim_end().parse::<usize>().ok());
-        let number = number.ok_or_else(|| malformed("the stream of commands"))?;
+        let number = number.ok_or_else(|| malformed("replication stream"))?;
         let Some(left) = self.left else {
             if number == 0 {
-                return Err(malformed("the stream of commands: a command without a name"));
+                return Err(malformed("replication stream: a command without a name"));
             }
             (self.left, self.named) = (Some(number as u64), true);
             self.at += end + 1;
@@ -125,7 +125,7 @@ impl Splitter {
         };
         if number > LARGEST {
             return Err(malformed(
-                "the stream of commands: an argument is larger than any server takes",
+                "replication stream: an argument is larger than any server accepts",
             ));
         }
         let Some(argument) = rest.get(end + 1..end + 1 + number + 2) else { return Ok(false) };

@@ -57,7 +57,7 @@ impl Damage {
             "{entries} of the selected entries {could} be restored because the repository is \
              damaged"
         );
-        let hint = format!("`backup check` says what is damaged; everything else {was} restored");
+        let hint = format!("run `backup check` to list the damage; everything else {was} restored");
         Err(Error::damaged(message).with_hint(hint).into())
     }
 }

@@ -105,10 +105,12 @@ impl<'a> Driver<'a> {
         };
         if let Some(bad) = nodes.iter().find(|node| !node.has_safe_name()) {
             let name = String::from_utf8_lossy(&bad.name);
-            let message = format!("the directory {} holds an entry called {name:?}", frame.path);
-            return Err(Error::damaged(message).with_hint(
-                "no file can have this name; the snapshot is damaged or somebody tampered with it",
-            ));
+            let message = format!(
+                "the directory {} holds an entry with the invalid name {name:?}",
+                frame.path
+            );
+            return Err(Error::damaged(message)
+                .with_hint("run `backup check`: the snapshot is damaged or was tampered with"));
         }
         if self.site.job.request.if_exists == IfExists::Replace {
             frame.names = nodes.iter().map(|node| node.name.clone()).collect();
@@ -154,7 +156,7 @@ impl<'a> Driver<'a> {
                 return self.leave();
             }
         }
-        let subtree = node.subtree.ok_or_else(|| Error::damaged("the directory has no content"));
+        let subtree = node.subtree.ok_or_else(|| Error::damaged("the directory has no tree"));
         // Read before it is made: one that cannot be read leaves no trace.
         match subtree.and_then(|subtree| self.load(&subtree)) {
             Ok(()) if cover == Cover::Yes => self.make(),
@@ -310,7 +312,7 @@ impl<'a> Driver<'a> {
                 && self.filter.child(frame.cover, &path) == Cover::Yes
                 && !self.site.remove(&path)?
             {
-                let message = "was not removed: another file system is mounted there";
+                let message = "not removed: another file system is mounted there";
                 self.site.job.tally.warn(WarningKind::Other, path.to_string(), message);
             }
         }

@@ -305,10 +305,10 @@ impl FileTask {
         };
         state.open = None;
         let kept = match (state.in_place, state.opened) {
-            (true, true) => Some("the existing file is overwritten in part"),
+            (true, true) => Some("the existing file is partly overwritten"),
             (true, false) => {
                 self.give_mode_back(job);
-                Some("the existing file is left as it is")
+                Some("the existing file is unchanged")
             }
             (false, true) => {
                 self.remove(job)?;
@@ -316,7 +316,7 @@ impl FileTask {
             }
             (false, false) => {
                 let untouched = self.found.is_some() && !state.replaced;
-                untouched.then_some("the existing file is left as it is")
+                untouched.then_some("the existing file is unchanged")
             }
         };
         job.tally.total_bytes.fetch_sub(state.size, Relaxed);

@@ -146,7 +146,7 @@ fn expected(request: &RestoreRequest, snapshot: &SnapshotReader) -> Progress {
 /// The refusal to touch what exists.
 fn exists(message: String) -> SourceError {
     SourceError::new(SourceErrorKind::TargetExists, message).with_hint(
-        "use --if-exists replace to make it equal to the snapshot, or --if-exists merge to keep \
-         what the snapshot does not have",
+        "use --if-exists replace to make the target equal to the snapshot, or --if-exists merge to \
+         keep entries that the snapshot does not have",
     )
 }

@@ -84,7 +84,7 @@ impl Site<'_> {
 
     /// What is at `path`.
     pub(super) fn look(&self, path: &EntryPath) -> SourceResult<Option<Stat>> {
-        let failed = |errno| self.job.target.error(errno, "look at", path);
+        let failed = |errno| self.job.target.error(errno, "stat", path);
         let parent = self.job.target.parent(path).map_err(failed)?;
         match statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -115,7 +115,7 @@ impl Site<'_> {
         match self.job.request.if_exists {
             IfExists::Fail => Err(exists(format!("{shown} exists already"))),
             IfExists::Merge if is_dir(&stat) => Err(in_the_way(format!(
-                "{shown} exists and is a directory, but is none in the snapshot"
+                "{shown} exists and is a directory, but is not one in the snapshot"
             ))),
             IfExists::Replace if is_dir(&stat) => {
                 if !self.remove(path)? {
@@ -139,7 +139,7 @@ impl Site<'_> {
 
 fn in_the_way(message: String) -> SourceError {
     SourceError::new(SourceErrorKind::TargetExists, message)
-        .with_hint("remove what is in the way, or use --if-exists replace to have it replaced")
+        .with_hint("remove the existing entry, or use --if-exists replace to replace it")
 }
 
 fn is_dir(stat: &Stat) -> bool {

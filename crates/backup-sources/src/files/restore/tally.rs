@@ -33,7 +33,7 @@ impl Part {
             Self::Times => "the times could not be set",
             Self::Attributes => "extended attributes could not be set",
             Self::Special => "the device, pipe or socket could not be created",
-            Self::Link => "the hard link could not be made; the file was copied",
+            Self::Link => "the hard link could not be created; the file was copied",
         }
     }
 
@@ -163,7 +163,7 @@ impl Tally {
             let count = cases.waiting;
             let entries = if count == 1 { "entry" } else { "entries" };
             let message = format!(
-                "{} for {count} {more}{entries}, this one the first: {}",
+                "{} for {count} {more}{entries}, of which this is the first: {}",
                 part.describe(),
                 std::io::Error::from(cases.reason)
             );

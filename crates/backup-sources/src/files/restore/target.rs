@@ -134,22 +134,21 @@ impl Target {
                  {shown}"
             ))
             .with_hint(
-                "free some space and run the restore again with --if-exists merge: what is \
-                 complete is kept",
+                "free some space and run the restore again with --if-exists merge, which keeps \
+                 complete files",
             ),
             Errno::ROFS => new(format!("cannot {doing} {shown}: the target is read-only"))
                 .with_hint("choose another target with --target"),
             Errno::ACCESS | Errno::PERM => new(format!("cannot {doing} {shown}")).with_hint(
-                "run as a user who may write there, or choose another target with \
-                 --target",
+                "run as a user who may write to the target, or choose another target with --target",
             ),
-            Errno::NOTDIR | Errno::LOOP => {
-                new(format!("cannot {doing} {shown}: a directory on the way is a link or a file"))
-                    .with_hint(
-                        "nothing outside the target is written: remove what is in the way, or use \
-                         --if-exists replace",
-                    )
-            }
+            Errno::NOTDIR | Errno::LOOP => new(format!(
+                "cannot {doing} {shown}: a component of its path is a symbolic link or a file"
+            ))
+            .with_hint(
+                "remove that link or file, or use --if-exists replace: nothing is written \
+                         outside the target",
+            ),
             _ => new(format!("cannot {doing} {shown}")),
         }
         .with_source(io::Error::from(errno))
@@ -172,7 +171,9 @@ pub(super) fn names(fd: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
 fn refused(path: &Path, error: io::Error) -> SourceError {
     SourceError::new(SourceErrorKind::Target, format!("cannot use the target {}", path.display()))
         .with_source(error)
-        .with_hint("choose another target with --target, or run as a user who may write there")
+        .with_hint(
+            "choose another target with --target, or run as a user who may write to this one",
+        )
 }
 
 #[cfg(test)]

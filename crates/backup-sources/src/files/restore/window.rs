@@ -93,7 +93,7 @@ impl Window {
 fn make_link(job: &Job, link: &HardLink, dry_run: bool) -> SourceResult<()> {
     job.check_cancelled()?;
     if let Some(reason) = job.damage.of_linked(&link.primary) {
-        let reason = format!("another name of {}: {reason}", link.primary);
+        let reason = format!("hard link to {}: {reason}", link.primary);
         job.damage.report(&job.tally, &link.path, &reason, None);
         return Ok(());
     }
@@ -156,7 +156,7 @@ fn write(job: &Arc<Job>, files: &Arc<[FileTask]>, pieces: Vec<Vec<Piece>>) -> So
     match files.iter().find(|file| !file.is_finished() && !file.is_lost()) {
         None => Ok(()),
         Some(file) => {
-            let message = format!("{} was not written to its end", job.target.show(file.path()));
+            let message = format!("{} was not completely written", job.target.show(file.path()));
             Err(SourceError::new(SourceErrorKind::Mismatch, message))
         }
     }
@@ -275,7 +275,8 @@ fn parallel<R: Send>(
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
         let mut parts = Vec::new();
         for worker in workers {
-            let ended = || SourceError::new(SourceErrorKind::Io, "a worker ended unexpectedly");
+            let ended =
+                || SourceError::new(SourceErrorKind::Io, "a worker thread ended unexpectedly");
             parts.extend(worker.join().map_err(|_panic| ended())??);
         }
         SourceResult::Ok(parts)

@@ -28,9 +28,9 @@ pub(in crate::mongodb) fn understand(
 }
 
 fn command(db: &str, entry: &RawDocument, wanted: impl Fn(&Namespace) -> bool) -> SourceResult<()> {
-    let object = entry.get_document("o").map_err(|_| malformed("an entry of the oplog"))?;
+    let object = entry.get_document("o").map_err(|_| malformed("oplog entry"))?;
     let object = Document::try_from(object)
-        .map_err(|error| malformed("a command in the oplog").with_source(error))?;
+        .map_err(|error| malformed("command in the oplog").with_source(error))?;
     // A rename says the whole name, everything else the one in its database.
     let name = object.iter().next().and_then(|(command, name)| Some((command, name.as_str()?)));
     let name = name.and_then(|(command, name)| match &**command {

@@ -142,9 +142,9 @@ impl Catalog {
         db: &str,
         entry: &RawDocument,
     ) -> SourceResult<Option<String>> {
-        let object = entry.get_document("o").map_err(|_| malformed("an entry of the oplog"))?;
+        let object = entry.get_document("o").map_err(|_| malformed("oplog entry"))?;
         let object = Document::try_from(object)
-            .map_err(|error| malformed("a command in the oplog").with_source(error))?;
+            .map_err(|error| malformed("command in the oplog").with_source(error))?;
         let Some((command, argument)) = object.iter().next() else {
             return Err(unknown("an empty command", entry));
         };
@@ -179,7 +179,7 @@ impl Catalog {
             ("dropIndexes" | "deleteIndexes" | "dropIndex" | "deleteIndex", Some(uuid), _) => {
                 let index = object
                     .get_str("index")
-                    .map_err(|_| unknown("a dropped index without a name", entry))?;
+                    .map_err(|_| unknown("an index drop without a name", entry))?;
                 if let Some(known) = self.get(&uuid) {
                     known
                         .collection
@@ -261,7 +261,7 @@ impl Catalog {
         for spec in specs {
             let spec = spec
                 .as_document()
-                .ok_or_else(|| unknown("an index without a description", entry))?;
+                .ok_or_else(|| unknown("an index without a specification", entry))?;
             let name =
                 spec.get_str("name").map_err(|_| unknown("an index without a name", entry))?;
             known.collection.indexes.retain(|other| other.get_str("name").ok() != Some(name));
@@ -290,7 +290,7 @@ impl Catalog {
                 .with_hint("choose another snapshot"));
             }
             if !names.insert(namespace.clone()) {
-                return Err(malformed(format!("the oplog: there are two collections {namespace}")));
+                return Err(malformed(format!("oplog: two collections are called {namespace}")));
             }
             let orphan = namespace.is_buckets() && !has_view(namespace);
             live.push(Live {
@@ -359,7 +359,9 @@ fn modify_index(
                 spec.remove("prepareUnique");
                 spec.insert("unique", true);
             }
-            other => return Err(unknown(format_args!("a change of an index's {other}"), entry)),
+            other => {
+                return Err(unknown(format_args!("a change of the index option {other}"), entry));
+            }
         }
     }
     Ok(())

@@ -54,7 +54,7 @@ fn unknown(what: impl std::fmt::Display, entry: &RawDocument) -> SourceError {
     }
     SourceError::new(
         SourceErrorKind::Unsupported,
-        format!("the oplog holds {what}, which this version cannot fold: {text}"),
+        format!("the oplog holds {what}, which this version cannot apply: {text}"),
     )
     .with_hint("use a newer version of this program, or restore to a moment before that operation")
 }
@@ -96,9 +96,7 @@ impl Flat {
 
     /// What takes effect with the next entry.
     pub(super) fn take(&mut self, entry: &RawDocument) -> SourceResult<Ready> {
-        let ts = entry
-            .get_timestamp("ts")
-            .map_err(|_| malformed("an entry of the oplog: it has no time"))?;
+        let ts = entry.get_timestamp("ts").map_err(|_| malformed("oplog entry: no timestamp"))?;
         if self.until.is_some_and(|until| Position::from(ts) > until) {
             return Ok(Ready::nothing());
         }
@@ -169,9 +167,7 @@ impl Fold {
             return Ok(());
         }
         let uuid = super::catalog::uuid_of(raw_value(entry, "ui")?.as_ref());
-        let uuid = uuid.ok_or_else(|| {
-            malformed("an entry of the oplog: it does not name its collection by UUID")
-        })?;
+        let uuid = uuid.ok_or_else(|| malformed("oplog entry: no collection UUID"))?;
         if self.only.as_ref().is_some_and(|only| !only.contains(&uuid)) {
             return Ok(());
         }
@@ -189,7 +185,7 @@ impl Fold {
         let (_, operation) = operation_of(op, entry)?;
         let object = if op == "u" { "o2" } else { "o" };
         let id = entry.get_document(object).and_then(|object| object.get_str("_id"));
-        let id = id.map_err(|_| malformed("an entry of the oplog about a view"))?.to_owned();
+        let id = id.map_err(|_| malformed("oplog entry for a view"))?.to_owned();
         // What was captured holds more than the backup was asked for.
         if !Namespace::parse(&id).is_some_and(|view| self.catalog.covers(&view)) {
             return Ok(());
@@ -219,37 +215,35 @@ impl Fold {
 
 /// The kind of an operation and what it is about; `None` if it changes nothing that a dump holds.
 fn meant(entry: &RawDocument) -> SourceResult<Option<(&str, Namespace)>> {
-    let text = |key: &str| {
-        entry.get_str(key).map_err(|_| malformed(format!("an entry of the oplog: no {key}")))
-    };
+    let text =
+        |key: &str| entry.get_str(key).map_err(|_| malformed(format!("oplog entry: no {key}")));
     let (op, ns) = (text("op")?, text("ns")?);
     // No-ops, and kinds of later servers.
     if matches!(op, "n" | "km" | "ci" | "cu" | "cd") {
         return Ok(None);
     }
-    let namespace = Namespace::parse(ns)
-        .ok_or_else(|| malformed(format!("an entry of the oplog: namespace {ns:?}")))?;
+    let namespace =
+        Namespace::parse(ns).ok_or_else(|| malformed(format!("oplog entry: namespace {ns:?}")))?;
     Ok((!matches!(&*namespace.db, "config" | "local")).then_some((op, namespace)))
 }
 
 fn raw_value(document: &RawDocument, key: &str) -> SourceResult<Option<Bson>> {
-    let value =
-        document.get(key).map_err(|error| malformed("an entry of the oplog").with_source(error))?;
+    let value = document.get(key).map_err(|error| malformed("oplog entry").with_source(error))?;
     value
         .map(Bson::try_from)
         .transpose()
-        .map_err(|error| malformed("an entry of the oplog").with_source(error))
+        .map_err(|error| malformed("oplog entry").with_source(error))
 }
 
 fn encode(document: &Document) -> SourceResult<Bytes> {
     let raw = RawDocumentBuf::try_from(document)
-        .map_err(|error| malformed("a document").with_source(error))?;
+        .map_err(|error| malformed("document").with_source(error))?;
     Ok(raw.into_bytes().into())
 }
 
 /// A view; `None` for the view half of a time-series collection, which its buckets bring along.
 fn view_of(db: &str, id: &str, view: &[u8]) -> SourceResult<Option<Collection>> {
-    let broken = || malformed(format!("the view {id}"));
+    let broken = || malformed(format!("view {id}"));
     let mut options = Document::try_from(super::raw::document(view)?).map_err(|_| broken())?;
     options.remove("_id");
     if options.get_str("viewOn").map_err(|_| broken())?.starts_with(BUCKETS) {
@@ -261,14 +255,13 @@ fn view_of(db: &str, id: &str, view: &[u8]) -> SourceResult<Option<Collection>> 
 }
 
 fn operation_of(op: &str, entry: &RawDocument) -> SourceResult<(Vec<u8>, Operation)> {
-    let object =
-        |key: &str| entry.get_document(key).map_err(|_| malformed("an entry of the oplog"));
+    let object = |key: &str| entry.get_document(key).map_err(|_| malformed("oplog entry"));
     let bytes = |document: &RawDocument| Bytes::copy_from_slice(document.as_bytes());
     match op {
         "i" => Ok((id_of(object("o")?)?, Operation::Insert(bytes(object("o")?)))),
         "d" => Ok((id_of(object("o")?)?, Operation::Delete)),
         "u" => Ok((id_of(object("o2")?)?, update::read(entry, object("o")?)?)),
-        _ => Err(unknown("an entry of an unknown kind", entry)),
+        _ => Err(unknown("an entry of an unknown type", entry)),
     }
 }
 

@@ -320,7 +320,7 @@ fn read(
         }
         let (id, payload) = (number(&head[13..17]) as usize, number(&head[17..21]) as usize);
         if id.max(payload) > LARGEST {
-            return Err(failed(std::io::Error::other("it was changed")));
+            return Err(failed(std::io::Error::other("a record has an impossible length")));
         }
         body.resize(id + payload, 0);
         file.read_exact(&mut body).map_err(failed)?;

@@ -293,7 +293,7 @@ fn what_is_unknown_stops_with_its_text() {
         let error = Script::new(&state).try_entry(entry.clone()).unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::Unsupported, "{entry}");
         assert!(
-            error.chain().contains("cannot fold") && error.hint().is_some(),
+            error.chain().contains("cannot apply") && error.hint().is_some(),
             "{}",
             error.chain()
         );

@@ -48,7 +48,7 @@ impl Transactions {
         if entry.get_str("op").ok() != Some("c") {
             return Ok(Ready::of(entry.to_owned()));
         }
-        let object = entry.get_document("o").map_err(|_| malformed("an entry of the oplog"))?;
+        let object = entry.get_document("o").map_err(|_| malformed("oplog entry"))?;
         let has = |key: &str| matches!(object.get(key), Ok(Some(_)));
         let (apply, commit, abort) =
             (has("applyOps"), has("commitTransaction"), has("abortTransaction"));
@@ -89,14 +89,13 @@ fn key_of(entry: &RawDocument) -> SourceResult<Option<Key>> {
         Ok(Some(RawBsonRef::Int64(number))) => number,
         Ok(Some(RawBsonRef::Int32(number))) => i64::from(number),
         Ok(None) => return Ok(None),
-        Ok(Some(_)) | Err(_) => return Err(malformed("a transaction's number in the oplog")),
+        Ok(Some(_)) | Err(_) => return Err(malformed("transaction number in the oplog")),
     };
     if entry.get_i32("multiOpType").ok() == Some(1) {
         return Ok(None);
     }
-    let session = entry
-        .get_document("lsid")
-        .map_err(|_| malformed("a transaction's session in the oplog"))?;
+    let session =
+        entry.get_document("lsid").map_err(|_| malformed("transaction session in the oplog"))?;
     Ok(Some((session.as_bytes().to_vec(), number)))
 }
 
@@ -110,18 +109,18 @@ fn beginning_is_missing(entry: &RawDocument) -> SourceError {
     let at = entry.get_timestamp("ts").map(crate::mongodb::Position::from).unwrap_or_default();
     SourceError::new(
         SourceErrorKind::LogGap,
-        format!("the transaction that goes on at {at} began before the oplog in this snapshot"),
+        format!("the transaction that continues at {at} began before the oplog of this snapshot"),
     )
-    .with_hint("restore to a moment before it, or use another snapshot")
+    .with_hint("restore to an earlier moment, or use another snapshot")
 }
 
 /// The operations inside of `applyOps`, also of those inside others.
 fn flatten(object: &RawDocument, out: &mut Spool) -> SourceResult<()> {
     let operations =
-        object.get_array("applyOps").map_err(|_| malformed("an applyOps in the oplog"))?;
+        object.get_array("applyOps").map_err(|_| malformed("applyOps entry in the oplog"))?;
     for operation in operations {
         let Ok(RawBsonRef::Document(operation)) = operation else {
-            return Err(malformed("an applyOps in the oplog"));
+            return Err(malformed("applyOps entry in the oplog"));
         };
         match operation.get_document("o") {
             Ok(inner)
@@ -160,7 +159,7 @@ pub(in crate::mongodb) fn held(entry: &RawDocument) -> SourceResult<Ready> {
     if entry.get_str("op").ok() != Some("c") {
         return Ok(Ready::of(entry.to_owned()));
     }
-    let object = entry.get_document("o").map_err(|_| malformed("an entry of the oplog"))?;
+    let object = entry.get_document("o").map_err(|_| malformed("oplog entry"))?;
     let has = |key: &str| matches!(object.get(key), Ok(Some(_)));
     if has("commitTransaction") || has("abortTransaction") {
         return Ok(Ready::nothing());
@@ -236,7 +235,7 @@ impl Ready {
         disk.read_exact(&mut bytes[4..]).map_err(super::spill::failed)?;
         RawDocumentBuf::from_bytes(bytes)
             .map(Some)
-            .map_err(|error| malformed("a spilled document").with_source(error))
+            .map_err(|error| malformed("document in a temporary file").with_source(error))
     }
 }
 

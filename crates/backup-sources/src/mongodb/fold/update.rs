@@ -21,15 +21,15 @@ pub(super) fn read(entry: &RawDocument, object: &RawDocument) -> SourceResult<Op
     let fields = |object: &RawDocument| -> SourceResult<Vec<String>> {
         let keys = object.iter().map(|field| field.map(|(key, _)| key.as_str().to_owned()));
         keys.collect::<Result<_, _>>()
-            .map_err(|error| malformed("an update in the oplog").with_source(error))
+            .map_err(|error| malformed("update in the oplog").with_source(error))
     };
     match object.get("$v") {
         Ok(Some(version)) if version.as_i32() == Some(2) => {
             let diff = object
                 .get_document("diff")
-                .map_err(|_| unknown("an update without a difference", entry))?;
+                .map_err(|_| unknown("an update without a diff", entry))?;
             if !is_known(diff) {
-                return Err(unknown("a difference with an unknown section", entry));
+                return Err(unknown("a diff with an unknown section", entry));
             }
             Ok(Operation::Diff(bytes(diff)))
         }
@@ -49,7 +49,7 @@ pub(super) fn read(entry: &RawDocument, object: &RawDocument) -> SourceResult<Op
             }
         }
         Ok(None) => Ok(Operation::Replace(bytes(object))),
-        Err(_) => Err(malformed("an update in the oplog")),
+        Err(_) => Err(malformed("update in the oplog")),
     }
 }
 
@@ -88,8 +88,7 @@ impl Operation {
 
 fn parse(bytes: &Bytes) -> SourceResult<Document> {
     let raw = crate::mongodb::raw::document(bytes)?;
-    Document::try_from(raw)
-        .map_err(|error| malformed("a document that an update changes").with_source(error))
+    Document::try_from(raw).map_err(|error| malformed("document to update").with_source(error))
 }
 
 fn patch(document: &mut Document, diff: &Document) {
@@ -320,7 +319,7 @@ mod tests {
         ] {
             let raw = RawDocumentBuf::try_from(&object).unwrap();
             let error = read(&rawdoc! { "op": "u", "o": raw.clone() }, &raw).unwrap_err();
-            assert!(error.chain().contains("cannot fold"), "{object}: {}", error.chain());
+            assert!(error.chain().contains("cannot apply"), "{object}: {}", error.chain());
         }
     }
 }

@@ -67,10 +67,11 @@ impl Aside {
         let must = !namespace.is_buckets() && names.contains(&namespace.buckets());
         if must && !is_possible {
             let text = format!(
-                "{namespace} has time-series buckets of its name beside it, and cannot be renamed"
+                "{namespace} exists beside time-series buckets of the same name, and cannot be \
+                 restored under a temporary name"
             );
             return Err(SourceError::new(SourceErrorKind::Target, text)
-                .with_hint("leave it out (--exclude), or restore it by itself"));
+                .with_hint("exclude this collection (--exclude), or restore it alone"));
         }
         let is_wanted = must || (is_free && is_possible);
         Ok(is_wanted.then(|| std::mem::replace(&mut collection.namespace, other)))
@@ -93,18 +94,20 @@ impl Target {
     /// Remembers a collection that was made to be renamed.
     pub(super) async fn made_aside(&mut self, namespace: &Namespace) -> SourceResult<()> {
         self.aside.made.insert(namespace.clone(), None);
-        let uuid = uuid_at(&self.server, namespace).await.writing("listing collections")?;
+        let uuid = uuid_at(&self.server, namespace).await.writing("cannot list the collections")?;
         self.aside.made.insert(namespace.clone(), uuid);
         Ok(())
     }
 
     /// Gives a collection that is complete its own name. What it replaces was there until now.
     pub(super) async fn complete(&mut self, from: &Namespace, to: &Namespace) -> SourceResult<()> {
-        let there = uuid_at(&self.server, from).await.writing("listing collections")?;
+        let there = uuid_at(&self.server, from).await.writing("cannot list the collections")?;
         if there != self.aside.made.get(from).copied().flatten() {
-            let text = format!("{to}: what was restored of it was dropped meanwhile");
-            return Err(SourceError::new(SourceErrorKind::TargetExists, text)
-                .with_hint("is another restore replacing it? Otherwise run the restore again"));
+            let text = format!("{to}: its restored data was dropped during the restore");
+            return Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
+                "check for another restore that replaces this collection, then run the restore \
+                     again",
+            ));
         }
         let replaces = self.if_exists == IfExists::Replace;
         // A collection can take the place of another one only.
@@ -117,7 +120,7 @@ impl Target {
             Err(error) if code_of(&error) == Some(code::NAMESPACE_EXISTS) => {
                 return Err(came_meanwhile(to));
             }
-            Err(error) => return Err(error).writing(format_args!("renaming {from} to {to}")),
+            Err(error) => return Err(error).writing(format_args!("cannot rename {from} to {to}")),
         }
         self.aside.made.remove(from);
         self.existing.remove(from);
@@ -150,8 +153,8 @@ impl Target {
         let shown: Vec<String> = leftovers.iter().take(NAMED).map(ToString::to_string).collect();
         let more = if leftovers.len() > NAMED { ", …" } else { "" };
         let text = format!(
-            "{}{more}: a restore that was interrupted has left this, unless it is still running. \
-             Drop it then.",
+            "{}{more}: left by an interrupted restore, or used by a running one. Drop them if no \
+             restore is running.",
             shown.join(", ")
         );
         Ok((!leftovers.is_empty()).then_some(text))

@@ -12,8 +12,8 @@ pub(super) fn with_documents(
     field: &str,
     documents: &[Bytes],
 ) -> SourceResult<RawDocumentBuf> {
-    let head = RawDocumentBuf::try_from(head)
-        .map_err(|error| malformed("a command").with_source(error))?;
+    let head =
+        RawDocumentBuf::try_from(head).map_err(|error| malformed("command").with_source(error))?;
     let mut out = head.into_bytes();
     // For each document its type, its number and a NUL.
     out.reserve(
@@ -37,7 +37,7 @@ pub(super) fn with_documents(
     out.push(0);
     let whole = length(out.len())?;
     out[..4].copy_from_slice(&whole);
-    RawDocumentBuf::from_bytes(out).map_err(|error| malformed("a command").with_source(error))
+    RawDocumentBuf::from_bytes(out).map_err(|error| malformed("command").with_source(error))
 }
 
 /// The digits of a number, without an allocation for each document.
@@ -49,7 +49,7 @@ fn push_number(out: &mut Vec<u8>, number: usize) {
 }
 
 fn length(bytes: usize) -> SourceResult<[u8; 4]> {
-    i32::try_from(bytes).map(i32::to_le_bytes).map_err(|_| malformed("a command: it is too long"))
+    i32::try_from(bytes).map(i32::to_le_bytes).map_err(|_| malformed("command: too long"))
 }
 
 #[cfg(test)]

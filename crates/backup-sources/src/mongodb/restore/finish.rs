@@ -17,9 +17,8 @@ use crate::mongodb::options::MongoOptions;
 use crate::mongodb::server::{Primary, Server, unless_cancelled};
 
 /// What to do about users and roles that are something else at the target.
-const USERS_STAY: &str = "the server keeps users and roles of its own: drop them there first, or \
-                          leave them out (--no-users, or without admin.system.users and \
-                          admin.system.roles)";
+const USERS_STAY: &str = "drop these users and roles at the target first, or leave them out \
+                          (--no-users, or exclude admin.system.users and admin.system.roles)";
 
 /// All indexes of a collection in one build, which reads the documents once.
 pub(super) async fn indexes(
@@ -45,7 +44,7 @@ pub(super) async fn indexes(
     server
         .write(&namespace.db, command)
         .await
-        .writing(format_args!("building the indexes of {namespace}"))?;
+        .writing(format_args!("cannot build the indexes of {namespace}"))?;
     Ok(())
 }
 
@@ -80,9 +79,9 @@ async fn drop_others(server: &Server, collection: &Collection) -> SourceResult<(
     let mut cursor = db
         .run_cursor_command(doc! { "listIndexes": &namespace.name })
         .await
-        .writing("listing indexes")?;
+        .writing("cannot list the indexes")?;
     let mut others = Vec::new();
-    while cursor.advance().await.writing("listing indexes")? {
+    while cursor.advance().await.writing("cannot list the indexes")? {
         let name = cursor.current().get_str("name").unwrap_or_default().to_owned();
         let wanted =
             collection.indexes.iter().any(|index| index.get_str("name").ok() == Some(&*name));
@@ -95,7 +94,7 @@ async fn drop_others(server: &Server, collection: &Collection) -> SourceResult<(
         server
             .write(&namespace.db, command)
             .await
-            .writing(format_args!("dropping an index of {namespace}"))?;
+            .writing(format_args!("cannot drop an index of {namespace}"))?;
     }
     Ok(())
 }
@@ -114,7 +113,7 @@ pub(super) async fn validator(
     server
         .write(&namespace.db, command)
         .await
-        .writing(format_args!("setting the validator of {namespace}"))?;
+        .writing(format_args!("cannot set the validator of {namespace}"))?;
     Ok(())
 }
 
@@ -158,7 +157,7 @@ pub(super) async fn users(
     let mut loaded = merged?;
     match dropped {
         Err(error) if code_of(&error) != Some(code::NAMESPACE_NOT_FOUND) => {
-            return Err(error).writing(format_args!("dropping {loading}"));
+            return Err(error).writing(format_args!("cannot drop {loading}"));
         }
         _ => {}
     }
@@ -178,7 +177,7 @@ async fn merge(server: &Server, namespace: &Namespace, loading: &Namespace) -> S
     };
     let command =
         doc! { "_mergeAuthzCollections": 1, field: loading.to_string(), "db": "", "drop": false };
-    server.write("admin", command).await.writing(format_args!("restoring {namespace}"))?;
+    server.write("admin", command).await.writing(format_args!("cannot restore {namespace}"))?;
     Ok(())
 }
 
@@ -194,14 +193,14 @@ async fn compare_users(
         return Ok(());
     };
     let name = other.get_str("_id").unwrap_or_default();
-    let text = format!("{namespace}: what is there is not what was restored: {name}");
+    let text = format!("{namespace}: {name} at the target differs from the restored one");
     Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(USERS_STAY))
 }
 
 async fn documents(server: &Server, namespace: &Namespace) -> SourceResult<Vec<RawDocumentBuf>> {
     let collection =
         server.client.database(&namespace.db).collection::<RawDocumentBuf>(&namespace.name);
-    let doing = format!("reading {namespace}");
+    let doing = format!("cannot read {namespace}");
     let cursor = collection.find(doc! {}).await.writing(&doing)?;
     cursor.try_collect().await.writing(&doing)
 }
@@ -229,7 +228,7 @@ pub(super) async fn refuse_other_users(
         return Ok(());
     }
     let text = format!(
-        "the target has other {} called {}",
+        "the target already has different {} called {}",
         namespace.name.trim_start_matches("system."),
         names.join(", ")
     );
@@ -246,7 +245,7 @@ pub(super) async fn barrier(
     primary: Primary,
     again: &str,
 ) -> SourceResult<()> {
-    let hint = format!("when the target is well, {again}");
+    let hint = format!("when the target is stable, {again}");
     // The right to write is there where documents were written.
     let documents = names.iter().find(|name| !name.is_authorization());
     let Some(namespace) = documents.or(names.first()) else { return Ok(()) };
@@ -255,7 +254,10 @@ pub(super) async fn barrier(
     // take this.
     let command = doc! { "delete": "tmp.restore.barrier", "deletes": [nothing], "writeConcern": { "w": "majority" } };
     let waiting = async {
-        server.write(&namespace.db, command).await.writing("waiting for a majority of the target")
+        server
+            .write(&namespace.db, command)
+            .await
+            .writing("no majority of the target's members confirmed the restored data")
     };
     unless_cancelled(cx, waiting).await.map_err(|error| match error.hint() {
         None => error.with_hint(&hint),
@@ -264,8 +266,8 @@ pub(super) async fn barrier(
     if unless_cancelled(cx, server.primary()).await? == primary {
         return Ok(());
     }
-    let text = "the target's primary changed or was started again meanwhile: what the earlier one \
-                acknowledged may be lost";
+    let text = "the target's primary changed or restarted during the restore: writes that the \
+                earlier primary acknowledged may be lost";
     Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint(hint))
 }
 

@@ -47,7 +47,8 @@ impl Flow {
     /// Waits until so many bytes may be sent.
     async fn pass(&self, bytes: usize) -> SourceResult<OwnedSemaphorePermit> {
         let closed = |error| {
-            SourceError::new(SourceErrorKind::Target, "the restore has ended").with_source(error)
+            SourceError::new(SourceErrorKind::Target, "the restore ended unexpectedly")
+                .with_source(error)
         };
         let permit = Arc::clone(&self.batches).acquire_owned().await.map_err(closed)?;
         self.pace.pass(bytes).await;

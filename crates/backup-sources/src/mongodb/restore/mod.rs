@@ -379,7 +379,7 @@ fn as_recorded(dump: &Dump, collection: &Collection, sum: &Sum, hashed: bool) ->
         _ if dump.needs_entries() => Ok(()),
         Some(recorded) if differs(recorded) => {
             let text = format!(
-                "{}: the snapshot does not hold what was read when it was made",
+                "{}: the data in the snapshot differs from the digest that the backup recorded",
                 collection.namespace
             );
             Err(SourceError::new(SourceErrorKind::Mismatch, text))

@@ -27,7 +27,7 @@ use crate::mongodb::server::{Server, unless_cancelled};
 const OPERATIONS: usize = 1000;
 const BYTES: usize = 6 << 20;
 /// The way around what the server cannot apply.
-const HINT: &str = "let the operations be folded instead";
+const HINT: &str = "set `replay` to `fold` instead";
 
 /// Whether the server is to apply operations; an error if it cannot.
 pub(super) fn is_wanted(
@@ -51,12 +51,13 @@ pub(super) fn is_wanted(
         // An operation on a document that the snapshot no longer has would hit the one of its `_id`
         // that is kept.
         return refuse(
-            "operations would change and delete documents that merging keeps".to_owned(),
+            "the operations would change and delete documents that --if-exists merge keeps"
+                .to_owned(),
         );
     }
     if request.verify {
         return refuse(
-            "what the server makes of operations cannot be compared with the snapshot".to_owned(),
+            "--verify cannot compare the result of operations that the server applies".to_owned(),
         );
     }
     Ok(true)
@@ -103,8 +104,7 @@ fn under_its_name(
     operation: &RawDocument,
     names: &HashMap<CollectionUuid, Namespace>,
 ) -> SourceResult<Option<Bytes>> {
-    let kind =
-        operation.get_str("op").map_err(|_| malformed("an entry of the oplog: it has no kind"))?;
+    let kind = operation.get_str("op").map_err(|_| malformed("oplog entry: no operation type"))?;
     if !matches!(kind, "i" | "u" | "d") {
         return Ok(None);
     }
@@ -120,9 +120,8 @@ fn under_its_name(
         .get_document("o")
         .is_ok_and(|object| is_whole(object) && has_empty_timestamp(object.as_bytes()))
     {
-        let text = format!(
-            "{namespace}: the server would put the time in the place of an empty timestamp"
-        );
+        let text =
+            format!("{namespace}: the server would replace an empty timestamp by the current time");
         return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(HINT));
     }
     let mut out = RawDocumentBuf::new();
@@ -144,10 +143,10 @@ async fn apply(server: &Server, options: &MongoOptions, batch: &[Bytes]) -> Sour
     let concern = RawDocumentBuf::try_from(&options.write_concern.document());
     command.append(
         bson::cstr!("writeConcern"),
-        concern.map_err(|error| malformed("a command").with_source(error))?,
+        concern.map_err(|error| malformed("command").with_source(error))?,
     );
     command.append(bson::cstr!("bypassDocumentValidation"), true);
-    server.write_raw("admin", command).await.writing("applying operations of the oplog")?;
+    server.write_raw("admin", command).await.writing("cannot apply operations of the oplog")?;
     Ok(())
 }
 

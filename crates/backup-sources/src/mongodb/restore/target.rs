@@ -59,13 +59,13 @@ impl Target {
                     .database(&db)
                     .run_cursor_command(command)
                     .await
-                    .writing("listing collections")
+                    .writing("cannot list the collections")
             };
             let mut cursor = unless_cancelled(cx, listing).await?;
-            while cursor.advance().await.writing("listing collections")? {
+            while cursor.advance().await.writing("cannot list the collections")? {
                 let entry = Document::try_from(cursor.current())
-                    .map_err(|_| malformed("a list of collections"))?;
-                let name = entry.get_str("name").map_err(|_| malformed("a list of collections"))?;
+                    .map_err(|_| malformed("list of collections"))?;
+                let name = entry.get_str("name").map_err(|_| malformed("list of collections"))?;
                 let kind = Kind::parse(entry.get_str("type").unwrap_or("collection"))
                     .unwrap_or(Kind::Collection);
                 existing.insert(Namespace::new(&*db, name), kind);
@@ -95,11 +95,10 @@ impl Target {
         };
         if let (IfExists::Merge, Some(name)) = (self.if_exists, names.iter().find(beside_buckets)) {
             let text = format!(
-                "{name} has time-series buckets of its name beside it, so that nothing can be \
-                 merged into it"
+                "cannot merge into {name}: time-series buckets of the same name exist beside it"
             );
             return Err(SourceError::new(SourceErrorKind::TargetExists, text)
-                .with_hint("choose --if-exists replace, or leave it out"));
+                .with_hint("choose --if-exists replace, or exclude this collection"));
         }
         // Users and roles are compared one by one when they are merged: some are nearly always
         // there.
@@ -152,7 +151,7 @@ impl Target {
         match self.server.write(&namespace.db, doc! { "drop": &namespace.name }).await {
             Ok(_) => {}
             Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => {}
-            Err(error) => return Err(error).writing(format_args!("dropping {namespace}")),
+            Err(error) => return Err(error).writing(format_args!("cannot drop {namespace}")),
         }
         self.existing.remove(namespace);
         Ok(())
@@ -192,7 +191,7 @@ impl Target {
                     .server
                     .write(&loading.db, doc! { "delete": &loading.name, "deletes": [all] })
                     .await;
-                emptied.writing(format_args!("emptying {loading}"))?;
+                emptied.writing(format_args!("cannot empty {loading}"))?;
                 return Ok(false);
             }
             self.drop(&collection.namespace.visible()).await?;
@@ -265,7 +264,7 @@ impl Target {
                 Err(error) => error,
             };
             if code_of(&error) != Some(code::NAMESPACE_EXISTS) {
-                return Err(error).writing(format_args!("creating {namespace}"));
+                return Err(error).writing(format_args!("cannot create {namespace}"));
             }
             let may_drop = self.if_exists == IfExists::Replace || self.aside.is_one(namespace);
             if !may_drop || attempt == ATTEMPTS {
@@ -292,9 +291,9 @@ impl Target {
 }
 
 pub(super) fn came_meanwhile(namespace: &Namespace) -> SourceError {
-    let text = format!("{} came to be at the target meanwhile", namespace.visible());
+    let text = format!("{} appeared at the target during the restore", namespace.visible());
     SourceError::new(SourceErrorKind::TargetExists, text)
-        .with_hint("is something else writing to the target? Otherwise run the restore again")
+        .with_hint("check for other writers at the target, then run the restore again")
 }
 
 /// Fields of `document` whose names `keep` accepts.

@@ -76,11 +76,11 @@ impl<'a> Verifier<'a> {
         // Capped collections drop what does not fit; the source may have held more than its limits
         // say for a moment.
         let text = format!(
-            "{}: there are {} documents with {} bytes, and {} with {} were restored",
+            "{}: the target has {} documents with {} bytes, but {} with {} bytes were restored",
             collection.namespace, sum.count, sum.bytes, loaded.sum.count, loaded.sum.bytes
         );
         Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
-            "was something else writing to the target, or does a TTL index delete old documents?",
+            "check for other writers at the target, and for TTL indexes that delete old documents",
         ))
     }
 
@@ -96,18 +96,21 @@ impl<'a> Verifier<'a> {
             0 => String::new(),
             merged => {
                 format!(
-                    " Of {merged} that were merged, the documents were read back, and that the \
-                     indexes are there."
+                    " Of {merged} merged collections, the documents were read back and the indexes \
+                     exist."
                 )
             }
         };
         let limit = if self.is_same_version {
             String::new()
         } else {
-            format!(", as far as MongoDB {} has the same words", self.server.version_text())
+            format!(
+                "; most options were not compared, because MongoDB {} is another version",
+                self.server.version_text()
+            )
         };
         format!(
-            "Read back (collections {collections}, indexes {indexes}, views {views}): as in the \
+            "Read back (collections {collections}, indexes {indexes}, views {views}): equal to the \
              snapshot{limit}.{merged}"
         )
     }
@@ -116,7 +119,7 @@ impl<'a> Verifier<'a> {
         catalog::find(self.server, namespace).await?.ok_or_else(|| {
             SourceError::new(
                 SourceErrorKind::Mismatch,
-                format!("{namespace} is not there after it was restored"),
+                format!("{namespace} is missing at the target after the restore"),
             )
         })
     }
@@ -129,10 +132,12 @@ impl<'a> Verifier<'a> {
         let mut wanted =
             expected.indexes.iter().filter(|index| !is_made_by_the_server(index)).map(name);
         let Some(name) = wanted.find(|name| !names.contains(name)) else { return Ok(()) };
-        let text =
-            format!("{}: its index {name} is not there after it was restored", there.namespace);
+        let text = format!(
+            "{}: its index {name} is missing at the target after the restore",
+            there.namespace
+        );
         Err(SourceError::new(SourceErrorKind::Mismatch, text)
-            .with_hint("was something else changing the target?"))
+            .with_hint("check for other writers at the target"))
     }
 
     /// With what was asked to be different.
@@ -191,9 +196,9 @@ impl<'a> Verifier<'a> {
             return Ok(());
         };
         let namespace = &expected.namespace;
-        let text = format!("{namespace}: what is there is not what was restored: {what}");
+        let text = format!("{namespace} at the target differs from the snapshot in {what}");
         Err(SourceError::new(SourceErrorKind::Mismatch, text)
-            .with_hint("was something else changing the target?"))
+            .with_hint("check for other writers at the target"))
     }
 }
 

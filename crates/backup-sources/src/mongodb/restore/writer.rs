@@ -83,12 +83,11 @@ impl Place {
         let mut rest = documents;
         loop {
             let reply = self.run(&head, "documents", rest).await?;
-            let reply = reply.writing(format_args!("inserting into {}", self.shown))?;
+            let reply = reply.writing(format_args!("cannot insert into {}", self.shown))?;
             let failures = failures(&reply)?;
             let mut last = None;
             for (index, code, message) in failures {
-                let document =
-                    rest.get(index).ok_or_else(|| malformed("the answer to an insertion"))?;
+                let document = rest.get(index).ok_or_else(|| malformed("reply to an insert"))?;
                 if code != code::DUPLICATE_KEY {
                     return Err(self.refused(code, &message));
                 }
@@ -118,9 +117,9 @@ impl Place {
                 Ok(())
             } else {
                 let text =
-                    format!("{}: a document that was restored was changed meanwhile", self.shown);
+                    format!("{}: a restored document was changed during the restore", self.shown);
                 Err(SourceError::new(SourceErrorKind::Target, text)
-                    .with_hint("is something else writing to the target?"))
+                    .with_hint("check for other writers at the target"))
             };
         }
         let mut change = RawDocumentBuf::new();
@@ -157,7 +156,7 @@ impl Place {
     async fn update(&self, change: RawDocumentBuf) -> SourceResult<()> {
         let head = doc! { "update": &self.namespace.name, "bypassDocumentValidation": true, "writeConcern": self.write_concern.document() };
         let reply = self.run(&head, "updates", &[change.into_bytes().into()]).await?;
-        let reply = reply.writing(format_args!("replacing in {}", self.shown))?;
+        let reply = reply.writing(format_args!("cannot replace documents in {}", self.shown))?;
         match failures(&reply)?.first() {
             Some((_, code, message)) => Err(self.refused(*code, message)),
             None => Ok(()),
@@ -178,17 +177,17 @@ impl Place {
         find.append(bson::cstr!("find"), self.namespace.name.as_str());
         find.append(bson::cstr!("filter"), filter);
         let db = self.server.client.database(&self.namespace.db);
-        let reading = || format!("reading {} back", self.shown);
+        let reading = || format!("cannot read back {}", self.shown);
         let mut batches = db.run_raw_cursor_command(find).batch().await.reading(reading())?;
         while let Some(batch) = batches.next().await.transpose().reading(reading())? {
             let documents = batch
                 .doc_slices()
-                .map_err(|error| malformed("a batch of the server").with_source(error))?;
+                .map_err(|error| malformed("batch in a server reply").with_source(error))?;
             for document in documents {
                 let document = document
                     .ok()
                     .and_then(|value| value.as_document())
-                    .ok_or_else(|| malformed("a batch"))?;
+                    .ok_or_else(|| malformed("batch in a server reply"))?;
                 found.push(Bytes::copy_from_slice(document.as_bytes()));
             }
         }
@@ -201,12 +200,10 @@ impl Place {
         let there: HashSet<Bytes> = self.fetch(ids).await?.into_iter().collect();
         for document in batch {
             if !there.contains(document) {
-                let text = format!(
-                    "{}: a document at the target is not what the snapshot holds",
-                    self.shown
-                );
+                let text =
+                    format!("{}: a document at the target differs from the snapshot", self.shown);
                 return Err(SourceError::new(SourceErrorKind::Mismatch, text)
-                    .with_hint("is something else writing to the target?"));
+                    .with_hint("check for other writers at the target"));
             }
         }
         Ok(batch.iter().map(|document| document.len() as u64).sum())
@@ -214,11 +211,8 @@ impl Place {
 }
 
 fn id_value(bytes: &Bytes) -> SourceResult<RawBson> {
-    let id = document(bytes)?
-        .get("_id")
-        .ok()
-        .flatten()
-        .ok_or_else(|| malformed("a document: it has no _id"))?;
+    let id =
+        document(bytes)?.get("_id").ok().flatten().ok_or_else(|| malformed("document: no _id"))?;
     Ok(RawBson::from(id))
 }
 
@@ -231,9 +225,5 @@ fn failures(reply: &Document) -> SourceResult<Vec<(usize, i32, String)>> {
         let message = error.get_str("errmsg").unwrap_or_default();
         Some((index, error.get_i32("code").ok()?, message.chars().take(300).collect()))
     };
-    errors
-        .iter()
-        .map(failure)
-        .collect::<Option<_>>()
-        .ok_or_else(|| malformed("the answer to a write"))
+    errors.iter().map(failure).collect::<Option<_>>().ok_or_else(|| malformed("reply to a write"))
 }

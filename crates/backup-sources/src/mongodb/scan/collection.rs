@@ -153,7 +153,7 @@ struct Reading {
     yielded: u64,
     failures: u32,
     sum: Sum,
-    #[expect(dead_code, reason = "says, by being dropped, that nothing more is read")]
+    #[expect(dead_code, reason = "dropping it signals the end of reading")]
     ticket: Ticket,
 }
 
@@ -246,7 +246,7 @@ impl Reading {
 
     /// Makes of an error what the scan can live with; false if the collection is gone.
     async fn survive(&mut self, error: &Error) -> SourceResult<bool> {
-        let doing = format!("reading {}", self.collection.namespace);
+        let doing = format!("cannot read {}", self.collection.namespace);
         let fatal = || Err(convert(error, Doing::Reading, &doing));
         self.failures += 1;
         if self.failures > ATTEMPTS {
@@ -302,11 +302,11 @@ impl Reading {
         {
             return Err(SourceError::new(
                 SourceErrorKind::Unavailable,
-                format!("reading {} was interrupted", self.collection.namespace),
+                format!("the scan of {} was interrupted", self.collection.namespace),
             )
             .with_hint(
-                "a standalone server has no oplog that would settle what is read twice: run \
-                 the backup again",
+                "run the backup again: a standalone server has no oplog to reconcile documents \
+                 that are read twice",
             ));
         }
         self.restart();
@@ -342,7 +342,7 @@ impl Reading {
     /// By name, another collection may have been read from some moment on.
     async fn same_name(&mut self) -> SourceResult<()> {
         let namespace = &self.collection.namespace;
-        if uuid_at(&self.scan.server, namespace).await.reading("listing collections")?
+        if uuid_at(&self.scan.server, namespace).await.reading("cannot list the collections")?
             == self.collection.uuid
         {
             return Ok(());
@@ -352,8 +352,8 @@ impl Reading {
             format!("{namespace} was renamed, dropped or replaced while it was read"),
         )
         .with_hint(
-            "with the built-in role `backup` collections are read by UUID, and this does \
-             not matter",
+            "grant the built-in role `backup`: collections are then read by UUID, so that this \
+             does not matter",
         ))
     }
 }

@@ -155,7 +155,7 @@ impl Scan {
         let mut open = self.open.subscribe();
         super::server::unless_cancelled(&self.cx, async {
             // The sender is this scan itself: it cannot be gone.
-            let gone = |_| SourceError::new(SourceErrorKind::Io, "the scan has ended");
+            let gone = |_| SourceError::new(SourceErrorKind::Io, "the scan ended unexpectedly");
             open.wait_for(|open| *open == 0).await.map(drop).map_err(gone)
         })
         .await

@@ -86,7 +86,7 @@ async fn oldest_transaction(server: &Server) -> SourceResult<Oldest> {
     let found = match server.list("config", find).await {
         Ok(found) => found,
         Err(error) if is_denied(&error) => return Ok(Oldest::Unknown),
-        Err(error) => return Err(error).reading("looking for transactions under way"),
+        Err(error) => return Err(error).reading("cannot list the open transactions"),
     };
     let start = found
         .first()
@@ -109,7 +109,7 @@ async fn entry(server: &Server, filter: Document, order: i32) -> SourceResult<Op
         "find": "oplog.rs", "filter": filter, "limit": 1, "singleBatch": true, "sort": { "$natural": order },
         "projection": { "ts": 1 },
     };
-    let found = server.list("local", find).await.reading("reading the oplog")?;
+    let found = server.list("local", find).await.reading("cannot read the oplog")?;
     Ok(found.first().and_then(|found| found.get_timestamp("ts").ok()).map(Position::from))
 }
 
@@ -117,12 +117,14 @@ async fn entry(server: &Server, filter: Document, order: i32) -> SourceResult<Op
 /// far.
 pub(super) async fn end(scan: &Scan) -> SourceResult<Position> {
     let server = &scan.server;
-    let hello =
-        server.run("admin", doc! { "isMaster": 1 }).await.reading("asking for the last write")?;
+    let hello = server
+        .run("admin", doc! { "isMaster": 1 })
+        .await
+        .reading("cannot read the position of the last write")?;
     let last = hello.get_document("lastWrite").and_then(|last| last.get_document("opTime"));
     let last: Position = last
         .and_then(|optime| optime.get_timestamp("ts"))
-        .map_err(|_| malformed("the last write"))?
+        .map_err(|_| malformed("position of the last write"))?
         .into();
     let reached = async {
         loop {
@@ -172,7 +174,7 @@ pub(super) async fn has_ddl(
         let find = doc! {
             "find": "oplog.rs", "limit": 1, "singleBatch": true, "projection": { "ts": 1 }, "filter": filter,
         };
-        if !server.list("local", find).await.reading("reading the oplog")?.is_empty() {
+        if !server.list("local", find).await.reading("cannot read the oplog")?.is_empty() {
             return Ok(true);
         }
     }
@@ -285,8 +287,8 @@ fn of_the_scan(error: SourceError) -> SourceError {
         return error;
     }
     error.context("the snapshot cannot be brought to one moment").with_hint(
-        "make the oplog larger (replSetResizeOplog) or the scan shorter (fewer collections per \
-         job), and run the backup again",
+        "enlarge the oplog (replSetResizeOplog) or shorten the scan (fewer collections per job), \
+         and run the backup again",
     )
 }
 
@@ -316,13 +318,13 @@ pub(super) fn whole_transaction(
     Err(SourceError::new(
         SourceErrorKind::Unavailable,
         format!(
-            "a transaction whose end is to be stored began at {previous}, before what is \
-             stored ({from})"
+            "a transaction in the oplog to store began at {previous}, before this part of the \
+             oplog ({from})"
         ),
     )
     .with_hint(
-        "run the backup again; with the built-in role `backup` such transactions are known \
-         beforehand",
+        "run the backup again, and grant the built-in role `backup`, with which such transactions \
+         are found beforehand",
     ))
 }
 

@@ -82,17 +82,17 @@ fn tell(cx: &Context, server: &Server, plan: &Plan) {
              brings them to one moment."
         ),
         (None, None) => format!(
-            "{} is a standalone server: every collection is read by itself, and collections that \
-             belong together may not fit if they are written to meanwhile. A replica set of one \
-             member mends that.",
+            "{} is a standalone server: each collection is read at its own moment, so related \
+             collections may be inconsistent. Convert it to a replica set of one member to avoid \
+             this.",
             if server.host.is_empty() { "This" } else { &server.host }
         ),
     };
     cx.events.note(text);
     if server.at_least(7, 0) {
         cx.events.note(format!(
-            "MongoDB {} is newer than those that this version was tested with (4.4 to 6.0): it \
-             works by the documented rules; a test restore is advised.",
+            "MongoDB {} is newer than the tested versions (4.4 to 6.0): the backup relies on \
+             documented behaviour. Make a test restore.",
             server.version_text()
         ));
     }
@@ -104,16 +104,16 @@ fn remarks(scan: &Scan) -> Vec<String> {
     let mut remarks = Vec::new();
     if !scan.server.is_replica_set() {
         remarks.push(
-            "Of a standalone server: every collection is as it was when it was read, and \
-             collections that belong together may not fit."
+            "From a standalone server: each collection was read at its own moment, so related \
+             collections may be inconsistent."
                 .to_owned(),
         );
     }
     if scan.needs_oplog() && scan.was_restructured() {
         remarks.push(
             "Collections were created, dropped, renamed or changed while they were read: stock \
-             `mongorestore --oplogReplay` does not bring `dump/` to one moment exactly; a restore, \
-             and `backup export` for stock `mongorestore`, do."
+             `mongorestore --oplogReplay` does not bring `dump/` to exactly one moment. Use \
+             `backup restore`, or `backup export` for stock `mongorestore`."
                 .to_owned(),
         );
     }

@@ -60,7 +60,7 @@ pub(super) async fn open(
         && let Some(name) =
             unless_cancelled(cx, slice::renamed_into(server, &filter, (from.needs, to))).await?
     {
-        let text = "got its name from a collection that the earlier snapshot does not have";
+        let text = "was renamed from a collection that the earlier snapshot does not have";
         cx.events.note(format!("This backup is a full one: {name} {text}."));
         return Ok(None);
     }
@@ -108,7 +108,7 @@ async fn usable(
         return refuse("a standalone server has no oplog");
     }
     let Some(log) = &parent.snapshot().x_log else {
-        return refuse("the earlier snapshot has no place in the oplog");
+        return refuse("the earlier snapshot has no oplog position");
     };
     if let Some(reason) = incomplete(parent) {
         return refuse(reason);
@@ -119,7 +119,7 @@ async fn usable(
     };
     let dump = match unless_cancelled(cx, Dump::open(cx, parent)).await {
         Ok(dump) if dump.is_whole() => dump,
-        Ok(_) => return refuse("the repository has lost something of the earlier snapshot"),
+        Ok(_) => return refuse("the repository has lost data of the earlier snapshot"),
         Err(error) if is_lasting(&error) => {
             return Ok(Err(format!("the earlier snapshot cannot be read ({})", error.chain())));
         }
@@ -127,13 +127,13 @@ async fn usable(
     };
     let (include, exclude) = (request.selection.include(), request.selection.exclude());
     if dump.state.include != include || dump.state.exclude != exclude {
-        return refuse("the earlier snapshot was made of other collections");
+        return refuse("the earlier snapshot covers other collections");
     }
     // Both: it may have been taken back in between.
     for at in [from.needs, from.at] {
         if !unless_cancelled(cx, holds(server, at)).await? {
             return Ok(Err(format!(
-                "the oplog no longer holds {at}, which the earlier snapshot is to go on from"
+                "the oplog no longer holds {at}, which is needed to continue the earlier snapshot"
             )));
         }
     }

@@ -19,7 +19,7 @@ use crate::mongodb::server::Server;
 use crate::mongodb::tail::{Keep, OplogTail};
 
 /// What a backup that fails for good says about its way on.
-const HINT: &str = "make a full backup: it does not need that entry";
+const HINT: &str = "make a full backup: it does not need this oplog entry";
 
 /// What was created or renamed between two moments and makes that a dump of the selection cannot be
 /// brought from one to the other: its documents were neither in the dump nor in the oplog since.
@@ -35,7 +35,10 @@ pub(super) async fn renamed_into(
             "$or": [{ "o.create": { "$exists": true } }, { "o.renameCollection": { "$exists": true } }],
         },
     };
-    let found = server.list("local", find).await.reading("looking for renamed collections")?;
+    let found = server
+        .list("local", find)
+        .await
+        .reading("cannot search the oplog for renamed collections")?;
     Ok(first_renamed_into(filter, &found))
 }
 
@@ -86,9 +89,7 @@ impl Slice {
     /// What could not be folded is an error: better no snapshot than one that cannot be restored.
     fn keeps(&self, entry: &RawDocument) -> SourceResult<bool> {
         let wanted = |namespace: &Namespace| self.filter.may_come_to_cover(namespace);
-        let ts = entry
-            .get_timestamp("ts")
-            .map_err(|_| malformed("an entry of the oplog: it has no time"))?;
+        let ts = entry.get_timestamp("ts").map_err(|_| malformed("oplog entry: no timestamp"))?;
         if Position::from(ts) <= self.from || !is_of(entry, wanted) {
             return Ok(false);
         }
@@ -115,9 +116,9 @@ fn of_the_slice(error: SourceError) -> SourceError {
     if error.kind() != SourceErrorKind::LogGap {
         return error;
     }
-    error.context("the oplog since the earlier snapshot cannot be read to its end").with_hint(
-        "run the backup again: it will be a full one; a larger oplog \
-         (replSetResizeOplog) prevents that",
+    error.context("cannot read the whole oplog since the earlier snapshot").with_hint(
+        "run the backup again, which makes it a full one; enlarge the oplog (replSetResizeOplog) \
+         to prevent this",
     )
 }
 

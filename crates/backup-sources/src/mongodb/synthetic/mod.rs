@@ -52,15 +52,14 @@ pub async fn synthetic_full(
     options: &BackupOptions,
     cx: &Context,
 ) -> backup_core::error::Result<BackupReport> {
-    let manifest =
-        snapshot.manifest().await?.ok_or_else(|| malformed("the snapshot: it has no manifest"))?;
+    let manifest = snapshot.manifest().await?.ok_or_else(|| malformed("snapshot: no manifest"))?;
     let selection = Selection::new(manifest.include.clone(), manifest.exclude.clone());
     let options = BackupOptions {
         job: manifest.job.clone(),
         kind: Some(BackupKind::Full),
         tier: manifest.tier.clone(),
         selection: selection
-            .map_err(|error| malformed("the snapshot's selection").with_source(error))?,
+            .map_err(|error| malformed("selection in the snapshot").with_source(error))?,
         configuration: manifest.configuration.clone(),
         ..options.clone()
     };
@@ -83,7 +82,10 @@ impl fmt::Display for Folding {
 }
 
 fn unsupported() -> SourceError {
-    SourceError::new(SourceErrorKind::Unsupported, "a snapshot that is folded is no server")
+    SourceError::new(
+        SourceErrorKind::Unsupported,
+        "a snapshot that is being compacted does not support this operation",
+    )
 }
 
 #[async_trait]
@@ -115,21 +117,20 @@ impl Source for Folding {
         if !dump.needs_entries() {
             return Err(SourceError::new(
                 SourceErrorKind::Invalid,
-                "there is no oplog in this snapshot to be folded",
+                "this snapshot has no oplog to apply",
             )
-            .with_hint("it is a full one as it is"));
+            .with_hint("use the snapshot as it is: it is already a full one"));
         }
         let mut folded =
             unless_cancelled(cx, dump.fold(cx, None, &Filter::everything(), false)).await?;
         if folded.unfinished {
             return Err(SourceError::new(
                 SourceErrorKind::Unavailable,
-                "a transaction is under way \
-                 at that moment",
+                "a transaction is open at the moment of the new snapshot",
             )
             .with_hint(
-                "a full snapshot cannot hold the beginning of one: take an earlier or a \
-                 later snapshot",
+                "choose an earlier or a later snapshot: a full snapshot cannot hold an open \
+                 transaction",
             ));
         }
         let spool = unless_cancelled(cx, Spool::fill(cx, &dump, &mut folded)).await?;
@@ -173,7 +174,7 @@ impl Folding {
                 let position = made
                     .position
                     .as_ref()
-                    .ok_or_else(|| malformed("the snapshot: it has no position"))?;
+                    .ok_or_else(|| malformed("snapshot: no oplog position"))?;
                 (position.parse()?, made.finished)
             }
         };

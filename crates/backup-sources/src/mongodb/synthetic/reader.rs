@@ -199,7 +199,8 @@ impl Reader {
             let mut open = shared.open.subscribe();
             unless_cancelled(&shared.cx, async {
                 // The sender is shared: it cannot be gone.
-                let gone = |_| SourceError::new(SourceErrorKind::Io, "the fold has ended");
+                let gone =
+                    |_| SourceError::new(SourceErrorKind::Io, "compacting ended unexpectedly");
                 open.wait_for(|open| *open == 0).await.map(drop).map_err(gone)
             })
             .await?;

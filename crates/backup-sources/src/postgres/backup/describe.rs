@@ -56,7 +56,7 @@ impl Description {
     /// That of the cluster that a snapshot holds, and where that lies.
     pub(in super::super) async fn read(snapshot: &SnapshotReader) -> SourceResult<(Layout, Self)> {
         let top = EntryPath::root().join(TOP.as_bytes());
-        let none = || invalid("the snapshot holds no data directory of PostgreSQL");
+        let none = || invalid("the snapshot holds no PostgreSQL data directory");
         let node = snapshot.find(&top).await?.ok_or_else(none)?;
         let tree = snapshot.tree(&node.subtree.ok_or_else(none)?).await?;
         let mut ids =
@@ -71,7 +71,7 @@ impl Description {
         let description: Self =
             serde_json::from_slice(&json).map_err(|_| malformed("cluster.json"))?;
         if description.increments > MOST_INCREMENTS {
-            return Err(malformed("cluster.json: how many backups build on the full one"));
+            return Err(malformed("cluster.json: number of incremental backups"));
         }
         Ok((layout, description))
     }
@@ -123,8 +123,8 @@ pub(super) async fn configuration(cx: &Context, options: &PostgresOptions) -> Ve
         Ok(files) => files,
         Err(error) => {
             let text = format!(
-                "configuration outside of the data directory is not in the snapshot, if there is \
-                 any: {}. To read it: {GRANTS}",
+                "configuration files outside of the data directory, if any, are not in the \
+                 snapshot: {}. To include them: {GRANTS}",
                 error.chain()
             );
             cx.events.note(text);
@@ -137,7 +137,7 @@ async fn read_configuration(options: &PostgresOptions) -> SourceResult<Vec<(Stri
     const FILES: &str = "SELECT setting FROM pg_settings WHERE name IN ('config_file', 'hba_file', \
                          'ident_file') AND NOT starts_with(setting, (SELECT setting FROM \
                          pg_settings WHERE name = 'data_directory') || '/')";
-    let doing = "reading the configuration";
+    let doing = "cannot read the configuration";
     let sql = Sql::open(options, &options.database).await?;
     // Without the right to, these settings are not listed at all.
     let may = sql
@@ -146,7 +146,7 @@ async fn read_configuration(options: &PostgresOptions) -> SourceResult<Vec<(Stri
         .await;
     let may: bool = may.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
     if !may {
-        return Err(invalid("settings may not be read"));
+        return Err(invalid("the user is not a member of pg_read_all_settings"));
     }
     let mut files = Vec::new();
     for row in sql.client.query(FILES, &[]).await.map_err(|error| of_sql(&error, doing))? {

@@ -70,10 +70,12 @@ impl Earlier {
         let place = |text: &str| text.parse::<Lsn>().map_err(|_| malformed("cluster.json"));
         let (start, end) = (place(&description.start)?, place(&description.end)?);
         if layout != Layout::of(cluster.system_id) || version / 10_000 != major {
-            return Ok(Err("the earlier snapshot is of another cluster".to_owned()));
+            return Ok(Err(
+                "the earlier snapshot is of another cluster or major version".to_owned()
+            ));
         }
         if increments >= MOST_INCREMENTS {
-            return Ok(Err(format!("{increments} build on the last full one")));
+            return Ok(Err(format!("{increments} incremental backups build on the last full one")));
         }
         let Some(manifest) = snapshot.find(&layout.newest(increments).manifest()).await? else {
             return Ok(Err("the earlier snapshot has no manifest".to_owned()));
@@ -83,9 +85,7 @@ impl Earlier {
         while let Some((path, node)) = walk.next().await? {
             files.extend(listed(&newest, &path).map(|path| hash(&path)));
             if node.content.iter().any(|blob| snapshot.blob_len(blob).is_err()) {
-                return Ok(Err(
-                    "the repository has lost something of the earlier snapshot".to_owned()
-                ));
+                return Ok(Err("the repository has lost data of the earlier snapshot".to_owned()));
             }
         }
         Ok(Ok(Self {
@@ -115,14 +115,12 @@ impl Earlier {
     ) -> Result<Option<&'static str>, WireError> {
         let sizes = (connection.show("block_size").await?, connection.show("segment_size").await?);
         if sizes != (BLOCK.to_string(), "1GB".to_owned()) {
-            return Ok(Some(
-                "the server was built with pages or files of another size than 8 KiB and 1 GiB",
-            ));
+            return Ok(Some("the server was not built with pages of 8 KiB and files of 1 GiB"));
         }
         // They can be switched on and off while the server is down, and its log tells nothing of
         // that.
         let same = self.data_checksums.as_deref() == Some(data_checksums);
-        Ok((!same).then_some("checksums of pages were switched on or off since"))
+        Ok((!same).then_some("page checksums were switched on or off since the earlier snapshot"))
     }
 
     /// Gives the server the earlier backup's manifest; `Err` within says why it cannot be built on.
@@ -175,9 +173,8 @@ impl Earlier {
     ) -> SourceResult<BoxStream<'static, backup_core::error::Result<Bytes>>> {
         let path = self.layout.newest(self.increments).base().join(b"pg_wal").join(name.as_bytes());
         let node = self.snapshot.find(&path).await?.filter(Node::is_file);
-        let node = node.ok_or_else(|| {
-            malformed(format!("the earlier snapshot: it has no segment {name} of the log"))
-        })?;
+        let node = node
+            .ok_or_else(|| malformed(format!("earlier snapshot: WAL segment {name} is missing")))?;
         Ok(self.snapshot.content(&node))
     }
 
@@ -198,7 +195,7 @@ impl Earlier {
     pub(super) async fn like(&self) -> SourceResult<Metadata> {
         let path = self.layout.newest(self.increments).base().join(b"global").join(b"pg_control");
         let node = self.snapshot.find(&path).await?;
-        Ok(node.ok_or_else(|| malformed("the earlier snapshot: it has no pg_control"))?.metadata)
+        Ok(node.ok_or_else(|| malformed("earlier snapshot: pg_control is missing"))?.metadata)
     }
 
     /// Where the new one goes.

@@ -35,21 +35,21 @@ impl Fetch {
         has_checksums: bool,
     ) -> SourceResult<Result<Self, String>> {
         if options.max_bytes_per_second.is_some() {
-            return Ok(Err("max_bytes_per_second is kept by the server".to_owned()));
+            return Ok(Err("the server enforces max_bytes_per_second".to_owned()));
         }
         let begun = async {
             let sql = Sql::open(options, &options.database).await?;
             if sql.host != beside.host {
-                return Err(malformed("which of the hosts is meant"));
+                return Err(malformed("host: SQL and replication reach different ones"));
             }
             if let Some(missing) = missing(&sql, cluster.version / 10_000).await? {
                 return Err(SourceError::new(
                     SourceErrorKind::Invalid,
-                    format!("no right to {missing}"),
+                    format!("no privilege to execute {missing}"),
                 ));
             }
             let read = sql.client.prepare("SELECT pg_read_binary_file($1, $2, $3, true)").await;
-            let read = read.map_err(|error| of_sql(&error, "asking for rights"))?;
+            let read = read.map_err(|error| of_sql(&error, "cannot check the privileges"))?;
             let (from, timeline) =
                 start(&sql, cluster.version / 10_000, options.fast_checkpoint).await?;
             let (found, tablespaces) = (list(&sql).await?, tablespaces(&sql).await?);
@@ -80,8 +80,10 @@ async fn missing(sql: &Sql, major: u32) -> SourceResult<Option<String>> {
         .client
         .query_opt(MAY, &[&names])
         .await
-        .map_err(|error| of_sql(&error, "asking for rights"))?;
-    row.map(|row| row.try_get(0)).transpose().map_err(|error| of_sql(&error, "asking for rights"))
+        .map_err(|error| of_sql(&error, "cannot check the privileges"))?;
+    row.map(|row| row.try_get(0))
+        .transpose()
+        .map_err(|error| of_sql(&error, "cannot check the privileges"))
 }
 
 async fn start(sql: &Sql, major: u32, fast: bool) -> SourceResult<(Lsn, u32)> {
@@ -90,7 +92,7 @@ async fn start(sql: &Sql, major: u32, fast: bool) -> SourceResult<(Lsn, u32)> {
     } else {
         "pg_backup_start('backup', $1)"
     };
-    let doing = |error| of_sql(&error, "beginning a backup");
+    let doing = |error| of_sql(&error, "cannot begin a backup");
     let row =
         sql.client.query_one(&format!("SELECT {begin}::text"), &[&fast]).await.map_err(doing)?;
     let from: &str = row.try_get(0).map_err(doing)?;

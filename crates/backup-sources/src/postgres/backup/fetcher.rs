@@ -37,7 +37,7 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// The last file that is read.
 const CONTROL: &str = "global/pg_control";
 
-const READING: &str = "reading the data directory";
+const READING: &str = "cannot read the data directory";
 
 /// Reads and hands on.
 pub(super) struct Fetcher<'a> {
@@ -69,7 +69,7 @@ impl Fetcher<'_> {
         }
         self.directory("pg_wal/archive_status".to_owned()).await?;
         let control = found.iter().find(|one| one.path == CONTROL);
-        self.file(control.ok_or_else(|| malformed("the data directory: it has no pg_control"))?)
+        self.file(control.ok_or_else(|| malformed("data directory: pg_control is missing"))?)
             .await?;
         let end = self.stop().await?;
         self.log(end).await?;
@@ -119,7 +119,7 @@ impl Fetcher<'_> {
         } else {
             EntryPath::new([top.as_bytes(), b"/", inside.as_bytes()].concat())
         };
-        path.ok_or_else(|| malformed("a path in the data directory"))
+        path.ok_or_else(|| malformed("path in the data directory"))
     }
 
     async fn directory(&mut self, path: String) -> SourceResult<()> {
@@ -162,7 +162,7 @@ impl Fetcher<'_> {
             .as_ref()
             .map_or_else(|| path.as_bytes().to_vec(), |_| Delta::path_of(path.as_bytes()));
         let stored =
-            String::from_utf8(stored).map_err(|_| malformed("a path in the data directory"))?;
+            String::from_utf8(stored).map_err(|_| malformed("path in the data directory"))?;
         let size = delta.as_ref().map_or(found.size, Delta::size);
         let (place, metadata) = (self.place(&stored)?, self.metadata(size, found.modified));
         let how = chunking(stored.as_bytes(), stored.starts_with("pg_tblspc/"));
@@ -254,7 +254,7 @@ impl Fetcher<'_> {
         } else {
             "pg_backup_stop(false)"
         };
-        let doing = |error| of_sql(&error, "ending the backup");
+        let doing = |error| of_sql(&error, "cannot end the backup");
         let row = self
             .fetch
             .sql
@@ -271,7 +271,7 @@ impl Fetcher<'_> {
                 SourceErrorKind::Unavailable,
                 "the server changed its timeline during the backup",
             );
-            return Err(error.with_hint("try again"));
+            return Err(error.with_hint("run the backup again"));
         }
         let label = format!("{label}{}", self.thinning.label());
         for (name, text) in
@@ -288,7 +288,7 @@ impl Fetcher<'_> {
 
     /// The log from the beginning of the backup to its end, in whole segments.
     async fn log(&mut self, end: Lsn) -> SourceResult<()> {
-        let doing = "reading the log";
+        let doing = "cannot read the WAL";
         let segments = self.cluster.segments;
         let connected = Connection::to(self.options, &self.fetch.sql.host).await;
         let mut connection = connected.map_err(|error| error.into_source(doing))?;
@@ -329,10 +329,10 @@ impl Fetcher<'_> {
     async fn more(&self, stream: &mut WalStream, from: Lsn) -> SourceResult<Bytes> {
         loop {
             self.cx.check_cancelled()?;
-            match stream.next().await.map_err(|error| error.into_source("reading the log"))? {
+            match stream.next().await.map_err(|error| error.into_source("cannot read the WAL"))? {
                 WalEvent::Data { at, data } if at == from => return Ok(data),
                 WalEvent::Quiet { .. } => {}
-                _ => return Err(malformed("the server's log: it does not go on")),
+                _ => return Err(malformed("WAL from the server: not contiguous")),
             }
         }
     }

@@ -54,7 +54,7 @@ pub(super) async fn list(sql: &Sql) -> SourceResult<Vec<Found>> {
                            '^pg_tblspc/[0-9]+$' OR inner_name = (SELECT name FROM version))) \
                            SELECT path, size, extract(epoch FROM modification)::bigint, isdir FROM \
                            found WHERE isdir IS NOT NULL ORDER BY path COLLATE \"C\"";
-    let doing = |error| of_sql(&error, "listing the data directory");
+    let doing = |error| of_sql(&error, "cannot list the data directory");
     let rows = sql.client.query(LISTING, &[&&EMPTY[..]]).await.map_err(doing)?;
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
@@ -63,9 +63,8 @@ pub(super) async fn list(sql: &Sql) -> SourceResult<Vec<Found>> {
         found.push(Found {
             path: row.try_get(0).map_err(doing)?,
             is_dir: row.try_get(3).map_err(doing)?,
-            size: u64::try_from(size).map_err(|_| malformed("the size of a file"))?,
-            modified: Timestamp::from_second(modified)
-                .map_err(|_| malformed("the time of a file"))?,
+            size: u64::try_from(size).map_err(|_| malformed("file size"))?,
+            modified: Timestamp::from_second(modified).map_err(|_| malformed("file time"))?,
         });
     }
     let unlogged: HashSet<String> =
@@ -77,7 +76,7 @@ pub(super) async fn list(sql: &Sql) -> SourceResult<Vec<Found>> {
 /// Tablespaces and where they are, but for those in the data directory itself.
 pub(super) async fn tablespaces(sql: &Sql) -> SourceResult<BTreeMap<u32, String>> {
     const PLACES: &str = "SELECT oid, pg_tablespace_location(oid) FROM pg_tablespace";
-    let doing = |error| of_sql(&error, "asking for tablespaces");
+    let doing = |error| of_sql(&error, "cannot list the tablespaces");
     let mut places = BTreeMap::new();
     for row in sql.client.query(PLACES, &[]).await.map_err(doing)? {
         let place: String = row.try_get(1).map_err(doing)?;

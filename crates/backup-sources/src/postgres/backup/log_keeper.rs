@@ -19,7 +19,7 @@ pub(super) async fn keep_log(
     beside: &Connection,
     now: Timestamp,
 ) -> SourceResult<Option<(Connection, String)>> {
-    let doing = "reserving the log";
+    let doing = "cannot reserve the WAL";
     let connected = Connection::to(options, &beside.host).await;
     let mut connection = connected.map_err(|error| error.into_source(doing))?;
     cluster.require_same(&mut connection).await?;
@@ -28,7 +28,7 @@ pub(super) async fn keep_log(
         Ok(_) => Ok(Some((connection, name))),
         Err(error) if is_full(&error) => {
             cx.events.note(
-                "no replication slot is free: the log of the backup is kept only by wal_keep_size",
+                "no replication slot is free: only wal_keep_size retains the WAL of the backup",
             );
             Ok(None)
         }

@@ -30,7 +30,7 @@ impl Manifest {
         crc: u32,
     ) -> SourceResult<()> {
         let path =
-            serde_json::to_string(path).map_err(|_| malformed("a path in the data directory"))?;
+            serde_json::to_string(path).map_err(|_| malformed("path in the data directory"))?;
         let (modified, crc) =
             (modified.strftime("%Y-%m-%d %H:%M:%S GMT"), hex::encode(crc.to_le_bytes()));
         let comma = if self.files.is_empty() { "" } else { ",\n" };

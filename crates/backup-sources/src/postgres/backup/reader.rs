@@ -33,7 +33,7 @@ use super::thin::Thinning;
 use super::trace::Trace;
 use super::unpack::Unpacker;
 
-const BEGINNING: &str = "beginning a backup";
+const BEGINNING: &str = "cannot begin a backup";
 
 /// Begins a backup.
 pub(in super::super) fn open(
@@ -114,7 +114,7 @@ impl BackupReader for Reader {
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
         let done = self.task.await.ok().flatten();
         let done = done.ok_or_else(|| {
-            SourceError::new(SourceErrorKind::Unavailable, "the backup was broken off")
+            SourceError::new(SourceErrorKind::Unavailable, "the backup was interrupted")
         })?;
         let at = Position::new(done.timeline.to_string(), done.end.0);
         Ok(Checkpoint {
@@ -216,7 +216,7 @@ impl Run {
             settings,
         };
         let json = serde_json::to_vec_pretty(&description)
-            .map_err(|_| malformed("the description of the cluster"))?;
+            .map_err(|_| malformed("description of the cluster"))?;
         feed.whole(
             layout.description(),
             Metadata::stream(finished),
@@ -271,7 +271,7 @@ impl Run {
         }
         let (major, has_checksums) = (self.cluster.version / 10_000, data_checksums == "on");
         if major < SINCE {
-            let why = format!("PostgreSQL {major} keeps no summaries of its log");
+            let why = format!("PostgreSQL {major} has no WAL summaries");
             return self.by_log(earlier, connection, has_checksums, &why).await;
         }
         let (earlier, reason) = match self.by_summaries(earlier, connection).await? {
@@ -280,7 +280,7 @@ impl Run {
         };
         // What a server has refused it may not have forgotten.
         let connection = self.cluster.connect(&self.options).await?;
-        let why = format!("the server's summaries of its log do not tell: {reason}");
+        let why = format!("the server's WAL summaries cannot be used: {reason}");
         self.by_log(earlier, connection, has_checksums, &why).await
     }
 
@@ -312,7 +312,8 @@ impl Run {
             Ok((stream, from, timeline)) => {
                 let name = earlier.name();
                 self.cx.events.note(format!(
-                    "What changed since snapshot {name} is read, by the server's summaries."
+                    "Only changes since snapshot {name} are read, according to the server's WAL \
+                     summaries."
                 ));
                 Ok(Ok(Begun { way: Way::Summarized(stream, earlier), from, timeline }))
             }
@@ -350,7 +351,7 @@ impl Run {
                     }
                 };
                 cx.events.note(format!(
-                    "What changed since snapshot {name} is read, by the log ({why})."
+                    "Only changes since snapshot {name} are read, according to the WAL ({why})."
                 ));
                 let way = Way::Fetched(Box::new(fetch), Thinning::new(changed, earlier));
                 return Ok(Begun { way, from, timeline });
@@ -366,8 +367,8 @@ impl Run {
             }
         };
         cx.events.note(format!(
-            "What changed since snapshot {name} is stored, by the log ({why}). The server sends \
-             everything: what changed may not be read by SQL ({obstacle})."
+            "Only changes since snapshot {name} are stored, according to the WAL ({why}). The \
+             server sends everything, because changed pages cannot be read by SQL ({obstacle})."
         ));
         let way = match begun.way {
             Way::Full(stream) => Way::Thinned(stream, Thinning::new(changed, earlier)),

@@ -39,10 +39,8 @@ impl Listed {
     fn path(&self) -> SourceResult<Vec<u8>> {
         match (&self.path, &self.encoded_path) {
             (Some(path), _) => Ok(path.as_bytes().to_vec()),
-            (None, Some(encoded)) => {
-                hex::decode(encoded).map_err(|_| malformed("the server's manifest"))
-            }
-            (None, None) => Err(malformed("the server's manifest")),
+            (None, Some(encoded)) => hex::decode(encoded).map_err(|_| malformed("backup manifest")),
+            (None, None) => Err(malformed("backup manifest")),
         }
     }
 
@@ -53,7 +51,7 @@ impl Listed {
         (is_part, size, crc): (bool, u64, u32),
         comma: &str,
     ) -> SourceResult<String> {
-        let bad = || malformed("the server's manifest");
+        let bad = || malformed("backup manifest");
         let path = if is_part { Delta::path_of(path) } else { path.to_vec() };
         let path = String::from_utf8(path).map_err(|_| bad())?;
         let quoted = |text: &str| serde_json::to_string(text).map_err(|_| bad());
@@ -113,7 +111,7 @@ impl Sums {
         let mut own = Vec::with_capacity(bytes.len());
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.line.len() + piece.len() > LONGEST {
-                return Err(malformed("the server's manifest: a line is too long"));
+                return Err(malformed("backup manifest: a line is too long"));
             }
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
@@ -125,13 +123,13 @@ impl Sums {
     }
 
     fn take(&mut self, line: Vec<u8>) -> SourceResult<Vec<u8>> {
-        let bad = || malformed("the server's manifest");
+        let bad = || malformed("backup manifest");
         if line.starts_with(b"\"Manifest-Checksum\"") {
             let json = [b"{", &*line].concat();
             let last: Last = serde_json::from_slice(&json).map_err(|_| bad())?;
             // Of everything before its own line.
             if hex::encode(std::mem::take(&mut self.hash).finalize()) != last.checksum {
-                return Err(differs("the manifest itself"));
+                return Err(differs("the manifest's own checksum is wrong"));
             }
             self.closed = true;
             let own = hex::encode(std::mem::take(&mut self.own_hash).finalize());
@@ -163,10 +161,10 @@ impl Sums {
         }
         let shown = || String::from_utf8_lossy(path).into_owned();
         let Some((size, crc)) = self.files.remove(&hash(path)) else {
-            return Err(differs(format!("{}, which did not come,", shown())));
+            return Err(differs(format!("{} is missing", shown())));
         };
         if size != listed.size {
-            return Err(differs(format!("{}: its size", shown())));
+            return Err(differs(format!("{} has another size", shown())));
         }
         if self.only_sizes {
             return Ok(());
@@ -175,23 +173,27 @@ impl Sums {
         // in its memory.
         if listed.algorithm != "CRC32C" {
             return Err(malformed(format!(
-                "the server's manifest: the checksum {}",
+                "backup manifest: unknown checksum {}",
                 listed.algorithm
             )));
         }
         let known = [crc.to_le_bytes(), crc.to_be_bytes()].map(hex::encode);
-        if known.contains(&listed.checksum) { Ok(()) } else { Err(differs(shown())) }
+        if known.contains(&listed.checksum) {
+            Ok(())
+        } else {
+            Err(differs(format!("{} has another checksum", shown())))
+        }
     }
 
     /// Everything came that the manifest has, and nothing else.
     pub(in super::super) fn finish(&self) -> SourceResult<()> {
         if !self.closed || !self.line.is_empty() {
-            return Err(malformed("the server's manifest: it ends too early"));
+            return Err(malformed("backup manifest: truncated"));
         }
         if self.files.is_empty() {
             return Ok(());
         }
-        Err(differs(format!("{} files that are not listed in the manifest", self.files.len())))
+        Err(differs(format!("{} files are not listed", self.files.len())))
     }
 }
 
@@ -199,7 +201,7 @@ impl Sums {
 fn differs(what: impl std::fmt::Display) -> SourceError {
     SourceError::new(
         SourceErrorKind::Unavailable,
-        format!("what the server sent is not what its manifest says: {what}"),
+        format!("the files differ from the backup manifest: {what}"),
     )
 }
 

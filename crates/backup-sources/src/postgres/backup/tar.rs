@@ -76,7 +76,7 @@ impl Tar {
                         continue;
                     }
                     let header =
-                        header(&block).ok_or_else(|| malformed("an archive of the server"))?;
+                        header(&block).ok_or_else(|| malformed("tar archive from the server"))?;
                     if header.kind == Kind::File {
                         let padding = (BLOCK - (header.size % BLOCK as u64) as usize) % BLOCK;
                         self.state = State::Data { left: header.size, padding };
@@ -118,7 +118,7 @@ impl Tar {
         match self.state {
             State::Header if self.header.is_empty() => Ok(()),
             State::Ended => Ok(()),
-            _ => Err(malformed("an archive of the server: it ends too early")),
+            _ => Err(malformed("tar archive from the server: truncated")),
         }
     }
 }

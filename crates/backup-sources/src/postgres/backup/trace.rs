@@ -43,7 +43,7 @@ impl<'a> Trace<'a> {
     ) -> SourceResult<Result<Self, String>> {
         let major = cluster.version / 10_000;
         if !KNOWN.contains(&major) {
-            return Ok(Err(format!("the log of PostgreSQL {major} is not known")));
+            return Ok(Err(format!("the WAL format of PostgreSQL {major} is unknown")));
         }
         let records = Records::new(cluster.segments, earlier.start());
         let mut trace =
@@ -64,11 +64,11 @@ impl<'a> Trace<'a> {
         host: &Host,
     ) -> SourceResult<Result<Changed, String>> {
         if timeline != self.earlier.timeline() || to < self.earlier.start() {
-            return Ok(Err("the earlier snapshot is of another timeline".to_owned()));
+            return Ok(Err("the earlier snapshot is on another timeline".to_owned()));
         }
         let read = self.read_server(to, host).await.and_then(|()| match self.records.within() {
             Some(from) if from < to => {
-                Err(malformed(format!("the log: the backup begins within the record at {from}")))
+                Err(malformed(format!("WAL: the backup begins within the record at {from}")))
             }
             _ => Ok(()),
         });
@@ -93,7 +93,9 @@ impl<'a> Trace<'a> {
                 }
             }
             if self.records.at() < end.min(segments.start(number + 1)) {
-                return Err(invalid(format!("segment {name} of the earlier snapshot is cut off")));
+                return Err(invalid(format!(
+                    "segment {name} of the earlier snapshot is truncated"
+                )));
             }
         }
         Ok(())
@@ -119,7 +121,7 @@ impl<'a> Trace<'a> {
         if self.records.at() >= to {
             return Ok(());
         }
-        let doing = "reading the log";
+        let doing = "cannot read the WAL";
         let connected = Connection::to(self.options, host).await;
         let mut connection = connected.map_err(|error| error.into_source(doing))?;
         self.cluster.require_same(&mut connection).await?;
@@ -137,7 +139,7 @@ impl<'a> Trace<'a> {
                 WalEvent::Quiet { .. } if quiet < QUIET => quiet += 1,
                 WalEvent::Quiet { .. } => return Err(missing(self.records.at())),
                 WalEvent::Turn { at, .. } => {
-                    return Err(invalid(format!("the timeline was left at {at}")));
+                    return Err(invalid(format!("the server left the timeline at {at}")));
                 }
             }
         }
@@ -157,11 +159,13 @@ impl<'a> Trace<'a> {
         let mut trouble = None;
         self.records.read(data, |event, record| {
             let noted = changes(record, major, |change| match change {
-                Change::Untold => trouble = Some("wal_level was minimal meanwhile".to_owned()),
+                Change::Untold => {
+                    trouble = Some("wal_level was minimal since the earlier snapshot".to_owned());
+                }
                 change => changed.note(change),
             });
             if let Err(what) = noted {
-                trouble = Some(format!("the log has {what}, at {}", event.from));
+                trouble = Some(format!("the WAL has {what} at {}", event.from));
             }
         })?;
         match trouble {
@@ -181,12 +185,12 @@ fn reason(read: SourceResult<()>) -> SourceResult<Result<(), String>> {
 }
 
 fn missing(at: Lsn) -> SourceError {
-    invalid(format!("the log is missing at {at}"))
+    invalid(format!("the WAL is missing at {at}"))
 }
 
 /// Where the bytes of a part belong; `None` if it is of no segment.
 fn place(segments: Segments, part: &LogPart) -> SourceResult<Option<Lsn>> {
-    let bad = || malformed(format!("the captured log: {} at {}", part.path, part.at));
+    let bad = || malformed(format!("captured WAL: {} at {}", part.path, part.at));
     let name = part.path.rsplit('/').next().unwrap_or_default();
     // What lies behind a hole in a file stands beside it, with the place where it begins.
     let (name, begins) = name.split_once('@').unwrap_or((name, "0"));

@@ -125,7 +125,7 @@ impl Unpacker {
                 None => break,
             }
         }
-        end.ok_or_else(|| malformed("the server's backup: it has no end"))
+        end.ok_or_else(|| malformed("backup from the server: its end is missing"))
     }
 
     async fn archive(&mut self, archive: Option<Tablespace>) -> SourceResult<()> {
@@ -160,7 +160,7 @@ impl Unpacker {
 
     async fn data(&mut self, mut data: Bytes) -> SourceResult<()> {
         match &self.part {
-            Part::None => Err(malformed("the server's backup: data of nothing")),
+            Part::None => Err(malformed("backup from the server: data outside of a file")),
             Part::Manifest => {
                 let own = self.sums.manifest(&data)?;
                 match &mut self.file {
@@ -235,7 +235,7 @@ impl Unpacker {
             metadata.size = instead.size(header.size);
             if instead.is_part() {
                 let part = EntryPath::new(Delta::path_of(path.as_bytes()));
-                path = part.ok_or_else(|| malformed("a path in the server's backup"))?;
+                path = part.ok_or_else(|| malformed("path in the backup from the server"))?;
                 name = Delta::path_of(&name);
             }
         }
@@ -290,7 +290,7 @@ impl Unpacker {
         };
         let path = [top.as_bytes(), b"/", name].concat();
         let path = EntryPath::new(path).filter(|path| path.starts_with(&top));
-        Ok((path.ok_or_else(|| malformed("a path in the server's backup"))?, listed))
+        Ok((path.ok_or_else(|| malformed("path in the backup from the server"))?, listed))
     }
 
     /// Warnings are about damaged pages mostly; whatever they are about, the snapshot is not what
@@ -315,10 +315,9 @@ impl Unpacker {
         for number in self.segments.number(from)..=last {
             if !self.log.contains(&(timeline, number)) {
                 let name = self.segments.name(timeline, number);
-                let text = format!("segment {name} of the log did not come with the backup");
-                return Err(
-                    SourceError::new(SourceErrorKind::Unavailable, text).with_hint("try again")
-                );
+                let text = format!("the server did not send WAL segment {name} with the backup");
+                return Err(SourceError::new(SourceErrorKind::Unavailable, text)
+                    .with_hint("run the backup again"));
             }
         }
         Ok(())
@@ -343,15 +342,15 @@ fn same_timeline(began: u32, ended: u32) -> SourceResult<()> {
     }
     let text =
         format!("the server changed its timeline during the backup, from {began} to {ended}");
-    Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint("try again"))
+    Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint("run the backup again"))
 }
 
 fn broken(error: WireError) -> SourceError {
     use super::super::error::code::NOT_IN_PREREQUISITE_STATE;
     let promoted = error.code() == Some(NOT_IN_PREREQUISITE_STATE);
-    let error = error.into_source("the backup");
+    let error = error.into_source("the backup failed");
     if promoted {
-        error.with_hint("the standby was promoted meanwhile: back up again")
+        error.with_hint("run the backup again: the standby was promoted during the backup")
     } else {
         error
     }

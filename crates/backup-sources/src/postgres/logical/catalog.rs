@@ -117,7 +117,7 @@ impl Catalog {
         const SCHEMAS: &str = "SELECT nspname::text FROM pg_namespace WHERE nspname <> \
                                'information_schema' AND nspname NOT LIKE 'pg\\_%' ORDER BY 1";
         let doing = |error: tokio_postgres::Error| {
-            reading(&error, format!("listing what is in {database}"))
+            reading(&error, format!("cannot list the contents of {database}"))
         };
         let schemas = sql.client.query(SCHEMAS, &[]).await.map_err(doing)?;
         let rows = sql.client.query(RELATIONS, &[]).await.map_err(doing)?;
@@ -139,7 +139,7 @@ impl Catalog {
     pub(super) async fn measure(&mut self, sql: &Sql, covered: &HashSet<u32>) -> SourceResult<()> {
         const ASKING: &str =
             "SELECT oid, coalesce(pg_relation_size(oid), 0)::bigint FROM unnest($1::oid[]) AS oid";
-        let doing = |error: tokio_postgres::Error| reading(&error, "measuring tables");
+        let doing = |error: tokio_postgres::Error| reading(&error, "cannot measure the tables");
         let wanted = |one: &&Relation| one.kind == Kind::Table && covered.contains(&one.oid);
         let oids: Vec<u32> = self.relations.iter().filter(wanted).map(|one| one.oid).collect();
         let mut sizes = HashMap::new();

@@ -23,7 +23,7 @@ pub(super) async fn digest(
         let session = session::open(&options.connection, Some(&sql.host), &name).await?;
         let begun =
             session.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await;
-        begun.map_err(|error| reading(&error, format!("reading {name}")))?;
+        begun.map_err(|error| reading(&error, format!("cannot read {name}")))?;
         let catalog = Catalog::read(&session, &name).await?;
         let covered = catalog.covered(&filter, &name);
         let tables = catalog

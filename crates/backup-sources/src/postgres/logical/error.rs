@@ -18,23 +18,23 @@ pub(super) fn reading(error: &Error, doing: impl Display) -> SourceError {
     let (kind, hint) = match code_of(error) {
         "42501" if message.contains("row-level security") => (
             SourceErrorKind::Invalid,
-            "row-level security would hide rows: ALTER ROLE … BYPASSRLS for who backs up, or leave \
-             the table out",
+            "run ALTER ROLE … BYPASSRLS for the backup role, or exclude the table: row-level \
+             security would hide rows",
         ),
         "42501" if message.contains("large object") => (
             SourceErrorKind::Invalid,
-            "large objects are read by their owners and superusers, or with lo_compat_privileges = \
-             on; or leave pg_catalog.pg_largeobject out",
+            "read large objects as their owner or a superuser, set lo_compat_privileges = on, or \
+             exclude pg_catalog.pg_largeobject",
         ),
         "42501" => (
             SourceErrorKind::Invalid,
-            "GRANT pg_read_all_data TO …; before version 14 GRANT USAGE on schemas and SELECT on \
-             tables and sequences; or leave it out",
+            "GRANT pg_read_all_data TO … (before version 14: USAGE on schemas, SELECT on tables \
+             and sequences), or exclude the object",
         ),
         "55P03" => (
             SourceErrorKind::Unavailable,
-            "somebody holds a lock on it (pg_stat_activity, pg_locks): try again later, or wait \
-             longer (lock_timeout)",
+            "try again later, or wait longer (lock_timeout): another session holds a lock \
+             (pg_stat_activity, pg_locks)",
         ),
         "53200" => (
             SourceErrorKind::Unavailable,
@@ -67,26 +67,26 @@ pub(super) fn writing(error: &Error, doing: impl Display) -> SourceError {
             "install the extension at the target's server"
         }
         "42P07" | "42723" | "42710" | "42P06" => {
-            "the target has it already: choose --if-exists replace or merge, or other names \
-             (--rename)"
+            "choose --if-exists replace or merge, or other names (--rename): the target already \
+             has this object"
         }
         "42P01" | "42883" | "3F000" | "42704" => {
-            "what it needs is not part of what is restored: restore the whole schema or database"
+            "restore the whole schema or database: a required object is not part of the restore"
         }
         "23503" => {
-            "the rows to which they refer are neither at the target nor restored before them: \
-             restore those tables, too, or choose --if-exists replace for all of them"
+            "restore the referenced tables too, or choose --if-exists replace for all of them: the \
+             referenced rows are neither at the target nor restored before"
         }
         "2BP01" => {
-            "something that is not restored depends on it: drop that first, or restore under \
-             another name"
+            "drop the dependent object first, or restore under another name: that object is not \
+             restored"
         }
         "55006" => "end the sessions that use the database, then restore again",
         "22023" if message.contains("locale") => {
-            "make the locale known to the target's system, or create the database first"
+            "install the locale on the target's system, or create the database first"
         }
         "53200" => "raise max_locks_per_transaction, then restart the server",
-        "42601" => "is the target's version older than the one that was backed up?",
+        "42601" => "restore to a server of the version that was backed up, or a later one",
         _ => {
             let error = of_sql(error, doing);
             return match error.kind() {

@@ -101,11 +101,11 @@ pub(super) struct Sequence {
 
 pub(super) fn encode<T: Serialize>(manifest: &T) -> SourceResult<Bytes> {
     let json = serde_json::to_vec_pretty(manifest)
-        .map_err(|error| malformed(format!("a manifest: {error}")))?;
+        .map_err(|error| malformed(format!("manifest: {error}")))?;
     Ok(json.into())
 }
 
 pub(super) fn decode<T: DeserializeOwned>(json: &[u8]) -> SourceResult<T> {
     serde_json::from_slice(json)
-        .map_err(|error| malformed(format!("a manifest of the logical backup: {error}")))
+        .map_err(|error| malformed(format!("manifest of the logical backup: {error}")))
 }

@@ -87,7 +87,7 @@ async fn databases(sql: &Sql) -> SourceResult<Vec<String>> {
                           1";
     let rows = sql.client.query(ASKING, &[]).await;
     let names = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
-    names.map_err(|error| of_sql(&error, "listing databases"))
+    names.map_err(|error| of_sql(&error, "cannot list the databases"))
 }
 
 /// Writes a snapshot to the server that `options` name: [`LogicalSource::restore`] where the origin
@@ -159,9 +159,9 @@ impl Source for LogicalSource {
     ) -> SourceResult<Box<dyn LogReader>> {
         let error = SourceError::new(
             SourceErrorKind::Unsupported,
-            "a logical backup has no log that could be captured",
+            "a logical backup has no log to capture",
         );
-        Err(error.with_hint("back the cluster up physically"))
+        Err(error.with_hint("back up the cluster physically"))
     }
 
     async fn restore(

@@ -44,7 +44,9 @@ pub(super) async fn probe(
 }
 
 async fn of_database(session: &Sql, name: &str, user: &str, probe: &mut Probe) -> SourceResult<()> {
-    let doing = |error: tokio_postgres::Error| reading(&error, format!("looking at {name}"));
+    let doing = |error: tokio_postgres::Error| {
+        reading(&error, format!("cannot check the privileges in {name}"))
+    };
     let catalog = Catalog::read(session, name).await?;
     let (mut denied, mut filtered) = (Vec::new(), Vec::new());
     for row in session.client.query(REFUSED, &[]).await.map_err(doing)? {

@@ -59,7 +59,7 @@ impl Programs {
         let wanted = server / 10_000;
         if let Some(directory) = &options.programs {
             let found = Self::at(Some(directory.clone())).await.ok_or_else(|| {
-                let text = format!("there is no pg_dump in {} that starts", directory.display());
+                let text = format!("no pg_dump in {} can be started", directory.display());
                 SourceError::new(SourceErrorKind::Invalid, text)
                     .with_hint("name the directory of pg_dump and pg_dumpall")
             })?;
@@ -126,7 +126,7 @@ impl Programs {
             return run(cx, command.args(arguments), None, &doing).await;
         }
         let text = format!(
-            "{doing}: {} tables are left out, which {} cannot be told",
+            "{doing}: {} tables are excluded, more than {} accepts",
             arguments.len(),
             self.version
         );
@@ -279,8 +279,8 @@ async fn candidates() -> Vec<PathBuf> {
 fn too_old(wanted: u32, known: &[Programs]) -> SourceError {
     let text = match known.iter().max_by_key(|found| found.major) {
         None => format!(
-            "pg_dump of PostgreSQL {wanted} or newer is needed for the definitions of objects, and \
-             there is none"
+            "pg_dump of PostgreSQL {wanted} or newer is needed for the definitions of objects, but \
+             was not found"
         ),
         Some(found) => {
             format!("the server is PostgreSQL {wanted}, and {} cannot read it", found.version)
@@ -288,8 +288,8 @@ fn too_old(wanted: u32, known: &[Programs]) -> SourceError {
     };
     SourceError::new(SourceErrorKind::Unsupported, text).with_hint(format!(
         "install the client programs (postgresql-client-{wanted} on Debian and Ubuntu, \
-         postgresql{wanted} on RHEL, postgresql@{wanted} with Homebrew), or name the directory of \
-         others"
+         postgresql{wanted} on RHEL, postgresql@{wanted} with Homebrew), or name another directory \
+         of programs"
     ))
 }
 
@@ -329,9 +329,9 @@ async fn run(
     String::from_utf8(output.stdout).map(settled).map_err(|_| {
         SourceError::new(
             SourceErrorKind::Unsupported,
-            format!("{doing}: there are names that are not UTF-8"),
+            format!("{doing}: names of objects are not UTF-8"),
         )
-        .with_hint("rename these objects, or back the cluster up physically")
+        .with_hint("rename these objects, or back up the cluster physically")
     })
 }
 
@@ -361,8 +361,9 @@ fn refused(doing: &str, said: &str) -> SourceError {
         .iter()
         .any(|reason| said.contains(reason));
     if is_lock {
-        return SourceError::new(SourceErrorKind::Unavailable, text)
-            .with_hint("somebody holds a lock: try again later, or wait longer (lock_timeout)");
+        return SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
+            "try again later, or wait longer (lock_timeout): another session holds a lock",
+        );
     }
     // It looks some things up as they are now, and not as its snapshot shows them.
     let races = [
@@ -375,15 +376,14 @@ fn refused(doing: &str, said: &str) -> SourceError {
         || (said.contains("with OID") && said.contains("not exist"))
     {
         return SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
-            "somebody changes definitions without a pause: try again later, or leave \
-             these schemas out",
+            "try again later, or exclude these schemas: their definitions change all the time",
         );
     }
     let error = SourceError::new(SourceErrorKind::Invalid, text);
     if said.contains("permission denied") {
         return error.with_hint(
-            "GRANT pg_read_all_data TO who backs up; before version 14 USAGE and \
-             SELECT, one by one",
+            "GRANT pg_read_all_data to the backup role (before version 14: USAGE on each schema, \
+             SELECT on each table)",
         );
     }
     error

@@ -47,9 +47,9 @@ impl Renames {
             [one] => Ok(one.clone()),
             _ => Err(SourceError::new(
                 SourceErrorKind::Invalid,
-                format!("the renamings send {database} to {}", found.join(" and to ")),
+                format!("the renaming rules map {database} to {}", found.join(" and to ")),
             )
-            .with_hint("restore into one database after the other")),
+            .with_hint("restore into one database at a time")),
         }
     }
 
@@ -76,9 +76,9 @@ impl Renames {
 impl Rule {
     fn parse(text: &str) -> SourceResult<Self> {
         let invalid = || {
-            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is no renaming"))
+            SourceError::new(SourceErrorKind::Invalid, format!("{text:?} is not a renaming rule"))
                 .with_hint(
-                    "write from=to with as many parts on both sides, for instance \
+                    "write from=to with the same number of parts on both sides, for instance \
                      'shop.public=shop.old'",
                 )
         };

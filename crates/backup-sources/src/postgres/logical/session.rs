@@ -36,7 +36,7 @@ pub(super) async fn open(
         None => Sql::open(options, database).await?,
     };
     let doing = |error: tokio_postgres::Error| {
-        reading(&error, format!("beginning a session in {database}"))
+        reading(&error, format!("cannot begin a session in {database}"))
     };
     sql.client.batch_execute(SETTINGS).await.map_err(doing)?;
     let version = sql
@@ -76,7 +76,7 @@ pub(super) async fn join(
         lock_timeout(options.lock_timeout.min(BEHIND))
     );
     let doing = |error: tokio_postgres::Error| {
-        reading(&error, format!("taking the snapshot of {database} over"))
+        reading(&error, format!("cannot import the snapshot of {database}"))
     };
     sql.client.batch_execute(&begin).await.map_err(doing)?;
     Ok(sql)

@@ -65,10 +65,8 @@ impl Opened {
                 match self.file.read_exact_at(&mut there, at) {
                     Ok(()) if there == data => Ok(()),
                     _ => {
-                        let text = format!(
-                            "{}: what is there is not what was restored",
-                            self.path.display()
-                        );
+                        let text =
+                            format!("{} differs from the restored content", self.path.display());
                         Err(SourceError::new(SourceErrorKind::Mismatch, text))
                     }
                 }
@@ -150,7 +148,7 @@ impl Window {
         if at != node.metadata.size {
             let name = String::from_utf8_lossy(&node.name).into_owned();
             return Err(malformed(format!(
-                "the snapshot: {name} has {at} of {} bytes",
+                "snapshot: {name} has {at} of {} bytes",
                 node.metadata.size
             )));
         }

@@ -77,7 +77,7 @@ async fn refuse_unknown(job: &Job<'_>) -> SourceResult<()> {
         if oid.is_none_or(|oid| !job.description.tablespaces.contains_key(&oid)) {
             let path = newest.tablespaces().join(&node.name);
             return Err(malformed(format!(
-                "the snapshot: {} belongs to no tablespace",
+                "snapshot: {} belongs to no tablespace",
                 path.display()
             )));
         }
@@ -214,7 +214,7 @@ impl<'a> Walk<'a> {
                     _ => self.whole(place, node, report).await?,
                 },
                 _ => {
-                    return Err(malformed(format!("the snapshot: {} is no file", place.display())));
+                    return Err(malformed(format!("snapshot: {} is not a file", place.display())));
                 }
             }
         }
@@ -281,7 +281,7 @@ pub(in super::super) fn require_names(tree: &Tree) -> SourceResult<()> {
     if !twice && tree.nodes.iter().all(is_safe) {
         return Ok(());
     }
-    Err(malformed("the snapshot: it has names that no server makes"))
+    Err(malformed("snapshot: it has file names that no server creates"))
 }
 
 fn count(report: &mut RestoreReport, size: u64) {
@@ -294,7 +294,7 @@ fn count(report: &mut RestoreReport, size: u64) {
 /// Where the blocks of a file are, down to the layer that has it in full.
 pub(in super::super) fn chain(older: &[Tree], name: &[u8], newest: &Node) -> SourceResult<Chain> {
     let number =
-        |at: usize| u8::try_from(at).map_err(|_| malformed("the snapshot: it has too many layers"));
+        |at: usize| u8::try_from(at).map_err(|_| malformed("snapshot: it has too many layers"));
     let partial = [Delta::PREFIX, name].concat();
     let mut nodes = vec![(number(older.len())?, newest.clone())];
     for (at, tree) in older.iter().enumerate().rev() {
@@ -309,9 +309,7 @@ pub(in super::super) fn chain(older: &[Tree], name: &[u8], newest: &Node) -> Sou
         }
     }
     let shown = String::from_utf8_lossy(name).into_owned();
-    Err(malformed(format!(
-        "the snapshot: nothing has all of {shown}, of which only changes are there"
-    )))
+    Err(malformed(format!("snapshot: it has only changes to {shown}, not the full file")))
 }
 
 /// What becomes of files, in their order.
@@ -329,7 +327,7 @@ pub(in super::super) async fn combined(
         let layers = chain.nodes.iter().skip(1).map(|(layer, _)| *layer);
         let of_chain: Vec<(u8, Delta)> = layers.zip(deltas.by_ref().take(later(chain))).collect();
         let (first, full) =
-            chain.nodes.first().ok_or_else(|| malformed("the snapshot: a file without a layer"))?;
+            chain.nodes.first().ok_or_else(|| malformed("snapshot: a file without a layer"))?;
         together.push(Combined::new(*first, full.metadata.size, of_chain)?);
     }
     Ok(together)
@@ -341,7 +339,7 @@ async fn deltas(
     snapshot: &SnapshotReader,
     nodes: &[&Node],
 ) -> SourceResult<Vec<Delta>> {
-    let none = || malformed("a file of an incremental backup: it is empty");
+    let none = || malformed("file of an incremental backup: empty");
     let blobs: SourceResult<Vec<BlobId>> =
         nodes.iter().map(|node| node.content.first().copied().ok_or_else(none)).collect();
     let sizes: Vec<u64> = nodes.iter().map(|node| node.metadata.size).collect();
@@ -374,5 +372,5 @@ async fn numbers(snapshot: &SnapshotReader, node: &Node) -> SourceResult<Delta> 
             return Ok(delta);
         }
     }
-    Err(malformed("a file of an incremental backup: it is cut off"))
+    Err(malformed("file of an incremental backup: truncated"))
 }

@@ -105,7 +105,7 @@ impl Files<'_> {
         }
         match &self.open {
             Some((_, path, file)) => Ok((path, file)),
-            None => Err(malformed("a segment of the log")),
+            None => Err(malformed("WAL segment")),
         }
     }
 
@@ -127,5 +127,5 @@ impl Files<'_> {
 }
 
 fn bad(part: &LogPart) -> backup_core::source::SourceError {
-    malformed(format!("the captured log: {} at {}", part.path, part.at))
+    malformed(format!("captured WAL: {} at {}", part.path, part.at))
 }

@@ -29,7 +29,7 @@ pub(super) async fn verify_names(job: &Job<'_>, target: &Target) -> SourceResult
             }
         }
     }
-    let none = || malformed("the snapshot: it has no manifest");
+    let none = || malformed("snapshot: no manifest");
     let manifest = job.snapshot.find(&newest.manifest()).await?.ok_or_else(none)?;
     let mut content = job.snapshot.content(&manifest);
     let mut compared = Ok(());
@@ -37,8 +37,11 @@ pub(super) async fn verify_names(job: &Job<'_>, target: &Target) -> SourceResult
         compared = sums.manifest(&piece).map(|_| ());
     }
     compared.and_then(|()| sums.finish()).map_err(|error| {
-        SourceError::new(SourceErrorKind::Mismatch, "the snapshot is not what the server has sent")
-            .with_source(error)
+        SourceError::new(
+            SourceErrorKind::Mismatch,
+            "the snapshot differs from the server's backup manifest",
+        )
+        .with_source(error)
     })
 }
 
@@ -70,14 +73,14 @@ pub(super) async fn verify_sums(
     };
     let done = tokio::task::spawn_blocking(work).await;
     let done = done.map_err(|error| {
-        SourceError::new(SourceErrorKind::Target, "verifying failed").with_source(error)
+        SourceError::new(SourceErrorKind::Target, "the verification ended unexpectedly")
+            .with_source(error)
     })?;
     report.verified_bytes += done.map_err(|error| match error.kind() {
-        SourceErrorKind::Unavailable => SourceError::new(
-            SourceErrorKind::Mismatch,
-            "what was restored is not what was backed up",
-        )
-        .with_source(error),
+        SourceErrorKind::Unavailable => {
+            SourceError::new(SourceErrorKind::Mismatch, "the restored files differ from the backup")
+                .with_source(error)
+        }
         _ => error,
     })?;
     Ok(())

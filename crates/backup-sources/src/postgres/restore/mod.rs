@@ -133,7 +133,7 @@ pub(super) async fn restore_for(
             SourceErrorKind::Unsupported,
             "a data directory is restored as a whole",
         );
-        return Err(error.with_hint("name a server as the target, postgres://…, for a part of it"));
+        return Err(error.with_hint("name a server as the target (postgres://…) to restore a part"));
     }
     if request.if_exists != IfExists::Fail {
         let error = SourceError::new(
@@ -179,8 +179,8 @@ impl Job<'_> {
         for layer in self.layout.layers(self.description.increments) {
             if self.snapshot.find(&layer.damage()).await?.is_some() {
                 report.warnings += 1;
-                let text = "the server found damaged pages when it was backed up: they are \
-                            restored as they were";
+                let text =
+                    "pages were damaged when the server was backed up: they are restored unchanged";
                 self.cx.events.warn(WarningKind::Other, layer.damage().display(), text);
             }
         }

@@ -67,7 +67,7 @@ impl Way {
         };
         let plan = log.plan();
         let number =
-            |branch: &str| branch.parse::<u32>().map_err(|_| malformed("the timeline of the log"));
+            |branch: &str| branch.parse::<u32>().map_err(|_| malformed("timeline of the WAL"));
         let left: SourceResult<Vec<_>> =
             plan.turns.iter().map(|turn| Ok((number(&turn.branch)?, Lsn(turn.offset)))).collect();
         Ok(Self {
@@ -203,13 +203,14 @@ fn stop_behind(search: Search<'_>, way: &Way) -> SourceResult<Stop> {
         _ => String::new(),
     };
     if !what.is_empty() && !search.found {
-        let text = format!("{what} is not in the log from {} to {}", way.start, way.end);
+        let text = format!("{what} is not in the WAL from {} to {}", way.start, way.end);
         return Err(SourceError::new(SourceErrorKind::NotFound, text)
             .with_hint("restore a later moment of the log, such as latest"));
     }
     if let (RecoveryTarget::Planned, Some(early)) = (search.wanted, &search.early) {
         let text = format!(
-            "what ended at {} is later than wanted, and is in the backup, which ends at {}",
+            "a transaction that ended at {} is later than the wanted time but part of the backup, \
+             which ends at {}",
             early.to, way.consistent
         );
         return Err(SourceError::new(SourceErrorKind::Invalid, text)
@@ -219,7 +220,7 @@ fn stop_behind(search: Search<'_>, way: &Way) -> SourceResult<Stop> {
         Some(last) if last.to >= way.consistent => Ok(Stop::Behind(last.from)),
         Some(last) if !what.is_empty() => {
             let text = format!(
-                "{what} at {} is before the backup is consistent, at {}",
+                "{what} at {} is before the backup becomes consistent at {}",
                 last.to, way.consistent
             );
             Err(SourceError::new(SourceErrorKind::Invalid, text)
@@ -249,9 +250,9 @@ fn read(
 }
 
 fn missing(at: Lsn, way: &Way) -> SourceError {
-    let text = format!("the log has a hole at {at}, before {}", way.end);
+    let text = format!("the WAL has a gap at {at}, before {}", way.end);
     SourceError::new(SourceErrorKind::Mismatch, text)
-        .with_hint("choose a moment before it, or another snapshot")
+        .with_hint("choose an earlier moment, or another snapshot")
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const REMOVED: [&str; 5] =
     ["recovery_", "restore_command", "archive_cleanup_command", "primary_", "standby_mode"];
 
 /// What stands above the place to stop at.
-const HEADING: &str = "# From the restore: where the server stops to replay its log.\n";
+const HEADING: &str = "# From the restore: where the server stops WAL replay.\n";
 
 /// What tells a server to recover when it starts.
 const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
@@ -51,8 +51,7 @@ pub(super) async fn configure(
     }
     text.push_str(&settings(way.timeline, stop));
     text.push_str(
-        "# A server that replays a log must have these at least as large as the one that \
-         wrote it.\n",
+        "# For WAL replay, these must be at least as large as on the server that wrote the WAL.\n",
     );
     for (name, value) in job
         .description
@@ -95,12 +94,13 @@ fn settings(timeline: u32, stop: Stop) -> String {
     };
     format!(
         "{HEADING}restore_command = 'false'\n{stop}\nrecovery_target_timeline = \
-         '{timeline}'\nrecovery_target_action = 'promote'\n# Whoever reads while it replays wants \
-         settings as large as the original had at any time since; nobody does.\n{NOBODY_READS}\n# \
-         A copy must not touch what belongs to the original. Take these out when this server takes \
-         its place.\narchive_mode = off\nprimary_conninfo = ''\nprimary_slot_name = \
-         ''\nsynchronous_standby_names = ''\n# Its subscriptions would take what is meant for the \
-         original's, and use up the publisher's slots.\nmax_logical_replication_workers = 0\n"
+         '{timeline}'\nrecovery_target_action = 'promote'\n# Queries during replay would need \
+         settings as large as the original had at any time since: they are off.\n{NOBODY_READS}\n# \
+         A copy must not affect the original. Remove these lines when this server replaces the \
+         original.\narchive_mode = off\nprimary_conninfo = ''\nprimary_slot_name = \
+         ''\nsynchronous_standby_names = ''\n# Subscriptions of a copy would take changes from \
+         those of the original, and use up the publisher's slots.\nmax_logical_replication_workers \
+         = 0\n"
     )
 }
 
@@ -108,7 +108,7 @@ fn settings(timeline: u32, stop: Stop) -> String {
 /// with; the files of the original stand beside it.
 async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
     if !target.root.join("postgresql.conf").exists() {
-        let text = "# The original's configuration lay outside of its data directory.\n";
+        let text = "# The configuration of the original was outside of its data directory.\n";
         target.write("postgresql.conf", text.as_bytes())?;
     }
     if !target.root.join("pg_hba.conf").exists() {
@@ -149,8 +149,8 @@ fn own_places(conf: &str, root: &Path) -> Option<String> {
     }
     let at = |name: &str| quoted(&root.join(name).to_string_lossy());
     Some(format!(
-        "\n# From the restore: this copy has files of its own.\n\
-         data_directory = {}\nhba_file = {}\nident_file = {}\nexternal_pid_file = ''\n",
+        "\n# From the restore: this copy has its own files.\ndata_directory = {}\nhba_file = \
+         {}\nident_file = {}\nexternal_pid_file = ''\n",
         quoted(&root.to_string_lossy()),
         at("pg_hba.conf"),
         at("pg_ident.conf")

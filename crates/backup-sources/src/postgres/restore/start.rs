@@ -54,7 +54,7 @@ pub(super) async fn programs(version: u32, dirs: &[PathBuf]) -> SourceResult<Pat
     let text = format!(
         "the programs of PostgreSQL {major}, which the restored server needs, were not found"
     );
-    let hint = "name the directory that holds its pg_ctl and postgres, or leave starting out";
+    let hint = "name the directory of its pg_ctl and postgres (--start=DIR), or leave --start out";
     Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint))
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn start(
             reminded = Instant::now();
             let minutes = started.elapsed().as_secs() / 60;
             cx.events
-                .note(format!("the restored server still replays its log, after {minutes} min"));
+                .note(format!("the restored server is still replaying WAL after {minutes} min"));
         }
     }
     recovery::forget(target)?;
@@ -117,13 +117,13 @@ pub(super) async fn start(
 /// It may only be slow: it is left alone.
 fn too_long(target: &Target, limit: Duration) -> SourceError {
     let text = format!(
-        "the restored server has not replayed its log after {} s: {}",
+        "the restored server has not replayed its WAL after {} s: {}",
         limit.as_secs(),
         said(target)
     );
     SourceError::new(SourceErrorKind::Target, text).with_hint(
-        "it goes on: look whether it gets anywhere (restore.log, ps), and end it with pg_ctl stop \
-         if not, or wait longer (--start-timeout)",
+        "check the progress of the running server (restore.log, ps): stop it with pg_ctl stop if \
+         it makes none, or wait longer (--start-timeout)",
     )
 }
 
@@ -177,7 +177,7 @@ async fn run(
     let program = programs.join("pg_ctl");
     let Ok(status) = tokio::time::timeout(limit, command.kill_on_drop(true).status()).await else {
         let text = format!(
-            "{} does not end after {} s: {}",
+            "{} has not ended after {} s: {}",
             program.display(),
             limit.as_secs(),
             said(target)
@@ -192,7 +192,8 @@ async fn run(
         return Ok(());
     }
     let text = format!("the restored server does not run: {}", said(target));
-    let hint = "everything is restored: mend what its log says and start it by hand";
+    let hint =
+        "fix the error in the server's log and start the server by hand: all data is restored";
     Err(SourceError::new(SourceErrorKind::Target, text).with_hint(hint))
 }
 

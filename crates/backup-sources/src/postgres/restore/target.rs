@@ -61,8 +61,8 @@ pub(super) fn failed(path: &Path, error: std::io::Error) -> SourceError {
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             new(format!("no space left at the target while writing {shown}")).with_hint(
-                "remove what was restored, free some space and restore again: no server \
-                 starts on a part",
+                "remove the incomplete directory, free some space and restore again: no server \
+                 starts on it",
             )
         }
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => new(format!(
@@ -79,8 +79,8 @@ impl Target {
     /// Makes the directory, or takes an empty one.
     pub(super) fn open(job: &Job<'_>) -> SourceResult<Self> {
         let target = job.request.target.as_ref().ok_or_else(|| {
-            invalid("a data directory is restored to a directory")
-                .with_hint("name a new or an empty one as the target")
+            invalid("a restored data directory needs a directory as its target")
+                .with_hint("name a new or an empty directory as the target")
         })?;
         if target.contains("://") {
             let hint = "restore to a directory and start a server there";
@@ -257,7 +257,7 @@ impl Target {
                 self.own_like_root(above)?;
             }
             let text =
-                dir.to_str().ok_or_else(|| invalid(format!("{} is no text", dir.display())))?;
+                dir.to_str().ok_or_else(|| invalid(format!("{} is not UTF-8", dir.display())))?;
             map.push_str(&format!("{oid} {}\n", text.replace('\\', "\\\\").replace('\n', "\\\n")));
         }
         let came = remove(&self.held(MAP))?;
@@ -322,8 +322,9 @@ fn refuse_unknown(job: &Job<'_>) -> SourceResult<()> {
     let names: Vec<String> =
         known.iter().map(|(oid, location)| format!("{oid} at {location}")).collect();
     let hint = match names.is_empty() {
-        true => "it has none outside of the data directory".to_owned(),
-        false => format!("it has {}", names.join(", ")),
+        true => "leave the tablespace out: the snapshot has none outside of the data directory"
+            .to_owned(),
+        false => format!("name one of {}", names.join(", ")),
     };
     Err(invalid(format!("the snapshot has no tablespace {name}")).with_hint(hint))
 }
@@ -359,8 +360,8 @@ fn refuse_filled(dir: &Path) -> SourceResult<()> {
             let text = format!("{} is not empty", dir.display());
             let error = SourceError::new(SourceErrorKind::TargetExists, text);
             Err(error.with_hint(
-                "a data directory is never mixed with another one: choose a new or \
-                 an empty directory",
+                "choose a new or an empty directory: a data directory is never mixed with another \
+                 one",
             ))
         }
         Err(error) => Err(failed(dir, error)),

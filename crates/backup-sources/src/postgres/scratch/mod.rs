@@ -95,7 +95,7 @@ impl Scratch {
             ..PostgresOptions::default()
         };
         let target =
-            data.to_str().ok_or_else(|| invalid(format!("{} is no text", data.display())))?;
+            data.to_str().ok_or_else(|| invalid(format!("{} is not UTF-8", data.display())))?;
         let request = RestoreRequest {
             target: Some(target.to_owned()),
             verify,
@@ -105,7 +105,7 @@ impl Scratch {
         let purpose = Purpose::Scratch { owner };
         require_space(cx, &settings, &request, (snapshot, purpose), &options.directory).await?;
         cx.events.note(format!(
-            "A scratch server is made of snapshot {} in {}.",
+            "Creating a scratch server from snapshot {} in {}.",
             snapshot.id().short(),
             room.path().display()
         ));
@@ -173,8 +173,8 @@ fn missing(major: u32) -> SourceError {
          machine"
     );
     SourceError::new(SourceErrorKind::Invalid, text).with_hint(format!(
-        "install the server of PostgreSQL {major} here (no cluster has to be made), or name the \
-         directory of its postgres, pg_ctl and pg_dump by --scratch-programs"
+        "install the server of PostgreSQL {major} here (no cluster is needed), or name the \
+         directory of its postgres, pg_ctl and pg_dump with --scratch-programs"
     ))
 }
 
@@ -198,13 +198,13 @@ async fn require_space(
     }
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let text = format!(
-        "there are {} MiB free in {}, and a scratch server on the whole cluster needs {} MiB",
+        "there are {} MiB free in {}, but a scratch server of the whole cluster needs {} MiB",
         mib(free),
         directory.display(),
         mib(needed)
     );
     Err(SourceError::new(SourceErrorKind::Invalid, text)
-        .with_hint("name a directory with more space by --scratch"))
+        .with_hint("name a directory with more space with --scratch"))
 }
 
 /// Nobody can mend what is removed in a moment.
@@ -212,8 +212,8 @@ fn not_started(error: SourceError) -> SourceError {
     if error.kind() == SourceErrorKind::Cancelled {
         return error;
     }
-    error.context("the scratch server").with_hint(
-        "to look into it, restore the data directory (--target DIR --start): the scratch copy was \
-         removed. Extensions that replay a log of their own are not loaded by a scratch server",
+    error.context("the scratch server did not start").with_hint(
+        "restore the data directory (--target DIR --start) to investigate: the scratch copy was \
+         removed. A scratch server does not load extensions that replay their own WAL records",
     )
 }

@@ -30,10 +30,10 @@ pub(super) struct Room {
 }
 
 fn failed(path: &Path, error: std::io::Error) -> SourceError {
-    let text = format!("cannot make room for a scratch server at {}", path.display());
+    let text = format!("cannot use the scratch directory {}", path.display());
     SourceError::new(SourceErrorKind::Target, text)
         .with_source(error)
-        .with_hint("name a directory that you may write to by --scratch")
+        .with_hint("name a directory that you may write to with --scratch")
 }
 
 impl Room {
@@ -55,7 +55,7 @@ impl Room {
         }
         Err(SourceError::new(
             SourceErrorKind::Target,
-            format!("cannot make room for a scratch server in {}", parent.display()),
+            format!("cannot create a scratch directory in {}", parent.display()),
         ))
     }
 
@@ -105,7 +105,7 @@ async fn remove(path: PathBuf) -> SourceResult<()> {
             let text = format!("cannot remove the scratch copy in {shown}");
             Err(SourceError::new(SourceErrorKind::Target, text)
                 .with_source(error)
-                .with_hint("remove it by hand"))
+                .with_hint("remove the scratch copy by hand"))
         }
         _ => Ok(()),
     }

@@ -37,15 +37,14 @@ const VALUE: &str = "rolname = \"";
 pub(super) fn owner(user: Option<(u32, u32)>) -> SourceResult<Option<(u32, u32)>> {
     let is_root = rustix::process::geteuid().is_root();
     match user {
-        Some((0, _)) => Err(invalid("no server of PostgreSQL runs as root")
-            .with_hint("name another user by --scratch-user")),
+        Some((0, _)) => Err(invalid("PostgreSQL does not run as root")
+            .with_hint("name another user with --scratch-user")),
         None if is_root => Err(invalid(
-            "no server of PostgreSQL runs as root, and neither does a \
-             scratch server",
+            "PostgreSQL does not run as root, and neither does a scratch server",
         )
         .with_hint(
-            "name the user to run it as by --scratch-user, for instance postgres or \
-             nobody; or run this as another user",
+            "name its user with --scratch-user, for instance `postgres` or `nobody`, or run this \
+             program as another user",
         )),
         Some((user, _)) if !is_root && user != rustix::process::geteuid().as_raw() => {
             Err(invalid("only root can run a scratch server as another user")
@@ -60,11 +59,10 @@ pub(super) fn owner(user: Option<(u32, u32)>) -> SourceResult<Option<(u32, u32)>
 /// loaded.
 pub(super) fn settings(socket: &Path, major: u32) -> SourceResult<Vec<(String, String)>> {
     let directory =
-        socket.to_str().ok_or_else(|| invalid(format!("{} is no text", socket.display())))?;
+        socket.to_str().ok_or_else(|| invalid(format!("{} is not UTF-8", socket.display())))?;
     if directory.len() > SOCKET || directory.contains(',') {
-        let text =
-            format!("{directory} is no place for a socket: its path is too long, or has a comma");
-        return Err(invalid(text).with_hint("name another directory by --scratch"));
+        let text = format!("{directory} cannot hold a socket: its path is too long or has a comma");
+        return Err(invalid(text).with_hint("name another directory with --scratch"));
     }
     let port = PORT.to_string();
     let mut settings = vec![
@@ -103,12 +101,12 @@ pub(super) async fn require_reachable(
         return Ok(());
     }
     let text = format!(
-        "the scratch server's user cannot run {}, or not in {}",
+        "the scratch server's user cannot run the programs in {} from the directory {}",
         programs.display(),
         room.display()
     );
     let error = SourceError::new(SourceErrorKind::Invalid, text).with_hint(
-        "name a directory that this user can get to by --scratch, or another user by \
+        "name a directory that this user can access with --scratch, or another user with \
          --scratch-user",
     );
     Err(match asked {
@@ -156,7 +154,7 @@ impl Server {
         self.control(&["-l", &log.to_string_lossy(), "start"]).await?;
         let found = of_administrator(socket, &name).await?;
         found.ok_or_else(|| {
-            invalid(format!("the scratch server does not let its administrator {name} in"))
+            invalid(format!("the scratch server refuses the login of its superuser {name}"))
         })
     }
 
@@ -166,7 +164,7 @@ impl Server {
         const ASKING: &[u8] =
             b"SELECT rolname FROM pg_authid WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1\n";
         let doing = |error| {
-            SourceError::new(SourceErrorKind::Target, "cannot ask who administers the cluster")
+            SourceError::new(SourceErrorKind::Target, "cannot find the superuser of the cluster")
                 .with_source(error)
         };
         let mut command = command(&self.programs.join("postgres"), self.owner);
@@ -185,8 +183,8 @@ impl Server {
         let output =
             output.map_err(std::io::Error::other).and_then(|output| output).map_err(doing)?;
         name_in(&String::from_utf8_lossy(&output.stdout)).ok_or_else(|| {
-            invalid("nobody who may log in administers the cluster").with_hint(
-                "restore the data directory (--target DIR), and let somebody in by \
+            invalid("no superuser of the cluster may log in").with_hint(
+                "restore the data directory (--target DIR), and permit a login of a superuser with \
                  `postgres --single`",
             )
         })
@@ -207,7 +205,7 @@ impl Server {
             Ok(status) if status.success() => Ok(()),
             Ok(_) => Err(SourceError::new(
                 SourceErrorKind::Target,
-                "the scratch server does not start or stop",
+                "pg_ctl cannot start or stop the scratch server",
             )),
             Err(error) => {
                 Err(SourceError::new(SourceErrorKind::Target, "cannot run pg_ctl")
@@ -253,7 +251,7 @@ async fn of_administrator(socket: &Path, user: &str) -> SourceResult<Option<Post
                     .await;
                 let may = row
                     .and_then(|row| row.try_get(0))
-                    .map_err(|error| malformed(error.to_string()))?;
+                    .map_err(|error| malformed(format!("reply of the scratch server: {error}")))?;
                 return Ok(if may { Some(options) } else { None });
             }
             Err(error) if error.kind() == SourceErrorKind::Unavailable => return Err(error),

@@ -30,7 +30,7 @@ pub(in super::super) async fn open(
     if let Some(refusal) = &cluster.refusal {
         return Err(SourceError::new(
             SourceErrorKind::Unsupported,
-            format!("the log cannot be followed: {refusal}"),
+            format!("cannot follow the WAL: {refusal}"),
         ));
     }
     let (sender, segments) = mpsc::channel(WAITING);
@@ -57,7 +57,7 @@ pub(in super::super) async fn require_lineage(
     }
     let text = timely(connection.timeline_history(newest)).await;
     let (_, text) =
-        text.map_err(|error| error.into_source("asking for the history of a timeline"))?;
+        text.map_err(|error| error.into_source("cannot read the history of a timeline"))?;
     History::parse(&String::from_utf8_lossy(&text))?.require(newest, known)
 }
 
@@ -72,7 +72,9 @@ struct Capture {
 #[async_trait]
 impl LogReader for Capture {
     async fn next(&mut self) -> SourceResult<LogSegment> {
-        let ended = || Err(SourceError::new(SourceErrorKind::Unavailable, "the log has ended"));
+        let ended = || {
+            Err(SourceError::new(SourceErrorKind::Unavailable, "the WAL stream ended unexpectedly"))
+        };
         self.segments.recv().await.unwrap_or_else(ended)
     }
 

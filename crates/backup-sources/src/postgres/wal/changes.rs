@@ -50,12 +50,13 @@ pub(in super::super) fn changes(
     mut each: impl FnMut(Change),
 ) -> Result<(), String> {
     let (Some(&info), Some(&manager)) = (record.get(16), record.get(17)) else {
-        return Err("it is cut off".to_owned());
+        return Err("a truncated record".to_owned());
     };
     if manager > LAST_MANAGER {
-        return Err(format!("resource manager {manager} of an extension"));
+        return Err(format!("a record of an extension (resource manager {manager})"));
     }
-    let odd = || format!("a record of resource manager {manager}, kind {:#04x}", info & 0xf0);
+    let odd =
+        || format!("an unknown record of resource manager {manager}, kind {:#04x},", info & 0xf0);
     let own = blocks(record, major, &mut each).ok_or_else(odd)?;
     let number = |at: usize| Some(u32::from_le_bytes(*own.get(at..)?.first_chunk()?));
     let relation = |at: usize| {

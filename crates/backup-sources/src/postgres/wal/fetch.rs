@@ -36,8 +36,8 @@ pub async fn fetch_wal(
         return history(view, &timeline, u32::from_str_radix(number, 16).ok(), has_own);
     }
     let newest = view.snapshots().last().ok_or_else(|| {
-        invalid("there is no snapshot of this cluster")
-            .with_hint("`backup list` shows what there is in the repository")
+        invalid("the repository has no snapshot of this cluster")
+            .with_hint("run `backup list` to list the snapshots in the repository")
     })?;
     let segments = segments_of(&indexed.snapshot(newest)).await?;
     let Some((number, segment)) = segments.parse(name) else { return Ok(None) };
@@ -58,22 +58,18 @@ pub async fn fetch_wal(
     }
     let path = Layout::of(system_id).segment(segments, number, segment).display().into_owned();
     let mut file =
-        vec![0; usize::try_from(segments.size()).map_err(|_| malformed("the size of segments"))?];
+        vec![0; usize::try_from(segments.size()).map_err(|_| malformed("WAL segment size"))?];
     let mut tape = view.tape(indexed, stream, &timeline.pieces(&branch, from, end), cx)?;
     while let Some(part) = tape.next().await? {
         // What lies behind a hole in a file stands beside it, with the place where it begins.
         let (own, begins) = match part.path.rsplit_once('@') {
-            Some((own, begins)) => {
-                (own, begins.parse().map_err(|_| malformed("the captured log"))?)
-            }
+            Some((own, begins)) => (own, begins.parse().map_err(|_| malformed("captured WAL"))?),
             None => (&*part.path, 0),
         };
         if own == path {
-            let at =
-                usize::try_from(part.at + begins).map_err(|_| malformed("the captured log"))?;
-            let place = file
-                .get_mut(at..at + part.data.len())
-                .ok_or_else(|| malformed("the captured log"))?;
+            let at = usize::try_from(part.at + begins).map_err(|_| malformed("captured WAL"))?;
+            let place =
+                file.get_mut(at..at + part.data.len()).ok_or_else(|| malformed("captured WAL"))?;
             place.copy_from_slice(&part.data);
         }
     }
@@ -85,7 +81,7 @@ fn ends(view: &LogView, timeline: &Timeline, branch: &str, end: u64) -> SourceRe
     undamaged(view)?;
     if timeline.known_end(branch).is_some_and(|last| last > end) {
         return Err(gap(format!(
-            "the log is missing at {} on timeline {branch}, and goes on behind that",
+            "the WAL is missing at {} on timeline {branch}, but continues after that",
             Lsn(end)
         )));
     }
@@ -97,15 +93,16 @@ fn ends(view: &LogView, timeline: &Timeline, branch: &str, end: u64) -> SourceRe
 
 fn gap(text: String) -> SourceError {
     SourceError::new(SourceErrorKind::LogGap, text).with_hint(
-        "restore a moment before it, or begin with a later snapshot: `backup timeline` shows them",
+        "restore an earlier moment, or begin with a later snapshot: `backup timeline` shows both",
     )
 }
 
 fn lost(Rootless(number): Rootless) -> SourceError {
-    let text = format!("where timeline {number} of this cluster came from is missing from the log");
+    let text =
+        format!("the origin of timeline {number} of this cluster is missing in the captured WAL");
     SourceError::new(SourceErrorKind::LogGap, text).with_hint(format!(
-        "`backup wal-push` its {} again, from a server that has it; `backup restore --at` restores \
-         moments before it",
+        "run `backup wal-push` for its {} again on a server that has this file, or restore an \
+         earlier moment with `backup restore --at`",
         History::file_name(number)
     ))
 }
@@ -124,9 +121,10 @@ fn undamaged(view: &LogView) -> SourceResult<()> {
     let snapshots =
         view.damaged_snapshots().iter().map(|(id, error)| (format!("snapshot {id}"), error));
     let Some((what, error)) = slices.chain(snapshots).next() else { return Ok(()) };
-    let text = format!("{what} is damaged, and may hold what is asked for: {}", error.chain());
+    let text = format!("{what} is damaged and may hold the requested file: {}", error.chain());
     Err(SourceError::new(SourceErrorKind::LogGap, text).with_hint(
-        "`backup check` tells what is lost; `backup restore --at` restores the moments before it",
+        "run `backup check` to list the lost data, or restore an earlier moment with `backup \
+         restore --at`",
     ))
 }
 

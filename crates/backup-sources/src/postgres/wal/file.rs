@@ -92,7 +92,7 @@ impl WalFile {
 
     fn read_segment(path: &Path, name: &str) -> SourceResult<Self> {
         let data: Bytes = fs::read(path).map_err(|error| unreadable(path, error))?.into();
-        let no_log = || invalid(format!("{} is no segment of the log", path.display()));
+        let no_log = || invalid(format!("{} is not a WAL segment", path.display()));
         let (system_id, segments) = header(&data, data.len() as u64).ok_or_else(no_log)?;
         let (timeline, number) = segments.parse(name).ok_or_else(no_log)?;
         let file = Self {
@@ -120,7 +120,7 @@ impl WalFile {
     /// that one first.
     fn read_history(path: &Path, number: &str) -> SourceResult<Self> {
         let text: Bytes = fs::read(path).map_err(|error| unreadable(path, error))?.into();
-        let no_history = || malformed(format!("{} as the history of a timeline", path.display()));
+        let no_history = || malformed(format!("timeline history {}", path.display()));
         let timeline = u32::from_str_radix(number, 16)
             .ok()
             .filter(|_| number.len() == 8)
@@ -128,8 +128,11 @@ impl WalFile {
         let last = History::parse(&String::from_utf8_lossy(&text))?.0.pop();
         let (_, at) = last.filter(|(before, _)| *before < timeline).ok_or_else(no_history)?;
         let (system_id, segments) = beside(path).ok_or_else(|| {
-            invalid(format!("nothing beside {} says of which cluster it is", path.display()))
-                .with_hint("push it from pg_wal, as archive_command does")
+            invalid(format!(
+                "cannot determine the cluster of {}: no WAL segment is beside it",
+                path.display()
+            ))
+            .with_hint("push this file from pg_wal, as archive_command does")
         })?;
         let number = segments.number(at);
         let first = path.with_file_name(segments.name(timeline, number));
@@ -272,10 +275,7 @@ impl WalFile {
             );
         })?;
         if records.ended() {
-            return Err(malformed(format!(
-                "the log: the segment at {} is not complete",
-                self.start()
-            )));
+            return Err(malformed(format!("WAL: the segment at {} is incomplete", self.start())));
         }
         Ok(ticks)
     }

@@ -121,7 +121,7 @@ pub(super) async fn find(
             }
             (Some(_), _) => {}
             (None, Some(error)) => return Err(error),
-            (None, None) => return Err(malformed("the address: it names no host")),
+            (None, None) => return Err(malformed("address: it names no host")),
         }
         tokio::select! {
             () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
@@ -136,12 +136,12 @@ fn last_word(later: SourceError, never: Option<SourceError>) -> SourceError {
     match never {
         Some(gap) if gap.kind() == SourceErrorKind::LogGap => {
             let text = format!(
-                "{}; whether another host has it could not be asked: {}",
+                "{}; another host that may have it cannot be reached: {}",
                 gap.chain(),
                 later.chain()
             );
             SourceError::new(SourceErrorKind::Unavailable, text)
-                .with_hint("start that host, or take it out of the address if it is gone for good")
+                .with_hint("start that host, or remove it from the address if it no longer exists")
         }
         Some(never) => never,
         None => later,
@@ -155,7 +155,7 @@ async fn ask(
     host: &Host,
     wanted: Wanted,
 ) -> Result<Candidate, Refusal> {
-    let doing = format!("following the log of {host}");
+    let doing = format!("cannot follow the WAL of {host}");
     let asking = async {
         let mut connection = Connection::to(options, host).await?;
         let system = cluster.require_same(&mut connection).await?;
@@ -185,7 +185,7 @@ impl Candidate {
     async fn start(self, options: &PostgresOptions) -> Result<Found, Refusal> {
         let Self { mut connection, writes, turns, timeline, at, .. } = self;
         let host = connection.host.clone();
-        let doing = format!("following the log of {host}");
+        let doing = format!("cannot follow the WAL of {host}");
         if let Some(name) = &options.slot {
             slot::ensure(&mut connection, options, name).await?;
         }
@@ -210,16 +210,18 @@ async fn turns(
     timeline: u32,
     had: Lsn,
 ) -> Result<Option<(VecDeque<Turn>, u32, Lsn)>, Refusal> {
-    let doing = "asking for the history of a timeline";
+    let doing = "cannot read the history of a timeline";
     let failed = |error: WireError| Refusal::NotNow(error.into_source(doing));
     let text = timely(connection.timeline_history(newest)).await.map_err(failed)?.1;
     let history = History::parse(&String::from_utf8_lossy(&text)).map_err(Refusal::Never)?;
     let Some((left, next)) = history.left(timeline, newest) else {
         let text = format!(
-            "the server is on timeline {newest}, which does not come from timeline {timeline}"
+            "the server is on timeline {newest}, which does not descend from timeline {timeline}"
         );
         let error = SourceError::new(SourceErrorKind::LogGap, text);
-        return Err(Refusal::Never(error.with_hint("a new full backup begins anew")));
+        return Err(Refusal::Never(
+            error.with_hint("run a full backup: later moments can be restored from it on"),
+        ));
     };
     if left > had {
         return Ok(None);

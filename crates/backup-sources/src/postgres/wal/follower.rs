@@ -90,9 +90,10 @@ impl Follower {
         let (timeline, from) = match from {
             Some(from) => {
                 let timeline = from.branch.parse().map_err(|_| {
-                    let text = format!("{from} is no place in the log of a PostgreSQL cluster");
+                    let text =
+                        format!("{from} is not a position in the WAL of a PostgreSQL cluster");
                     SourceError::new(SourceErrorKind::LogGap, text)
-                        .with_hint("a new full backup begins anew")
+                        .with_hint("run a full backup: later moments can be restored from it on")
                 })?;
                 (timeline, Lsn(from.offset))
             }
@@ -138,7 +139,7 @@ impl Follower {
 
     /// Reads until the connection is lost, and finds another one.
     async fn follow(&mut self) -> SourceResult<()> {
-        let doing = "following the log";
+        let doing = "cannot follow the WAL";
         loop {
             let event = tokio::select! {
                 () = self.cx.cancel.cancelled() => return Err(SourceError::cancelled()),
@@ -209,11 +210,11 @@ impl Follower {
     async fn turn(&mut self, next: u32, at: Lsn) -> SourceResult<()> {
         if at != self.at {
             return Err(malformed(format!(
-                "where timeline {} ends: {at} is not {}",
+                "end of timeline {}: {at} instead of {}",
                 self.timeline, self.at
             )));
         }
-        let text = format!("the log goes on with timeline {next}, which no server has");
+        let text = format!("the WAL continues on timeline {next}, which no server has");
         self.reconnect(SourceError::new(SourceErrorKind::Unavailable, text)).await
     }
 
@@ -242,7 +243,7 @@ impl Follower {
 
     async fn data(&mut self, at: Lsn, mut data: Bytes) -> SourceResult<()> {
         if at != self.at {
-            return Err(malformed(format!("the server's log: {at} comes behind {}", self.at)));
+            return Err(malformed(format!("WAL from the server: {at} follows {}", self.at)));
         }
         self.fruitless = 0;
         self.idle.over();
@@ -257,7 +258,7 @@ impl Follower {
             if self.records.ended() {
                 return Err(SourceError::new(
                     SourceErrorKind::Unavailable,
-                    format!("the log at {} is damaged", self.at),
+                    format!("the WAL at {} is damaged", self.at),
                 ));
             }
             let path = self.layout.segment(segments, self.timeline, number);

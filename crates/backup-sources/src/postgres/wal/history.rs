@@ -21,7 +21,7 @@ impl History {
             let mut words = line.split_whitespace();
             let timeline = words.next().and_then(|word| word.parse().ok());
             let at = words.next().and_then(|word| word.parse().ok());
-            timeline.zip(at).ok_or_else(|| malformed("the history of a timeline"))
+            timeline.zip(at).ok_or_else(|| malformed("timeline history"))
         });
         Ok(Self(entries.collect::<SourceResult<_>>()?))
     }
@@ -53,13 +53,13 @@ impl History {
                 (Position::new(before.to_string(), at.0), Position::new(parent.clone(), *left));
             if is != was {
                 let text = format!(
-                    "timeline {next} of this server begins at {at} on timeline {before}, and the \
-                     one whose log is kept at {} on timeline {parent}",
+                    "timeline {next} of this server begins at {at} on timeline {before}, but the \
+                     captured one begins at {} on timeline {parent}",
                     Lsn(*left)
                 );
                 return Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(
-                    "two copies of the cluster were promoted: keep to the other one, or give this \
-                     one a repository of its own",
+                    "capture only the other copy, or use a separate repository for this one: two \
+                     copies of the cluster were promoted",
                 ));
             }
         }

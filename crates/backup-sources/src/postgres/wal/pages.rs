@@ -93,7 +93,7 @@ impl Pages {
 
     fn parse(&self, len: usize) -> SourceResult<Header> {
         let begin = Lsn(self.at.0 - len as u64);
-        let bad = || malformed(format!("the log: the page at {begin}"));
+        let bad = || malformed(format!("WAL page at {begin}"));
         let header = &self.header;
         let short = |at: usize| Some(u16::from_le_bytes([*header.get(at)?, *header.get(at + 1)?]));
         let (magic, info) = (short(0).ok_or_else(bad)?, short(2).ok_or_else(bad)?);

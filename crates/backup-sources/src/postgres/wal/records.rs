@@ -233,20 +233,19 @@ fn aligned(at: u64) -> u64 {
 }
 
 fn damaged(at: Lsn) -> SourceError {
-    SourceError::new(
-        SourceErrorKind::Unavailable,
-        format!("the record of the log at {at} is damaged"),
-    )
-    .with_hint("if it stays so, the server's disk has damaged it: back up anew")
+    SourceError::new(SourceErrorKind::Unavailable, format!("the WAL record at {at} is damaged"))
+        .with_hint(
+            "make a full backup if this error persists: the server's disk has damaged the record",
+        )
 }
 
 /// Two servers may have gone on with timelines of the same number.
 fn strange(at: Lsn) -> SourceError {
     let text = format!(
-        "the record of the log at {at} does not follow the one before it: it is of another history"
+        "the WAL record at {at} does not follow the previous one: it belongs to another history"
     );
     SourceError::new(SourceErrorKind::Unavailable, text)
-        .with_hint("was the log of another copy of this cluster mixed with it? Back up anew")
+        .with_hint("make a full backup: WAL of another copy of this cluster may have been mixed in")
 }
 
 /// Microseconds since 2000.

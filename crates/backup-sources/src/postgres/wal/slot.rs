@@ -51,7 +51,7 @@ pub(in super::super) async fn health(
                           'inactive_since')::timestamptz)::float8 FROM (SELECT * FROM \
                           pg_replication_slots WHERE slot_name = $1 AND slot_type = 'physical') \
                           slot";
-    let doing = "asking for the replication slot";
+    let doing = "cannot read the state of the replication slot";
     let sql = Sql::open(options, &options.database).await?;
     // The difference of places is a number without bounds, which the driver does not know. (Older
     // servers have no column `inactive_since`: of a row as JSON it may be asked all the same.)
@@ -95,7 +95,7 @@ pub(super) async fn ensure(
     options: &PostgresOptions,
     name: &str,
 ) -> SourceResult<()> {
-    let doing = format!("making the replication slot {name}");
+    let doing = format!("cannot create the replication slot {name}");
     let made = timely(connection.create_slot(name, Slot::Lasting)).await;
     if made.map_err(|error| error.into_source(&doing))? {
         return Ok(());
@@ -107,7 +107,8 @@ pub(super) async fn ensure(
     if !logical {
         return Ok(());
     }
-    let error = invalid(format!("the replication slot {name} is a logical one, of somebody else"));
+    let error =
+        invalid(format!("the replication slot {name} is a logical slot of another application"));
     Err(error.with_hint("name another slot for the backup"))
 }
 
@@ -119,7 +120,7 @@ async fn is_logical(options: &PostgresOptions, name: &str) -> SourceResult<bool>
     let row = sql.client.query_one(ASKING, &[&name]).await;
     let count: i64 = row
         .and_then(|row| row.try_get(0))
-        .map_err(|error| of_sql(&error, "asking for the replication slot"))?;
+        .map_err(|error| of_sql(&error, "cannot read the state of the replication slot"))?;
     Ok(count > 0)
 }
 
@@ -144,11 +145,10 @@ pub(super) async fn gap(
     let error = error.into_source(doing);
     let gap = SourceError::new(
         SourceErrorKind::LogGap,
-        format!("the server has not got the log any more: {error}"),
+        format!("the server no longer has the WAL: {error}"),
     );
     let mut hint =
-        "a new full backup begins anew; raise max_slot_wal_keep_size, so that the server waits \
-         longer"
+        "run a full backup, and raise max_slot_wal_keep_size so that the server keeps more WAL"
             .to_owned();
     if let (Some(name), Some(mut connection)) = (&options.slot, connection) {
         // Only one that is known to be lost, and of that very server: others may be somebody's.

@@ -79,7 +79,7 @@ impl Connection {
                 Message::CopyIn => break,
                 Message::Error(error) => return Err(WireError::Server(error)),
                 Message::Notice(_) | Message::Parameter(..) | Message::Other => {}
-                _ => return Err(malformed("the server's answer to UPLOAD_MANIFEST").into()),
+                _ => return Err(malformed("reply to UPLOAD_MANIFEST").into()),
             }
         }
         let mut out = BytesMut::new();
@@ -102,7 +102,7 @@ impl Connection {
                 | Message::Notice(_)
                 | Message::Parameter(..)
                 | Message::Other => {}
-                _ => return Err(malformed("the server's answer to a manifest").into()),
+                _ => return Err(malformed("reply to the uploaded manifest").into()),
             }
         }
     }
@@ -134,10 +134,10 @@ impl BackupStream {
                 Message::Complete => results += 1,
                 Message::Error(error) => return Err(WireError::Server(error)),
                 Message::Notice(_) | Message::Parameter(..) | Message::Other => {}
-                _ => return Err(malformed("the server's answer to BASE_BACKUP").into()),
+                _ => return Err(malformed("reply to BASE_BACKUP").into()),
             }
         }
-        let (from, timeline) = begin.ok_or_else(|| malformed("where the backup begins"))?;
+        let (from, timeline) = begin.ok_or_else(|| malformed("start position of the backup"))?;
         Ok((stream, from, timeline))
     }
 
@@ -188,13 +188,13 @@ impl BackupStream {
                 Message::CopyOut | Message::Complete | Message::Parameter(..) | Message::Other => {
                     continue;
                 }
-                _ => return Err(malformed("the server's backup").into()),
+                _ => return Err(malformed("backup from the server").into()),
             }));
         }
     }
 
     fn labelled(&self, mut data: Bytes) -> Result<Option<BackupEvent>, WireError> {
-        let bad = || malformed("a message of the server's backup");
+        let bad = || malformed("message in the backup from the server");
         Ok(match data.try_get_u8().map_err(|_| bad())? {
             b'd' => Some(BackupEvent::Data(data)),
             b'm' => Some(BackupEvent::Manifest),

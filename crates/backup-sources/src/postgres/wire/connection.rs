@@ -55,7 +55,7 @@ impl Row {
     /// The value of a column that must be there.
     pub(super) fn need<T: std::str::FromStr>(&self, column: &str) -> SourceResult<T> {
         let parsed = self.get(column).and_then(|text| text.parse().ok());
-        parsed.ok_or_else(|| malformed(format!("the server's answer: {column}")))
+        parsed.ok_or_else(|| malformed(format!("reply from the server: {column}")))
     }
 }
 
@@ -87,7 +87,7 @@ impl Connection {
         for host in &options.hosts {
             match Self::to(options, host).await {
                 Ok(connection) => return Ok(connection),
-                Err(error) => tries.failed("connecting for replication to", host, error),
+                Err(error) => tries.failed("cannot connect for replication to", host, error),
             }
         }
         Err(tries.error())
@@ -107,11 +107,11 @@ impl Connection {
         startup::start(&mut frames, options, &parameters).await?;
         let mut connection = Self { frames, version: 0, host: host.clone() };
         let version = connection.show("server_version_num").await?;
-        connection.version = version.parse().map_err(|_| malformed("the server's version"))?;
+        connection.version = version.parse().map_err(|_| malformed("server version"))?;
         if connection.version < 130_000 {
             let text = format!("PostgreSQL {} is too old", connection.version / 10_000);
             return Err(SourceError::new(SourceErrorKind::Unsupported, text)
-                .with_hint("13 is the oldest that is known")
+                .with_hint("use PostgreSQL 13 or later")
                 .into());
         }
         Ok(connection)
@@ -134,7 +134,7 @@ impl Connection {
     pub(in super::super) async fn show(&mut self, setting: &str) -> Result<String, WireError> {
         let rows = self.query(&format!("SHOW {setting}")).await?;
         let value = rows.first().and_then(|row| row.values.first()?.clone());
-        let value = value.ok_or_else(|| malformed(format!("the server's setting {setting}")))?;
+        let value = value.ok_or_else(|| malformed(format!("server setting {setting}")))?;
         Ok(String::from_utf8_lossy(&value).into_owned())
     }
 
@@ -160,7 +160,7 @@ impl Connection {
                 | Message::Notice(_)
                 | Message::Parameter(..)
                 | Message::Other => {}
-                _ => return Err(malformed("the server's answer to a command").into()),
+                _ => return Err(malformed("reply to a command").into()),
             }
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn parse(buffer: &mut BytesMut) -> Result<Option<Message>, SourceErro
     let Some(head) = buffer.first_chunk::<5>() else { return Ok(None) };
     let (tag, len) = (head[0], u32::from_be_bytes([head[1], head[2], head[3], head[4]]));
     let len = usize::try_from(len).ok().filter(|len| (4..=LONGEST).contains(len));
-    let len = len.ok_or_else(|| malformed("a message of the server: its length"))?;
+    let len = len.ok_or_else(|| malformed("length of a message from the server"))?;
     if buffer.len() <= len {
         buffer.reserve((len + 1 - buffer.len()).max(READ));
         return Ok(None);
@@ -62,7 +62,7 @@ pub(super) fn parse(buffer: &mut BytesMut) -> Result<Option<Message>, SourceErro
     frame.advance(5);
     message(tag, frame)
         .map(Some)
-        .ok_or_else(|| malformed(format!("a message of the server of type {:?}", char::from(tag))))
+        .ok_or_else(|| malformed(format!("message of type {:?} from the server", char::from(tag))))
 }
 
 fn message(tag: u8, mut body: Bytes) -> Option<Message> {

@@ -29,7 +29,7 @@ impl Connection {
     /// Which cluster this is.
     pub(in super::super) async fn identify(&mut self) -> Result<System, WireError> {
         let rows = self.query("IDENTIFY_SYSTEM").await?;
-        let row = rows.first().ok_or_else(|| malformed("the server's identity"))?;
+        let row = rows.first().ok_or_else(|| malformed("reply to IDENTIFY_SYSTEM"))?;
         Ok(System {
             id: row.need("systemid")?,
             timeline: row.need("timeline")?,
@@ -86,7 +86,7 @@ impl Connection {
         timeline: u32,
     ) -> Result<(String, Bytes), WireError> {
         let rows = self.query(&format!("TIMELINE_HISTORY {timeline}")).await?;
-        let row = rows.first().ok_or_else(|| malformed("the history of a timeline"))?;
+        let row = rows.first().ok_or_else(|| malformed("timeline history"))?;
         Ok((row.need("filename")?, row.need::<String>("content")?.into()))
     }
 }

@@ -69,15 +69,15 @@ impl Socket {
         let local = tcp.peer_addr()?.ip().is_loopback();
         if options.tls == TlsMode::Disable || !wants_tls(&mut tcp).await? {
             if options.tls > TlsMode::Prefer {
-                return Err(invalid("the server does not speak TLS")
-                    .with_hint("switch ssl on at the server")
+                return Err(invalid("the server does not support TLS")
+                    .with_hint("switch on ssl on the server")
                     .into());
             }
             return Ok(Self { stream: Stream::Tcp(tcp), binding: None, private: local });
         }
         let (config, checked) = tls::config(options).await?;
         let name = ServerName::try_from(host.name.clone())
-            .map_err(|_| invalid(format!("{:?} is no name of a host", host.name)))?;
+            .map_err(|_| invalid(format!("{:?} is not a host name", host.name)))?;
         let stream =
             TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(tls_failed)?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -92,7 +92,7 @@ fn tls_failed(error: io::Error) -> WireError {
         return error.into();
     }
     let hint = "check sslmode and sslrootcert, and the server's certificate";
-    invalid(format!("TLS fails: {error}")).with_hint(hint).into()
+    invalid(format!("TLS failed: {error}")).with_hint(hint).into()
 }
 
 /// Asks the server for TLS.
@@ -108,10 +108,10 @@ async fn wants_tls(tcp: &mut TcpStream) -> Result<bool, WireError> {
         // says could be anybody's.
         b'E' => Err(SourceError::new(
             SourceErrorKind::Unavailable,
-            "the server cannot take connections now",
+            "the server cannot accept connections now",
         )
         .into()),
-        _ => Err(invalid("this is no PostgreSQL server").into()),
+        _ => Err(invalid("this is not a PostgreSQL server").into()),
     }
 }
 

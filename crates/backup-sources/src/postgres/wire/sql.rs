@@ -58,7 +58,7 @@ impl Sql {
         for host in &options.hosts {
             match Self::to(options, host, database).await {
                 Ok(sql) => return Ok(sql),
-                Err(error) => tries.failed("connecting to", host, error),
+                Err(error) => tries.failed("cannot connect to", host, error),
             }
         }
         Err(tries.error())
@@ -93,7 +93,7 @@ impl Sql {
                 (true, _) => {}
                 (false, Some(_)) => _ = config.channel_binding(Binding::Require),
                 (false, None) => {
-                    let text = "SQL needs a connection that others cannot read";
+                    let text = "SQL with a password needs TLS, loopback or a Unix socket";
                     return Err(invalid(text)
                         .with_hint("use sslmode=require or verify-full")
                         .into());
@@ -102,8 +102,8 @@ impl Sql {
             config.password(password);
         }
         let connected = config.connect_raw(socket, Done).await;
-        let (client, driver) = connected
-            .map_err(|error| WireError::Source(of_sql(&error, "the server does not let us in")))?;
+        let (client, driver) =
+            connected.map_err(|error| WireError::Source(of_sql(&error, "cannot log in")))?;
         // Its end shows in the client, too.
         let driver = tokio::spawn(async move { _ = driver.await }).abort_handle();
         Ok(Self { client, host: host.clone(), driver })

@@ -47,14 +47,14 @@ pub(super) async fn start(
             Message::Error(error) => return Err(WireError::Server(error)),
             Message::Ready => return Ok(()),
             Message::Parameter(..) | Message::Notice(_) | Message::Other => {}
-            _ => return Err(malformed("what the server says while we connect").into()),
+            _ => return Err(malformed("message during the connection startup").into()),
         }
     }
 }
 
 async fn password(options: &PostgresOptions) -> Result<String, WireError> {
     options.password().await?.ok_or_else(|| {
-        invalid("the server asks for a password")
+        invalid("the server requires a password")
             .with_hint("set the password, or a password file")
             .into()
     })
@@ -78,10 +78,7 @@ async fn scram(
         }
         (None, None) if offers("SCRAM-SHA-256") => ("SCRAM-SHA-256", ChannelBinding::unsupported()),
         _ => {
-            return Err(unsupported(
-                "the server asks for a way to prove a password that is not known here",
-            )
-            .into());
+            return Err(unsupported("the server offers no supported SASL mechanism").into());
         }
     };
     let bound = name == "SCRAM-SHA-256-PLUS";
@@ -107,18 +104,18 @@ async fn sasl(frames: &mut Frames<Socket>, wanted: u32) -> Result<Bytes, WireErr
     match frames.next().await? {
         Message::Authentication(kind, data) if kind == wanted => Ok(data),
         Message::Error(error) => Err(WireError::Server(error)),
-        _ => Err(malformed("what the server says while it checks the password").into()),
+        _ => Err(malformed("message during the password check").into()),
     }
 }
 
 fn refused() -> SourceError {
-    invalid("the server does not know the password that it asks for")
-        .with_hint("somebody may have taken its place: check the address and sslmode")
+    invalid("the server did not prove that it has the password")
+        .with_hint("check the address and sslmode: another server may have taken its place")
 }
 
 fn unbound() -> WireError {
     let error = invalid(
-        "channel_binding=require: the server does not prove who it is by the password and its \
+        "channel_binding=require: the server does not prove its identity by the password and its \
          certificate",
     );
     error.with_hint("use TLS, and scram-sha-256 in pg_hba.conf").into()
@@ -137,13 +134,10 @@ async fn answer(
     data: &[u8],
 ) -> Result<(), WireError> {
     if !matches!(kind, CLEARTEXT | MD5) {
-        return Err(unsupported(
-            "the server asks for a way to authenticate that is not known here",
-        )
-        .into());
+        return Err(unsupported("the server requires an unsupported authentication method").into());
     }
     if !frames.socket.private && !options.weak_passwords {
-        let text = "the server asks for the password over a connection that others may read";
+        let text = "the server requests the password over an unprotected connection";
         return Err(invalid(text)
             .with_hint("use scram-sha-256 in pg_hba.conf, or sslmode=verify-full")
             .into());
@@ -151,9 +145,7 @@ async fn answer(
     let password = password(options).await?;
     let mut out = BytesMut::new();
     if kind == MD5 {
-        let salt = *data
-            .first_chunk()
-            .ok_or_else(|| malformed("the server's request for an MD5 password"))?;
+        let salt = *data.first_chunk().ok_or_else(|| malformed("request for an MD5 password"))?;
         let hash = md5_hash(options.user.as_bytes(), password.as_bytes(), salt);
         frontend::password_message(hash.as_bytes(), &mut out)?;
     } else {

@@ -28,17 +28,17 @@ pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientCon
     // As libpq: with the system's authorities, which sign for everybody, and any name, this would
     // check nothing.
     if mode == TlsMode::VerifyCa && options.tls_ca_file.is_none() {
-        let error = invalid("sslmode=verify-ca needs the certificate of the authority");
-        return Err(error.with_hint("name its file with sslrootcert, or use sslmode=verify-full"));
+        let error = invalid("sslmode=verify-ca needs the certificate of a certificate authority");
+        return Err(error.with_hint(
+            "name the certificate's file with sslrootcert, or use sslmode=verify-full",
+        ));
     }
     let checked = mode >= TlsMode::VerifyCa;
     let verifier: Arc<dyn ServerCertVerifier> = if checked {
         let roots = Arc::new(roots(options).await?);
         let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
-            .map_err(|error| {
-                invalid(format!("no certificate of an authority can be used: {error}"))
-            })?;
+            .map_err(|error| invalid(format!("no usable certificate of an authority: {error}")))?;
         if mode == TlsMode::VerifyFull { inner } else { Arc::new(AnyName(inner)) }
     } else {
         Arc::new(Anybody(Arc::clone(&provider)))
@@ -53,12 +53,12 @@ pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientCon
             let chain = certificates(certificate).await?;
             let key = PrivateKeyDer::from_pem_slice(&read(key).await?)
                 .map_err(|_| invalid(format!("{} holds no private key", key.display())))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| invalid(format!("the certificate cannot be used: {error}")))?
+            builder.with_client_auth_cert(chain, key).map_err(|error| {
+                invalid(format!("the client certificate cannot be used: {error}"))
+            })?
         }
         (None, None) => builder.with_no_client_auth(),
-        _ => return Err(invalid("a certificate needs its key, and a key its certificate")),
+        _ => return Err(invalid("a client certificate needs its key, and a key its certificate")),
     };
     config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok((config, checked))
@@ -72,7 +72,7 @@ async fn roots(options: &PostgresOptions) -> SourceResult<RootCertStore> {
     };
     let (added, _) = store.add_parsable_certificates(certificates);
     if added == 0 {
-        return Err(invalid("there is no certificate of a trusted authority")
+        return Err(invalid("no certificate of a trusted authority was found")
             .with_hint("name a file with sslrootcert"));
     }
     Ok(store)

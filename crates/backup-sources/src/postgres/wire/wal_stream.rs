@@ -77,7 +77,7 @@ impl WalStream {
                 }
                 Message::Error(error) => return Err(WireError::Server(error)),
                 Message::Notice(_) | Message::Parameter(..) | Message::Other => {}
-                _ => return Err(malformed("the server's answer to START_REPLICATION").into()),
+                _ => return Err(malformed("reply to START_REPLICATION").into()),
             }
         }
     }
@@ -118,13 +118,13 @@ impl WalStream {
                 }
                 Message::Error(error) => return Err(WireError::Server(error)),
                 Message::Notice(_) | Message::Parameter(..) | Message::Other => {}
-                _ => return Err(malformed("the server's log").into()),
+                _ => return Err(malformed("WAL from the server").into()),
             }
         }
     }
 
     async fn data(&mut self, mut data: Bytes) -> Result<Option<WalEvent>, WireError> {
-        let short = |_| malformed("the server's log: a message is too short");
+        let short = |_| malformed("WAL from the server: a message is too short");
         match data.try_get_u8().map_err(short)? {
             // Its place, the end of the server's log, the time.
             b'w' => {
@@ -132,8 +132,7 @@ impl WalStream {
                 data.try_get_u64().map_err(short)?;
                 data.try_get_u64().map_err(short)?;
                 let end =
-                    at.0.checked_add(data.len() as u64)
-                        .ok_or_else(|| malformed("a place in the log"))?;
+                    at.0.checked_add(data.len() as u64).ok_or_else(|| malformed("WAL position"))?;
                 self.received = self.received.max(Lsn(end));
                 Ok(Some(WalEvent::Data { at, data }))
             }
@@ -146,7 +145,7 @@ impl WalStream {
                 }
                 Ok(Some(WalEvent::Quiet { end, time }))
             }
-            _ => Err(malformed("the server's log: a message of another kind").into()),
+            _ => Err(malformed("WAL from the server: a message of an unknown kind").into()),
         }
     }
 
@@ -173,7 +172,7 @@ impl WalStream {
                     let closed = || {
                         std::io::Error::new(
                             std::io::ErrorKind::UnexpectedEof,
-                            "the server ends the log",
+                            "the server ended the WAL stream",
                         )
                     };
                     return Ok(self.turn.take().ok_or_else(closed)?);
@@ -192,7 +191,7 @@ impl WalStream {
         }
         self.status(false)
             .await
-            .map_err(|error| error.into_source("telling the server what is stored"))
+            .map_err(|error| error.into_source("cannot confirm the stored WAL to the server"))
     }
 
     async fn status(&mut self, wants_answer: bool) -> Result<(), WireError> {
@@ -213,5 +212,5 @@ impl WalStream {
 }
 
 fn silent() -> WireError {
-    std::io::Error::new(std::io::ErrorKind::TimedOut, "the server says nothing any more").into()
+    std::io::Error::new(std::io::ErrorKind::TimedOut, "the server no longer responds").into()
 }

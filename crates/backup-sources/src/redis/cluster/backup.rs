@@ -36,7 +36,7 @@ pub(in super::super) async fn full(
     let cluster = Cluster::find(options, version).await?;
     if cluster.missing() > 0 {
         let message = format!(
-            "{} slots belong to no node: what was in them is lost to the cluster",
+            "{} slots belong to no node: their keys are lost to the cluster",
             cluster.missing()
         );
         feed.item(Item::Warning(Warning {
@@ -161,7 +161,7 @@ fn remark(cluster: &Cluster) -> String {
         more => format!("; and {more} more"),
     };
     format!(
-        "A cluster of {} masters, each as it was at a moment of its own: {}{more}.",
+        "A cluster of {} masters, each at its own moment: {}{more}.",
         cluster.shards.len(),
         shown.join("; ")
     )

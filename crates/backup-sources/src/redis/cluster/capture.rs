@@ -67,7 +67,7 @@ pub(in super::super) async fn open(
     };
     let cluster = Arc::new(cluster);
     if places.as_ref().is_some_and(|places| places.0.len() != cluster.shards.len()) {
-        return Err(gap("the cluster has another number of masters".to_owned()));
+        return Err(gap("the number of masters in the cluster has changed".to_owned()));
     }
     let (sender, pieces) = channel(WAITING);
     let mut streams = Vec::new();
@@ -75,7 +75,7 @@ pub(in super::super) async fn open(
         let known = places.as_ref().map(|places| {
             places
                 .of(&shard.slots)
-                .ok_or_else(|| gap("slots of the cluster have changed hands".to_owned()))
+                .ok_or_else(|| gap("slots of the cluster have new owners".to_owned()))
         });
         let stream =
             Stream::begin(cx, &cluster, shard, known.transpose()?, (number, sender.clone())).await;
@@ -122,7 +122,7 @@ async fn at_rest(
                 if error.kind() == SourceErrorKind::Unavailable && begun.elapsed() < BEGINNING =>
             {
                 if !std::mem::replace(&mut told, true) {
-                    cx.events.note(format!("the log begins when the cluster is at rest: {error}"));
+                    cx.events.note(format!("the log begins when the cluster is stable: {error}"));
                 }
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -221,7 +221,8 @@ impl Capture {
             }
             Rest::Changed(what) => {
                 self.held.clear();
-                self.failed = Some(gap(format!("{what}: the log of the cluster ends before that")));
+                self.failed =
+                    Some(gap(format!("{what}: the log of the cluster ends before this change")));
             }
             Rest::Still => self.due = now,
             Rest::Elsewhere(numbers) => {
@@ -330,13 +331,14 @@ impl LogReader for Capture {
                 () = self.cx.cancel.cancelled() => return Err(SourceError::cancelled()),
                 answer = answer => {
                     self.asking = None;
-                    let broken = || SourceError::new(SourceErrorKind::Unavailable, "asking the masters was broken off");
+                    let broken = || SourceError::new(SourceErrorKind::Unavailable,
+                        "the query to the masters was interrupted");
                     self.answered(answer.unwrap_or_else(|_| Rest::Unknown(broken())));
                 }
                 () = tokio::time::sleep_until(self.due), if !is_asking => self.ask(),
                 piece = self.pieces.recv(), if has_room => {
-                    let ended = || SourceError::new(SourceErrorKind::Unavailable, "the streams \
-                                                                                   have ended");
+                    let ended = || SourceError::new(SourceErrorKind::Unavailable,
+                        "the replication streams ended unexpectedly");
                     match piece {
                         Some((number, piece)) => self.take(number, piece),
                         None => self.failed = Some(ended()),

@@ -15,11 +15,12 @@ use super::super::wire::{Connection, Reply};
 use super::slots::{COUNT, Slots};
 use super::topology::{self, Node};
 
-const DOING: &str = "asking the nodes of the cluster";
+const DOING: &str = "cannot query the nodes of the cluster";
 /// So long a node is waited for that others can stand in for: one that is gone must not hold up the
 /// log of all.
 const PATIENCE: Duration = Duration::from_secs(5);
-const AGAIN: &str = "try again in a moment; CLUSTER NODES shows what the nodes know";
+const AGAIN: &str =
+    "try again in a moment; compare the replies of the nodes to CLUSTER NODES if this persists";
 
 /// A master with its slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,14 +115,14 @@ impl Cluster {
             return Err(unrest("no node of the cluster has any slots".to_owned()));
         }
         if self.shards.windows(2).any(|pair| pair[0].address == pair[1].address) {
-            return Err(malformed("the answer to CLUSTER NODES: two masters have one address"));
+            return Err(malformed("reply to CLUSTER NODES: two masters have the same address"));
         }
         let mut all = Slots::default();
         let ranges = self.shards.iter().flat_map(|shard| shard.slots.ranges());
         if ranges.into_iter().all(|(first, last)| all.add(*first, *last)) {
             return Ok(());
         }
-        Err(unrest("two nodes say that the same slots are theirs".to_owned()))
+        Err(unrest("two nodes claim the same slots".to_owned()))
     }
 
     /// Slots that nobody has.
@@ -199,7 +200,7 @@ impl Cluster {
             nodes.iter().filter(|node| node.is_master && !node.slots.is_empty()).collect();
         let is_known = |node: &&Node| self.shards.iter().any(|shard| shard.slots == node.slots);
         if masters.len() != self.shards.len() || !masters.iter().all(is_known) {
-            return Rest::Changed("slots of the cluster have changed hands".to_owned());
+            return Rest::Changed("slots of the cluster have new owners".to_owned());
         }
         let owner = |shard: &Shard| {
             masters.iter().find(|node| node.slots == shard.slots).map(|node| &node.id)
@@ -224,7 +225,7 @@ impl Cluster {
                 moving(master, &at(&self.options, &master.host, master.port), version).await?;
             if owners(&own) != owners(&nodes) {
                 return Err(unrest(format!(
-                    "{} says otherwise than others which node has which slots",
+                    "{} disagrees with other masters about the owners of slots",
                     master.address()
                 )));
             }
@@ -237,7 +238,7 @@ impl Cluster {
             Ok(found) => match found.into_iter().flatten().next() {
                 Some(what) => Rest::Changed(what),
                 None if followed.contains(&None) => {
-                    Rest::Unknown(unrest("a master is being connected to".to_owned()))
+                    Rest::Unknown(unrest("a master is not connected yet".to_owned()))
                 }
                 None => Rest::Still,
             },
@@ -259,7 +260,7 @@ impl Cluster {
             return Ok(());
         }
         Err(unrest(
-            "the cluster has changed while it was read: masters have others or other slots now"
+            "the cluster changed while it was read: its masters or their slots are different now"
                 .to_owned(),
         ))
     }
@@ -288,17 +289,15 @@ fn failed(error: WireError) -> SourceError {
 async fn ask(options: &RedisOptions) -> SourceResult<Vec<Node>> {
     let mut connection = Connection::open(options).await.map_err(failed)?;
     let reply = connection.run(&["CLUSTER", "NODES"]).await.map_err(failed)?;
-    topology::parse(reply.text().ok_or_else(|| malformed("the answer to CLUSTER NODES"))?)
+    topology::parse(reply.text().ok_or_else(|| malformed("reply to CLUSTER NODES"))?)
 }
 
 fn require_alive(master: &Node) -> SourceResult<()> {
     if !master.is_failing {
         return Ok(());
     }
-    let text = format!(
-        "the master {} does not answer, and nobody has taken over for it",
-        master.address()
-    );
+    let text =
+        format!("the master {} does not answer, and no replica has taken over", master.address());
     Err(unrest(text))
 }
 
@@ -309,9 +308,9 @@ async fn require_rest(
     version: Option<&Version>,
 ) -> SourceResult<()> {
     let (_, Some(what)) = moving(master, options, version).await? else { return Ok(()) };
-    let text = format!("{what}: their keys may be in two nodes, or in none, while dumps are made");
+    let text = format!("{what}: their keys may be in two nodes or in none during the dumps");
     Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
-        "back up when that is done; what was broken off is mended by `redis-cli --cluster fix`",
+        "back up when the move has ended; run `redis-cli --cluster fix` if it was interrupted",
     ))
 }
 
@@ -332,13 +331,14 @@ async fn moving(
     let nodes = ask(options).await.map_err(|error| error.context(format!("node {name}")))?;
     let own = nodes.iter().find(|node| node.is_self).filter(|own| own.id == master.id);
     let Some(own) = own else {
-        let text = format!("another node answers where {name} should be");
+        let text = format!("another node answers at the address of {name}");
         return Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(
-            "the addresses that nodes tell each other must lead to them from here as well",
+            "make the addresses that the nodes announce to each other reach the same nodes from \
+             this machine",
         ));
     };
     if (&own.slots, own.is_master) != (&master.slots, true) {
-        return Err(unrest(format!("{name} says otherwise than others which slots it has")));
+        return Err(unrest(format!("{name} disagrees with other nodes about its slots")));
     }
     let is_moving = !own.moving.is_empty() || has_jobs(options, version).await?;
     if !is_moving {

@@ -33,8 +33,7 @@ pub(super) struct Places(pub(super) Vec<Place>);
 
 impl Places {
     pub(super) fn parse(text: &str) -> SourceResult<Self> {
-        serde_json::from_str(text)
-            .map_err(|_| malformed("what was stored of the places of all masters"))
+        serde_json::from_str(text).map_err(|_| malformed("stored offsets of the masters"))
     }
 
     pub(super) fn text(&self) -> Option<String> {
@@ -56,8 +55,7 @@ impl Places {
 
 /// Where the master of these slots was, by what was stored.
 pub(in super::super) fn end_of(slots: &Slots, state: &str) -> SourceResult<Place> {
-    let gone =
-        || malformed(format!("the log: it does not say where the master of the slots {slots} was"));
+    let gone = || malformed(format!("log: no offset of the master of the slots {slots}"));
     Places::parse(state)?.of(slots).cloned().ok_or_else(gone)
 }
 

@@ -43,7 +43,7 @@ pub(in super::super) async fn since(
             Ok(Done { log: Some(places.log_start(started, time)), ..done(time, None) })
         }
         Err(error) if error.kind() == SourceErrorKind::LogGap => {
-            cx.events.note(format!("everything is read: {error}"));
+            cx.events.note(format!("This backup is a full one: {error}."));
             let done = full(cx, options, version, feed).await?;
             Ok(Done { kind: Some(BackupKind::Full), ..done })
         }
@@ -69,13 +69,14 @@ async fn find(
     };
     if places.len() != cluster.shards.len() {
         return Err(gap(
-            "the cluster has another number of masters than in the earlier snapshot".to_owned()
+            "the number of masters in the cluster has changed since the earlier snapshot"
+                .to_owned(),
         ));
     }
     try_join_all(places.into_iter().map(async |(layout, place)| {
         let shard = cluster.shards.iter().find(|shard| shard.slots == place.slots);
         let shard = shard
-            .ok_or_else(|| gap("slots have changed hands since the earlier snapshot".to_owned()))?;
+            .ok_or_else(|| gap("slots have new owners since the earlier snapshot".to_owned()))?;
         let from = backup_core::log::Position::new(place.id.clone(), place.offset);
         let since = reach(&cluster.master(shard), from).await;
         let since = since.map_err(|error| error.context(format!("node {}", shard.address)))?;

@@ -73,8 +73,9 @@ impl Stream {
                 let from = Position::new(place.id.clone(), place.offset);
                 refuse_what_is_gone(&server.info, &from)?;
                 let joined = join(&options, &from).await;
-                let (replication, id) =
-                    joined.map_err(|error: WireError| error.into_source("following the stream"))?;
+                let (replication, id) = joined.map_err(|error: WireError| {
+                    error.into_source("cannot follow the replication stream")
+                })?;
                 let turn = turn_of(&server.info, &from, id);
                 (replication, from, turn)
             }

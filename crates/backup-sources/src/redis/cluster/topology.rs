@@ -43,7 +43,7 @@ impl Node {
 pub(super) fn parse(text: &str) -> SourceResult<Vec<Node>> {
     let nodes: Option<Vec<Node>> = text.lines().filter(|line| !line.is_empty()).map(node).collect();
     let nodes = nodes.filter(|nodes| nodes.iter().filter(|node| node.is_self).count() == 1);
-    nodes.ok_or_else(|| malformed("the answer to CLUSTER NODES"))
+    nodes.ok_or_else(|| malformed("reply to CLUSTER NODES"))
 }
 
 fn node(line: &str) -> Option<Node> {

@@ -44,10 +44,8 @@ impl Builder {
     /// What FUNCTION DUMP has answered: libraries as they stand in a file.
     pub(in super::super) fn libraries(&mut self, payload: &[u8]) -> SourceResult<()> {
         // Version and checksum.
-        let libraries = payload
-            .len()
-            .checked_sub(10)
-            .ok_or_else(|| malformed("the answer to FUNCTION DUMP"))?;
+        let libraries =
+            payload.len().checked_sub(10).ok_or_else(|| malformed("reply to FUNCTION DUMP"))?;
         self.out.extend_from_slice(&payload[..libraries]);
         Ok(())
     }
@@ -69,8 +67,7 @@ impl Builder {
     ) -> SourceResult<()> {
         if version != self.version {
             return Err(malformed(format!(
-                "values of version {version} of the format, where the server should write version \
-                 {}",
+                "value of RDB version {version} instead of {}",
                 self.version
             )));
         }

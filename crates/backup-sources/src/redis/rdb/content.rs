@@ -206,7 +206,7 @@ impl Slice<'_> {
             kind::ZSET_ZIPLIST | kind::ZSET_LISTPACK | kind::HASH_ZIPLIST | kind::HASH_LISTPACK => {
                 packed_pairs(bag, kind, &self.string()?)
             }
-            _ => Err(unknown(format!("a value of type {kind}, which is not known here"))),
+            _ => Err(unknown(format!("a value of the unknown type {kind}"))),
         }
     }
 

@@ -207,7 +207,7 @@ impl<P: Pieces> Input<P> {
             3 if low == 3 => Length::Compressed,
             _ => {
                 return Err(damaged(format!(
-                    "a length begins with {first:#04x} before byte {}",
+                    "an invalid length {first:#04x} before byte {}",
                     self.position()
                 )));
             }
@@ -219,7 +219,7 @@ impl<P: Pieces> Input<P> {
         match self.length()? {
             Length::Plain(number) => Ok(number),
             _ => Err(damaged(format!(
-                "a string stands where a length should, before byte {}",
+                "a string instead of a length before byte {}",
                 self.position()
             ))),
         }
@@ -286,5 +286,5 @@ pub(super) fn integer(bytes: &[u8]) -> i64 {
 }
 
 fn unknown_length(len: u64, most: u64) -> RdbError {
-    super::unknown(format!("a name or library of {len} bytes, more than the {most} that are taken"))
+    super::unknown(format!("a name or library of {len} bytes, more than the supported {most}"))
 }

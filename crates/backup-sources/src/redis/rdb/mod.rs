@@ -73,8 +73,8 @@ pub(super) enum RdbError {
 impl fmt::Display for RdbError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Truncated => f.write_str("it ends too early"),
-            Self::TooLarge => f.write_str("a value is too large to be looked through"),
+            Self::Truncated => f.write_str("unexpected end of the file"),
+            Self::TooLarge => f.write_str("a value is too large to be examined"),
             Self::Damaged(what) | Self::Unknown(what) => f.write_str(what),
             Self::Source(error) => error.fmt(f),
         }
@@ -88,9 +88,7 @@ impl RdbError {
             Self::Source(error) => error,
             Self::Unknown(what) => {
                 SourceError::new(SourceErrorKind::Unsupported, format!("the dump has {what}"))
-                    .with_hint(
-                        "restore it as a whole: to a server that pulls it, or to a directory",
-                    )
+                    .with_hint("restore the dump as a whole: as a replica, or into a directory")
             }
             other => SourceError::new(
                 SourceErrorKind::Mismatch,

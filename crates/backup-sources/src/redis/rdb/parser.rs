@@ -115,7 +115,7 @@ impl<P: Pieces> Parser<P> {
         let (flavour, digits) = match &head {
             [b'R', b'E', b'D', b'I', b'S', digits @ ..] => (Flavour::Redis, &digits[..]),
             [b'V', b'A', b'L', b'K', b'E', b'Y', digits @ ..] => (Flavour::Valkey, &digits[..]),
-            _ => return Err(damaged("it does not begin as an RDB file does")),
+            _ => return Err(damaged("it does not begin like an RDB file")),
         };
         let version = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
         self.version = version.ok_or_else(|| damaged("it has no version"))?;
@@ -127,7 +127,7 @@ impl<P: Pieces> Parser<P> {
         if known.contains(&self.version) {
             return Ok(());
         }
-        Err(unknown(format!("version {} of the format, which is not known here", self.version)))
+        Err(unknown(format!("the unknown RDB version {}", self.version)))
     }
 
     /// The next record; `None` behind the last one, when the checksum has been found right. A value
@@ -143,7 +143,7 @@ impl<P: Pieces> Parser<P> {
                 op::SELECT => {
                     let number = self.input.number()?;
                     self.next.database = u32::try_from(number)
-                        .map_err(|_| damaged("a database has no such number"))?;
+                        .map_err(|_| damaged("invalid number of a database"))?;
                     continue;
                 }
                 op::RESIZE => self.numbers(2)?,
@@ -173,9 +173,7 @@ impl<P: Pieces> Parser<P> {
                     Some(Record::ModuleData)
                 }
                 opcode @ op::FIRST.. => {
-                    return Err(unknown(format!(
-                        "a record of kind {opcode}, which is not known here"
-                    )));
+                    return Err(unknown(format!("a record of the unknown kind {opcode}")));
                 }
                 kind => Some(self.key(kind)?),
             };
@@ -261,7 +259,7 @@ impl<P: Pieces> Parser<P> {
             return Err(RdbError::Truncated);
         }
         if len > 8 {
-            return Err(damaged(format!("{} bytes come behind its end", len - 8)));
+            return Err(damaged(format!("{} bytes follow its end", len - 8)));
         }
         sums.map_or(Err(RdbError::Truncated), require)
     }

@@ -96,7 +96,7 @@ impl<P: Pieces> Input<P> {
                 self.skip(8)?;
                 self.skip_string()
             }
-            _ => Err(unknown(format!("a value of type {kind}, which is not known here"))),
+            _ => Err(unknown(format!("a value of the unknown type {kind}"))),
         }
     }
 
@@ -129,7 +129,9 @@ impl<P: Pieces> Input<P> {
                 4 => self.skip(8)?,
                 5 => self.skip_string()?,
                 other => {
-                    return Err(damaged(format!("a module's value has a part of kind {other}")));
+                    return Err(damaged(format!(
+                        "a module value has a part of the unknown kind {other}"
+                    )));
                 }
             }
         }

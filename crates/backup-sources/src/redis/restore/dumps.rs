@@ -28,7 +28,7 @@ pub(super) struct Dump {
 
 /// All dumps that a snapshot holds: at least one, and all of a cluster.
 pub(super) async fn find(snapshot: &SnapshotReader) -> SourceResult<Vec<Dump>> {
-    let none = || invalid("the snapshot holds no dump of Redis");
+    let none = || invalid("the snapshot holds no Redis dump");
     let top = EntryPath::root().join(TOP.as_bytes());
     let node = snapshot.find(&top).await?.ok_or_else(none)?;
     let tree = snapshot.tree(&node.subtree.ok_or_else(none)?).await?;
@@ -66,7 +66,7 @@ pub(in super::super) async fn places_of(
         let Description { replication_id, offset, scanned_from, member, .. } = dump.description;
         let Some(member) = member.filter(|_| scanned_from.is_none()) else {
             return Err(invalid(
-                "the earlier snapshot does not say where the masters of a cluster stand",
+                "the earlier snapshot has no offsets of the masters of the cluster",
             ));
         };
         let last = since(snapshot, &dump.layout).await?.pop();
@@ -95,7 +95,7 @@ pub(super) async fn since(snapshot: &SnapshotReader, layout: &Layout) -> SourceR
         let mut walk = snapshot.walk_below(layout.since_dir(), tree);
         while let Some((path, node)) = walk.next().await? {
             if node.is_file() {
-                let name = || malformed(format!("the name {path}"));
+                let name = || malformed(format!("file name {path}"));
                 let offset = offset_of(&path.display()).ok_or_else(name)?;
                 let id = path.parent().ok_or_else(name)?;
                 files.push(Since {
@@ -111,7 +111,7 @@ pub(super) async fn since(snapshot: &SnapshotReader, layout: &Layout) -> SourceR
 }
 
 async fn read(snapshot: &SnapshotReader, layout: Layout) -> SourceResult<Dump> {
-    let none = || invalid("the snapshot holds no dump of Redis");
+    let none = || invalid("the snapshot holds no Redis dump");
     let file = snapshot.find(&layout.dump()).await?.ok_or_else(none)?;
     let node = snapshot.find(&layout.description()).await?.ok_or_else(none)?;
     if node.metadata.size > DESCRIPTION {
@@ -129,14 +129,14 @@ async fn read(snapshot: &SnapshotReader, layout: Layout) -> SourceResult<Dump> {
 /// What is said of all of them together. The moment is that of the last one.
 pub(super) fn joined(dumps: &[Dump]) -> SourceResult<Description> {
     let mut all = dumps.iter().map(|dump| &dump.description);
-    let mut joined =
-        all.next().ok_or_else(|| invalid("the snapshot holds no dump of Redis"))?.clone();
+    let mut joined = all.next().ok_or_else(|| invalid("the snapshot holds no Redis dump"))?.clone();
     for one in all {
         let (dump, other) = (&mut joined.dump, &one.dump);
         if dump.format != other.format {
-            let text = "the masters of the cluster were of different kinds";
-            return Err(SourceError::new(SourceErrorKind::Unsupported, text)
-                .with_hint("restore into a directory, and start a server on the files of each"));
+            let text = "the dumps of the cluster's masters have different formats";
+            return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(
+                "restore into a directory, and start a server on the files of each master",
+            ));
         }
         let number = |name: &str, of: &Description| {
             of.dump.remarks.get(name).and_then(|text| text.parse::<u64>().ok())

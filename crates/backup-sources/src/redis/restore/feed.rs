@@ -71,7 +71,10 @@ impl Master<'_> {
                     SourceResult::Ok((reading, writing, input))
                 };
                 let silent = |_| {
-                    SourceError::new(SourceErrorKind::Target, "it does not say what a replica says")
+                    SourceError::new(
+                        SourceErrorKind::Target,
+                        "the peer does not speak the replication protocol",
+                    )
                 };
                 match tokio::time::timeout(INTRODUCING, introducing).await.map_err(silent).flatten()
                 {
@@ -143,7 +146,7 @@ impl Out {
                     () = tokio::time::sleep_until(until) => {}
                 }
                 if begun.max(*self.last.borrow()) + self.silence <= Instant::now() {
-                    return Err(dead("taken and said nothing", self.silence));
+                    return Err(dead("accepted no data and sent nothing", self.silence));
                 }
             }
         }
@@ -165,7 +168,7 @@ impl Out {
                 return Ok(());
             }
             if begun.max(*self.last.borrow()).elapsed() > self.silence {
-                return Err(dead("said nothing", self.silence));
+                return Err(dead("sent nothing", self.silence));
             }
         }
     }
@@ -239,7 +242,7 @@ fn parse_command(input: &mut BytesMut) -> SourceResult<Option<Vec<String>>> {
     // A command looks as a reply that is an array.
     let Some(found) = parse_reply(input)? else { return Ok(None) };
     let words = found.parts().iter().map(|part| part.text().map(str::to_owned));
-    words.collect::<Option<_>>().map(Some).ok_or_else(|| malformed("what the target says"))
+    words.collect::<Option<_>>().map(Some).ok_or_else(|| malformed("command from the target"))
 }
 
 async fn read_more(reading: &mut Reading, input: &mut BytesMut) -> SourceResult<()> {
@@ -251,7 +254,7 @@ async fn read_more(reading: &mut Reading, input: &mut BytesMut) -> SourceResult<
             "the target has closed the connection",
         )
         .with_hint(
-            "its log says why: perhaps it cannot load the dump, for lack of memory or of a module",
+            "check the log of the target: it may lack memory or a module to load the dump",
         ));
     }
     Ok(())

@@ -60,8 +60,8 @@ pub(super) async fn write(job: &Job<'_>, directory: &Path) -> SourceResult<Resto
         job.cx.events.note(format!("{} had the slots {}", dump.layout.name(), member.slots));
     }
     job.cx.events.note(
-        "start an empty node of a new cluster on each of them: it takes the slots of its keys. \
-         Then let them meet, and add the slots that no key had",
+        "start an empty node of a new cluster on each of these directories: it takes the slots of \
+         its keys. Then let the nodes meet, and add the slots without keys",
     );
     Ok(report)
 }
@@ -99,8 +99,8 @@ async fn write_all(
     if replay.is_empty() {
         dump(job, files.create(directory, "dump.rdb").await?).await?;
         job.cx.events.note(
-            "a server that is set to `appendonly yes` ignores dump.rdb: start it with \
-             `--appendonly no` first, then CONFIG SET appendonly yes",
+            "a server with `appendonly yes` ignores dump.rdb: start it with `--appendonly no` \
+             first, then run CONFIG SET appendonly yes",
         );
     } else if has_directory(job) {
         let below = directory.join(DIR);
@@ -121,7 +121,7 @@ async fn write_all(
 
 fn note(cx: &Context) {
     cx.events
-        .note("start the server with `--appendonly yes`: otherwise it ignores what was written");
+        .note("start the server with `--appendonly yes`: otherwise it ignores the restored files");
 }
 
 /// Servers from 7 on keep a directory.
@@ -142,9 +142,10 @@ fn refuse_what_is_there(job: &Job<'_>, directory: &Path) -> SourceResult<()> {
         (None, _) => Ok(()),
         // Whatever is asked for: a server may be running on them.
         (Some(path), IfExists::Fail | IfExists::Replace | IfExists::Merge) => {
-            let text = format!("{} exists", path.display());
+            let text = format!("{} already exists", path.display());
             Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
-                "stop the server that uses it and move its files away, or name an empty directory",
+                "stop the server that uses this directory and move its files away, or name an \
+                 empty directory",
             ))
         }
     }
@@ -294,7 +295,7 @@ impl NewFile {
         if hash.finalize() == self.hash.clone().finalize() {
             return Ok(());
         }
-        let text = format!("{} does not hold what was written to it", self.path.display());
+        let text = format!("{} differs from the data that was written", self.path.display());
         Err(SourceError::new(SourceErrorKind::Mismatch, text))
     }
 }

@@ -20,7 +20,7 @@ use super::verify;
 use super::writer::{About, Read, Writer};
 use super::{Job, gone};
 
-const DOING: &str = "restoring keys";
+const DOING: &str = "cannot restore keys";
 /// Largest argument that servers take, if they do not say: `proto-max-bulk-len`, bytes.
 const LARGEST: usize = 512 << 20;
 
@@ -107,7 +107,7 @@ async fn fill(
     tell_expired(job, keys, read.expired, &mut report)?;
     if read.expired_fields > 0 {
         let text = format!(
-            "{} fields of hashes have expired since the snapshot: servers drop them",
+            "{} fields of hashes have expired since the snapshot: the server drops them",
             read.expired_fields
         );
         job.cx.events.note(text);
@@ -120,19 +120,20 @@ async fn refuse_what_is_impossible(job: &Job<'_>) -> SourceResult<()> {
         return Err(RdbError::Unknown(what.clone()).into_source());
     }
     if !Replays::of(job).await?.is_empty() {
-        let text = "commands behind the dump cannot be applied key by key";
+        let text = "commands after the dump cannot be applied key by key";
         let time = job.description.time.round(jiff::Unit::Second).unwrap_or(job.description.time);
         let hint = format!(
-            "restore through a replica, or into a directory; or name the full snapshot of {time}, \
-             for the keys as they were then"
+            "restore as a replica or into a directory, or name the full snapshot of {time} for the \
+             keys at that time"
         );
         return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(hint));
     }
     if job.request.if_exists == IfExists::Replace && !job.request.selection.is_all() {
         let error = invalid(
-            "replacing makes databases equal to the snapshot, and a selection is only a part of it",
+            "--if-exists replace makes databases equal to the snapshot, but a selection is only a \
+             part of it",
         );
-        return Err(error.with_hint("merge instead"));
+        return Err(error.with_hint("use --if-exists merge instead"));
     }
     Ok(())
 }
@@ -168,7 +169,7 @@ async fn write(
     let each =
         connections.into_iter().zip(ends).map(|(connection, batches)| send(connection, batches));
     let sent = super::super::unless_cancelled(job.cx, try_join_all(each)).await;
-    let read = reading.await.map_err(|_| invalid("the dump could not be read"))?;
+    let read = reading.await.map_err(|_| invalid("the reader of the dump ended unexpectedly"))?;
     match (sent, read) {
         (_, Err(RdbError::Source(error))) if error.kind() != SourceErrorKind::Cancelled => {
             Err(error)
@@ -217,7 +218,9 @@ fn refusal(text: String) -> SourceError {
     let has_moved = ["MOVED ", "ASK ", "TRYAGAIN"].iter().any(|start| text.starts_with(start));
     let error = WireError::Server(text).into_source(DOING);
     if has_moved {
-        error.with_hint("slots of the cluster were moved meanwhile: restore again when it rests")
+        error.with_hint(
+            "restore again when the cluster is stable: slots were moved during the restore",
+        )
     } else {
         error
     }
@@ -249,7 +252,7 @@ async fn functions(
         return Ok(());
     }
     if plan.refuses_libraries() {
-        refused.add(0, b"", "libraries of functions, which the target does not know");
+        refused.add(0, b"", "function libraries, which the target does not support");
         return Ok(());
     }
     let policy = match job.request.if_exists {
@@ -260,13 +263,13 @@ async fn functions(
     };
     let payload = functions_payload(libraries, 10);
     let mut connection =
-        Connection::open(server).await.map_err(|error| error.into_source("connecting"))?;
+        Connection::open(server).await.map_err(|error| error.into_source("cannot connect"))?;
     let arguments: [&[u8]; 4] = [b"FUNCTION", b"RESTORE", &payload, policy.as_bytes()];
     match connection.run(&arguments).await {
         Err(WireError::Server(text)) => {
-            refused.add(0, b"", format!("libraries of functions: {text}"));
+            refused.add(0, b"", format!("function libraries: {text}"));
         }
-        other => _ = other.map_err(|error| error.into_source("restoring functions"))?,
+        other => _ = other.map_err(|error| error.into_source("cannot restore functions"))?,
     }
     Ok(())
 }
@@ -278,12 +281,11 @@ fn finish(job: &Job<'_>, report: RestoreReport, refused: &Refused) -> SourceResu
     }
     refused.tell(job.cx);
     let text = format!(
-        "{} of the keys could not be restored, {} were: {}",
+        "{} of the keys could not be restored, {} were restored: {}",
         refused.count,
         report.entries,
         refused.examples()
     );
-    Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
-        "exclude them to leave them out, or restore to a server of the same kind and version",
-    ))
+    Err(SourceError::new(SourceErrorKind::Mismatch, text)
+        .with_hint("exclude these keys, or restore to a server of the same kind and version"))
 }

@@ -43,7 +43,7 @@ impl Target {
             return Ok(Self { nodes: vec![first], owners: Vec::new() });
         }
         let cluster = Cluster::find(server, first.info.version().as_ref()).await;
-        let cluster = cluster.map_err(|error| error.context("looking at the target"))?;
+        let cluster = cluster.map_err(|error| error.context("cannot inspect the target"))?;
         let masters = cluster.shards.iter().map(|shard| TargetNode::find(cluster.master(shard)));
         let nodes = try_join_all(masters).await?;
         nodes.iter().try_for_each(TargetNode::refuse)?;
@@ -51,7 +51,7 @@ impl Target {
         let Some(owners) = owners else {
             let text = format!("{} slots belong to no node of the target", cluster.missing());
             return Err(SourceError::new(SourceErrorKind::Target, text)
-                .with_hint("assign them: CLUSTER ADDSLOTSRANGE"));
+                .with_hint("assign the slots with CLUSTER ADDSLOTSRANGE"));
         };
         Ok(Self { nodes, owners })
     }
@@ -102,13 +102,10 @@ impl TargetNode {
             Err(SourceError::new(SourceErrorKind::Target, text).with_hint(hint))
         };
         if !self.info.is_known() {
-            return refuse(
-                "the target does not tell what it is: INFO is not allowed",
-                GRANT_RESTORE,
-            );
+            return refuse("the type of the target is unknown: INFO is not allowed", GRANT_RESTORE);
         }
         if self.info.is_replica() {
-            return refuse("the target is a replica, which takes no writes", suited::REPLICA);
+            return refuse("the target is a replica, which accepts no writes", suited::REPLICA);
         }
         Ok(())
     }

@@ -56,9 +56,11 @@ impl Listener {
         if own.ip().is_unspecified() && way.announce.is_none() {
             let error = SourceError::new(
                 SourceErrorKind::Invalid,
-                "the target must be told by which address it reaches us",
+                "the target needs an address of this machine to connect to",
             );
-            return Err(error.with_hint("listen on that address, or announce it"));
+            return Err(error.with_hint(
+                "listen on one address (--replica=ADDRESS:PORT), or announce one (--announce)",
+            ));
         }
         let host = way.announce.clone().unwrap_or_else(|| own.ip().to_string());
         let allowed = reached.iter().chain(&way.from).map(IpAddr::to_canonical).collect();
@@ -78,7 +80,7 @@ impl Listener {
         let stream = tls
             .accept(stream)
             .await
-            .map_err(|error| WireError::Io(error).into_source("TLS fails"))?;
+            .map_err(|error| WireError::Io(error).into_source("TLS failed"))?;
         Ok(Box::new(stream))
     }
 
@@ -105,28 +107,25 @@ impl Listener {
 
     /// Why nobody came.
     pub(super) fn nobody(&self) -> SourceError {
-        let mut text = format!(
-            "the target has not connected to us within {} seconds",
-            self.reaching.as_secs()
-        );
+        let mut text =
+            format!("the target has not connected within {} seconds", self.reaching.as_secs());
         if let Some(trouble) = &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
-            text += &format!("; somebody has, and was left: {trouble}");
+            text += &format!("; a connection was accepted, but failed: {trouble}");
         }
         let strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(first) = strangers.first() else {
             return SourceError::new(SourceErrorKind::Target, text).with_hint(format!(
-                "it must be able to reach {}, port {}: mind firewalls, and announce another name",
+                "permit the target to reach {}, port {} (firewalls), or announce another name",
                 self.host, self.port
             ));
         };
         let all: Vec<_> = strangers.iter().map(ToString::to_string).collect();
         text += &format!(
-            "; {} was not let in, because the target is not known by that address",
+            "; refused connections from addresses other than the target's: {}",
             all.join(", ")
         );
         SourceError::new(SourceErrorKind::Target, text).with_hint(format!(
-            "if that is the target, which may be behind a translated address: --replica-from \
-             {first}"
+            "add --replica-from {first} if this is the translated address of the target"
         ))
     }
 }

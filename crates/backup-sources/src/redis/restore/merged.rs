@@ -23,7 +23,7 @@ use super::{Job, WAITING};
 const END: u64 = 9;
 const MARKER: u8 = 0xff;
 
-const OTHER_LIBRARIES: &str = "their libraries of functions are not the same";
+const OTHER_LIBRARIES: &str = "their function libraries differ";
 
 /// Which bytes of a dump are taken.
 struct Cut {
@@ -36,26 +36,24 @@ struct Cut {
 pub(super) fn require_alike(job: &Job<'_>) -> SourceResult<()> {
     let refuse = |why: &str| {
         let text = format!(
-            "the snapshot has the dumps of {} masters, and a replica takes one: {why}",
+            "the dumps of {} masters in the snapshot cannot be combined for a replica: {why}",
             job.dumps.len()
         );
         Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(
-            "restore key by key, to a server or a cluster; or into a directory, for a server on \
-             the files of each",
+            "restore key by key to a server or a cluster, or into a directory with files for one \
+             server per master",
         ))
     };
     let first = &job.dumps[0].description.dump;
     let dumps = || job.dumps.iter().map(|dump| &dump.description.dump);
     match () {
         () if job.dumps.len() == 1 => Ok(()),
-        () if dumps().any(|dump| dump.unknown.is_some()) => {
-            refuse("what is in them is not known here")
-        }
+        () if dumps().any(|dump| dump.unknown.is_some()) => refuse("they have unknown content"),
         () if dumps().any(|dump| dump.module_data) => {
-            refuse("modules have data in them that belongs to no key")
+            refuse("they have module data that belongs to no key")
         }
         () if dumps().any(|dump| dump.version != first.version || dump.format != first.format) => {
-            refuse("they are of different versions")
+            refuse("they have different versions")
         }
         () if dumps().any(|dump| dump.libraries != first.libraries) => refuse(OTHER_LIBRARIES),
         () => Ok(()),
@@ -69,7 +67,7 @@ pub(super) async fn dump(job: &Job<'_>) -> SourceResult<(u64, Receiver<SourceRes
     }
     let (mut cuts, mut size) = (VecDeque::new(), END);
     for (one, number) in job.parts()?.iter().zip(0..) {
-        let to = one.dump.metadata.size.checked_sub(END).ok_or_else(|| malformed("a dump"))?;
+        let to = one.dump.metadata.size.checked_sub(END).ok_or_else(|| malformed("dump"))?;
         let from = if number == 0 { 0 } else { keys_begin(one.read_dump()).await?.min(to) };
         size += to - from;
         cuts.push_back(Cut { from, to, pieces: one.read_dump() });
@@ -100,7 +98,7 @@ async fn keys_begin(pieces: Receiver<SourceResult<Bytes>>) -> SourceResult<u64> 
     };
     let read = tokio::task::spawn_blocking(reading)
         .await
-        .map_err(|_| invalid("the dump could not be read"))?;
+        .map_err(|_| invalid("the reader of the dump ended unexpectedly"))?;
     read.map_err(RdbError::into_source)
 }
 

@@ -67,7 +67,7 @@ const WAITING: usize = 4;
 
 /// What must be known when something fails after the target was emptied.
 const GONE: &str =
-    "what the target had is gone, or replaced in part: restore again before it is used";
+    "restore again before the target is used: its previous data is lost or partly replaced";
 
 /// An error after which the target has neither what it had nor what was asked for. What mends it
 /// stays the first thing to know.
@@ -104,21 +104,24 @@ pub(super) async fn restore(
     let dumps = dumps::find(snapshot).await?;
     let job = Job::new(cx, options, request, snapshot, dumps)?;
     if let Some(from) = job.description.scanned_from {
-        cx.events.note(format!("{NO_MOMENT} That was from {from} to {}", job.description.time));
+        cx.events.note(format!(
+            "{NO_MOMENT} The keys were read from {from} to {}",
+            job.description.time
+        ));
     }
     let server = match request.target.as_deref() {
         None => own.clone(),
         // Another target has nothing of this source's credentials and certificates.
         Some(address) if RedisOptions::is_address(address) => RedisOptions::parse(address)?,
         Some(directory) => {
-            job.refuse_choices("a directory gets the dump as it is")?;
+            job.refuse_choices("a directory receives the dump unchanged")?;
             return files::write(&job, directory.as_ref()).await;
         }
     };
     match &options.engine {
         Engine::Keys => keys::restore(&job, &server).await,
         Engine::Replica(way) => {
-            job.refuse_choices("a replica gets everything as it was")?;
+            job.refuse_choices("a replica receives everything unchanged")?;
             merged::require_alike(&job)?;
             Box::pin(replica::restore(&job, &server, way)).await
         }
@@ -151,7 +154,7 @@ impl Job<'_> {
         if plain {
             return Ok(());
         }
-        let text = format!("{why}: selecting, renaming and other times of expiry are not possible");
+        let text = format!("{why}: selection, renaming and changed expiry are not possible");
         Err(SourceError::new(SourceErrorKind::Unsupported, text)
             .with_hint("restore key by key to a server"))
     }

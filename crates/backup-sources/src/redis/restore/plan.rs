@@ -70,17 +70,18 @@ pub(super) async fn target_time(cx: &Context, connection: &mut Connection) -> So
                 reply.parts().get(at).and_then(Reply::number).and_then(|n| u64::try_from(n).ok())
             };
             let (Some(seconds), Some(micros)) = (number(0), number(1)) else {
-                return Err(malformed("the answer to TIME"));
+                return Err(malformed("reply to TIME"));
             };
             Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
         }
         Err(WireError::Server(text)) => {
             cx.events.note(format!(
-                "the target does not tell its time ({text}): ours decides what has expired"
+                "the time of the target is unknown ({text}): the clock of this machine decides \
+                 which keys have expired"
             ));
             Ok(millis(cx.clock.now()))
         }
-        Err(error) => Err(error.into_source("asking for the time")),
+        Err(error) => Err(error.into_source("cannot read the time of the target")),
     }
 }
 
@@ -130,16 +131,14 @@ impl Plan {
         if let Some((from, _)) = self.options.databases.iter().find(|(from, _)| !all.contains(from))
         {
             let there: Vec<_> = all.iter().map(u32::to_string).collect();
-            return Err(invalid(format!(
-                "the snapshot has no database {from} that could go elsewhere"
-            ))
-            .with_hint(format!("it has {}", there.join(", "))));
+            return Err(invalid(format!("the snapshot has no database {from} to map"))
+                .with_hint(format!("map only databases of the snapshot: {}", there.join(", "))));
         }
         let mut taken = BTreeSet::new();
         for database in used {
             if !taken.insert(self.database(*database)) {
-                return Err(invalid("two databases would go into one")
-                    .with_hint("map each of them to one of its own"));
+                return Err(invalid("two databases would be restored into one")
+                    .with_hint("map each of these databases to a different one"));
             }
         }
         Ok(())
@@ -202,14 +201,14 @@ impl Plan {
     /// Why a type cannot be restored.
     fn refusal(&self, kind: u8) -> Option<String> {
         if is_module(kind) && !self.has_modules {
-            return Some("it is of a module, and the target has loaded none".to_owned());
+            return Some("it belongs to a module, but the target has loaded none".to_owned());
         }
         let (flavour, newest) = self.target?;
         let needs = oldest_version(kind, self.flavour);
         // Up to 11 the formats are the same.
         let foreign = needs > 11 && flavour != self.flavour;
         (foreign || needs > newest)
-            .then(|| "the target does not know this kind of value".to_owned())
+            .then(|| "the target does not support this type of value".to_owned())
     }
 
     /// Whether two keys may get one name.
@@ -231,7 +230,7 @@ impl Plan {
 
 /// Why a value cannot go to a target that takes `largest` bytes.
 pub(super) fn too_large(largest: usize) -> String {
-    format!("the value is larger than the {largest} bytes that the target takes")
+    format!("the value is larger than the {largest} bytes that the target accepts")
 }
 
 /// What was not restored.

@@ -10,7 +10,7 @@ use super::plan::{Plan, format_of};
 use super::rehearse::Found;
 use super::{Job, gone};
 
-const DOING: &str = "looking at the target";
+const DOING: &str = "cannot inspect the target";
 
 /// What has to go before keys can come.
 #[derive(Debug, Default)]
@@ -40,15 +40,17 @@ pub(super) async fn look(
     let mut room = Room { everything, evicted: info.number("evicted_keys"), ..Room::default() };
     for database in found.databases.iter().map(|database| plan.database(*database)) {
         let doing = |error: WireError| {
-            error.into_source(format!("looking at database {database} of the target"))
+            error.into_source(format!("cannot inspect database {database} of the target"))
         };
         connection.run(&["SELECT", &database.to_string()]).await.map_err(doing)?;
         let keys = connection.run(&["DBSIZE"]).await.map_err(doing)?.number().unwrap_or(0);
         match job.request.if_exists {
             IfExists::Fail if keys > 0 => {
                 let text = format!("database {database} of the target has {keys} keys");
-                return Err(SourceError::new(SourceErrorKind::TargetExists, text)
-                    .with_hint("map it to an empty database, or merge, or replace what is there"));
+                return Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
+                    "map it to an empty database (--db), or choose --if-exists merge or \
+                         replace",
+                ));
             }
             IfExists::Replace if keys > 0 => {
                 room.databases.push(database);
@@ -98,9 +100,9 @@ async fn require_right(
         }
         Err(error) if error.is_denied() => Err(error.into_source(DOING).with_hint(GRANT_RESTORE)),
         Err(error) => Err(error.into_source(DOING)),
-        Ok(_) => Err(invalid(
-            "the target takes a value that is none: it is no server of Redis or Valkey",
-        )),
+        Ok(_) => {
+            Err(invalid("the target accepts an invalid value: it is not a Redis or Valkey server"))
+        }
     }
 }
 
@@ -123,13 +125,13 @@ pub(super) fn require_memory<'a>(
     match (needed, left) {
         (Some(needed), Some(left)) if needed > left => {
             let text = format!(
-                "the snapshot takes {} MiB of memory, and the target has {} MiB left of its \
+                "the snapshot takes {} MiB of memory, but the target has {} MiB left of its \
                  maxmemory",
                 needed >> 20,
                 left >> 20
             );
             Err(SourceError::new(SourceErrorKind::Target, text)
-                .with_hint("raise maxmemory of the target, or select what is needed"))
+                .with_hint("raise maxmemory of the target, or select fewer keys"))
         }
         _ => Ok(()),
     }
@@ -143,10 +145,11 @@ pub(super) async fn require_that_nothing_was_evicted(
 ) -> SourceResult<()> {
     let Some(before) = before else { return Ok(()) };
     let asking = async { Info::ask(&mut Connection::open(server).await?).await };
-    let info = asking.await.map_err(|error| error.into_source("looking at what was restored"))?;
+    let info =
+        asking.await.map_err(|error| error.into_source("cannot inspect the restored data"))?;
     match info.number("evicted_keys") {
         Some(now) if now > before => {
-            let text = format!("the target has evicted {} keys while others came", now - before);
+            let text = format!("the target has evicted {} keys during the restore", now - before);
             Err(SourceError::new(SourceErrorKind::Mismatch, text)
                 .with_hint("raise maxmemory of the target, and restore again"))
         }
@@ -210,7 +213,7 @@ impl Room {
                 // Whether it was done is not known if the connection broke.
                 has_dropped |= !matches!(error, WireError::Server(_));
                 let is_denied = error.is_denied();
-                let error = error.into_source("emptying the target");
+                let error = error.into_source("cannot empty the target");
                 let error = if is_denied { error.with_hint(GRANT_RESTORE) } else { error };
                 return Err(if has_dropped { gone(error) } else { error });
             }

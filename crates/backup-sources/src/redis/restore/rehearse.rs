@@ -60,7 +60,7 @@ impl Found {
         };
         let found = tokio::task::spawn_blocking(reading)
             .await
-            .map_err(|_| invalid("the dump could not be read"))?;
+            .map_err(|_| invalid("the reader of the dump ended unexpectedly"))?;
         found.map_err(RdbError::into_source)
     }
 
@@ -74,11 +74,11 @@ impl Found {
         let key = match record {
             Record::Key(key) if plan.is_selected(&key) => key,
             Record::ModuleData if plan.is_whole() => {
-                self.refused.add(0, b"", "data of a module that belongs to no key");
+                self.refused.add(0, b"", "module data that belongs to no key");
                 return Ok(());
             }
             Record::Library(_) if plan.refuses_libraries() => {
-                self.refused.add(0, b"", "libraries of functions, which the target does not know");
+                self.refused.add(0, b"", "function libraries, which the target does not support");
                 return Ok(());
             }
             _ => return Ok(()),
@@ -114,13 +114,13 @@ impl Found {
             return Ok(());
         }
         let text = format!(
-            "the target cannot have {} of the keys, and so nothing of it is dropped: {}",
+            "the target cannot hold {} of the keys, so nothing at the target is dropped: {}",
             self.refused.count,
             self.refused.examples()
         );
         Err(SourceError::new(SourceErrorKind::Target, text).with_hint(
-            "restore to a server of the same kind and version; or merge, which leaves them out and \
-             says so at the end",
+            "restore to a server of the same kind and version, or use --if-exists merge, which \
+             leaves these keys out and reports them at the end",
         ))
     }
 
@@ -147,7 +147,8 @@ fn require_any(keys: u64, expired: u64) -> SourceResult<()> {
     let text =
         format!("nothing is left to be restored: all {keys} keys have expired since the snapshot");
     Err(SourceError::new(SourceErrorKind::NotFound, text).with_hint(
-        "key by key, --expiry shifted lets them live as long from now as they had to live then",
+        "restore key by key with --expiry shifted: keys then live as long from now as they had \
+         left at the snapshot",
     ))
 }
 
@@ -194,7 +195,7 @@ async fn read_dump(job: &Job<'_>) -> SourceResult<()> {
         };
         let read = tokio::task::spawn_blocking(reading)
             .await
-            .map_err(|_| invalid("the dump could not be read"))?;
+            .map_err(|_| invalid("the reader of the dump ended unexpectedly"))?;
         return read.map_err(RdbError::into_source);
     }
     let mut len = 0;
@@ -221,7 +222,7 @@ pub(super) async fn read_commands(job: &Job<'_>) -> SourceResult<BTreeSet<u32>> 
                 break;
             }
             let command =
-                parse_reply(&mut bytes)?.ok_or_else(|| malformed("the stream of commands"))?;
+                parse_reply(&mut bytes)?.ok_or_else(|| malformed("replication stream"))?;
             if job.dumps.len() > 1 {
                 require_of_some_keys(command.parts())?;
             }
@@ -238,11 +239,11 @@ fn require_of_some_keys(words: &[Reply]) -> SourceResult<()> {
         return Ok(());
     }
     let text = format!(
-        "{name} is among the commands of a master, and one server of all of them would lose what \
-         others had"
+        "the commands of a master contain {name}, by which a single server would lose the keys of \
+         other masters"
     );
     Err(SourceError::new(SourceErrorKind::Unsupported, text)
-        .with_hint("restore into a directory, for a server on the files of each"))
+        .with_hint("restore into a directory with files for one server per master"))
 }
 
 /// The databases that a command names.

@@ -58,7 +58,7 @@ impl Replay {
         let stop = log.map(|log| if share.is_some() { u64::MAX } else { log.plan().stop.offset });
         let stop = stop.unwrap_or(stands);
         if stop < job.description.offset {
-            return Err(malformed("the plan: it stops before the dump"));
+            return Err(malformed("plan: it stops before the dump"));
         }
         let tape = match (log, &share) {
             (None, _) => None,
@@ -139,7 +139,7 @@ impl Replay {
             _ => part.at,
         };
         let offset = part.at.checked_sub(first).and_then(|behind| part.from.checked_add(behind));
-        let offset = offset.ok_or_else(|| malformed(format!("the places in {}", part.path)))?;
+        let offset = offset.ok_or_else(|| malformed(format!("offsets in {}", part.path)))?;
         self.piece = Some((part.branch.clone(), part.from, part.path.clone(), first));
         if let Some(share) = &mut self.share {
             return share.place(part, offset);
@@ -172,7 +172,7 @@ impl Order {
         if offset > self.next {
             return Err(missing(self.next, offset));
         }
-        let range = |at: u64| usize::try_from(at - offset).map_err(|_| malformed("the log"));
+        let range = |at: u64| usize::try_from(at - offset).map_err(|_| malformed("log"));
         self.splitter.push(&bytes[range(self.next)?..range(end)?])?;
         self.next = end;
         Ok(())

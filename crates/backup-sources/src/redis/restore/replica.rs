@@ -31,7 +31,7 @@ use super::rehearse::tell_expired;
 use super::suited::{self, refused};
 use super::{Job, gone};
 
-pub(super) const DOING: &str = "making the target a replica";
+pub(super) const DOING: &str = "cannot make the target a replica";
 /// So long it may refuse to be a master again: while it loads it takes no commands.
 const RELEASING: Duration = Duration::from_secs(300);
 const STUCK: &str = "run REPLICAOF NO ONE on the target";
@@ -64,8 +64,8 @@ pub(super) async fn restore(
     let master =
         Master { job, listener, silence: server.silence, has_begun: AtomicBool::new(false) };
     job.cx.events.note(format!(
-        "the target becomes a replica; should this be killed before it is its own master again: \
-         {STUCK}"
+        "the target becomes a replica; if this restore is killed before the target is a master \
+         again, {STUCK}"
     ));
     report.written_bytes = follow(&master, server, control, replay).await?;
     report.files_written = 1;
@@ -163,12 +163,12 @@ async fn release(server: &RedisOptions) -> SourceResult<()> {
         };
         let error = match releasing
             .await
-            .map_err(|error: WireError| error.into_source("making the target a master again"))
+            .map_err(|error: WireError| error.into_source("cannot make the target a master again"))
         {
             Ok(false) => return Ok(()),
             Ok(true) => SourceError::new(
                 SourceErrorKind::Unavailable,
-                "the target says that it is a replica",
+                "the target reports that it is a replica",
             ),
             Err(error) => error,
         };
@@ -190,9 +190,9 @@ async fn compare(
     let dump = &job.description.dump;
     let mut not_compared = Vec::new();
     if !plain {
-        not_compared.push("commands were applied to what the snapshot tells of".to_owned());
+        not_compared.push("commands were applied to the recorded data".to_owned());
     } else if dump.unknown.is_some() {
-        not_compared.push("the dump is of a newer kind".to_owned());
+        not_compared.push("the dump has unknown content".to_owned());
     } else {
         let found = super::super::digest::digest(server, &job.request.selection).await?;
         let mut connection = Connection::open(server).await.map_err(refused)?;
@@ -204,9 +204,9 @@ async fn compare(
                 Compared::Same => report.verified_bytes += database.content_bytes,
                 Compared::Perhaps(why) => not_compared.push(format!("{name}: {why}")),
                 Compared::Different => {
-                    let text = format!("{name} of the target is not what the snapshot holds");
+                    let text = format!("{name} of the target differs from the snapshot");
                     return Err(SourceError::new(SourceErrorKind::Mismatch, text)
-                        .with_hint("is somebody else writing to the target?"));
+                        .with_hint("check for other writers at the target"));
                 }
             }
         }
@@ -215,7 +215,9 @@ async fn compare(
         job.cx.events.warn(
             WarningKind::Other,
             "",
-            format!("the target says it has everything, but not compared: {why}"),
+            format!(
+                "the target reports that it has everything, but not all data was compared: {why}"
+            ),
         );
         report.warnings += 1;
     }
@@ -242,7 +244,7 @@ fn compare_database(
     if is_dying {
         let is_possible =
             count <= wanted.count && count >= wanted.count.saturating_sub(recorded.expiring);
-        let why = format!("keys have expired since, of which the target has {count}");
+        let why = format!("keys have expired since the snapshot, and the target has {count} keys");
         return if is_possible { Compared::Perhaps(why) } else { Compared::Different };
     }
     if found == Some(&wanted) {
@@ -250,7 +252,9 @@ fn compare_database(
     }
     if !is_comparable(&wanted.digest) && (count, bytes) == (wanted.count, wanted.bytes) {
         return Compared::Perhaps(
-            "as many keys and bytes, but the snapshot's digest is of an older kind".to_owned(),
+            "the numbers of keys and bytes are equal, but the snapshot's digest is of an older \
+             kind"
+                .to_owned(),
         );
     }
     Compared::Different

@@ -47,10 +47,8 @@ impl Share {
         log: &LogReplay,
     ) -> SourceResult<Self> {
         let plan = log.plan();
-        let end = end_of(
-            slots,
-            log.state().ok_or_else(|| malformed("the log: it does not say where masters were"))?,
-        )?;
+        let end =
+            end_of(slots, log.state().ok_or_else(|| malformed("log: no offsets of the masters"))?)?;
         let behind = plan.stop.offset.saturating_sub(plan.base.at.offset);
         // So close to each other they may be in either order.
         let is_behind = u128::from(behind) > CLOCKS.unsigned_abs().as_nanos();
@@ -128,7 +126,7 @@ impl Share {
         part: &LogPart,
         place: u64,
     ) -> SourceResult<Option<(u64, Bytes)>> {
-        let bad = || malformed(format!("the places in {}", part.path));
+        let bad = || malformed(format!("offsets in {}", part.path));
         let (slots, id) = of_cluster_log(&part.path).ok_or_else(bad)?;
         if slots != self.slots {
             return Ok(None);
@@ -161,18 +159,18 @@ impl Share {
 
 fn another(slots: &str, at: u64) -> SourceError {
     let text =
-        format!("the stream of the slots {slots} goes on with another history at offset {at}");
+        format!("the stream of the slots {slots} continues with another history at offset {at}");
     SourceError::new(SourceErrorKind::Mismatch, text)
 }
 
 fn newer(slots: &str) -> SourceError {
     let text = format!(
-        "the snapshot of the slots {slots} is newer than what had come by that moment, by the \
-         clock of whoever follows"
+        "the snapshot of the slots {slots} is newer than the commands received by that moment, by \
+         the clock of the follower"
     );
     SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
-        "the clock of the machine that backs up was slow: choose a later moment, the snapshot \
-         itself, or one before it",
+        "choose a later moment, the snapshot itself, or an earlier snapshot: the clock of the \
+         backup machine was slow",
     )
 }
 

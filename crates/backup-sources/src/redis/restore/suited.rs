@@ -18,8 +18,9 @@ use super::rehearse;
 use super::replica::DOING;
 
 /// What helps where a target is a replica.
-pub(super) const REPLICA: &str = "name its master; if a restore into it was killed and its master \
-                                  is no more, run REPLICAOF NO ONE on it";
+pub(super) const REPLICA: &str = "name the master of the target; if a restore into this replica \
+                                  was killed and its master no longer exists, run REPLICAOF NO ONE \
+                                  on it";
 
 /// A target that can.
 pub(super) struct Suited {
@@ -45,11 +46,12 @@ pub(super) async fn look(
     let libraries = libraries(control).await?;
     if (keys > 0 || libraries > 0) && job.request.if_exists != IfExists::Replace {
         let text = format!(
-            "the target has {keys} keys and {libraries} libraries of functions, and this replaces \
-             everything"
+            "the target has {keys} keys and {libraries} function libraries, and a restore as a \
+             replica replaces everything"
         );
-        return Err(SourceError::new(SourceErrorKind::TargetExists, text)
-            .with_hint("ask for everything to be replaced, or name an empty server"));
+        return Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
+            "choose --if-exists replace to replace everything, or name an empty server",
+        ));
     }
     let tls = tls(server, control).await?;
     let mut databases = rehearse::read_commands(job).await?;
@@ -74,7 +76,7 @@ fn refuse_targets(job: &Job<'_>, info: &Info) -> SourceResult<()> {
     };
     let Some(version) = info.version() else {
         return refuse(
-            "the target does not tell its version: INFO is not allowed".to_owned(),
+            "the version of the target is unknown: INFO is not allowed".to_owned(),
             GRANT_REPLICA,
         );
     };
@@ -83,14 +85,15 @@ fn refuse_targets(job: &Job<'_>, info: &Info) -> SourceResult<()> {
     }
     if info.is_cluster() {
         return refuse(
-            "the target is a node of a cluster, which follows nobody".to_owned(),
-            "restore elsewhere",
+            "the target is a node of a cluster, which cannot become a replica of another server"
+                .to_owned(),
+            "name a single server as the target",
         );
     }
     let dump = &job.description.dump;
     if !loads(&version, dump) {
         let text = format!(
-            "{version} does not load version {} of the format of {}",
+            "{version} cannot load version {} of the format of {}",
             dump.version, dump.format
         );
         return refuse(
@@ -114,10 +117,10 @@ fn require_modules(job: &Job<'_>, info: &Info) -> SourceResult<()> {
         .modules
         .as_ref()
         .map(|names| names.iter().cloned().collect::<Vec<_>>().join(", "));
-    let text = "the dump has data of modules, and the target has not loaded those of the origin";
+    let text = "the dump has module data, but the target has not loaded the modules of the origin";
     let text = names.map_or_else(|| text.to_owned(), |names| format!("{text} ({names})"));
     Err(SourceError::new(SourceErrorKind::Target, text)
-        .with_hint("load them, or restore key by key without them"))
+        .with_hint("load the modules, or restore key by key without their data"))
 }
 
 /// How many libraries of functions the target has. Only servers that know nothing of them have none
@@ -140,7 +143,7 @@ async fn require_databases(used: &BTreeSet<u32>, control: &mut Connection) -> So
             Err(WireError::Server(text)) => {
                 let text = format!("the target has no database {database}: {text}");
                 return Err(SourceError::new(SourceErrorKind::Target, text)
-                    .with_hint("set `databases` of the target to more, and start it again"));
+                    .with_hint("raise `databases` of the target, and restart it"));
             }
             Err(error) => return Err(refused(error)),
         }
@@ -161,13 +164,12 @@ async fn tls(server: &RedisOptions, control: &mut Connection) -> SourceResult<Op
         Some(acceptor) => Ok(Some(acceptor)),
         None => Err(SourceError::new(
             SourceErrorKind::Target,
-            "the target follows masters over TLS \
-             only",
+            "the target replicates over TLS only",
         )
         .with_hint(
-            "give a certificate that it trusts and its key: `tls_certificate_file` and \
-             `tls_key_file` of a source of the configuration that is named as the target; or \
-             CONFIG SET tls-replication no, for as long as it takes",
+            "name a source of the configuration as the target, with a certificate that the target \
+             trusts and its key (`tls_certificate_file`, `tls_key_file`); or run CONFIG SET \
+             tls-replication no for the time of the restore",
         )),
     }
 }

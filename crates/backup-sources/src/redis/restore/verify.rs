@@ -17,7 +17,7 @@ use super::lanes::{Batches, Lanes, Target};
 use super::pipeline;
 use super::plan::{Plan, Refused, Way, format_of};
 
-const DOING: &str = "reading restored keys back";
+const DOING: &str = "cannot read back the restored keys";
 /// Larger values are looked for, not compared: memory stays bounded.
 const LARGEST: usize = 32 << 20;
 /// Fields of hashes that expire within this time are not compared, milliseconds: some may do so
@@ -80,17 +80,16 @@ pub(super) async fn verify(
     let found = super::super::unless_cancelled(job.cx, try_join_all(each)).await?;
     reading
         .await
-        .map_err(|_| invalid("the dump could not be read"))?
+        .map_err(|_| invalid("the reader of the dump ended unexpectedly"))?
         .map_err(RdbError::into_source)?;
     let different: u64 = found.iter().map(|found| found.different).sum();
     if different == 0 {
         return Ok(found.iter().map(|found| found.verified).sum());
     }
     let name = found.into_iter().find_map(|found| found.first).unwrap_or_default();
-    let text =
-        format!("{different} restored keys are not what the snapshot holds, for instance {name}");
+    let text = format!("{different} restored keys differ from the snapshot, for instance {name}");
     Err(SourceError::new(SourceErrorKind::Mismatch, text)
-        .with_hint("is somebody else writing to the target?"))
+        .with_hint("check for other writers at the target"))
 }
 
 /// Compares what one node answers.
@@ -115,7 +114,7 @@ async fn compare(
                 Ok(())
             }
             Expected::Expiry { name, bytes, expires, may_be_gone } => {
-                let told = reply.number().ok_or_else(|| malformed("when a key expires"))?;
+                let told = reply.number().ok_or_else(|| malformed("expiry of a key"))?;
                 let gone = may_be_gone || expires > 0 && expires <= plan.now();
                 let same = match u64::try_from(told) {
                     Ok(at) if exact => at == expires,
@@ -153,7 +152,7 @@ impl Found {
                     Value::Other
                 }
             }
-            _ => return Err(malformed("the answer to DUMP")),
+            _ => return Err(malformed("reply to DUMP")),
         });
         Ok(())
     }

@@ -68,7 +68,7 @@ impl Writer {
                 Record::Library(library) if self.read.libraries.contains(&library) => {}
                 Record::Library(library) => self.read.libraries.push(library),
                 Record::ModuleData if self.plan.is_whole() => {
-                    self.read.refused.add(0, b"", "data of a module that belongs to no key");
+                    self.read.refused.add(0, b"", "module data that belongs to no key");
                 }
                 Record::ModuleData | Record::Remark(..) => {}
                 Record::Key(key) => match self.plan.way(&key) {

@@ -41,7 +41,7 @@ pub(in super::super) async fn timely<T>(
 
 /// Nothing has come for so long.
 pub(in super::super) fn silent(silence: Duration) -> WireError {
-    let text = format!("the server has said nothing for {} seconds", silence.as_secs_f32());
+    let text = format!("the server has sent nothing for {} seconds", silence.as_secs_f32());
     SourceError::new(SourceErrorKind::Unavailable, text).into()
 }
 
@@ -58,7 +58,9 @@ fn without_secrets(error: WireError) -> WireError {
     match error {
         WireError::Server(text) if !harmless.iter().any(|start| text.starts_with(start)) => {
             let code = text.split(' ').next().unwrap_or_default();
-            WireError::Server(format!("{code} to AUTH (the rest may hold the password)"))
+            WireError::Server(format!(
+                "{code} in reply to AUTH (the rest may contain the password)"
+            ))
         }
         other => other,
     }
@@ -151,7 +153,10 @@ mod tests {
             "ERR unknown command `auth`, with args beginning with: `secret`, ",
         ] {
             let shown = without_secrets(WireError::Server(text.to_owned())).to_string();
-            assert!(!shown.contains("secret") && shown.starts_with("ERR to AUTH"), "{shown}");
+            assert!(
+                !shown.contains("secret") && shown.starts_with("ERR in reply to AUTH"),
+                "{shown}"
+            );
         }
         let wrong = "WRONGPASS invalid username-password pair or user is disabled.";
         assert_eq!(without_secrets(WireError::Server(wrong.to_owned())).to_string(), wrong);

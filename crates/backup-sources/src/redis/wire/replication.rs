@@ -70,11 +70,9 @@ impl Replication {
         self.connection.send(&super::command(&[options.psync.as_str(), id, &offset])).await?;
         self.skip_newlines().await?;
         match self.connection.reply().await? {
-            Reply::Simple(text) => {
-                answer(&text).ok_or_else(|| malformed("what the server answers to PSYNC").into())
-            }
+            Reply::Simple(text) => answer(&text).ok_or_else(|| malformed("reply to PSYNC").into()),
             Reply::Error(text) => Err(WireError::Server(text)),
-            _ => Err(malformed("what the server answers to PSYNC").into()),
+            _ => Err(malformed("reply to PSYNC").into()),
         }
     }
 
@@ -101,7 +99,7 @@ impl Replication {
                 break framing(&line)?;
             }
             if input.len() > 100 {
-                return Err(malformed("the beginning of a dump").into());
+                return Err(malformed("beginning of a dump").into());
             }
             self.connection.fill().await?;
         };
@@ -144,7 +142,7 @@ fn is_id(text: &str) -> bool {
 }
 
 fn framing(line: &str) -> Result<Framing, WireError> {
-    let bad = || malformed("the beginning of a dump");
+    let bad = || malformed("beginning of a dump");
     if let Some(refusal) = line.strip_prefix('-') {
         return Err(WireError::Server(refusal.to_owned()));
     }

@@ -66,7 +66,7 @@ pub(in super::super) fn parse_reply(input: &mut BytesMut) -> SourceResult<Option
 }
 
 fn parse(input: &[u8], at: &mut usize, depth: usize) -> SourceResult<Option<Reply>> {
-    let bad = || malformed("the server's reply");
+    let bad = || malformed("reply from the server");
     let Some(line) = line(&input[*at..])? else { return Ok(None) };
     *at += line.len() + 2;
     let (&kind, rest) = line.split_first().ok_or_else(bad)?;
@@ -105,7 +105,9 @@ fn line(input: &[u8]) -> SourceResult<Option<&[u8]>> {
     let window = &input[..input.len().min(LONGEST_LINE)];
     match window.windows(2).position(|end| end == b"\r\n") {
         Some(end) => Ok(Some(&window[..end])),
-        None if window.len() == LONGEST_LINE => Err(malformed("the server's reply: it has no end")),
+        None if window.len() == LONGEST_LINE => {
+            Err(malformed("reply from the server: it has no end"))
+        }
         None => Ok(None),
     }
 }

@@ -46,7 +46,7 @@ async fn open(options: &RedisOptions) -> Result<Box<dyn Duplex>, WireError> {
         return Ok(Box::new(tcp));
     }
     let name = ServerName::try_from(options.host.clone())
-        .map_err(|_| invalid(format!("{:?} is no name of a host", options.host)))?;
+        .map_err(|_| invalid(format!("{:?} is not a host name", options.host)))?;
     let connector = TlsConnector::from(Arc::new(tls_config(options).await?));
     Ok(Box::new(connector.connect(name, tcp).await.map_err(tls_failed)?))
 }
@@ -56,9 +56,9 @@ fn tls_failed(error: io::Error) -> WireError {
     if !error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
         return error.into();
     }
-    let hint = "check the server's certificate, and name the one of its authority; does the port \
-                speak TLS?";
-    invalid(format!("TLS fails: {error}")).with_hint(hint).into()
+    let hint = "check the server's certificate, name that of its authority, and check that the \
+                port uses TLS";
+    invalid(format!("TLS failed: {error}")).with_hint(hint).into()
 }
 
 async fn tls_config(options: &RedisOptions) -> SourceResult<ClientConfig> {
@@ -68,7 +68,7 @@ async fn tls_config(options: &RedisOptions) -> SourceResult<ClientConfig> {
         None => rustls_native_certs::load_native_certs().certs,
     };
     if roots.add_parsable_certificates(trusted).0 == 0 {
-        return Err(invalid("there is no certificate of a trusted authority"));
+        return Err(invalid("no certificate of a trusted authority was found"));
     }
     let builder =
         ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -80,10 +80,10 @@ async fn tls_config(options: &RedisOptions) -> SourceResult<ClientConfig> {
             let (chain, key) = (certificates(certificate).await?, private_key(key).await?);
             builder
                 .with_client_auth_cert(chain, key)
-                .map_err(|error| invalid(format!("the certificate cannot be used: {error}")))
+                .map_err(|error| invalid(format!("the client certificate cannot be used: {error}")))
         }
         (None, None) => Ok(builder.with_no_client_auth()),
-        _ => Err(invalid("a certificate needs its key, and a key its certificate")),
+        _ => Err(invalid("a client certificate needs its key, and a key its certificate")),
     }
 }
 
@@ -103,7 +103,7 @@ pub(in super::super) async fn acceptor(
             .map_err(|error| invalid(format!("TLS cannot be used: {error}")))?
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .map_err(|error| invalid(format!("the certificate cannot be used: {error}")))?;
+            .map_err(|error| invalid(format!("the client certificate cannot be used: {error}")))?;
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 

@@ -29,10 +29,10 @@ impl FileTask {
             let (different, _) = self.differences(job, &layout, &file, buffer)?;
             if !different.is_empty() || length != layout.size {
                 let shown = job.target.show(&self.path);
-                let message = format!("{shown} is not what the snapshot holds after writing it");
+                let message = format!("{shown} differs from the snapshot after it was written");
                 return Err(SourceError::new(SourceErrorKind::Mismatch, message).with_hint(
-                    "something else writes there, or the disk is faulty: look into both and \
-                     restore again",
+                    "check for other writers at the target and for a faulty disk, then restore \
+                     again",
                 ));
             }
         }

@@ -49,8 +49,7 @@ pub async fn synthetic_full(
     options: &BackupOptions,
     cx: &Context,
 ) -> backup_core::error::Result<BackupReport> {
-    let manifest =
-        snapshot.manifest().await?.ok_or_else(|| malformed("the snapshot: it has no manifest"))?;
+    let manifest = snapshot.manifest().await?.ok_or_else(|| malformed("snapshot: no manifest"))?;
     let options = BackupOptions {
         job: manifest.job.clone(),
         kind: Some(BackupKind::Full),
@@ -77,7 +76,10 @@ impl fmt::Display for Folding {
 }
 
 fn unsupported() -> SourceError {
-    SourceError::new(SourceErrorKind::Unsupported, "a snapshot that is put together is no server")
+    SourceError::new(
+        SourceErrorKind::Unsupported,
+        "a snapshot that is being compacted does not support this operation",
+    )
 }
 
 #[async_trait]
@@ -108,9 +110,9 @@ impl Source for Folding {
         if description.increments == 0 {
             return Err(SourceError::new(
                 SourceErrorKind::Invalid,
-                "there is nothing in this snapshot to be put together",
+                "this snapshot has no incremental backups to combine",
             )
-            .with_hint("it is a full one as it is"));
+            .with_hint("use the snapshot as it is: it is already a full one"));
         }
         // What is made of it would no longer say what is missing.
         if let Some(reason) = crate::parent::incomplete(&self.snapshot) {
@@ -149,9 +151,9 @@ impl Folding {
     async fn refuse_damaged(&self, layout: &Layout, description: &Description) -> SourceResult<()> {
         for layer in layout.layers(description.increments) {
             if self.snapshot.find(&layer.damage()).await?.is_some() {
-                let text = "the server found damaged pages when it was backed up";
+                let text = "the snapshot holds pages that were damaged on the server";
                 return Err(SourceError::new(SourceErrorKind::Invalid, text)
-                    .with_hint("mend them, and back up again"));
+                    .with_hint("repair the damaged pages, then make a full backup"));
             }
         }
         Ok(())

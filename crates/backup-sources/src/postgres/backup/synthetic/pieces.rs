@@ -61,7 +61,7 @@ impl<'a> Pieces<'a> {
             if size != node.metadata.size {
                 let name = String::from_utf8_lossy(&node.name).into_owned();
                 return Err(malformed(format!(
-                    "the snapshot: {name} has {size} of {} bytes",
+                    "snapshot: {name} has {size} of {} bytes",
                     node.metadata.size
                 )));
             }
@@ -109,7 +109,7 @@ impl<'a> Pieces<'a> {
     }
 
     fn stored(&self, layer: u8) -> SourceResult<&Stored> {
-        self.layers.get(&layer).ok_or_else(|| malformed("a relation's file: a layer of it"))
+        self.layers.get(&layer).ok_or_else(|| malformed("relation file: a layer is missing"))
     }
 
     /// What is held is not fetched.
@@ -137,7 +137,7 @@ impl<'a> Pieces<'a> {
             let data = self
                 .held
                 .get(&(layer, number))
-                .ok_or_else(|| malformed("a relation's file: a part of it"))?;
+                .ok_or_else(|| malformed("relation file: a part is missing"))?;
             let from = at.max(begin);
             let to = (at + BLOCK).min(begin + data.len() as u64);
             let range = |offset: u64, len: usize| usize::try_from(offset).unwrap_or(len).min(len);
@@ -153,7 +153,7 @@ impl Stored {
     /// The blobs that a block at `at` lies in.
     fn numbers(&self, at: u64) -> SourceResult<std::ops::Range<usize>> {
         if at + BLOCK > self.size {
-            return Err(malformed("a relation's file: it ends within a block"));
+            return Err(malformed("relation file: it ends within a block"));
         }
         let first = self.blobs.partition_point(|(begin, _)| *begin <= at).saturating_sub(1);
         let end = self.blobs.partition_point(|(begin, _)| *begin < at + BLOCK);

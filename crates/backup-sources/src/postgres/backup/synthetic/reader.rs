@@ -99,7 +99,7 @@ impl BackupReader for Reader {
             Ok(true) => Ok(self.checkpoint),
             _ => Err(SourceError::new(
                 SourceErrorKind::Unavailable,
-                "putting the snapshot together was broken off",
+                "compacting the snapshot was interrupted",
             )),
         }
     }
@@ -176,7 +176,7 @@ impl Run {
         let below =
             path.as_bytes().strip_prefix(self.layout.cluster().as_bytes()).unwrap_or_default();
         let stored = EntryPath::new([newest.cluster().as_bytes(), below].concat());
-        let stored = stored.ok_or_else(|| malformed("a path in the data directory"))?;
+        let stored = stored.ok_or_else(|| malformed("path in the data directory"))?;
         let Some(node) = self.snapshot.find(&stored).await? else { return Ok(None) };
         let like = Metadata {
             uid: node.metadata.uid,
@@ -225,7 +225,7 @@ impl Run {
                     Some(name) if level.has_relations => chains.push(chain(older, name, node)?),
                     _ => self.whole(path, &listed, node).await?,
                 },
-                _ => return Err(malformed(format!("the snapshot: {path} is no file"))),
+                _ => return Err(malformed(format!("snapshot: {path} is not a file"))),
             }
         }
         let dir = PathBuf::from(OsStr::from_bytes(level.path.as_bytes()));
@@ -267,7 +267,7 @@ impl Run {
         if listed == LABEL {
             let text = content(&self.snapshot, node).await?;
             let text =
-                String::from_utf8(text).map_err(|_| malformed("the snapshot: its backup_label"))?;
+                String::from_utf8(text).map_err(|_| malformed("backup_label in the snapshot"))?;
             let text = Bytes::from(label_of_full(&text));
             self.list(listed, text.len() as u64, &node.metadata, crc32c::crc32c(&text))?;
             return self
@@ -345,7 +345,7 @@ impl Run {
             return Ok(());
         }
         let path =
-            std::str::from_utf8(listed).map_err(|_| malformed("a path in the data directory"))?;
+            std::str::from_utf8(listed).map_err(|_| malformed("path in the data directory"))?;
         self.manifest.add(path, size, metadata.mtime, crc)
     }
 
@@ -373,7 +373,7 @@ impl Run {
         }
         let full = Description { increments: 0, ..description.clone() };
         let json = serde_json::to_vec_pretty(&full)
-            .map_err(|_| malformed("the description of the cluster"))?;
+            .map_err(|_| malformed("description of the cluster"))?;
         let metadata = Metadata::stream(like.mtime);
         feed.whole(layout.description(), metadata, Chunking::default(), json.into()).await
     }

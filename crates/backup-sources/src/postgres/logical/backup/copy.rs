@@ -141,7 +141,7 @@ async fn begin(state: &State, part: &Part) -> SourceResult<Box<Copying>> {
 }
 
 fn doing(part: &Part) -> String {
-    format!("reading {}", part.path.trim_start_matches("data/"))
+    format!("cannot read {}", part.path.trim_start_matches("data/"))
 }
 
 /// As many rows as make a piece: the server sends each by itself.

@@ -83,6 +83,12 @@ pub(super) struct Definitions {
     pub(super) after: String,
 }
 
+/// Exports the snapshot of a transaction: its name, the encoding, whether the server is a standby,
+/// and its position in the WAL.
+const SNAPSHOT_QUERY: &str = "SELECT pg_export_snapshot(), current_setting('server_encoding'), \
+                              pg_is_in_recovery(), (CASE WHEN pg_is_in_recovery() THEN \
+                              pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text";
+
 impl Database {
     /// Holds a database, and reads its definitions: whoever wants to change a table meanwhile waits
     /// for us, and would be waited for by `pg_dump`, which then begins anew with us.
@@ -112,10 +118,10 @@ impl Database {
         }
         Err(reason.unwrap_or_else(|| {
             let text = format!(
-                "tables of {name} come and go so quickly that they cannot be locked together"
+                "tables of {name} are created and dropped too quickly to be locked together"
             );
             let error = SourceError::new(SourceErrorKind::Unavailable, text);
-            error.with_hint("leave these tables out, or try again later")
+            error.with_hint("exclude these tables, or try again later")
         }))
     }
 
@@ -128,8 +134,9 @@ impl Database {
         name: &str,
     ) -> SourceResult<Option<Self>> {
         let sql = session::open(&options.connection, Some(host), name).await?;
-        let doing =
-            |error: tokio_postgres::Error| reading(&error, format!("taking a snapshot of {name}"));
+        let doing = |error: tokio_postgres::Error| {
+            reading(&error, format!("cannot take a snapshot of {name}"))
+        };
         let before = Catalog::read(&sql, name).await?;
         let covered = before.covered(filter, name);
         let begin = format!(
@@ -148,13 +155,12 @@ impl Database {
                 Err(error) if matches!(code_of(&error), "42P01" | "3F000" | "40P01") => {
                     return Ok(None);
                 }
-                Err(error) => return Err(reading(&error, format!("locking tables of {name}"))),
+                Err(error) => {
+                    return Err(reading(&error, format!("cannot lock the tables of {name}")));
+                }
             }
         }
-        const ASKING: &str = "SELECT pg_export_snapshot(), current_setting('server_encoding'), \
-                              pg_is_in_recovery(), (CASE WHEN pg_is_in_recovery() THEN \
-                              pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text";
-        let row = sql.client.query_one(ASKING, &[]).await.map_err(doing)?;
+        let row = sql.client.query_one(SNAPSHOT_QUERY, &[]).await.map_err(doing)?;
         let mut catalog = Catalog::read(&sql, name).await?;
         let covered_now = catalog.covered(filter, name);
         let locked: HashSet<u32> = tables.iter().map(|table| table.oid).collect();
@@ -202,7 +208,7 @@ impl Database {
             .collect();
         let now = session::open(&options.connection, Some(&self.host), &self.name).await?;
         let doing = |error: tokio_postgres::Error| {
-            reading(&error, format!("looking at definitions of {}", self.name))
+            reading(&error, format!("cannot read the definitions of {}", self.name))
         };
         let look = async |sql: &Sql| -> SourceResult<String> {
             sql.client

@@ -48,7 +48,7 @@ pub(super) async fn sequences(state: &State, at: usize) -> SourceResult<Vec<Sequ
     }
     let session = state.session(at).await?;
     let doing = |error: tokio_postgres::Error| {
-        reading(&error, format!("reading sequences of {}", database.name))
+        reading(&error, format!("cannot read the sequences of {}", database.name))
     };
     for some in wanted.chunks(ASKED) {
         let each = some.iter().enumerate().map(|(at, one)| {
@@ -109,7 +109,7 @@ pub(super) fn large_objects(
         let ids = rows.and_then(|rows| {
             rows.iter().map(|row| row.try_get(0)).collect::<Result<VecDeque<u32>, _>>()
         });
-        let ids = ids.map_err(|error| reading(&error, "listing large objects"))?;
+        let ids = ids.map_err(|error| reading(&error, "cannot list the large objects"))?;
         let count = ids.len() as u64;
         Ok(Objects { state, at, session, ids, described: VecDeque::new(), reading: None, count })
     };
@@ -146,8 +146,8 @@ impl Objects {
                 .query_one("SELECT lo_get($1, $2, $3)", &[&id, &from, &SLICE])
                 .await;
             let bytes = row.and_then(|row| row.try_get::<_, Vec<u8>>(0));
-            let bytes =
-                bytes.map_err(|error| reading(&error, format!("reading the large object {id}")))?;
+            let bytes = bytes
+                .map_err(|error| reading(&error, format!("cannot read the large object {id}")))?;
             let is_last = bytes.len() < SLICE.unsigned_abs() as usize;
             self.reading = (!is_last).then_some((id, from + i64::from(SLICE)));
             if bytes.is_empty() {
@@ -182,7 +182,9 @@ impl Objects {
                               'pg_largeobject'::regclass ORDER BY l.provider) FROM \
                               pg_largeobject_metadata m WHERE m.oid = ANY ($1) ORDER BY m.oid";
         let some: Vec<u32> = self.ids.drain(..DESCRIBED.min(self.ids.len())).collect();
-        let doing = |error: tokio_postgres::Error| reading(&error, "describing large objects");
+        let doing = |error: tokio_postgres::Error| {
+            reading(&error, "cannot read the owners and privileges of large objects")
+        };
         for row in self.session.sql().client.query(ASKING, &[&some]).await.map_err(doing)? {
             self.described
                 .push_back((row.try_get(0).map_err(doing)?, statements(&row).map_err(doing)?));

@@ -60,8 +60,8 @@ pub(in super::super) async fn open(
     let globals = globals(cx, options, &host, &programs).await?;
     if held.len() > 1 {
         cx.events.note(format!(
-            "Each of the {} databases is stored as it was at one moment of its own, within a \
-             second or so of each other.",
+            "Each of the {} databases is stored at its own moment, within about a second of the \
+             others.",
             held.len()
         ));
     }
@@ -103,8 +103,8 @@ async fn globals(
     match programs.globals(cx, options, host, database, false).await {
         Ok(text) => {
             cx.events.note(
-                "Passwords of roles are not in the backup: reading them needs a \
-                 superuser (pg_authid).",
+                "Passwords of roles are not in the backup: only a superuser can read them \
+                 (pg_authid).",
             );
             Ok(Some((text, false)))
         }
@@ -220,7 +220,7 @@ fn unmatched(databases: &[Database], filter: &Filter) -> Option<Warning> {
     });
     let unmatched = filter.unmatched(names);
     let what = match (databases.is_empty(), unmatched.is_empty()) {
-        (true, _) => "the selection covers nothing of the cluster".to_owned(),
+        (true, _) => "the selection matches nothing in the cluster".to_owned(),
         (false, false) => format!("nothing in the cluster matches {}", unmatched.join(", ")),
         (false, true) => return None,
     };
@@ -228,7 +228,7 @@ fn unmatched(databases: &[Database], filter: &Filter) -> Option<Warning> {
         kind: WarningKind::Other,
         path: String::new(),
         message: format!(
-            "{what}: patterns are about database, database.schema and database.schema.table"
+            "{what}: patterns match database, database.schema or database.schema.table"
         ),
     })
 }
@@ -250,7 +250,7 @@ fn without_rows(database: &Database) -> Option<Warning> {
         kind: WarningKind::Other,
         path: database.name.clone(),
         message: format!(
-            "a standby or a restored copy has nothing of unlogged relations: {}{more} are without \
+            "unlogged relations have no data on a standby or a restored copy: {}{more} are without \
              rows and values",
             names[..names.len().min(NAMED)].join(", ")
         ),
@@ -260,8 +260,8 @@ fn without_rows(database: &Database) -> Option<Warning> {
 /// Definitions that may be those of another moment than the rows, and may not fit each other.
 fn mixed(database: &Database) -> Option<Warning> {
     let message =
-        "definitions were changed all the time while pg_dump read them: some may be newer than the \
-         snapshot, and not fit the others; back up again when that is over"
+        "definitions changed repeatedly while pg_dump read them: some may be newer than the \
+         snapshot and inconsistent with others; back up again when the changes are over"
             .to_owned();
     database.is_mixed.then(|| Warning {
         kind: WarningKind::Other,
@@ -280,8 +280,11 @@ fn require_all(
     match digest.filter(|digest| digest.count != rows) {
         None => Ok(()),
         Some(digest) => {
-            let text =
-                format!("{}: {rows} rows were read, and {} counted", table.sql(), digest.count);
+            let text = format!(
+                "{}: {rows} rows were read, but {} were counted",
+                table.sql(),
+                digest.count
+            );
             Err(SourceError::new(SourceErrorKind::Mismatch, text))
         }
     }

@@ -151,7 +151,7 @@ impl State {
         if let Lent::Reader(sql) = lent {
             let forgetting = sql.client.batch_execute(session::FORGET).await;
             forgetting.map_err(|error| {
-                reading(&error, format!("reading {}", self.databases[database].name))
+                reading(&error, format!("cannot read {}", self.databases[database].name))
             })?;
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((database, sql));
         }
@@ -169,8 +169,8 @@ impl State {
                 of.name
             );
             SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
-                "who ends sessions that are idle in a transaction (pg_terminate_backend, a \
-                 firewall)? Then try again",
+                "check whether pg_terminate_backend or a firewall ends sessions that are idle in a \
+                 transaction, then try again",
             )
         })
     }

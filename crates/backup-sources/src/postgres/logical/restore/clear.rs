@@ -70,7 +70,7 @@ pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResul
         let found = rows.and_then(|rows| {
             rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()
         });
-        left.extend(found.map_err(|error| writing(&error, "looking for functions and types"))?);
+        left.extend(found.map_err(|error| writing(&error, "cannot list the functions and types"))?);
     }
     drop_all(writer, left).await?;
     Ok(others as u64)
@@ -78,7 +78,7 @@ pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResul
 
 /// Round by round, until nothing is left or nothing more can go.
 async fn drop_all(writer: &Writer<'_>, mut left: Vec<String>) -> SourceResult<()> {
-    let doing = "dropping what is replaced";
+    let doing = "cannot drop the objects to replace";
     while !left.is_empty() {
         let (mut kept, mut reason) = (Vec::new(), None::<Error>);
         let before = left.len();
@@ -96,7 +96,7 @@ async fn drop_all(writer: &Writer<'_>, mut left: Vec<String>) -> SourceResult<()
                 Err(error) if matches!(code_of(&error), "42883" | "42704" | "42P01") => {
                     writer.run("ROLLBACK TO SAVEPOINT clear", doing).await?;
                 }
-                Err(error) => return Err(writing(&error, format!("dropping {what}"))),
+                Err(error) => return Err(writing(&error, format!("cannot drop {what}"))),
             }
         }
         if let Some(reason) = reason.filter(|_| kept.len() == before) {

@@ -51,7 +51,7 @@ impl Dump {
                 manifest::decode(&read(snapshot, &directory.join(b"manifest.json")).await?)?;
             known_form(manifest.form)?;
             let selection = Selection::new(manifest.include.clone(), manifest.exclude.clone())
-                .map_err(|error| malformed(format!("a manifest: {error}")))?;
+                .map_err(|error| malformed(format!("manifest: {error}")))?;
             dump.databases.push(Stored {
                 manifest,
                 backed_up: Filter::new(&selection)?,
@@ -98,19 +98,22 @@ async fn place(snapshot: &SnapshotReader) -> SourceResult<Place> {
     }
     Err(SourceError::new(
         SourceErrorKind::Invalid,
-        "the snapshot holds no logical backup of PostgreSQL",
+        "the snapshot holds no logical PostgreSQL backup",
     )
-    .with_hint("`backup ls` shows what it holds"))
+    .with_hint("run `backup ls` to list its contents"))
 }
 
 fn known_form(form: u32) -> SourceResult<()> {
     if form == FORM {
         return Ok(());
     }
-    let error =
-        SourceError::new(SourceErrorKind::Unsupported, format!("the backup is of form {form}"));
+    let error = SourceError::new(
+        SourceErrorKind::Unsupported,
+        format!("the backup has the unknown format {form}"),
+    );
     Err(error.with_hint(
-        "a newer version of this program made it: use that one, or psql as docs/postgres.md says",
+        "use the newer version of this program that made the backup, or psql as described in \
+         docs/postgres.md",
     ))
 }
 
@@ -129,5 +132,5 @@ async fn read(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<Vec<u
 
 async fn text(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<String> {
     String::from_utf8(read(snapshot, path).await?)
-        .map_err(|_| malformed(format!("{path}: it is not UTF-8")))
+        .map_err(|_| malformed(format!("{path}: not UTF-8")))
 }

@@ -35,7 +35,7 @@ pub(super) async fn restore(
 ) -> SourceResult<()> {
     let sql = open(job, &plan.target).await?;
     let writer = Writer { job, plan, sql: &sql };
-    writer.run("BEGIN", "beginning a transaction").await?;
+    writer.run("BEGIN", "cannot begin a transaction").await?;
     let before = Catalog::read(&sql, &plan.target).await?;
     if job.request.if_exists == IfExists::Replace {
         report.removed += clear::clear(&writer, &before).await?;
@@ -63,7 +63,7 @@ pub(super) async fn restore(
     for table in plan.tables.iter().filter(|table| !table.files.is_empty()) {
         let name = plan.name_of(table);
         writer
-            .run(&format!("ANALYZE {}", qualified(&name.0, &name.1)), "gathering statistics")
+            .run(&format!("ANALYZE {}", qualified(&name.0, &name.1)), "cannot gather statistics")
             .await?;
         if verifies && !there.contains(&name) {
             report.verified_bytes += writer.verify(table).await?;
@@ -82,11 +82,13 @@ async fn can_compare(writer: &Writer<'_>, report: &mut RestoreReport) -> SourceR
         .query_one("SELECT pg_catalog.current_setting('server_encoding')", &[])
         .await;
     let found = row.and_then(|row| row.try_get::<_, String>(0));
-    let found = found.map_err(|error| writing(&error, "looking at the target"))?;
+    let found = found.map_err(|error| writing(&error, "cannot inspect the target"))?;
     let known = writer.plan.stored.manifest.server_encoding.as_ref();
     let Some(other) = known.filter(|known| **known != found) else { return Ok(true) };
-    let text =
-        format!("its encoding is {found}, and not {other}: what was written cannot be compared");
+    let text = format!(
+        "the encoding of this database is {found}, not {other}: restored data cannot be \
+             compared"
+    );
     writer.job.cx.events.warn(WarningKind::Other, &*writer.plan.target, text);
     report.warnings += 1;
     Ok(false)
@@ -111,7 +113,10 @@ async fn define(
     for schema in schemas {
         if !catalog.schemas.contains(schema) {
             writer
-                .run(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)), "creating schemas")
+                .run(
+                    &format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)),
+                    "cannot create the schemas",
+                )
                 .await?;
         }
     }
@@ -142,14 +147,14 @@ async fn define(
 async fn schema(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<()> {
     for statement in writer.plan.statements(entry) {
         let statement = statement.replacen("CREATE SCHEMA ", "CREATE SCHEMA IF NOT EXISTS ", 1);
-        writer.run(&statement, &format!("creating schema {}", entry.name)).await?;
+        writer.run(&statement, &format!("cannot create the schema {}", entry.name)).await?;
     }
     Ok(())
 }
 
 /// What is no table is kept as it is when merging, and wherever not all of a schema is replaced.
 async fn unless_there(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<()> {
-    let doing = format!("creating {} {}", entry.kind.to_lowercase(), entry.name);
+    let doing = format!("cannot create {} {}", entry.kind.to_lowercase(), entry.name);
     writer.run("SAVEPOINT entry", &doing).await?;
     for statement in writer.plan.statements(entry) {
         match writer.sql.client.batch_execute(&statement).await {
@@ -177,10 +182,10 @@ async fn merge(
                        i.indrelid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = $1 AND \
                        i.indisprimary";
     let target = qualified(&name.0, &name.1);
-    let doing = format!("merging rows into {}.{}", name.0, name.1);
+    let doing = format!("cannot merge rows into {}.{}", name.0, name.1);
     let found = catalog.relations.iter().find(|one| (&one.schema, &one.name) == (&name.0, &name.1));
     let found = found.filter(|one| one.kind == Kind::Table).ok_or_else(|| {
-        let text = format!("{}.{} is no table at the target", name.0, name.1);
+        let text = format!("{}.{} is not a table at the target", name.0, name.1);
         SourceError::new(SourceErrorKind::TargetExists, text)
             .with_hint("choose another name (--rename)")
     })?;
@@ -189,10 +194,7 @@ async fn merge(
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>());
     let key = key.map_err(|error| writing(&error, &doing))?;
     if key.is_empty() {
-        let text = format!(
-            "{}.{} has no primary key, so that nothing can be merged into it",
-            name.0, name.1
-        );
+        let text = format!("cannot merge into {}.{}: it has no primary key", name.0, name.1);
         let error = SourceError::new(SourceErrorKind::TargetExists, text);
         return Err(error.with_hint("choose --if-exists replace, or another name (--rename)"));
     }

@@ -77,7 +77,9 @@ pub(super) async fn restore(
             SourceErrorKind::Unsupported,
             "no log can be applied to a logical backup",
         );
-        return Err(error.with_hint("restore it as it is, or restore a physical backup"));
+        return Err(
+            error.with_hint("restore the backup without a log, or restore a physical backup")
+        );
     }
     let filter = Filter::new(&request.selection)?;
     let dump = unless_cancelled(cx, Dump::open(snapshot, &filter)).await?;
@@ -90,10 +92,11 @@ pub(super) async fn restore(
     if plans.is_empty() {
         let error = SourceError::new(
             SourceErrorKind::NotFound,
-            "the snapshot has nothing of what is asked for",
+            "the snapshot holds nothing that the selection matches",
         );
-        return Err(error
-            .with_hint("patterns are about database, database.schema and database.schema.table"));
+        return Err(
+            error.with_hint("use patterns for database, database.schema or database.schema.table")
+        );
     }
     let server = unless_cancelled(cx, Server::open(options, &plans)).await?;
     let job = Job { cx, options, request, dump: &dump, server: &server };
@@ -103,7 +106,7 @@ pub(super) async fn restore(
     }
     if server.version / 10_000 < dump.whole.server_version / 10_000 {
         cx.events.note(format!(
-            "The target is PostgreSQL {}, older than the origin's {}: it may not understand all \
+            "The target is PostgreSQL {}, older than the origin's {}: it may not support all \
              definitions.",
             server.version / 10_000,
             dump.whole.server_version / 10_000
@@ -147,15 +150,16 @@ fn told(
         Way::Whole if has_dropped => {
             let restored = server::restoring(&plan.target);
             format!(
-                "{} was dropped, and its successor is complete but called {restored:?}: rename it",
+                "{} was dropped, and its complete successor is still called {restored:?}: rename \
+                 it",
                 plan.target
             )
         }
-        Way::Whole => format!("{} is as it was before", plan.target),
+        Way::Whole => format!("{} is unchanged", plan.target),
         Way::Inside => format!("nothing was changed in {}", plan.target),
     };
-    let others = if complete > 0 { "; databases before it are complete" } else { "" };
-    error.context(format!("restoring {} ({state}{others})", plan.target))
+    let others = if complete > 0 { "; earlier databases are complete" } else { "" };
+    error.context(format!("cannot restore {} ({state}{others})", plan.target))
 }
 
 fn count(plan: &Plan<'_>, report: &mut RestoreReport) {

@@ -217,9 +217,7 @@ impl<'a> Plan<'a> {
         let is_there = |one: &Relation| others.contains(one) || self.made.contains(one);
         (!is_there(&self.names.of(&other.0, &other.1))).then(|| {
             let (of, to) = (format!("{}.{}", table.0, table.1), format!("{}.{}", other.0, other.1));
-            format!(
-                "a foreign key of {of} is left out: {to}, to which it refers, is not at the target"
-            )
+            format!("a foreign key of {of} is left out: the referenced {to} is not at the target")
         })
     }
 

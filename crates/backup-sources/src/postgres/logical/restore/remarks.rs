@@ -26,8 +26,8 @@ pub(super) fn remark(job: &Job<'_>, filter: &Filter, plans: &[Plan<'_>]) -> u64 
             let more = names.len().saturating_sub(NAMED);
             names.truncate(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let text = "bodies of functions are text: these go on naming, and using, the schema \
-                        that was renamed";
+            let text = "bodies of functions are text: these still refer to the renamed schema by \
+                        its old name";
             warn(&plan.target, format!("{text}: {}{more}", names.join(", ")));
         }
     }

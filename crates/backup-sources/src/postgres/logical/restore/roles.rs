@@ -34,11 +34,11 @@ pub(super) async fn create_missing(job: &Job<'_>) -> SourceResult<u64> {
         match job.server.sql.client.batch_execute(statement).await {
             Ok(()) => _ = made.insert(role),
             Err(error) if matches!(code_of(&error), "42501" | "42704" | "0LP01") => {
-                let text = format!("{}: not restored", writing(&error, format!("the role {role}")));
+                let text = format!("{}: not restored", writing(&error, format!("role {role}")));
                 job.cx.events.warn(WarningKind::Metadata, role, text);
                 warnings += 1;
             }
-            Err(error) => return Err(writing(&error, format!("creating the role {role}"))),
+            Err(error) => return Err(writing(&error, format!("cannot create the role {role}"))),
         }
     }
     Ok(warnings)
@@ -66,7 +66,7 @@ pub(super) async fn require_owners(job: &Job<'_>, plans: &[Plan<'_>]) -> SourceR
     let there = rows.and_then(|rows| {
         rows.iter().map(|row| row.try_get(0)).collect::<Result<HashSet<String>, _>>()
     });
-    let there = there.map_err(|error| writing(&error, "looking at the target"))?;
+    let there = there.map_err(|error| writing(&error, "cannot inspect the target"))?;
     let mut missing: Vec<&str> = plans
         .iter()
         .flat_map(Plan::owners)
@@ -79,12 +79,10 @@ pub(super) async fn require_owners(job: &Job<'_>, plans: &[Plan<'_>]) -> SourceR
         return Ok(());
     }
     missing.truncate(NAMED);
-    let text = format!(
-        "the target has no role {}, which owns something of what is restored",
-        missing.join(", ")
-    );
+    let text =
+        format!("the target has no role {}, which owns objects to restore", missing.join(", "));
     Err(SourceError::new(SourceErrorKind::Target, text).with_hint(
-        "create it (globals.sql of the snapshot says how), or leave owners and grants \
-         out (--no-owner, --no-privileges)",
+        "create the role as in globals.sql of the snapshot, or leave owners and grants out \
+         (--no-owner, --no-privileges)",
     ))
 }

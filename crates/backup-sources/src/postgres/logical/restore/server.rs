@@ -49,7 +49,7 @@ impl Server {
             let names = rows.and_then(|rows| {
                 rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()
             });
-            names.map_err(|error| writing(&error, "looking at the target"))
+            names.map_err(|error| writing(&error, "cannot inspect the target"))
         };
         let version = names("SELECT pg_catalog.current_setting('server_version_num')").await?;
         Ok(Self {
@@ -82,7 +82,7 @@ impl Server {
         let name = restoring(&plan.target);
         self.lock(&name).await?;
         self.refuse_foreign(options, &name).await?;
-        let doing = format!("creating the database {name}");
+        let doing = format!("cannot create the database {name}");
         self.run(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(&name)), &doing)
             .await?;
         let script = Script::parse(&plan.stored.database);
@@ -90,7 +90,7 @@ impl Server {
         let create = made.and_then(|entry| entry.statements.first()).ok_or_else(|| {
             SourceError::new(
                 SourceErrorKind::Mismatch,
-                "database.sql does not say how to create the database",
+                "database.sql has no statement to create the database",
             )
         })?;
         let mut create = for_database(create, &name);
@@ -112,16 +112,16 @@ impl Server {
         while started.elapsed() < ENDING {
             let row = self.sql.client.query_one(asking, &[&name]).await;
             let is_free = row.and_then(|row| row.try_get(0));
-            if is_free.map_err(|error| writing(&error, "looking at the target"))? {
+            if is_free.map_err(|error| writing(&error, "cannot inspect the target"))? {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let error = SourceError::new(
             SourceErrorKind::TargetExists,
-            format!("another restore writes {name}"),
+            format!("another restore is writing {name}"),
         );
-        Err(error.with_hint("wait for its end"))
+        Err(error.with_hint("wait for the end of the other restore"))
     }
 
     /// One of the name that is not ours is left alone. One without a mark may be ours, if we were
@@ -132,7 +132,7 @@ impl Server {
         let row = self.sql.client.query_opt(asking, &[&name]).await;
         let comment =
             row.and_then(|row| row.map(|row| row.try_get::<_, Option<String>>(0)).transpose());
-        match comment.map_err(|error| writing(&error, "looking at the target"))? {
+        match comment.map_err(|error| writing(&error, "cannot inspect the target"))? {
             None => return Ok(()),
             Some(Some(comment)) if comment == MARK => return Ok(()),
             Some(None) => {
@@ -145,9 +145,9 @@ impl Server {
         }
         Err(SourceError::new(
             SourceErrorKind::TargetExists,
-            format!("the database {name} is in the way"),
+            format!("the database {name} already exists"),
         )
-        .with_hint("it was not made by this program: rename or drop it"))
+        .with_hint("rename or drop this database: it was not made by this program"))
     }
 
     /// Settings, grants and comment of the database, which must not disturb while it is written,
@@ -177,7 +177,10 @@ impl Server {
         name: &str,
         options: &LogicalOptions,
     ) -> SourceResult<()> {
-        let (target, doing) = (&plan.target, format!("putting {} in its place", plan.target));
+        let (target, doing) = (
+            &plan.target,
+            format!("cannot put the restored database {} in its place", plan.target),
+        );
         if self.has(target) {
             // Later would be too late: nobody can rename a database while somebody is in it.
             self.require_alone(name).await?;
@@ -204,7 +207,7 @@ impl Server {
             let row = self.sql.client.query_one(asking, &[&name]).await;
             let count: i64 = row
                 .and_then(|row| row.try_get(0))
-                .map_err(|error| writing(&error, "looking at the target"))?;
+                .map_err(|error| writing(&error, "cannot inspect the target"))?;
             if count == 0 {
                 return Ok(());
             }
@@ -212,7 +215,7 @@ impl Server {
         }
         let error = SourceError::new(
             SourceErrorKind::Target,
-            format!("somebody is connected to the database {name}"),
+            format!("another session is connected to the database {name}"),
         );
         Err(error.with_hint("end that session, then restore again"))
     }

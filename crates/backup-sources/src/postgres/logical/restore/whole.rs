@@ -43,7 +43,7 @@ impl Sessions<'_> {
             )
             .await?;
             let set = sql.client.batch_execute(SETTINGS).await;
-            set.map_err(|error| super::super::error::writing(&error, "beginning a session"))?;
+            set.map_err(|error| super::super::error::writing(&error, "cannot begin a session"))?;
             Ok(sql)
         };
         unless_cancelled(self.job.cx, opening).await
@@ -113,7 +113,10 @@ async fn before(writer: &Writer<'_>) -> SourceResult<()> {
         writer.plan.made.iter().map(|(schema, _)| schema.clone()).collect();
     for schema in needed.difference(&made) {
         writer
-            .run(&format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)), "creating schemas")
+            .run(
+                &format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)),
+                "cannot create the schemas",
+            )
             .await?;
     }
     for entry in &writer.plan.before {
@@ -171,7 +174,7 @@ async fn analyzed(
 ) -> SourceResult<(Sql, u64)> {
     let (schema, name) = plan.name_of(table);
     let statement = format!("ANALYZE {}", qualified(&schema, &name));
-    Writer { job, plan, sql: &sql }.run(&statement, "gathering statistics").await?;
+    Writer { job, plan, sql: &sql }.run(&statement, "cannot gather statistics").await?;
     Ok((sql, 0))
 }
 

@@ -43,7 +43,7 @@ impl Writer<'_> {
         if entry.kind.is_empty() {
             return self.settings(entry).await;
         }
-        let doing = format!("creating {} {}", entry.kind.to_lowercase(), entry.name);
+        let doing = format!("cannot create {} {}", entry.kind.to_lowercase(), entry.name);
         for statement in self.plan.statements(entry) {
             let mut tries = 1;
             loop {
@@ -77,15 +77,16 @@ impl Writer<'_> {
                     value.name().unwrap_or_else(|| value.text.trim_matches('\'').to_owned());
                 if !wanted.is_empty() && !self.job.server.tablespaces.contains(&wanted) {
                     let text = format!(
-                        "the target has no tablespace {wanted}: what was in it goes to the default \
-                         one"
+                        "the target has no tablespace {wanted}: its objects go to the default \
+                         tablespace"
                     );
                     self.job.cx.events.note(text);
-                    self.run("SET default_tablespace = ''", "choosing a tablespace").await?;
+                    self.run("SET default_tablespace = ''", "cannot choose the default tablespace")
+                        .await?;
                     continue;
                 }
             }
-            self.run(statement, "settings of the dump").await?;
+            self.run(statement, "cannot apply the settings of the dump").await?;
         }
         Ok(())
     }
@@ -96,7 +97,7 @@ impl Writer<'_> {
         let list = if columns.is_empty() { String::new() } else { format!(" ({columns})") };
         let encoding = &self.plan.stored.manifest.encoding;
         let statement = format!("COPY {target}{list} FROM STDIN WITH (ENCODING '{encoding}')");
-        let doing = || format!("writing rows of {}.{}", table.schema, table.name);
+        let doing = || format!("cannot write the rows of {}.{}", table.schema, table.name);
         let failed = |error: tokio_postgres::Error| writing(&error, doing());
         let mut content = self.job.dump.content(self.plan.stored, &file.path).await?;
         let copying = async {
@@ -118,7 +119,7 @@ impl Writer<'_> {
             return Ok(bytes);
         }
         let text =
-            format!("{}: {rows} rows were written, and {} were backed up", doing(), file.rows);
+            format!("{}: {rows} rows were written, but {} were backed up", doing(), file.rows);
         Err(SourceError::new(SourceErrorKind::Mismatch, text))
     }
 
@@ -133,12 +134,13 @@ impl Writer<'_> {
             return Ok(found.bytes);
         }
         let text = format!(
-            "{schema}.{name}: there are {} rows with {} bytes, and not the {} with {} that were \
+            "{schema}.{name}: the target has {} rows with {} bytes, but {} rows with {} bytes were \
              backed up",
             found.count, found.bytes, expected.count, expected.bytes
         );
-        Err(SourceError::new(SourceErrorKind::Mismatch, text)
-            .with_hint("does a default, a trigger or an extension of the target change rows?"))
+        Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
+            "check whether a default, a trigger or an extension of the target changes rows",
+        ))
     }
 
     /// Sets sequences to their values; those that were there before `merging` never go back.
@@ -148,12 +150,12 @@ impl Writer<'_> {
         for one in &self.plan.sequences {
             let name = self.plan.names.of(&one.schema, &one.name);
             let sql = qualified(&name.0, &name.1);
-            let doing = format!("setting the sequence {}.{}", one.schema, one.name);
+            let doing = format!("cannot set the sequence {}.{}", one.schema, one.name);
             let Some(last) = one.last_value else {
                 if !self.behind_rows(&sql, &doing).await? {
-                    let text = "its value was not backed up, because a standby has none of what is \
-                                unlogged: it begins anew, and rows that use it may have its \
-                                numbers already (setval)";
+                    let text = "the value of this sequence was not backed up, because a standby \
+                                has no unlogged data: it starts again, and rows may already use \
+                                its numbers (setval)";
                     self.job.cx.events.warn(
                         WarningKind::Other,
                         format!("{}.{}", name.0, name.1),
@@ -235,7 +237,7 @@ impl Writer<'_> {
             let lines = waiting.split_to(end);
             let text = String::from_utf8_lossy(&lines);
             let wanted: String = text.lines().filter_map(|line| self.large_object(line)).collect();
-            self.run(&wanted, "writing large objects").await?;
+            self.run(&wanted, "cannot write large objects").await?;
             if is_last {
                 return Ok(bytes);
             }

@@ -15,7 +15,10 @@ use super::super::super::layout::Layout;
 use super::WalFile;
 
 fn nothing() -> SourceError {
-    SourceError::new(SourceErrorKind::Unsupported, "a file of the log has nothing but itself")
+    SourceError::new(
+        SourceErrorKind::Unsupported,
+        "a WAL file supports only the capture of its own content",
+    )
 }
 
 #[async_trait]
@@ -59,10 +62,14 @@ impl Source for WalFile {
         let later = from
             .filter(|from| from.branch.parse::<u32>().is_ok_and(|number| number > self.timeline));
         if let Some(later) = later.filter(|later| !self.is_before(later)) {
-            let text = format!("{self} comes after timeline {} has begun", later.branch);
+            let text = format!(
+                "{self} continues a timeline after the beginning of timeline {}",
+                later.branch
+            );
             let error = SourceError::new(SourceErrorKind::Invalid, text);
             return Err(error.with_hint(
-                "is this server the one that was left for another one? Its log belongs to nobody",
+                "stop this server if another one replaced it: its WAL is no longer part of the \
+                 cluster",
             ));
         }
         let log = self.log(later)?;
