@@ -36,13 +36,9 @@ pub fn of_job(config: &Config, name: &str, runs: &[Run], now: Timestamp) -> Resu
     let job = jobs::find(name, config)?;
     let mut advice = of_runs(name, runs, now);
     if config.keep_of(name).is_none() {
-        let what = "say what stays, for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`, \
-                    and run `backup cleanup --all`";
-        advice.push(Advice::of(
-            name,
-            "no policy says which of its snapshots stay: all of them do",
-            what,
-        ));
+        let what = "define a retention policy, for instance `keep = { daily = 7, weekly = 4, \
+                    monthly = 12 }`, and run `backup cleanup --all`";
+        advice.push(Advice::of(name, "no retention policy applies: all snapshots are kept", what));
     }
     match config.sources.get(&job.source).map(|source| source.kind) {
         Some(SourceKind::Files) | None => {}
@@ -60,7 +56,7 @@ pub fn of_all(config: &Config) -> Vec<Advice> {
         return Vec::new();
     }
     let seen = "all repositories are directories of this machine".to_owned();
-    let what = "keep a copy elsewhere: another repository, `backup init -r COPY --like FIRST`, and \
+    let what = "keep a copy elsewhere: create it with `backup init -r COPY --like FIRST`, then run \
                 `backup copy --all --to COPY`";
     vec![Advice { job: None, seen, advice: what.to_owned() }]
 }
@@ -70,8 +66,8 @@ fn of_runs(name: &str, runs: &[Run], now: Timestamp) -> Vec<Advice> {
     let Some(last) = runs.first() else {
         return vec![Advice::of(
             name,
-            "this machine remembers no run of it",
-            format!("`backup run {name}`, from a timer"),
+            "the catalog has no run of this job",
+            format!("run `backup run {name}` from a timer"),
         )];
     };
     let failed =
@@ -84,24 +80,30 @@ fn of_runs(name: &str, runs: &[Run], now: Timestamp) -> Vec<Advice> {
             .map(|failure| format!(": {}", failure.message))
             .unwrap_or_default();
         let seen = if failed == 1 {
-            "its last run failed".to_owned()
+            "the last run failed or was cancelled".to_owned()
         } else {
-            format!("its last {failed} runs failed")
+            format!("the last {failed} runs failed or were cancelled")
         };
         advice.push(Advice::of(
             name,
             format!("{seen}{why}"),
-            format!("`backup retry {}`, when that is mended", last.id),
+            format!("correct the cause, then run `backup retry {}`", last.id),
         ));
     }
     let Some(success) = runs.iter().find(|run| run.state.is_success()) else { return advice };
     if success.evidence.warnings > 0 {
-        let seen =
-            format!("its last snapshot lacks something ({} warnings)", success.evidence.warnings);
+        let seen = format!(
+            "the last successful run had warnings ({} of them): the snapshot may be incomplete",
+            success.evidence.warnings
+        );
         advice.push(Advice::of(
             name,
             seen,
-            format!("`backup logs run {}` says what; exclude it or make it readable", success.id),
+            format!(
+                "`backup logs run {}` lists the warnings; exclude the affected objects or make \
+                 them readable",
+                success.id
+            ),
         ));
     }
     let analysis = analyze(success, runs, now);
@@ -109,8 +111,8 @@ fn of_runs(name: &str, runs: &[Run], now: Timestamp) -> Vec<Advice> {
         for remark in analysis.remarks {
             advice.push(Advice::of(
                 name,
-                format!("of its last success: {remark}"),
-                format!("`backup analyze {}`", success.id),
+                format!("last successful run: {remark}"),
+                format!("run `backup analyze {}`", success.id),
             ));
         }
     }
@@ -122,18 +124,22 @@ fn of_server(config: &Config, name: &str, job: &JobConfig, kind: SourceKind) -> 
     let source = &config.sources[&job.source];
     let is_logical = source.method == Some(crate::config::MethodConfig::Logical);
     if job.logs.is_none() && !is_logical {
-        let seen = "its log is not captured: what happened since the last backup can be lost";
+        let seen = "the log is not captured: changes since the last backup can be lost";
         advice.push(Advice::of(
             name,
             seen,
-            format!("`backup logs follow {name}` as a service; settings in [jobs.{name}.logs]"),
+            format!(
+                "run `backup logs follow {name}` as a service; its settings are in \
+                 [jobs.{name}.logs]"
+            ),
         ));
     }
     let counts = kind != SourceKind::Postgres || is_logical;
     if job.expect.is_empty() && counts {
-        let seen = "a backup of an emptied database would be a success";
-        let what =
-            format!("say what must be there: `[[jobs.{name}.expect]]` with `object` and `min`");
+        let seen = "a backup of an emptied database would succeed";
+        let what = format!(
+            "declare the expected contents: `[[jobs.{name}.expect]]` with `object` and `min`"
+        );
         advice.push(Advice::of(name, seen, what));
     }
     if job.kind == Some(JobType::Incremental)
@@ -143,9 +149,8 @@ fn of_server(config: &Config, name: &str, job: &JobConfig, kind: SourceKind) -> 
                 && other.kind != Some(JobType::Incremental)
         })
     {
-        let seen =
-            "only increments are made: a restore goes through all of them since the first backup";
-        let full = format!("`backup run {name} --type full` once a week");
+        let seen = "all backups are incremental: a restore reads every one since the first";
+        let full = format!("run `backup run {name} --type full` once a week");
         // The others take a server, or have nothing to put together.
         let what = if matches!(kind, SourceKind::Mongodb | SourceKind::Postgres) {
             format!("{full}, or `backup logs compact {name}`")
@@ -213,9 +218,9 @@ mod tests {
             advice.into_iter().map(|advice| advice.seen).collect::<Vec<_>>()
         };
         assert_eq!(seen("docs", &runs(&[(State::Verified, 10)])), Vec::<String>::new());
-        assert_eq!(seen("docs", &[]), ["this machine remembers no run of it"]);
+        assert_eq!(seen("docs", &[]), ["the catalog has no run of this job"]);
         let failed = runs(&[(State::Failed, 1), (State::Failed, 1), (State::Verified, 10)]);
-        assert_eq!(seen("docs", &failed), ["its last 2 runs failed: disk full"]);
+        assert_eq!(seen("docs", &failed), ["the last 2 runs failed or were cancelled: disk full"]);
         let slow = runs(&[
             (State::Verified, 90),
             (State::Verified, 10),

@@ -34,7 +34,7 @@ impl Age {
         let mut units =
             text.split(|c: char| !c.is_ascii_alphabetic()).filter(|unit| !unit.is_empty());
         if units.any(|unit| unit.eq_ignore_ascii_case("m")) {
-            return Err(Error::invalid(format!("{text:?}: `m` may be minutes or months"))
+            return Err(Error::invalid(format!("{text:?}: `m` is ambiguous: minutes or months"))
                 .with_hint("write `min` for minutes, `mo` for months"));
         }
         if span.is_negative() {
@@ -69,7 +69,8 @@ impl Age {
     }
 
     fn too_long(&self) -> Error {
-        Error::invalid(format!("{:?} leads out of the calendar", self.text)).with_hint(HINT)
+        Error::invalid(format!("{:?} leads beyond the range of the calendar", self.text))
+            .with_hint(HINT)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::jobs;
 use crate::repositories::RepositorySpec;
 
 /// What helps if a job does not say what stays.
-const HINT: &str = "give it one, for instance `keep = { daily = 7, weekly = 4, monthly = 12 }`, or \
-                    write [defaults.keep]";
+const HINT: &str = "add a policy to the job, for instance `keep = { daily = 7, weekly = 4, monthly \
+                    = 12 }`, or write [defaults.keep]";
 
 /// The snapshots of one job in one repository, and which of them stay.
 #[derive(Debug, Clone)]
@@ -38,8 +38,7 @@ pub fn of_jobs(
     for name in names {
         let section = jobs::find(name, config)?;
         let keep = config.keep_of(name).ok_or_else(|| {
-            Error::invalid(format!("job `{name}` does not say which snapshots stay"))
-                .with_hint(HINT)
+            Error::invalid(format!("job `{name}` has no retention policy")).with_hint(HINT)
         })?;
         let repository = match repository {
             Some(repository) => repository.clone(),
@@ -66,7 +65,7 @@ pub fn all_jobs(config: &Config) -> Result<Vec<String>> {
         config.jobs.keys().filter(|name| config.keep_of(name).is_some()).cloned().collect();
     match names.is_empty() {
         true => {
-            Err(Error::invalid("no job of the configuration says which snapshots stay")
+            Err(Error::invalid("no job of the configuration has a retention policy")
                 .with_hint(HINT))
         }
         false => Ok(names),

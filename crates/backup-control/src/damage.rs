@@ -25,8 +25,10 @@ pub async fn hold_last_clean(
     let Some(clean) = before.iter().find(|info| info.snapshot.x_warnings.unwrap_or(0) == 0) else {
         return Ok(None);
     };
-    let reason =
-        format!("the last one before snapshot {}, which has damaged pages", damaged.short());
+    let reason = format!(
+        "the last snapshot without warnings before {}, which has damaged pages",
+        damaged.short()
+    );
     hold(repository, clean, reason, cx).await
 }
 
@@ -48,7 +50,7 @@ pub async fn hold_last_complete(
         let can_tell = expected.iter().all(|expected| expect::can_tell(expected, &manifest));
         if can_tell && expect::unmet(expected, &manifest).is_empty() {
             let reason = format!(
-                "the last one before snapshot {}, which lacks what is expected",
+                "the last complete snapshot before {}, which lacks expected contents",
                 lacking.short()
             );
             return hold(repository, info, reason, cx).await;

@@ -8,10 +8,10 @@ use crate::config::ExpectConfig;
 #[must_use]
 pub fn unmet(expected: &[ExpectConfig], manifest: &Manifest) -> Vec<String> {
     let short = |what: &str, found: u64, min: u64| {
-        (found < min).then(|| format!("{what} has {found}, and at least {min} are expected"))
+        (found < min).then(|| format!("{what}: {found} found, at least {min} expected"))
     };
     let lacks = |expected: &ExpectConfig| match &expected.object {
-        None => short("it", manifest.totals.files, expected.min),
+        None => short("files", manifest.totals.files, expected.min),
         // One that is not there has nothing in it.
         Some(name) => {
             short(name, manifest.objects.get(name).map_or(0, |object| object.count), expected.min)
@@ -48,7 +48,7 @@ mod tests {
         let more = [expect(Some("shop.users"), 6), expect(Some("shop.user"), 1), expect(None, 4)];
         let lacks = unmet(&more, &manifest);
         assert_eq!(lacks.len(), 3, "{lacks:?}");
-        assert_eq!(lacks[0], "shop.users has 5, and at least 6 are expected");
+        assert_eq!(lacks[0], "shop.users: 5 found, at least 6 expected");
         let since = Manifest { objects: [].into(), ..manifest };
         assert_eq!(unmet(&more[..2], &since), Vec::<String>::new(), "it counts nothing");
         let emptied = Manifest { counted: true, ..since };

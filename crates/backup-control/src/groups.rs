@@ -21,8 +21,8 @@ use crate::moment::Moment;
 use crate::snapshots::Now;
 
 /// What helps after something that is no moment of a group.
-const HINT: &str = "write `latest`, or a time such as `2026-11-21 14:30` or `2h ago`: positions \
-                    are those of one source";
+const HINT: &str = "write `latest`, or a time such as `2026-11-21 14:30` or `2h ago`; a position \
+                    belongs to one source only";
 
 /// A member of a group, and what its repository has of it.
 #[derive(Debug)]
@@ -65,7 +65,9 @@ impl Member {
         if snapshots.is_empty() {
             let error =
                 CoreError::new(ErrorKind::NotFound, format!("there is no snapshot of job {job}"));
-            return Err(error.with_hint(format!("`backup run {job}` makes the first")).into());
+            return Err(error
+                .with_hint(format!("create the first with `backup run {job}`"))
+                .into());
         }
         let log = match kind {
             SourceKind::Files => None,
@@ -91,7 +93,7 @@ impl Member {
     pub async fn plan(self, moment: Timestamp) -> Result<MemberPlan> {
         let Some((stream, mut view)) = self.log else {
             let newest = self.snapshots.into_iter().rev().find(|info| info.snapshot.time <= moment);
-            let reason = || "there is no snapshot before it".to_owned();
+            let reason = || "there is no snapshot before this moment".to_owned();
             return Ok(match newest {
                 Some(info) => MemberPlan::Snapshot(Box::new(info)),
                 None => MemberPlan::Refused(Box::new(Refusal {
@@ -110,9 +112,12 @@ impl Member {
 }
 
 fn without_log(job: &str) -> Error {
-    Error::invalid(format!("no snapshot of job {job} has a log: each stands for one moment only")).with_hint(
-        "a group is restored to one moment, which takes logs of all its databases: `backup logs \
-         follow` captures them",
+    Error::invalid(format!(
+        "no snapshot of job {job} has a log: each holds one moment only"
+    ))
+    .with_hint(
+        "capture the logs of all databases of the group with `backup logs follow`: a restore to \
+         one moment requires them",
     )
 }
 
@@ -129,7 +134,7 @@ fn end_of_millisecond(moment: Timestamp) -> Timestamp {
 /// [`Error::Invalid`] for anything else.
 pub fn moment(text: &str, now: &Now<'_>) -> Result<Timestamp> {
     let parsed = Moment::parse(text, now.time, now.zone);
-    let wrong = |_| Error::invalid(format!("{text:?} is no moment of a group")).with_hint(HINT);
+    let wrong = |_| Error::invalid(format!("{text:?} is not a moment for a group")).with_hint(HINT);
     parsed.map(|moment| end_of_millisecond(moment.end())).map_err(wrong)
 }
 
@@ -149,8 +154,8 @@ pub fn latest(members: &[Member], now: Timestamp) -> Result<Timestamp> {
              to",
         )
         .with_hint(
-            "`backup timeline JOB` shows which moments each has; `backup logs follow \
-             JOB` captures more",
+            "see the moments of each member with `backup timeline JOB`, and capture more with \
+             `backup logs follow JOB`",
         )
     };
     let found = latest_common(&timelines).ok_or_else(none)?;

@@ -31,7 +31,7 @@ pub async fn send(address: &WebAddress, env: &Environment, cx: &Context) -> Resu
         }
         last = match client.get(address.reveal()).timeout(TIMEOUT).send().await {
             Ok(answer) if answer.status().is_success() => return Ok(()),
-            Ok(answer) => format!("it answers {}", answer.status()),
+            Ok(answer) => format!("the service answered {}", answer.status()),
             Err(error) => crate::words::chain(&error.without_url()),
         };
     }

@@ -158,18 +158,18 @@ pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Conte
     let Ok(status) = status else {
         let error = failed(format!("did not end within {} seconds", timeout.as_secs()));
         return Err(error
-            .with_hint("raise `hooks.timeout`, or run it by hand to see what it waits for")
+            .with_hint("raise `hooks.timeout`, or run the hook by hand to find out why it hangs")
             .into());
     };
     let status =
-        status.map_err(|error| failed("cannot be followed".to_owned()).with_source(error))?;
+        status.map_err(|error| failed("cannot be monitored".to_owned()).with_source(error))?;
     // What it has left in the background is meant to go on.
     group.0 = None;
     if status.success() {
         return Ok(());
     }
     Err(failed(format!("failed ({status})"))
-        .with_hint("its output is in the messages of the run")
+        .with_hint("see the messages of the run for its output")
         .into())
 }
 

@@ -211,15 +211,15 @@ impl Job {
 }
 
 /// What helps after a bad pattern.
-pub const GLOB_HINT: &str = "patterns are globs: `*`, `**`, `?`, `[a-z]`, `{a,b}`; a backslash \
-                             takes the meaning from the next letter";
+pub const GLOB_HINT: &str =
+    "patterns are globs: `*`, `**`, `?`, `[a-z]`, `{a,b}`; a backslash escapes the next character";
 
 pub(crate) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a JobConfig> {
     config.jobs.get(name).ok_or_else(|| {
         // An address in its place may hold a password.
         let error = Error::invalid(format!("there is no job `{}`", address::without_secrets(name)));
         if address::scheme(name).is_some() {
-            return error.with_hint("name what is backed up without a job by --source");
+            return error.with_hint("use --source to back up an address without a job");
         }
         match suggest::hint(name, config.jobs.keys().map(String::as_str)) {
             Some(hint) => error.with_hint(hint),
@@ -243,8 +243,10 @@ fn kind_of(source: &SourceConfig, asked: Option<JobType>) -> Result<Option<Backu
                 "there are no logical snapshots of PostgreSQL of type `{}`",
                 other.as_str()
             );
-            Err(Error::invalid(text)
-                .with_hint("rows are read as a whole, and what did not change is not stored again"))
+            Err(Error::invalid(text).with_hint(
+                "leave the type out: a logical backup reads all rows, and does not store unchanged \
+                 data again",
+            ))
         }
         (_, asked) => Ok(asked.or(Some(BackupKind::Full))),
     }
@@ -261,10 +263,10 @@ fn with_flags(source: &SourceConfig, flags: &JobFlags) -> Result<SourceConfig> {
     if let Some(method) = flags.method {
         if source.kind != SourceKind::Postgres {
             return Err(Error::invalid(format!(
-                "--method means nothing to a source of kind `{}`",
+                "--method does not apply to a source of kind `{}`",
                 source.kind
             ))
-            .with_hint("leave it out: it is for PostgreSQL"));
+            .with_hint("leave --method out: it is for PostgreSQL"));
         }
         source.method = Some(method);
     }
@@ -272,11 +274,12 @@ fn with_flags(source: &SourceConfig, flags: &JobFlags) -> Result<SourceConfig> {
         return match only_files.into_iter().find(|(_, given)| *given) {
             None => Ok(source),
             Some((flag, _)) => Err(Error::invalid(format!(
-                "{flag} means nothing to a source of kind `{}`",
+                "{flag} does not apply to a source of kind `{}`",
                 source.kind
             ))
             .with_hint(
-                "leave it out: it is for files; --include and --exclude choose parts of a server",
+                "leave the flag out: it is for files; --include and --exclude choose parts of a \
+                 server",
             )),
         };
     }

@@ -40,7 +40,7 @@ pub fn zone(name: &str) -> Result<TimeZone> {
     TimeZone::get(name).map_err(|_| {
         let known: Vec<String> =
             jiff::tz::db().available().map(|known| known.to_string()).collect();
-        let error = Error::invalid(format!("{name:?} is no time zone that this machine knows"));
+        let error = Error::invalid(format!("unknown time zone {name:?}"));
         match suggest::closest(name, known.iter().map(String::as_str)) {
             Some(close) => error.with_hint(format!("did you mean `{close}`?")),
             None => error.with_hint("write it like Europe/Berlin, or UTC"),

@@ -76,8 +76,10 @@ impl Moment {
             Self::Instant(instant) => {
                 match Self::of_day(instant.to_zoned(zone.clone()).date(), zone) {
                     Some(Self::Day(day)) => Ok(day),
-                    _ => Err(Error::invalid(format!("{instant} is at the end of the calendar"))
-                        .with_hint(HINT)),
+                    _ => Err(Error::invalid(format!(
+                        "{instant} is beyond the range of the calendar"
+                    ))
+                    .with_hint(HINT)),
                 }
             }
         }

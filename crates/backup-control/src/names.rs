@@ -20,12 +20,12 @@ pub(crate) fn check(what: &str, name: &str) -> Result<(), Error> {
 pub(crate) fn check_tag(tag: &str) -> Result<(), Error> {
     if tag.is_empty() || tag.contains(',') || tag.chars().any(char::is_control) {
         return Err(Error::invalid(format!("{tag:?} cannot be a tag"))
-            .with_hint("tags have at least one letter and no comma"));
+            .with_hint("use at least one character, no commas and no control characters"));
     }
     match tag.split_once('=') {
         Some((name, _)) if RESERVED.contains(&name) => {
             Err(Error::invalid(format!("the tag `{tag}` is reserved"))
-                .with_hint(format!("`{name}=…` is set by the backup itself")))
+                .with_hint(format!("choose another tag: `{name}=…` is set by the program")))
         }
         _ => Ok(()),
     }

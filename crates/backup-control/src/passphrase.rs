@@ -175,8 +175,8 @@ impl PassphraseOrigin {
             ),
         };
         if text.is_empty() {
-            return Err(Error::passphrase(format!("{from} holds no {what}"))
-                .with_hint(format!("the {what} cannot be empty; name another place for it")));
+            return Err(Error::passphrase(format!("{from} contains no {what}"))
+                .with_hint(format!("store the {what} there, or name another source of it")));
         }
         Ok(Passphrase::new(text.as_str()))
     }
@@ -187,7 +187,7 @@ fn read_file(what: &str, path: &Path) -> Result<Zeroizing<String>> {
     let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound if what == PASS_PHRASE => {
-                "check the path; `backup init --generate-key` makes a repository and its key"
+                "check the path; `backup init --generate-key` creates a repository and its key file"
                     .to_owned()
             }
             std::io::ErrorKind::NotFound => "check the path".to_owned(),
@@ -205,10 +205,8 @@ fn read_file(what: &str, path: &Path) -> Result<Zeroizing<String>> {
 
 fn read_variable(what: &str, name: &str, env: &Environment) -> Result<Zeroizing<String>> {
     let value = env.get(name).ok_or_else(|| {
-        Error::passphrase(format!(
-            "the environment variable {name}, which should hold the {what}, is not set"
-        ))
-        .with_hint("set it, or name another place in the configuration")
+        Error::passphrase(format!("the environment variable {name} with the {what} is not set"))
+            .with_hint("set the variable, or name another source in the configuration")
     })?;
     let text = value.to_str().ok_or_else(|| {
         Error::passphrase(format!("the environment variable {name} is not UTF-8"))
@@ -248,20 +246,18 @@ async fn run(
                 "the command for the {what} did not end within {} seconds",
                 timeout.as_secs()
             ))
-            .with_hint("run it by hand to see what it waits for")
+            .with_hint("run the command by hand to find out why it hangs")
         })?
         .map_err(failed)?;
     let text = std::str::from_utf8(&output).map_err(|_| {
-        Error::passphrase(format!(
-            "the command for the {what} printed something that is not UTF-8 text"
-        ))
+        Error::passphrase(format!("the output of the command for the {what} is not UTF-8 text"))
     })?;
     let first = Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
     if status.success() {
         return Ok(first);
     }
     let mut error = Error::passphrase(format!("the command for the {what} failed ({status})"))
-        .with_hint("run it by hand to see what is wrong");
+        .with_hint("run the command by hand to find the cause");
     let shown = presentable(&complaints, &first);
     if !shown.is_empty() {
         error = error.with_source(shown);

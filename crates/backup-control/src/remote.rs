@@ -43,24 +43,24 @@ impl Address {
         if let Some(path) = text.strip_prefix("unix://") {
             return match PathBuf::from(path) {
                 path if path.is_absolute() => Ok(Self::Socket(path)),
-                _ => wrong("does not name a socket from the root on"),
+                _ => wrong("must name the absolute path of a socket"),
             };
         }
-        let Ok(url) = Url::parse(text) else { return wrong("cannot be understood") };
+        let Ok(url) = Url::parse(text) else { return wrong("is not a URL") };
         if !url.username().is_empty() || url.password().is_some() {
             return Err(Error::invalid(
                 "the address of the server must not hold a user or a password",
             )
-            .with_hint("give the token in BACKUP_TOKEN, or in a file by --token-file"));
+            .with_hint("give the token in BACKUP_TOKEN, or in a file with --token-file"));
         }
         if url.query().is_some() || url.fragment().is_some() || url.path() != "/" {
-            return wrong("has more than a host and a port");
+            return wrong("must have only a host and a port");
         }
         match (url.scheme(), url.host()) {
             ("https", Some(_)) => Ok(Self::Web(url)),
             ("http", Some(host)) if is_this_machine(&host) => Ok(Self::Web(url)),
-            ("http", Some(_)) => wrong("is without TLS: the token could be read on the way"),
-            _ => wrong("begins with something else than https:// or unix://"),
+            ("http", Some(_)) => wrong("is without TLS: the token could be intercepted"),
+            _ => wrong("must begin with https:// or unix://"),
         }
     }
 

@@ -49,7 +49,7 @@ fn unusable(address: &str, error: &SinkError) -> Error {
         std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     let address = without_secrets(address);
     let unusable =
-        Error::invalid(format!("{address:?} is no place for a repository")).with_source(why);
+        Error::invalid(format!("{address:?} is not an address of a repository")).with_source(why);
     match error.hint() {
         Some(hint) => unusable.with_hint(hint),
         None => unusable,

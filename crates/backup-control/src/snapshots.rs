@@ -72,9 +72,9 @@ pub fn find<'a>(
             Some(oldest) => {
                 format!("the oldest is {}, of {}", oldest.id.short(), oldest.snapshot.time)
             }
-            None => "`backup list` shows what there is".to_owned(),
+            None => "list the snapshots with `backup list`".to_owned(),
         };
-        CoreError::new(ErrorKind::NotFound, format!("there is no snapshot of {name} or before"))
+        CoreError::new(ErrorKind::NotFound, format!("there is no snapshot at or before {name}"))
             .with_hint(hint)
             .into()
     })
@@ -94,20 +94,17 @@ fn newest<'a>(
 
 fn none(choice: &Choice) -> Error {
     let hint = match choice.within {
-        Some(_) => "`backup list` without --date shows what there is",
-        None => "`backup list` shows what there is; `backup run` makes the first",
+        Some(_) => "list all snapshots with `backup list` without --date",
+        None => "list all snapshots with `backup list`, or create the first with `backup run`",
     };
     CoreError::new(ErrorKind::NotFound, "there is no such snapshot").with_hint(hint).into()
 }
 
 fn not_meant(info: &SnapshotInfo) -> Error {
     let short = info.id.short();
-    CoreError::new(
-        ErrorKind::NotFound,
-        format!("snapshot {short} is not one of those that the filters name"),
-    )
-    .with_hint(format!("leave the filters out, or see `backup show {short}`"))
-    .into()
+    CoreError::new(ErrorKind::NotFound, format!("snapshot {short} does not match the filters"))
+        .with_hint(format!("leave the filters out, or see `backup show {short}`"))
+        .into()
 }
 
 #[cfg(test)]

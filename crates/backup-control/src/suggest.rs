@@ -22,7 +22,7 @@ pub(crate) fn hint<'a>(
         return Some(format!("did you mean `{close}`?"));
     }
     let all: Vec<String> = candidates.into_iter().map(|name| format!("`{name}`")).collect();
-    (!all.is_empty()).then(|| format!("there is {}", all.join(", ")))
+    (!all.is_empty()).then(|| format!("choose from {}", all.join(", ")))
 }
 
 #[cfg(test)]
@@ -35,7 +35,7 @@ mod tests {
         assert_eq!(closest("exlude", names), Some("exclude"));
         assert_eq!(closest("path", names), Some("paths"));
         assert_eq!(closest("zebra", names), None);
-        assert_eq!(hint("zebra", ["a", "b"]), Some("there is `a`, `b`".to_owned()));
+        assert_eq!(hint("zebra", ["a", "b"]), Some("choose from `a`, `b`".to_owned()));
         assert_eq!(hint("zebra", []), None);
     }
 }

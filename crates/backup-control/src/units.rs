@@ -76,7 +76,7 @@ impl FromStr for Share {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a share; write it like 5% or 100%");
+        let wrong = || format!("{text:?} is not a percentage; write it like 5% or 100%");
         let percent: f64 = text
             .trim()
             .strip_suffix('%')
@@ -114,7 +114,7 @@ impl FromStr for Time {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let age: Age = text.parse()?;
-        let wrong = || format!("{text:?} is not so many hours; write it like 90min, 24h or 7d");
+        let wrong = || format!("{text:?} is not a duration; write it like 90min, 24h or 7d");
         let length =
             age.span().to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
         Ok(Self { text: age, length: Duration::try_from(length).map_err(|_| wrong())? })
@@ -142,7 +142,7 @@ impl FromStr for UnusedLimit {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no limit; write it like 5%, 10GiB or unlimited");
+        let wrong = || format!("{text:?} is not a limit; write it like 5%, 10GiB or unlimited");
         match text.trim() {
             "unlimited" => Ok(Self::Unlimited),
             share if share.ends_with('%') => {
@@ -202,8 +202,8 @@ macro_rules! serde_as_text {
 }
 
 serde_as_text!(Size, "a size such as \"10GiB\"");
-serde_as_text!(Share, "a share such as \"5%\"");
-serde_as_text!(Time, "a time such as \"24h\"");
+serde_as_text!(Share, "a percentage such as \"5%\"");
+serde_as_text!(Time, "a duration such as \"24h\"");
 serde_as_text!(UnusedLimit, "a limit such as \"5%\"");
 
 /// Reads anything that has a textual form from a string, or from a whole number.

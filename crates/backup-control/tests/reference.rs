@@ -8,23 +8,33 @@ use backup_control::config;
 const HEAD: &str = "\
 # The configuration
 
-One TOML file: that of `--config`, else of `BACKUP_CONFIG`, else the first of `./backup.toml`, `~/.config/backup/backup.toml` and
-`/etc/backup/backup.toml` that is there. Without any, flags and addresses are enough: `backup run -r DIR --source DIR`.
+The configuration is one TOML file: the file named by `--config`, else by `BACKUP_CONFIG`, else the first existing file
+of `./backup.toml`, `~/.config/backup/backup.toml` and `/etc/backup/backup.toml`. Without a file, flags and addresses
+are enough: `backup run -r DIR --source DIR`.
 
-- `${NAME}` in a value is the environment variable, `${NAME:-default}` one that may be missing, `$${` the two characters themselves.
-  Commands are left alone: the shell that runs them expands variables.
+- `${NAME}` in a value is replaced by the environment variable. `${NAME:-default}` has a default, and `$${` is a literal
+  `${`. Commands are not changed: the shell that runs them expands variables.
 - Relative paths start at the directory of the file.
-- Secrets never stand in it: `…_file`, `…_env` and `…_command` say where they are.
-- Whatever is not known is an error, with its line and what may have been meant.
+- The file contains no secrets: the keys `…_file`, `…_env` and `…_command` name their sources.
+- An unknown key is an error. The message has the line and, if possible, a suggestion.
 
-`backup config check` looks for mistakes and says what the jobs would do; `show` prints what is understood, and where each value comes
-from; `schema` prints a JSON schema for editors; `example NAME` prints one of `examples/`; `from-env` makes a configuration from the
-variables of home-made scripts.
+| command | effect |
+|---|---|
+| `backup config check` | check the file, and show the effect of each job |
+| `backup config show` | print the configuration, with the origin of each value |
+| `backup config schema` | print a JSON schema for editors |
+| `backup config example NAME` | print an example of `examples/` |
+| `backup config from-env` | convert the environment variables of custom backup scripts |
 
-Sizes are written `500MiB`, `10GB` or `4096`; shares `5%`; times `90min`, `24h`, `7d`; ages, which follow the calendar, `36h`, `90d`,
-`6mo`, `2y`.
+| value | examples |
+|---|---|
+| size | `500MiB`, `10GB`, `4096` |
+| share | `5%` |
+| duration | `90min`, `24h`, `7d` |
+| age, by the calendar | `36h`, `90d`, `6mo`, `2y` |
 
-The keys of `[repositories.NAME.store]` are in [storage.md](storage.md). This page is made from the types of the program.
+The keys of `[repositories.NAME.store]` are in [storage.md](storage.md). This page is generated from the types of the
+program.
 ";
 
 #[test]

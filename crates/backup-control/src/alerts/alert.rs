@@ -131,7 +131,7 @@ impl Alert {
     ) -> Message {
         let lasted = words::duration(words::between(self.since, now));
         let message = self.message(Kind::Resolved, details, host, now);
-        Message { cause: format!("it is over after {lasted}"), next: String::new(), ..message }
+        Message { cause: format!("resolved after {lasted}"), next: String::new(), ..message }
     }
 
     fn message(

@@ -155,9 +155,9 @@ impl FromStr for Condition {
             let known = FORMS.iter().map(|form| form.split(' ').next().unwrap_or_default());
             let close =
                 suggest::closest(word, known).map(|close| format!("; did you mean `{close}`?"));
-            return Err(format!("{text:?} is no condition{}", close.unwrap_or_default()));
+            return Err(format!("{text:?} is not a condition{}", close.unwrap_or_default()));
         };
-        let wrong = || format!("{text:?} is no condition; write it like `{form}`");
+        let wrong = || format!("{text:?} is not a condition; write it like `{form}`");
         let sign = form.split(' ').nth(1);
         let value = match (sign, rest) {
             (None, "") => "",
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn mistakes_say_how_it_is_written() {
         for (text, word) in [
-            ("", "no condition"),
+            ("", "not a condition"),
             ("failed", "did you mean"),
             ("stale", "stale > 24h"),
             ("stale < 24h", "stale > 24h"),

@@ -53,7 +53,7 @@ pub fn tell(
                 let title = format!("{} restores {}", run.user, run.job);
                 let cause = format!("snapshot {snapshot} to {}", run.evidence.subject);
                 let mut message =
-                    message(run, title, cause, "nothing, if that is meant".to_owned());
+                    message(run, title, cause, "none, if the restore is intended".to_owned());
                 message.time = run.started;
                 message
             })
@@ -76,7 +76,7 @@ pub fn tell(
                     words::size(run.evidence.bytes),
                     words::size(run.evidence.new_bytes)
                 );
-                message(run, format!("{} is backed up", run.job), cause, String::new())
+                message(run, format!("the backup of {} succeeded", run.job), cause, String::new())
             })
             .collect(),
         _ => Vec::new(),

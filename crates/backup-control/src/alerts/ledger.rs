@@ -26,7 +26,7 @@ pub enum Error {
     #[error("cannot use {}", .0.display())]
     Place(PathBuf, #[source] io::Error),
     /// Another process holds it for too long.
-    #[error("another process holds {} and does not let go of it", .0.display())]
+    #[error("another process does not release the lock on {}", .0.display())]
     Busy(PathBuf),
 }
 
@@ -273,7 +273,10 @@ impl Ledger {
             let stays = alert.config != config || is_watched(alert);
             if !stays && alert.told.is_some() && alert.resolve {
                 let message = alert.over(BTreeMap::new(), host, now);
-                let message = Message { cause: "nobody watches it any more".to_owned(), ..message };
+                let message = Message {
+                    cause: "no rule of the configuration applies any more".to_owned(),
+                    ..message
+                };
                 messages.push((alert.notify.clone(), message));
             }
             stays

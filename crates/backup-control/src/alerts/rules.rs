@@ -101,19 +101,19 @@ pub fn observe(rule: &AlertConfig, facts: &Facts, now: Timestamp) -> Result<Vec<
 
 fn of_daemon(condition: &Condition, last: Option<&Alive>, now: Timestamp) -> Option<Observation> {
     let Condition::DaemonSilent(limit) = condition else { return None };
-    let title = "the daemon gives no sign of life".to_owned();
+    let title = "the daemon is silent".to_owned();
     // None was left, or it was taken away: nobody expects one.
     let Some(last) = last else { return Some(Observation::new(false, title)) };
     let silent = words::between(last.at, now);
     let longest = limit.as_ref().map_or(SILENT, Time::length);
     let cause = format!(
-        "the last one is {} old; process {} writes one every {}",
+        "the last beacon is {} old; process {} writes one every {}",
         words::duration(silent),
         last.pid,
         words::duration(alive::EVERY)
     );
-    let next = "is `backupd` running? Its messages say why it is not; until it is, nothing is \
-                backed up on time";
+    let next = "check that `backupd` is running, and read its messages; until it runs, scheduled \
+                backups do not start";
     let observed = Observation::new(silent > longest, title).because(cause, next);
     Some(observed.with("version", last.version.as_str()))
 }
@@ -133,24 +133,24 @@ fn of_job(
         Condition::Rpo(limit) => rpo(job, known, limit.as_ref(), watched_since, now),
         Condition::LogGap => {
             let gap = known.log?.gap;
-            let title = format!("the log of {job} has a gap");
+            let title = format!("the captured log of {job} has a gap");
             let cause = gap
-                .map(|time| format!("what happened at {time:.0} is not in the captured log"))
+                .map(|time| format!("changes at {time:.0} are missing in the captured log"))
                 .unwrap_or_default();
             let next = format!(
-                "`backup run {job} --type full`: moments before the gap and from the new backup on \
-                 can be restored"
+                "run `backup run {job} --type full`: moments before the gap, and from the new \
+                 backup on, can be restored"
             );
             Some(Observation::new(gap.is_some(), title).because(cause, next))
         }
         Condition::LogLag(limit) => {
             let point = known.log?.recovery_point?;
             let lag = words::between(point, now);
-            let title = format!("the captured log of {job} is behind");
-            let cause = format!("the last moment that is stored is {} ago", words::duration(lag));
+            let title = format!("the captured log of {job} lags");
+            let cause = format!("the latest restorable moment is {} ago", words::duration(lag));
             let next = format!(
-                "is `backup logs follow {job}` running? `backup logs status {job}` shows where it \
-                 is"
+                "check that `backup logs follow {job}` is running; `backup logs status {job}` \
+                 shows its position"
             );
             Some(Observation::new(lag > limit.length(), title).because(cause, next))
         }
@@ -173,7 +173,7 @@ fn failure(job: &str, known: &JobFacts) -> Option<Observation> {
     let Some(failure) = &last.evidence.failure else {
         return Some(observed.with("run", last.id.as_str()));
     };
-    let retry = format!("`backup retry {}`, when that is mended", last.id);
+    let retry = format!("run `backup retry {}` once the cause is corrected", last.id);
     let next =
         failure.hint.as_ref().map_or_else(|| retry.clone(), |hint| format!("{hint}; then {retry}"));
     Some(observed.because(failure.message.clone(), next).with("run", last.id.as_str()))
@@ -195,20 +195,20 @@ fn stale(
         return None;
     }
     let what = match (known.last_success, known.first_run) {
-        (Some(_), _) => "the last one began",
-        (None, Some(_)) => "there is none; the first try was",
-        (None, None) => "there is none, and nobody has tried; it is watched since",
+        (Some(_), _) => "the last successful backup began",
+        (None, Some(_)) => "no backup has succeeded; the first attempt was",
+        (None, None) => "no backup was attempted since monitoring began",
     };
     let where_else = if known.is_out_of_reach {
-        "; its repository cannot be reached, which may have others"
+        "; the repository is unreachable, and may hold newer backups"
     } else {
         ""
     };
     Some(
-        Observation::new(age > limit.length(), format!("{job} has no backup of the last {limit}"))
+        Observation::new(age > limit.length(), format!("no backup of {job} in the last {limit}"))
             .because(
                 format!("{what} {} ago{where_else}", words::duration(age)),
-                format!("`backup run {job}`; is its timer still there?"),
+                format!("run `backup run {job}`, and check that its timer is active"),
             ),
     )
 }
@@ -236,10 +236,11 @@ fn duration(job: &str, known: &JobFacts, factor: f64, now: Timestamp) -> Option<
     if last.finished.is_none() && !holds {
         return None;
     }
-    let cause = format!("{}, where {} is usual", words::duration(length), words::duration(usual));
-    let next = format!("`backup analyze {}` shows which stage took how long", last.id);
+    let cause =
+        format!("{} instead of the usual {}", words::duration(length), words::duration(usual));
+    let next = format!("run `backup analyze {}` to see the duration of each stage", last.id);
     Some(
-        Observation::new(holds, format!("the backup of {job} takes long"))
+        Observation::new(holds, format!("the backup of {job} takes longer than usual"))
             .because(cause, next)
             .with("run", last.id.as_str()),
     )
@@ -251,8 +252,8 @@ fn size(job: &str, known: &JobFacts, share: Share) -> Option<Observation> {
     let before = successes.find(|run| run.evidence.kind == last.evidence.kind)?;
     let (new, old) = (last.evidence.bytes, before.evidence.bytes);
     let holds = new.abs_diff(old) as f64 > old as f64 * share.0;
-    let cause = format!("{}, and the one before had {}", words::size(new), words::size(old));
-    let next = format!("`backup diff {} latest` shows what changed", short(before));
+    let cause = format!("{}; the previous backup had {}", words::size(new), words::size(old));
+    let next = format!("run `backup diff {} latest` to see the changes", short(before));
     Some(
         Observation::new(holds, format!("the size of the backup of {job} is unusual"))
             .because(cause, next)
@@ -281,10 +282,10 @@ fn rpo(
         return None;
     }
     let (lost, limit, holds) = (words::duration(lost), words::duration(limit), lost > limit);
-    Some(Observation::new(holds, format!("{job} could lose more than it may")).because(
-        format!("if it were lost now, the last {lost} would be; at most {limit} may be"),
+    Some(Observation::new(holds, format!("{job} could lose more data than allowed")).because(
+        format!("a failure now would lose the last {lost}; the limit is {limit}"),
         format!(
-            "`backup status {job}`; capture its log (`backup logs follow {job}`) or back it up \
+            "check `backup status {job}`; capture the log (`backup logs follow {job}`) or back up \
              more often"
         ),
     ))
@@ -301,7 +302,7 @@ fn of_repository(
         }
         Condition::VerifyFailed => {
             let next =
-                format!("`backup check -r {name} --read-data`, then `backup repair -r {name}`");
+                format!("run `backup check -r {name} --read-data`, then `backup repair -r {name}`");
             done(
                 known.verified.as_ref()?,
                 format!("verification of repository {name} failed"),
@@ -309,21 +310,27 @@ fn of_repository(
             )
         }
         Condition::CopyFailed => {
-            let next = "`backup audit --operation copy` shows the commands; run it again when that \
-                        is mended";
-            done(known.copied.as_ref()?, format!("copying from repository {name} failed"), next)
+            let next = "find the command with `backup audit --operation copy` (or `archive`), \
+                        correct the cause and run it again";
+            done(
+                known.copied.as_ref()?,
+                format!("a copy or archive from repository {name} failed"),
+                next,
+            )
         }
         Condition::CopyLag(limit) => {
             let (last, newest) = (known.last_copy?, known.last_success?);
             let lag = words::between(last, newest);
             let cause =
                 format!("the last copy is {} older than the last backup", words::duration(lag));
-            let next =
-                format!("`backup copy --all --from {name} --to COPY`; is its timer still there?");
+            let next = format!(
+                "run `backup copy --all --from {name} --to COPY`, and check that its timer is \
+                 active"
+            );
             Some(
                 Observation::new(
                     lag > limit.length(),
-                    format!("the copy of repository {name} is behind"),
+                    format!("the copy of repository {name} lags"),
                 )
                 .because(cause, next),
             )
@@ -333,7 +340,8 @@ fn of_repository(
 }
 
 fn done(done: &Done, title: String, next: impl Into<String>) -> Option<Observation> {
-    let why = if done.error.is_empty() { "see its output" } else { done.error.as_str() };
+    let why =
+        if done.error.is_empty() { "see the output of the command" } else { done.error.as_str() };
     Some(
         Observation::new(!done.is_success, title)
             .because(format!("{} at {:.0}: {why}", done.operation, done.time), next),
@@ -349,19 +357,19 @@ fn room(condition: &Condition, name: &str, known: &RepositoryFacts) -> Option<Ob
         }
         Condition::StorageFree(share) => {
             let free = storage.left as f64 / storage.whole.max(1) as f64;
-            (free < share.0, format!("{:.0}% of repository {name} is left", free * 100.0))
+            (free < share.0, format!("{:.0}% of repository {name} is free", free * 100.0))
         }
         Condition::StorageFull(limit) => {
             // That it does not grow is known too.
             let holds = storage.lasts.is_some_and(|lasts| lasts < limit.length());
             let lasts = storage.lasts.map_or_else(|| "a long time".to_owned(), words::duration);
-            (holds, format!("repository {name} is full in {lasts}"))
+            (holds, format!("repository {name} will be full in {lasts}"))
         }
         _ => return None,
     };
-    let cause = format!("{} of {} are left", words::size(storage.left), words::size(storage.whole));
+    let cause = format!("{} of {} are free", words::size(storage.left), words::size(storage.whole));
     Some(Observation::new(holds, title).because(
         cause,
-        "`backup cleanup --all` and `backup prune`, a larger quota, or `backup archive`",
+        "run `backup cleanup --all` and `backup prune`, raise the quota, or run `backup archive`",
     ))
 }

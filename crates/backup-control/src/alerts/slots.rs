@@ -122,21 +122,23 @@ pub(super) fn observe(
     let kept = words::size(slot.retained_bytes);
     let drop = format!("SELECT pg_drop_replication_slot('{name}')");
     let anew =
-        format!("`backup run {job} --type full`, from which on moments can be restored again");
+        format!("`backup run {job} --type full`, from which on moments are restorable again");
     let read = format!(
-        "is `backup logs follow {job}` running? If its log is not captured any more: {drop}"
+        "check that `backup logs follow {job}` is running; if the log is no longer captured, run \
+         {drop}"
     );
     let found = match slot.state {
         SlotState::Missing => None,
         SlotState::Lost => Some((
-            format!("the server has thrown away what was not yet read from slot {name}"),
+            format!("the server has removed WAL that was not yet read from slot {name}"),
             format!(
-                "{drop}; then {anew}; a larger max_slot_wal_keep_size lets the server wait longer"
+                "run {drop}, then {anew}; a larger max_slot_wal_keep_size makes the server keep \
+                 WAL longer"
             ),
         )),
         SlotState::InDanger => Some((
             format!(
-                "at its next checkpoint the server may throw away what was not yet read from slot \
+                "at its next checkpoint the server may remove WAL that was not yet read from slot \
                  {name}"
             ),
             format!("raise max_slot_wal_keep_size now; {read}"),
@@ -147,23 +149,23 @@ pub(super) fn observe(
         ) {
             (Some(length), _) => Some((
                 format!(
-                    "nobody has read from slot {name} for {}; the server keeps {kept} for it",
+                    "slot {name} has not been read for {}; the server retains {kept} of WAL for it",
                     words::duration(length)
                 ),
                 read,
             )),
             (None, Some(most)) => Some((
                 format!(
-                    "the server keeps {kept} for slot {name}; at most {} is meant",
+                    "the server retains {kept} of WAL for slot {name}; the limit is {}",
                     words::size(most)
                 ),
-                format!("`backup logs status {job}` shows how far capturing has got; {read}"),
+                format!("`backup logs status {job}` shows the position of the capture; {read}"),
             )),
             (None, None) => None,
         },
     };
     let observed =
-        Observation::new(found.is_some(), format!("the replication slot of {job} is not well"));
+        Observation::new(found.is_some(), format!("the replication slot of {job} is unhealthy"));
     let (cause, next) = found.unwrap_or_default();
     observed.because(cause, next).with("slot", name).with("kept", kept)
 }

@@ -73,7 +73,11 @@ fn failures_and_missing_backups() {
     assert_eq!(holds("failure", &facts(vec![run(0, 1, State::Cancelled), failed(3)])), Some(true));
     let observed = observe(&of("failure"), &facts(vec![failed(1)]), now()).unwrap().remove(0);
     assert_eq!(observed.cause, "no route to db1");
-    assert!(observed.next.starts_with("start it; then `backup retry 2026"), "{}", observed.next);
+    assert!(
+        observed.next.starts_with("start it; then run `backup retry 2026"),
+        "{}",
+        observed.next
+    );
     assert_eq!(holds("stale > 24h", &facts(vec![run(25, 1, State::Verified)])), Some(true));
     assert_eq!(
         holds("stale > 24h", &facts(vec![failed(1), run(23, 1, State::Verified)])),
@@ -221,7 +225,7 @@ fn slots_of_postgres() {
     let lost = with_slot(slot(SlotState::Lost, read));
     let observed = observe(&of("slot_unhealthy"), &lost, now()).unwrap().remove(0);
     assert!(
-        observed.next.starts_with("SELECT pg_drop_replication_slot('crm'); then"),
+        observed.next.starts_with("run SELECT pg_drop_replication_slot('crm'), then"),
         "{}",
         observed.next
     );
@@ -322,7 +326,7 @@ fn is_told_once_again_and_when_it_is_over() {
         (over.kind, &over.incident, over.title.as_str()),
         (Kind::Resolved, &first.incident, "the backup of shop failed")
     );
-    assert_eq!(over.cause, "it is over after 1 h 20 min");
+    assert_eq!(over.cause, "resolved after 1 h 20 min");
     assert!(tell(false, 81).is_empty());
     assert!(tell(true, 90).is_empty(), "it begins anew");
     assert_ne!(tell(true, 100).remove(0).id, first.id);
@@ -373,7 +377,10 @@ fn what_is_watched_no_longer_is_over_and_other_configurations_stay() {
     drop(other);
     let mut ledger = Ledger::open(dir.path(), "c").unwrap();
     let (_, over) = ledger.retain(|_| false, "host", now()).remove(0);
-    assert_eq!((over.kind, over.cause.as_str()), (Kind::Resolved, "nobody watches it any more"));
+    assert_eq!(
+        (over.kind, over.cause.as_str()),
+        (Kind::Resolved, "no rule of the configuration applies any more")
+    );
     assert!(ledger.alerts().is_empty());
 }
 
@@ -469,7 +476,7 @@ async fn events_are_told_once_and_not_those_of_before() {
     let started = tell("restore_started", 3).remove(0);
     assert_eq!((started.title.as_str(), started.kind), ("me restores shop", Kind::Notice));
     assert_eq!(tell("success", 0).len(), 0);
-    assert_eq!(tell("success", 1).remove(0).title, "shop is backed up");
+    assert_eq!(tell("success", 1).remove(0).title, "the backup of shop succeeded");
     let mut ledger = Ledger::open(dir.path(), "c").unwrap();
     let before = now() - SignedDuration::from_mins(10);
     assert_eq!(

@@ -59,7 +59,7 @@ pub async fn look(
     match alive {
         Ok(alive) => facts.daemon = Some(alive),
         Err(error) => {
-            looked.trouble.push(format!("the sign of life of the daemon cannot be read: {error}"));
+            looked.trouble.push(format!("cannot read the beacon of the daemon: {error}"));
         }
     }
     let mut ledger = match opened {
@@ -72,7 +72,7 @@ pub async fn look(
     if let Some(aside) = ledger.put_aside() {
         let aside = aside.display();
         looked.trouble.push(format!(
-            "what fired could not be read, and silences are lost: it is put aside as {aside}"
+            "the unreadable alert state was moved to {aside}; its silences are lost"
         ));
     }
     facts.watched_since = ledger.watched_since();
@@ -103,7 +103,7 @@ pub async fn look(
             }
             looked.delivered = outbox.deliver(&channels, cx, within).await;
         }
-        Err(error) => looked.trouble.push(format!("the outbox cannot be used: {error}")),
+        Err(error) => looked.trouble.push(format!("cannot use the outbox: {error}")),
     }
     Ok(looked)
 }
@@ -158,7 +158,7 @@ fn put(
                     crate::words::count(given_up.len() as u64, "message was", "messages were");
                 looked
                     .trouble
-                    .push(format!("too much waits for channel {channel}: {count} given up"));
+                    .push(format!("the queue of channel {channel} is full: {count} given up"));
             }
         }
         if is_new {

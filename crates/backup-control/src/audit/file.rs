@@ -29,7 +29,7 @@ pub enum Error {
     #[error("cannot use the audit log {}", .0.display())]
     Place(PathBuf, #[source] io::Error),
     /// Another process holds it for too long.
-    #[error("another process holds the audit log {} and does not let go of it", .0.display())]
+    #[error("another process does not release the lock on the audit log {}", .0.display())]
     Busy(PathBuf),
 }
 

@@ -140,18 +140,18 @@ fn what_is_cut_off_or_written_anew_is_found_by_anchors() {
     write(&audit, &whole[..4]);
     assert_eq!(whats(&audit, &[]), Vec::<String>::new(), "a shorter chain is a chain");
     let found = whats(&audit, &anchors);
-    assert!(found[0].contains("records 5 to 7 were there"), "{found:?}");
+    assert!(found[0].contains("records 5 to 7 existed"), "{found:?}");
     // Somebody goes on from there, as if nothing had been.
     for number in 10..13 {
         audit.append(record(number), &machine()).unwrap();
     }
     let found = whats(&audit, &anchors);
-    assert!(found[0].contains("record 7 or one before it is not what it was"), "{found:?}");
+    assert!(found[0].contains("record 7 or an earlier one was changed after"), "{found:?}");
     // The whole file is gone, and another begun.
     std::fs::remove_file(audit.path()).unwrap();
-    assert!(whats(&audit, &anchors)[0].contains("is gone"));
+    assert!(whats(&audit, &anchors)[0].contains("is missing"));
     audit.append(record(1), &machine()).unwrap();
-    assert!(whats(&audit, &anchors)[0].contains("which had 7 records"));
+    assert!(whats(&audit, &anchors)[0].contains("had 7 records"));
     // Anchors of other hosts and other files say nothing about this one.
     let other = Anchor { host: "other".into(), ..anchors[0].clone() };
     assert!(whats(&audit, &[other]).is_empty());
@@ -180,7 +180,7 @@ fn what_is_removed_when_its_time_is_over_breaks_nothing() {
     };
     assert_eq!(under(&cut_offs), Vec::<String>::new());
     let shorter = under(&BTreeMap::from([(Class::Operation, days(20)), (Class::Access, days(9))]));
-    assert!(shorter.len() == 1 && shorter[0].contains("class access"), "{shorter:?}");
+    assert!(shorter.len() == 1 && shorter[0].contains("access records"), "{shorter:?}");
     assert_eq!(under(&BTreeMap::new()).len(), 2);
     let found = audit.read(&Filter::default()).unwrap();
     assert_eq!((found.records.len(), found.expired), (32 - 10, 10));
@@ -194,7 +194,7 @@ fn what_is_removed_when_its_time_is_over_breaks_nothing() {
     let line = super::line::Line::parse(whole[at].as_bytes()).unwrap();
     whole[at] = serde_json::to_string(&line.expire()).unwrap();
     write(&audit, &whole);
-    assert!(whats(&audit, &anchors)[0].contains("removed before its time"));
+    assert!(whats(&audit, &anchors)[0].contains("removed before its retention ended"));
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn what_a_dying_writer_leaves_and_what_cannot_be_read() {
     // What lies aside is looked at too, and what is wrong with it stays wrong.
     let found = whats(&audit, &[]);
     assert!(
-        found.len() == 1 && found[0].contains("damaged-") && found[0].contains("no line"),
+        found.len() == 1 && found[0].contains("damaged-") && found[0].contains("not a line"),
         "{found:?}"
     );
 }
@@ -256,7 +256,10 @@ fn a_record_that_allows_too_much_allows_nothing() {
     whole[5] = serde_json::to_string(&line.expire()).unwrap();
     write(&audit, &whole);
     let found = whats(&audit, &anchors);
-    assert!(found.iter().any(|what| what.contains("removed before its time")), "{found:?}");
+    assert!(
+        found.iter().any(|what| what.contains("removed before its retention ended")),
+        "{found:?}"
+    );
     // Nor does one that comes before it.
     let other = tempfile::tempdir().unwrap();
     let (audit, _) = filled(other.path(), 3);
@@ -272,7 +275,7 @@ fn a_record_that_allows_too_much_allows_nothing() {
     let last = super::line::Line::parse(whole.last().unwrap().as_bytes()).unwrap();
     *whole.last_mut().unwrap() = serde_json::to_string(&last.expire()).unwrap();
     write(&audit, &whole);
-    assert!(whats(&audit, &[])[0].contains("removed before its time"));
+    assert!(whats(&audit, &[])[0].contains("removed before its retention ended"));
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Audit {
         for line in self.lines()? {
             verdict.lines += 1;
             match line.map_err(|error| self.failed(error))? {
-                None => verdict.find(Some(verdict.lines), "this is no line of an audit log"),
+                None => verdict.find(Some(verdict.lines), "not a line of an audit log"),
                 Some(line) => seen.look_at(line, &wanted, keep, &mut verdict),
             }
         }
@@ -116,15 +116,18 @@ impl Audit {
             if !seen.allowed.iter().any(allows) {
                 verdict.find(
                     Some(line),
-                    format!("what this record of {time:.0} said was removed before its time"),
+                    format!(
+                        "the content of this record of {time:.0} was removed before its retention \
+                         ended"
+                    ),
                 );
             }
         }
         for (line, class, cut_off) in std::mem::take(&mut seen.too_much) {
             let class = class.as_str();
             let what = format!(
-                "this removed records of class {class} up to {cut_off:.0}, which `[audit.keep]` \
-                 does not allow; was it shorter then?"
+                "this cleanup removed the content of {class} records up to {cut_off:.0}, beyond \
+                 `[audit.keep]`; was the retention shorter then?"
             );
             verdict.find(Some(line), what);
         }
@@ -153,22 +156,18 @@ impl Audit {
                 Some(_) => {
                     verdict.find(
                         None,
-                        format!(
-                            "record {sequence} or one before it is not what it was at {time:.0}"
-                        ),
+                        format!("record {sequence} or an earlier one was changed after {time:.0}"),
                     );
                 }
                 None if sequence > last => {
                     let what = format!(
-                        "records {} to {sequence} were there at {time:.0}, and are gone",
+                        "records {} to {sequence} existed at {time:.0}, and are missing",
                         last + 1
                     );
                     verdict.find(None, what);
                 }
-                None => verdict.find(
-                    None,
-                    format!("record {sequence}, which was there at {time:.0}, is gone"),
-                ),
+                None => verdict
+                    .find(None, format!("record {sequence} existed at {time:.0}, and is missing")),
             }
         }
         let aside: Vec<Option<String>> =
@@ -179,7 +178,7 @@ impl Audit {
             let (chain, sequence, time) = (&anchor.chain, anchor.sequence, anchor.time);
             verdict.find(
                 None,
-                format!("chain {chain}, which had {sequence} records at {time:.0}, is gone"),
+                format!("chain {chain} had {sequence} records at {time:.0}, and is missing"),
             );
         }
     }
@@ -209,7 +208,7 @@ impl Audit {
             if found.is_sound() {
                 verdict.find(
                     None,
-                    format!("{name} was put aside, and nothing seems to be wrong with it"),
+                    format!("{name} was moved aside as damaged, but no fault was found in it"),
                 );
             }
             for Finding { line, what } in found.findings {
@@ -235,11 +234,9 @@ impl Seen {
             Some((sequence, hash)) => (sequence + 1, hash.as_str()),
         };
         if line.sequence != expected {
-            verdict
-                .find(at, format!("this is record {}, and {expected} belongs here", line.sequence));
+            verdict.find(at, format!("found record {}, expected record {expected}", line.sequence));
         } else if line.previous != previous {
-            verdict
-                .find(at, "the record before this one is not the one that it was written behind");
+            verdict.find(at, "the previous record is not the one that this record was chained to");
         }
         if line.computed().as_ref() != Some(&line.hash) {
             verdict.find(at, format!("record {} was changed", line.sequence));

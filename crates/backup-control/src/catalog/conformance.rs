@@ -1,6 +1,6 @@
 //! What every catalog must do, wherever it keeps its rows. Each test takes catalogs with nothing in
 //! them.
-#![expect(clippy::unwrap_used, reason = "tests: what must not happen fails them")]
+#![expect(clippy::unwrap_used, reason = "tests: an unexpected result fails them")]
 
 use std::collections::BTreeSet;
 
@@ -151,7 +151,7 @@ pub async fn agrees(here: &dyn Catalog, there: &dyn Catalog) {
     assert_eq!(
         here.take_flight("k", &first, &[]).await.unwrap(),
         None,
-        "asked again it is the same"
+        "the second answer is the same"
     );
     let holder = there.take_flight("k", &second, &[]).await.unwrap().unwrap();
     let told =

@@ -17,7 +17,7 @@ pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum Error {
     /// It is not clear where it is.
-    #[error("where the catalog is cannot be told")]
+    #[error("cannot determine the location of the catalog")]
     Unclear(#[source] crate::error::Error),
     /// A newer version of this program has written it.
     #[error("the catalog {0} was written by a newer version of this program")]
@@ -26,7 +26,7 @@ pub enum Error {
     #[error("cannot use {}", .0.display())]
     Place(PathBuf, #[source] io::Error),
     /// Another process has stood in its door for too long.
-    #[error("another process holds {} and does not let go of it", .0.display())]
+    #[error("another process does not release the lock on {}", .0.display())]
     Busy(PathBuf),
     /// The database in a file failed.
     #[error("the catalog {} failed", .0.display())]
@@ -54,7 +54,7 @@ pub enum Error {
         cause: Cause,
     },
     /// A name that stands for another run already.
-    #[error("the catalog {0} knows another run of this name")]
+    #[error("the catalog {0} already has another run with this name")]
     Known(String),
     /// A bug in this program.
     #[error("a thread of the catalog failed")]
@@ -67,38 +67,38 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Unclear(error) => {
-                error.hint().unwrap_or("look at `[catalog]` and BACKUP_CATALOG").to_owned()
+                error.hint().unwrap_or("check `[catalog]` and BACKUP_CATALOG").to_owned()
             }
-            Self::Newer(_) => "use that version, or another catalog by BACKUP_STATE_DIR or \
-                               `[catalog]`"
+            Self::Newer(_) => "use that version, or choose another catalog with BACKUP_STATE_DIR \
+                               or `[catalog]`"
                 .to_owned(),
             Self::Place(path, error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 match state::owner(path) {
                     Some(owner) => {
                         format!(
-                            "it belongs to {owner}: give it to this user, or name another \
-                             directory in BACKUP_STATE_DIR"
+                            "change its owner from {owner} to this user, or set BACKUP_STATE_DIR \
+                             to another directory"
                         )
                     }
                     None => {
-                        "name a directory that this user may write in BACKUP_STATE_DIR".to_owned()
+                        "set BACKUP_STATE_DIR to a directory that this user may write to".to_owned()
                     }
                 }
             }
             Self::Place(..) => {
-                "name a directory that this user may write in BACKUP_STATE_DIR".to_owned()
+                "set BACKUP_STATE_DIR to a directory that this user may write to".to_owned()
             }
-            Self::Busy(path) => format!("`fuser {}` names it", path.display()),
+            Self::Busy(path) => format!("find the process with `fuser {}`", path.display()),
             Self::Database(_, error) if sqlite::is_damage(error) => {
-                "the next command puts it aside and makes a new one; nothing in a repository \
-                 depends on it"
+                "run the command again: it moves the damaged catalog aside and creates a new one; \
+                 repositories do not depend on it"
                     .to_owned()
             }
             Self::Database(..) => {
-                "is there room on its disk, and does no other program hold it?".to_owned()
+                "check that its disk has free space and no other program holds it".to_owned()
             }
             Self::Unreachable { hint, .. } | Self::Server { hint, .. } => hint.clone(),
-            Self::Known(_) | Self::Internal(_) => "this is a mistake in the program".to_owned(),
+            Self::Known(_) | Self::Internal(_) => "report this as a bug".to_owned(),
         }
     }
 }

@@ -40,7 +40,7 @@ impl Home {
         match section.and_then(|section| section.url.clone()).or_else(by_variable) {
             None => Ok(Self::Directory(state.to_path_buf())),
             Some(url) if !url.is_postgres() => {
-                Err(Error::invalid(format!("{url} is no address of a PostgreSQL database"))
+                Err(Error::invalid(format!("{url} is not an address of a PostgreSQL database"))
                     .with_hint(
                         "write postgres://USER@HOST/DATABASE in `[catalog] url` or BACKUP_CATALOG",
                     ))
@@ -74,7 +74,7 @@ fn server(
     _: &Environment,
 ) -> Result<Home> {
     Err(Error::invalid(
-        "a catalog in PostgreSQL is not known to this program: it was built without PostgreSQL",
+        "this program was built without PostgreSQL: it cannot use a catalog in PostgreSQL",
     ))
 }
 

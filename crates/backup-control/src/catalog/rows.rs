@@ -47,7 +47,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Run> {
 
 fn known<T>(row: &Row<'_>, at: usize, of: impl Fn(&str) -> Option<T>) -> rusqlite::Result<T> {
     let text: String = row.get(at)?;
-    of(&text).ok_or_else(|| unknown(at, format!("{text:?} is not known")))
+    of(&text).ok_or_else(|| unknown(at, format!("unknown value {text:?}")))
 }
 
 fn time(at: usize, millis: i64) -> rusqlite::Result<Timestamp> {

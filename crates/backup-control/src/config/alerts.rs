@@ -7,33 +7,32 @@ use crate::alerts::Condition;
 use crate::notify::Severity;
 use crate::units::Time;
 
-/// `[alerts.NAME]`: a rule, and who is told when it holds.
+/// `[alerts.NAME]`: an alert rule.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlertConfig {
-    /// What is watched: `failure`, `stale > 24h`, `duration > 2x`, `size_anomaly > 50%`,
-    /// `storage_used > 80%`, `storage_free < 20%`, `storage_full < 14d`, `rpo > 15min` (or `rpo`:
-    /// what the job says), `log_gap`, `log_lag > 5min`, `verify_failed`, `copy_failed`,
-    /// `copy_lag > 24h`, `slot_unhealthy`, also `slot_unhealthy > 10GiB` or `> 30min`,
-    /// `daemon_silent > 5min`; and what is told once: `restore_started`, `success`.
+    /// The condition: `failure`, `stale > 24h`, `duration > 2x`, `size_anomaly > 50%`;
+    /// `storage_used > 80%`, `storage_free < 20%`, `storage_full < 14d`; `rpo > 15min`, `rpo` (the
+    /// value of the job); `log_gap`, `log_lag > 5min`; `verify_failed`, `copy_failed`,
+    /// `copy_lag > 24h`; `slot_unhealthy`, `slot_unhealthy > 10GiB`, `slot_unhealthy > 30min`;
+    /// `daemon_silent > 5min`. Events, which notify once: `restore_started`, `success`.
     #[schemars(with = "String")]
     pub condition: Condition,
-    /// How much it matters: `info`, `warning`, `high` or `critical`.
+    /// Severity: `info`, `warning`, `high` or `critical`.
     pub severity: Severity,
-    /// Channels that are told, by name. Default: all that want messages of this severity, about
-    /// this job.
+    /// Names of the channels. Default: all channels that accept this severity and job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<String>,
-    /// Patterns of names of jobs, or of repositories for rules about these. Default: all.
+    /// Patterns of job names, or of repository names for rules about repositories. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
-    /// How long it has to hold before anybody is told. Default: at once.
+    /// Time that the condition must hold before the first notification. Default: none.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasting: Option<Time>,
-    /// After how long it is told again while it lasts. Default: once is enough.
+    /// Interval of repeated notifications while the condition holds. Default: no repetition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Time>,
-    /// Whether its end is told too. Default: true.
+    /// `true`: notify also when the condition ends. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolve: Option<bool>,
 }

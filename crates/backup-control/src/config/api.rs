@@ -14,36 +14,35 @@ const RATES: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// Repositories are looked into no more often.
 const SHORTEST_LOOK: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// `[api]`: where `backupd` answers, and whom.
+/// `[api]`: endpoints and limits of the API of `backupd`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiConfig {
-    /// The Unix socket, which only this user can use, as *admin*. Default: `backupd.sock` in the
+    /// Unix socket for this user and root, with the role *admin*. Default: `backupd.sock` in the
     /// state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
-    /// Address and port to answer on besides, for instance `127.0.0.1:8321`: only to those who have
-    /// a token, and beyond this machine only by TLS. Default: none.
+    /// Additional address and port, for instance `127.0.0.1:8321`. Requests require a token; other
+    /// machines also require TLS. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub listen: Option<SocketAddr>,
-    /// File with the certificate of this server and those that lead to its authority (PEM), read
-    /// anew when it changes.
+    /// File with the certificate of this server and its intermediate certificates (PEM). A changed
+    /// file is used without a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_cert: Option<PathBuf>,
     /// File with the key of the certificate (PEM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_key: Option<PathBuf>,
-    /// File with the tokens, as `backupd token create` writes it. Default: `tokens.json` in the
-    /// state directory.
+    /// Token file of `backupd token create`. Default: `tokens.json` in the state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_file: Option<PathBuf>,
-    /// Requests a second that are answered for each token, and for each user of the socket.
+    /// Maximum number of requests per second of each token, and of each user of the socket.
     /// Default: 50.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<u32>,
-    /// How often repositories are looked into for metrics: how large they are, and up to which
-    /// moment logs can be restored. Default: `15min`.
+    /// Interval of reading the repositories for metrics: their sizes, and the latest restorable
+    /// moments of logs. Default: `15min`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub look_every: Option<Time>,
 }
@@ -67,42 +66,34 @@ impl ApiConfig {
             } else {
                 ("tls_key", "tls_cert")
             };
-            return mistake(
-                given,
-                &format!("`{given}` says nothing without `{missing}`"),
-                "TLS takes both",
-            );
+            return mistake(given, &format!("`{given}` requires `{missing}`"), "set both for TLS");
         }
         if let Some(rate) = self.rate
             && !RATES.contains(&rate)
         {
-            let hint = format!("choose one from {} to {}", RATES.start(), RATES.end());
+            let hint = format!("choose a rate from {} to {}", RATES.start(), RATES.end());
             return mistake(
                 "rate",
-                &format!("a rate of {rate} requests a second is not possible"),
+                &format!("a rate of {rate} requests per second is out of range"),
                 &hint,
             );
         }
         if self.look_every.as_ref().is_some_and(|every| every.length() < SHORTEST_LOOK) {
-            return mistake(
-                "look_every",
-                "repositories cannot be looked into that often",
-                "choose 1min or more",
-            );
+            return mistake("look_every", "`look_every` is too short", "choose 1min or more");
         }
         match self.listen {
             Some(address) if !address.ip().is_loopback() && self.tls_cert.is_none() => mistake(
                 "listen",
                 &format!(
-                    "{address} can be reached from other machines, and without TLS tokens could be \
-                     read on the way"
+                    "{address} is reachable from other machines; without TLS, tokens could be \
+                     intercepted"
                 ),
-                "add `tls_cert` and `tls_key`, or listen on 127.0.0.1 alone",
+                "add `tls_cert` and `tls_key`, or listen on 127.0.0.1 only",
             ),
             None if self.tls_cert.is_some() => mistake(
                 "tls_cert",
-                "a certificate says nothing without `listen`",
-                "the Unix socket needs no TLS",
+                "`tls_cert` requires `listen`",
+                "set `listen`, or leave the certificate out: the Unix socket needs no TLS",
             ),
             _ => None,
         }

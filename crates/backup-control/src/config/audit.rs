@@ -11,29 +11,29 @@ use crate::age::Age;
 use crate::audit::Class;
 use crate::error::Result;
 
-/// `[audit]`: how long is kept what was done.
+/// `[audit]`: retention of the audit log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
-    /// `[audit.keep]`: for how long, by what the records are about. Default: for ever.
+    /// `[audit.keep]`: retention by class of the records. Default: for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<AuditKeepConfig>,
 }
 
-/// `[audit.keep]`: for how long records of actions are kept. What an older one said is removed;
-/// that it was there, and when, stays.
+/// `[audit.keep]`: retention of the content of records. Expired content is removed; the class, time
+/// and hash of its record stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditKeepConfig {
-    /// Backups, copies, verification, for instance `90d`.
+    /// Records of backups, copies and verification, for instance `90d`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub operation: Option<Age>,
-    /// Restores and exports, for instance `12mo`.
+    /// Records of restores and exports, for instance `12mo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub access: Option<Age>,
-    /// Deletions, holds, keys, configuration, silences, for instance `7y`.
+    /// Records of deletions, holds, keys, configuration and silences, for instance `7y`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub compliance: Option<Age>,

@@ -8,27 +8,28 @@ use serde::{Deserialize, Serialize};
 use super::validate::Mistake;
 use crate::address::ServerAddress;
 
-/// `[catalog]`: where runs are remembered.
+/// `[catalog]`: location of the catalog of runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CatalogConfig {
-    /// A PostgreSQL database (13 or later) that several machines may share, for instance
+    /// PostgreSQL database (13 or later) that several machines may share, for instance
     /// `postgres://backup@db1/backup?sslmode=verify-full`. Default: the variable `BACKUP_CATALOG`,
     /// else a file in the state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub url: Option<ServerAddress>,
-    /// File that holds the password of the address's user. At most one of the `password_…` keys.
+    /// File with the password of the user in the address. At most one of the `password_…` keys is
+    /// allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
-    /// Environment variable that holds the password.
+    /// Environment variable with the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_env: Option<String>,
-    /// Shell command whose output's first line is the password.
+    /// Shell command that prints the password on its first line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_command: Option<String>,
-    /// Certificates (PEM) that the server's must be signed by; it must be for the host, too, unless
-    /// the address says `sslmode=verify-ca`.
+    /// CA certificates (PEM) for the certificate of the server. The host name is verified too,
+    /// unless the address has `sslmode=verify-ca`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_ca_file: Option<PathBuf>,
 }
@@ -54,13 +55,13 @@ impl CatalogConfig {
         .collect();
         if let [_, second, ..] = given[..] {
             let hint = format!("keep one of `{}`", given.join("`, `"));
-            return at(second, "the password is given in several ways".to_owned(), &hint);
+            return at(second, "the password is set by several keys".to_owned(), &hint);
         }
         let Some(url) = &self.url else { return None };
         if !url.is_postgres() {
-            let hint = "write postgres://USER@HOST/DATABASE, or leave it out for a file in the \
-                        state directory";
-            return at("url", format!("{url} is no address of a PostgreSQL database"), hint);
+            let hint = "write postgres://USER@HOST/DATABASE, or leave `url` out to use a file in \
+                        the state directory";
+            return at("url", format!("{url} is not an address of a PostgreSQL database"), hint);
         }
         let error = crate::catalog::check(url).err()?;
         Some(Mistake::from_error(["catalog", "url", ""], &error))

@@ -14,49 +14,49 @@ use crate::error::Error;
 use crate::schedule::Cron;
 use crate::suggest;
 
-/// `[[schedule.copy]]`: when snapshots are copied from one repository into another. What is there
-/// already is not copied again.
+/// `[[schedule.copy]]`: scheduled copy of snapshots from one repository into another. Snapshots
+/// that exist in the target are not copied again.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CopyConfig {
-    /// When: a cron expression.
+    /// Cron expression.
     #[schemars(with = "String")]
     pub at: Cron,
-    /// The repository that has the snapshots.
+    /// Name of the source repository.
     pub from: String,
-    /// The repository that gets them. It is made by `backup init --like`.
+    /// Name of the target repository, created by `backup init --like`.
     pub to: String,
     /// Only snapshots of this job. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
 }
 
-/// `[[schedule.archive]]`: when old snapshots are copied into a repository that is an archive.
+/// `[[schedule.archive]]`: scheduled copy of old snapshots into an archive repository.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ArchiveConfig {
-    /// When: a cron expression.
+    /// Cron expression.
     #[schemars(with = "String")]
     pub at: Cron,
-    /// The repository that has the snapshots.
+    /// Name of the source repository.
     pub from: String,
-    /// The repository that gets them.
+    /// Name of the target repository.
     pub to: String,
-    /// Only snapshots that are older than this, for instance `90d`.
+    /// Only snapshots older than this, for instance `90d`.
     #[schemars(with = "String")]
     pub older_than: Age,
     /// Only snapshots of this job. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
-    /// The storage class of their data, for instance `GLACIER`. Default: that of the repository.
+    /// Storage class of the copied data, for instance `GLACIER`. Default: that of the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
-    /// Whether they are removed where they were. Default: they stay.
+    /// `true`: remove the snapshots from the source repository. Default: they stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remove: Option<bool>,
 }
 
-/// How much of the data a check reads: a part that is another one each time.
+/// Amount of data that a check reads: a different part each time.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -69,7 +69,8 @@ impl TryFrom<String> for CheckData {
         // The same part every time would say nothing of the others.
         if text.contains('/') {
             return Err(format!(
-                "{text} is the same part every time: choose a share (5%) or an amount (10GiB)"
+                "{text} reads the same part in every check: choose a share (5%) or an amount \
+                 (10GiB)"
             ));
         }
         text.parse::<ReadData>().map(|_| Self(text)).map_err(|error| error.to_string())
@@ -107,9 +108,8 @@ impl DaemonConfig {
                 return Some((key, hint.into_iter().fold(error, Error::with_hint)));
             }
             if from == to {
-                let error =
-                    Error::invalid(format!("repository `{from}` is not copied into itself"));
-                return Some((key, error.with_hint("name another one in `to`")));
+                let error = Error::invalid(format!("`from` and `to` are both repository `{from}`"));
+                return Some((key, error.with_hint("name another repository in `to`")));
             }
             let unknown = job.as_ref().filter(|job| !config.jobs.contains_key(*job))?;
             let error = Error::invalid(format!("there is no job `{unknown}`"));
@@ -149,13 +149,13 @@ mod tests {
         for (wrong, word) in [
             (copy("main", "ofsite", ""), "did you mean `offsite`"),
             (copy("main", "s3://me:hush@x/", ""), "there is no repository"),
-            (copy("main", "main", ""), "into itself"),
+            (copy("main", "main", ""), "are both repository `main`"),
             (copy("main", "offsite", "job = \"b\""), "there is no job"),
             (copy("main", "offsite", "older_than = \"1d\""), "older_than"),
-            (read("[schedule]\ncheck_data = \"5%\""), "there is no check"),
+            (read("[schedule]\ncheck_data = \"5%\""), "has no effect without `check`"),
             (
                 read("[schedule]\ncheck = \"@daily\"\ncheck_data = \"1/12\""),
-                "the same part every time",
+                "the same part in every check",
             ),
             (read("[schedule]\ncheck = \"@daily\"\ncheck_data = \"much\""), "much"),
         ] {

@@ -38,11 +38,8 @@ pub fn find(flag: Option<&Path>, env: &Environment) -> Result<Option<PathBuf>> {
         None => Ok(search_path(env).into_iter().find(|path| path.is_file())),
         Some((path, _)) if path.exists() => Ok(Some(path)),
         Some((path, by)) => Err(Error::Config(
-            ConfigError::new(
-                &path,
-                format!("this configuration file, named by {by}, does not exist"),
-            )
-            .with_hint(Some("`backup config example` prints one to begin with")),
+            ConfigError::new(&path, format!("the configuration file named by {by} does not exist"))
+                .with_hint(Some("print an example with `backup config example`")),
         )),
     }
 }
@@ -52,8 +49,8 @@ pub fn find(flag: Option<&Path>, env: &Environment) -> Result<Option<PathBuf>> {
 pub fn not_found(env: &Environment) -> Error {
     let places: Vec<_> = search_path(env).iter().map(|path| path.display().to_string()).collect();
     Error::invalid("there is no configuration file").with_hint(format!(
-        "name one with --config or BACKUP_CONFIG, or write one to {}; `backup config example` \
-         prints one",
+        "name one with --config or BACKUP_CONFIG, or create {}; `backup config example` prints an \
+         example",
         places.join(" or ")
     ))
 }

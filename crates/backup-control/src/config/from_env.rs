@@ -22,14 +22,14 @@ const SCHEDULES: [(&str, Option<&str>, &str); 5] = [
 ];
 /// Variables that nothing here stands for, and what does the same.
 const WITHOUT: [(&str, &str); 5] = [
-    ("BACKUP_ENABLED", "what runs is what is scheduled, while the daemon runs"),
+    ("BACKUP_ENABLED", "scheduled jobs run whenever the daemon runs"),
+    ("BACKUP_NOTIFICATION_ENABLED", "a channel in [notify.NAME] reports the results of backups"),
+    ("BACKUP_NOTIFICATION_EMAIL", "write it into `to` of a channel in [notify.NAME]"),
     (
-        "BACKUP_NOTIFICATION_ENABLED",
-        "a command in [jobs.NAME.hooks] can tell what came of a backup",
+        "RESEND_API_KEY",
+        "add [notify.NAME] with `kind = \"resend\"` and `secret_env = \"RESEND_API_KEY\"`",
     ),
-    ("BACKUP_NOTIFICATION_EMAIL", "a command in [jobs.NAME.hooks] can send a message"),
-    ("RESEND_API_KEY", "a command in [jobs.NAME.hooks] can use it"),
-    ("ALERT_EMAIL", "a command in [jobs.NAME.hooks] can send a message"),
+    ("ALERT_EMAIL", "write it into `to` of a channel in [notify.NAME]"),
 ];
 
 /// A configuration that was made from variables.
@@ -62,9 +62,9 @@ pub fn from_env(env: &Environment) -> Result<FromEnv> {
         ));
     }
     let mut text = String::from(
-        "# Made by `backup config from-env`. Whatever is written as ${NAME} is taken from the \
-         environment when it is used, and\n# credentials of the store are too. Next: `backup \
-         config check`, and `backup init --generate-key -r NAME` for each repository.\n",
+        "# Made by `backup config from-env`. Each ${NAME} is read from the environment when it is \
+         used, and so are\n# the credentials of the store. Next: `backup config check`, and \
+         `backup init --generate-key -r NAME` for each repository.\n",
     );
     let home = repositories(&mut text, env)?;
     let keep = keep(env)?;
@@ -127,8 +127,8 @@ fn repositories(text: &mut String, env: &Environment) -> Result<&'static str> {
             put(
                 text,
                 format_args!(
-                    "\n# Brought there by `backup copy -r local --all --to offsite`.\n# Make it \
-                     with `backup init -r offsite --like local --generate-key`."
+                    "\n# Filled by `backup copy -r local --all --to offsite`.\n# Create it with \
+                     `backup init -r offsite --like local --generate-key`."
                 ),
             );
         }
@@ -157,7 +157,7 @@ fn repositories(text: &mut String, env: &Environment) -> Result<&'static str> {
     match (local, bucket) {
         (true, _) => Ok("local"),
         (false, Some(_)) => Ok("main"),
-        (false, None) => Err(Error::invalid("no place for backups is named")
+        (false, None) => Err(Error::invalid("no location for backups is set")
             .with_hint("set MONGODB_BACKUP_PATH, BACKUP_S3_BUCKET or AWS_S3_BACKUP_BUCKET")),
     }
 }
@@ -167,7 +167,7 @@ fn repositories(text: &mut String, env: &Environment) -> Result<&'static str> {
 fn keep(env: &Environment) -> Result<Option<String>> {
     let number = |name: &str| match env.text(name) {
         Some(text) => {
-            text.trim().parse::<u32>().map(Some).map_err(|_| invalid(name, "it is no number"))
+            text.trim().parse::<u32>().map(Some).map_err(|_| invalid(name, "not a number"))
         }
         None => Ok(None),
     };
@@ -212,7 +212,7 @@ fn database<'a>(env: &'a Environment, variable: &str) -> Option<&'a str> {
 }
 
 fn invalid(name: &str, why: &str) -> Error {
-    Error::invalid(format!("the environment variable {name} cannot be understood: {why}"))
+    Error::invalid(format!("invalid environment variable {name}: {why}"))
 }
 
 fn quoted(text: &str) -> String {
@@ -286,12 +286,12 @@ mod tests {
         let bucket = ("BACKUP_S3_BUCKET", "b");
         for (more, word) in [
             (&[][..], "MONGODB_URI"),
-            (&[uri][..], "no place"),
+            (&[uri][..], "no location"),
             (&[uri, bucket, ("BACKUP_RETENTION_DAYS", "many")][..], "BACKUP_RETENTION_DAYS"),
             (&[uri, bucket, ("BACKUP_MAX_FILE_SIZE", "much")][..], "BACKUP_MAX_FILE_SIZE"),
             (&[uri, bucket, ("S3_SSE_ALGORITHM", "rot13")][..], "rot13"),
             (&[uri, bucket, ("BACKUP_SCHEDULE", "nightly")][..], "nightly"),
-            (&[bucket, ("MONGODB_URI", "http://me:hush@h")][..], "no address"),
+            (&[bucket, ("MONGODB_URI", "http://me:hush@h")][..], "not an address"),
         ] {
             let error = of(more).unwrap_err();
             assert!(

@@ -16,25 +16,25 @@ use crate::{names, suggest};
 /// How many members of a group may go on at a time.
 const PARALLEL: std::ops::RangeInclusive<usize> = 1..=16;
 
-/// `[groups.NAME]`: jobs that are backed up together, and restored to one moment. A group is called
-/// like no job.
+/// `[groups.NAME]`: jobs that are backed up together, and restored to one moment. The name of a
+/// group must not be that of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupConfig {
-    /// Its jobs, each once: its members.
+    /// Names of the jobs that are its members, each once.
     pub jobs: Vec<String>,
-    /// How many of them are backed up or restored at a time, from 1 to 16. Default: 4.
+    /// Number of members to back up or restore concurrently, from 1 to 16. Default: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<usize>,
-    /// Where each member is restored to if nothing else is said, by its job, for instance
-    /// `{ crm = "/srv/crm", shop = "standby" }`: a directory, or a server by its address or its
-    /// name among the sources. Relative directories have a `/` in them, and start at the
-    /// configuration file.
+    /// Default restore target of each member, by job, for instance
+    /// `{ crm = "/srv/crm", shop = "standby" }`. A target is a directory, or a server by its
+    /// address or source name. A relative directory must contain a `/`, and starts at the directory
+    /// of the configuration file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, String>")]
     pub targets: BTreeMap<String, ServerAddress>,
-    /// `[[groups.NAME.schedule]]`: when the daemon backs it up, or one cron expression, as for
-    /// jobs. Default: never.
+    /// `[[groups.NAME.schedule]]`: schedules of the daemon, or one cron expression, as for jobs.
+    /// Default: none.
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
@@ -42,11 +42,10 @@ pub struct GroupConfig {
     )]
     #[schemars(schema_with = "super::schedule::one_or_many_schema")]
     pub schedule: Vec<ScheduleConfig>,
-    /// Which of the things that wait for their turn goes first, from -100 to 100: the highest.
-    /// Default: 0.
+    /// Priority among waiting tasks, from -100 to 100; the highest runs first. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
-    /// How long a backup by the daemon may take before it is stopped, at least 1min. Default:
+    /// Time limit of a backup by the daemon, at least 1min; a longer one is stopped. Default:
     /// `schedule.deadline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
@@ -71,7 +70,7 @@ impl GroupConfig {
             }
             let joined = base.join(text);
             let text = joined.to_str().ok_or(
-                "a relative target needs a configuration in a directory whose name is UTF-8",
+                "a relative target requires a configuration in a directory whose name is UTF-8",
             )?;
             *target = ServerAddress::new(text);
         }
@@ -84,16 +83,16 @@ impl GroupConfig {
             return Some(("", error));
         }
         if let Some(why) = taken(name, config) {
-            let hint = "call the group something else";
+            let hint = "choose another name for the group";
             return Some((
                 "",
-                Error::invalid(format!("no group can be called `{name}`: {why}")).with_hint(hint),
+                Error::invalid(format!("a group cannot be called `{name}`: {why}")).with_hint(hint),
             ));
         }
         if self.jobs.is_empty() {
             return Some((
                 "jobs",
-                Error::invalid("a group without jobs is none").with_hint("name its jobs"),
+                Error::invalid("the group has no jobs").with_hint("list its jobs in `jobs`"),
             ));
         }
         if let Some(job) = self.jobs.iter().find(|job| !config.jobs.contains_key(*job)) {
@@ -111,7 +110,10 @@ impl GroupConfig {
         }
         if self.parallel.is_some_and(|parallel| !PARALLEL.contains(&parallel)) {
             let hint = format!("choose from {} to {}", PARALLEL.start(), PARALLEL.end());
-            return Some(("parallel", Error::invalid("so many are not possible").with_hint(hint)));
+            return Some((
+                "parallel",
+                Error::invalid("`parallel` is out of range").with_hint(hint),
+            ));
         }
         let ranks = (self.priority, self.deadline.as_ref());
         if let Some(mistake) =
@@ -120,7 +122,7 @@ impl GroupConfig {
             return Some(mistake);
         }
         let stranger = self.targets.keys().find(|job| !self.jobs.contains(job))?;
-        let error = Error::invalid(format!("job `{stranger}` is no member of this group"));
+        let error = Error::invalid(format!("job `{stranger}` is not a member of this group"));
         let members = self.jobs.iter().map(String::as_str);
         Some((
             "targets",
@@ -132,11 +134,11 @@ impl GroupConfig {
 /// Why somebody who says `name` means something else than a group.
 fn taken(name: &str, config: &Config) -> Option<&'static str> {
     if config.jobs.contains_key(name) {
-        return Some("a job is called that");
+        return Some("a job has this name");
     }
     let is_id = name.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_moment =
         crate::moment::Moment::parse(name, jiff::Timestamp::UNIX_EPOCH, &jiff::tz::TimeZone::UTC)
             .is_ok();
-    (is_id || is_moment || name == "latest").then_some("it names a snapshot")
+    (is_id || is_moment || name == "latest").then_some("the name denotes a snapshot")
 }

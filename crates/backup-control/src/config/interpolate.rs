@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use crate::environment::Environment;
 
 /// Keys whose values are run by a shell.
-const COMMANDS: [&str; 7] = [
+const COMMANDS: [&str; 9] = [
     "passphrase_command",
     "password_command",
     "secret_command",
@@ -20,6 +20,8 @@ const COMMANDS: [&str; 7] = [
     "before",
     "after",
     "on_failure",
+    "before_restore",
+    "after_restore",
 ];
 
 /// A reference that cannot be resolved, and where it stands.
@@ -78,7 +80,7 @@ fn text(text: &str, env: &Environment) -> Result<Option<String>, (String, String
         let end = inner.find('}').ok_or_else(|| {
             (
                 "a `${` is not closed".to_owned(),
-                "write `${NAME}`, or `$${` for the two characters themselves".to_owned(),
+                "write `${NAME}`, or `$${` for a literal `${`".to_owned(),
             )
         })?;
         out.push_str(&lookup(&inner[..end], env)?);
@@ -107,7 +109,7 @@ fn lookup(reference: &str, env: &Environment) -> Result<String, (String, String)
         (Some(value), _) => value.to_str().map(str::to_owned).ok_or_else(|| {
             (
                 format!("the environment variable {name} is not UTF-8"),
-                "give it a value that is".to_owned(),
+                "set it to a UTF-8 value".to_owned(),
             )
         }),
         (None, Some(default)) => Ok(default.to_owned()),
@@ -121,6 +123,25 @@ fn lookup(reference: &str, env: &Environment) -> Result<String, (String, String)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hooks_keep_references_for_the_shell() {
+        let hooks = ["before", "after", "on_failure", "before_restore", "after_restore"];
+        for hook in hooks {
+            let source = format!("{hook} = \"echo ${{TOKEN}}\"\nother = \"${{TOKEN}}\"");
+            let mut parsed = DeTable::parse(&source).unwrap().into_inner();
+            let env: Environment = [("TOKEN", "hush")].into_iter().collect();
+            table(&mut parsed, &env).unwrap();
+            let value = |key: &str| match parsed[key].get_ref() {
+                DeValue::String(text) => text.to_string(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(
+                (value(hook), value("other")),
+                ("echo ${TOKEN}".to_owned(), "hush".to_owned())
+            );
+        }
+    }
 
     #[test]
     fn resolves() {

@@ -54,7 +54,7 @@ impl FromStr for Window {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no time of the day; write it like 22:00-06:00");
+        let wrong = || format!("{text:?} is not a time window; write it like 22:00-06:00");
         // Without minutes, or with a day in front, jiff would understand something else.
         let clock = |text: &str| {
             let text = text.trim();
@@ -66,7 +66,7 @@ impl FromStr for Window {
             Self { from: clock(from).ok_or_else(wrong)?, to: clock(to).ok_or_else(wrong)? };
         if window.from == window.to {
             return Err(format!(
-                "{text:?} ends when it begins; leave the window out if every time is fine"
+                "{text:?} begins and ends at the same time; leave the window out to allow any time"
             ));
         }
         Ok(window)
@@ -87,17 +87,17 @@ impl Serialize for Window {
 
 impl<'de> Deserialize<'de> for Window {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Text::new("a time of the day such as \"22:00-06:00\""))
+        deserializer.deserialize_str(Text::new("a time window such as \"22:00-06:00\""))
     }
 }
 
-/// `[jobs.NAME.retry]`: trying a backup again that failed because a store or a server was away.
+/// `[jobs.NAME.retry]`: retries of a backup that failed because a store or server was unavailable.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetryConfig {
-    /// How often it is tried again, from 1 to 20.
+    /// Number of retries, from 1 to 20.
     pub times: u32,
-    /// How long to wait before that at first; twice as long each time, at most 1h. Default: 30s.
+    /// Pause before the first retry; it doubles with each retry, up to 1h. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Time>,
 }
@@ -114,8 +114,7 @@ impl RetryConfig {
     pub(super) fn mistake(&self) -> Option<Error> {
         if !TRIES.contains(&self.times) {
             let (least, most) = (TRIES.start(), TRIES.end());
-            let error =
-                Error::invalid(format!("trying again {} times is not possible", self.times));
+            let error = Error::invalid(format!("{} retries are out of range", self.times));
             return Some(
                 error.with_hint(format!("choose from {least} to {most}, or leave `retry` out")),
             );
@@ -128,47 +127,47 @@ impl RetryConfig {
     }
 }
 
-/// `[[jobs.NAME.expect]]`: what a snapshot must hold at least. A backup whose snapshot does not has
-/// failed; the snapshot stays.
+/// `[[jobs.NAME.expect]]`: minimum contents of a snapshot. A backup with less fails; its snapshot
+/// stays.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExpectConfig {
-    /// A collection, a table or a key space, as `backup show --json` calls it, for instance
-    /// `shop.users`. Without it, files and streams are counted.
+    /// A collection, table or key space, with its name in `backup show --json`, for instance
+    /// `shop.users`. Default: count files and streams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
-    /// So many documents, rows, keys or files.
+    /// Minimum number of documents, rows, keys or files.
     pub min: u64,
 }
 
-/// `[jobs.NAME.hooks]`: shell commands that are run around a backup, or a restore. What they print
-/// goes into the messages of the run. They know `BACKUP_HOOK` (which of them it is),
-/// `BACKUP_HOOK_JOB` and `BACKUP_HOOK_RUN`, and afterwards `BACKUP_HOOK_RESULT` (`success`,
-/// `warnings`, `failed` or `cancelled`), `BACKUP_HOOK_SNAPSHOT` and `BACKUP_HOOK_ERROR`; those of
-/// restores also `BACKUP_HOOK_TARGET`.
+/// `[jobs.NAME.hooks]`: shell commands that run before and after a backup or restore. Their output
+/// goes into the messages of the run. Every hook has the variables `BACKUP_HOOK` (the name of the
+/// hook), `BACKUP_HOOK_JOB` and `BACKUP_HOOK_RUN`. Hooks after a backup or restore also have
+/// `BACKUP_HOOK_RESULT` (`success`, `warnings`, `failed` or `cancelled`), `BACKUP_HOOK_SNAPSHOT`
+/// and `BACKUP_HOOK_ERROR`. Hooks of restores also have `BACKUP_HOOK_TARGET`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HooksConfig {
-    /// Before it; if this fails, nothing is backed up.
+    /// Runs before a backup; if it fails, nothing is backed up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// After it, whatever came of it, also if `before` failed.
+    /// Runs after a backup with any result, also if `before` failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// After it, before `after`, if it failed or was stopped.
+    /// Runs after a backup that failed or was stopped, before `after`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<String>,
-    /// Before its data are restored to where they came from (`backup restore --in-place`); if this
-    /// fails, nothing is restored.
+    /// Runs before a restore to the original location (`backup restore --in-place`); if it fails,
+    /// nothing is restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before_restore: Option<String>,
-    /// After that, whatever came of it, also if `before_restore` failed.
+    /// Runs after such a restore with any result, also if `before_restore` failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_restore: Option<String>,
-    /// How long each of them may take. Default: 10min.
+    /// Time limit of each hook. Default: 10min.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Time>,
-    /// Variables for them, besides those of the program. Values are not shown.
+    /// Additional environment variables of the hooks. Their values are not shown.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", serialize_with = "names_only")]
     pub env: BTreeMap<String, String>,
 }
@@ -194,21 +193,21 @@ impl HooksConfig {
         if let Some((key, _)) = commands.into_iter().find(|(_, command)| is_empty(command)) {
             return Some((
                 key,
-                Error::invalid("this hook has no command").with_hint("leave it out"),
+                Error::invalid("the hook has no command").with_hint("leave the hook out"),
             ));
         }
         if commands.iter().all(|(_, command)| command.is_none()) {
-            let error = Error::invalid("there is no hook that the other keys could be about");
+            let error = Error::invalid("the section has no hook, only other keys");
             return Some((
                 "hooks",
                 error.with_hint(
-                    "give it `before`, `after`, `on_failure`, `before_restore` or `after_restore`",
+                    "add `before`, `after`, `on_failure`, `before_restore` or `after_restore`",
                 ),
             ));
         }
         let is_name = |name: &String| !name.is_empty() && !name.contains(['=', '\0']);
         let name = self.env.keys().find(|name| !is_name(name))?;
-        Some(("env", Error::invalid(format!("no variable can be called {name:?}"))))
+        Some(("env", Error::invalid(format!("{name:?} is not a valid name of a variable"))))
     }
 }
 

@@ -25,7 +25,7 @@ impl FromStr for Count {
             "0" => Ok(Self(Keep::None)),
             number => match number.parse() {
                 Ok(count) => Ok(Self(Keep::Count(count))),
-                Err(_) => Err(format!("{text:?} is not how many stay; write a number, or \"all\"")),
+                Err(_) => Err(format!("{text:?} is not a count; write a number, or \"all\"")),
             },
         }
     }
@@ -55,60 +55,60 @@ impl fmt::Display for Count {
     }
 }
 
-/// A rule for the snapshots of one tier or type.
+/// Rules for the snapshots of one tier or type.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleConfig {
-    /// So many of the newest.
+    /// Keep this number of the newest snapshots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Count>,
-    /// All that are younger.
+    /// Keep all younger snapshots.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub within: Option<Age>,
 }
 
-/// `[jobs.NAME.keep]` and `[defaults.keep]`: which snapshots `backup cleanup` leaves. A snapshot
-/// stays if any of these keeps it; a job's own section takes the place of the default one as a
-/// whole.
+/// `[jobs.NAME.keep]` and `[defaults.keep]`: retention policy of `backup cleanup`. A snapshot stays
+/// if any of these keys keeps it. The section of a job replaces the default one completely.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepConfig {
-    /// So many of the newest.
+    /// Keep this number of the newest snapshots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Count>,
-    /// The newest of so many hours that have one.
+    /// Keep the newest snapshot of each hour, for this number of hours with a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hourly: Option<Count>,
-    /// The newest of so many days that have one.
+    /// Keep the newest snapshot of each day, for this number of days with a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub daily: Option<Count>,
-    /// The newest of so many weeks (from Monday to Sunday) that have one.
+    /// Keep the newest snapshot of each week (Monday to Sunday), for this number of weeks with a
+    /// snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weekly: Option<Count>,
-    /// The newest of so many months that have one.
+    /// Keep the newest snapshot of each month, for this number of months with a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monthly: Option<Count>,
-    /// The newest of so many years that have one.
+    /// Keep the newest snapshot of each year, for this number of years with a snapshot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub yearly: Option<Count>,
-    /// All that are younger.
+    /// Keep all younger snapshots.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub within: Option<Age>,
-    /// All with one of these tags.
+    /// Keep all snapshots with one of these tags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// For how long every moment can be restored: all snapshots and logs of that time, and what
-    /// they begin with.
+    /// Keep every moment of this period restorable: all snapshots and logs of the period, and the
+    /// snapshots that they require.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub point_in_time: Option<Age>,
-    /// So many of the newest stay whatever the other keys say. Default: 1.
+    /// Keep at least this number of the newest snapshots, regardless of the other keys. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_copies: Option<u32>,
-    /// Nothing younger is dropped by anybody. Written into the repository by `backup run`, and only
-    /// ever lengthened there.
+    /// Minimum retention: no command removes a younger snapshot. `backup run` writes this time into
+    /// the repository, where it can only be lengthened.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub compliance: Option<Age>,
@@ -170,7 +170,7 @@ impl fmt::Display for KeepConfig {
         }
         let ages = [
             (&self.within, "all of"),
-            (&self.point_in_time, "every moment of"),
+            (&self.point_in_time, "every point in time of"),
             (&self.compliance, "at least"),
         ];
         words.extend(
@@ -183,22 +183,22 @@ impl fmt::Display for KeepConfig {
     }
 }
 
-/// `[repositories.NAME.prune]`: how data that no snapshot needs is removed.
+/// `[repositories.NAME.prune]`: removal of unreferenced data.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PruneConfig {
-    /// How long a pack that nothing needs any more is still there, and a forgotten snapshot can be
-    /// brought back. Default: 24h.
+    /// Time that an unreferenced pack stays, in which a forgotten snapshot can be recovered.
+    /// Default: 24h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace: Option<Time>,
-    /// How much may lie unused in packs that are still needed, before they are written anew: a
-    /// share, a size or `"unlimited"`. Default: 5%.
+    /// Maximum of unused data in packs that are still referenced: a share, a size or `"unlimited"`.
+    /// Packs beyond it are rewritten. Default: 5%.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_unused: Option<UnusedLimit>,
-    /// How much one run writes anew at most. Default: no limit.
+    /// Maximum size of the data that one run rewrites. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_repack: Option<Size>,
-    /// How long one run takes at most; the next goes on. Default: no limit.
+    /// Maximum duration of one run; the next one continues. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_time: Option<Time>,
 }
@@ -236,7 +236,7 @@ mod tests {
             toml::from_str::<KeepConfig>(&toml::to_string(&config).unwrap()).unwrap(),
             config
         );
-        insta::assert_snapshot!(config, @"3 last, 7 daily, all yearly, all of 36h, every moment of 7d, at least 7y, tag audit, rules for tier manual, rules for type log");
+        insta::assert_snapshot!(config, @"3 last, 7 daily, all yearly, all of 36h, every point in time of 7d, at least 7y, tag audit, rules for tier manual, rules for type log");
     }
 
     #[test]

@@ -113,25 +113,20 @@ fn explain(message: &str) -> (String, Option<String>) {
         return (message.trim().replace('\n', ": "), None);
     };
     if !message.starts_with("unknown field") {
-        return (format!("`{word}` is not known here"), suggest::hint(word, quoted));
+        return (format!("unknown value `{word}`"), suggest::hint(word, quoted));
     }
     let is_of_source = message.contains("`password_file`,");
     let is_of_channel = message.contains("`secret_file`,");
     let hint = match word {
-        "secret" | "password" | "token" | "api_key" | "routing_key" if is_of_channel => Some(
-            "name where the secret is kept by `secret_file`, `secret_env` or `secret_command`"
-                .to_owned(),
-        ),
+        "secret" | "password" | "token" | "api_key" | "routing_key" if is_of_channel => {
+            Some("set `secret_file`, `secret_env` or `secret_command` instead".to_owned())
+        }
         // The nearest key would be a reference to a secret; say why it takes one.
-        "passphrase" | "password" if is_of_source => Some(
-            "name where the password is kept by `password_file`, `password_env` or \
-             `password_command`"
-                .to_owned(),
-        ),
+        "passphrase" | "password" if is_of_source => {
+            Some("set `password_file`, `password_env` or `password_command` instead".to_owned())
+        }
         "passphrase" | "password" | "password_file" | "password_command" => Some(
-            "name where the pass phrase is kept by `passphrase_file`, `passphrase_env` or \
-             `passphrase_command`"
-                .to_owned(),
+            "set `passphrase_file`, `passphrase_env` or `passphrase_command` instead".to_owned(),
         ),
         _ => suggest::hint(word, quoted),
     };
@@ -143,7 +138,7 @@ fn explain(message: &str) -> (String, Option<String>) {
 fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
     let base = if base.as_os_str().is_empty() { Path::new(".") } else { base };
     let base = std::path::absolute(base)
-        .map_err(|error| format!("cannot tell where this file is: {error}"))?;
+        .map_err(|error| format!("cannot determine the directory of this file: {error}"))?;
     let fix = |path: &mut PathBuf| {
         if path.is_relative() && !path.as_os_str().is_empty() {
             *path = base.join(&*path);
@@ -163,7 +158,7 @@ fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
         if is_path && Path::new(&repository.url).is_relative() {
             let joined = base.join(&repository.url);
             let text = joined.to_str().ok_or(
-                "a relative `url` needs a configuration in a directory whose name is UTF-8",
+                "a relative `url` requires a configuration in a directory whose name is UTF-8",
             )?;
             repository.url = text.to_owned();
         }

@@ -21,13 +21,13 @@ const SHORTEST_ROLL_UP: Duration = Duration::from_secs(60);
 /// Less would be full before an outage is noticed.
 const SMALLEST_SPOOL: u64 = 16 << 20;
 
-/// When the source may forget what was captured.
+/// Time from which the source may discard captured log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AcknowledgeConfig {
-    /// When it is in the repository.
+    /// Once the log is in the repository.
     Stored,
-    /// When it is in the spool.
+    /// Once the log is in the spool.
     Spooled,
 }
 
@@ -40,39 +40,40 @@ impl From<AcknowledgeConfig> for Acknowledge {
     }
 }
 
-/// `[jobs.NAME.logs]`: how the log of the job's source is captured.
+/// `[jobs.NAME.logs]`: capture of the log of the job's source.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogsConfig {
-    /// What was captured is stored when it comes to so much, from 64KiB to 8MiB. Default: 1MiB.
+    /// Store a slice of the captured log once it reaches this size, from 64KiB to 8MiB. Default:
+    /// 1MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flush_size: Option<Size>,
-    /// … or is so old, from 100ms to 1h. Default: 1s.
+    /// Store a slice after this time, even if it is smaller, from 100ms to 1h. Default: 1s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flush_after: Option<Time>,
-    /// When the source may forget what was captured: `stored` (when it is in the repository) or
-    /// `spooled` (when it is in the spool, on the disk of this machine). Default: `stored`.
+    /// Time from which the source may discard captured log: `stored` (once it is in the repository)
+    /// or `spooled` (once it is in the spool, on the disk of this machine). Default: `stored`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acknowledge: Option<AcknowledgeConfig>,
-    /// Directory for what cannot be stored at the moment. Default: one below the state directory
-    /// with `acknowledge = "spooled"`, else none: what waits is kept in memory, at most 16 MiB, and
-    /// then the source waits.
+    /// Directory for captured log that cannot be stored at the moment. Default: with
+    /// `acknowledge = "spooled"`, a directory below the state directory. Otherwise at most 16 MiB
+    /// stay in memory, and then the source waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool: Option<PathBuf>,
-    /// How much may wait in the spool, at least 16MiB. Default: 4GiB.
+    /// Maximum size of the spool, at least 16MiB. Default: 4GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool_size: Option<Size>,
-    /// How often what was captured is put into a snapshot, at least 1min. Default: 1h.
+    /// Interval of rolling up the captured log into a snapshot, at least 1min. Default: 1h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roll_up_every: Option<Time>,
-    /// How long slices stay after they are in a snapshot. Default: 1h.
+    /// Time that slices stay after their roll-up. Default: 1h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_slices: Option<Time>,
-    /// Whether the daemon captures the log all the time. Default: true.
+    /// `true`: the daemon captures the log continuously. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub follow: Option<bool>,
-    /// Whether a full backup is made at once when a part of the log is missing, so that moments can
-    /// be restored again from there on. Default: true.
+    /// `true`: make a full backup immediately after a gap in the log, from which on moments are
+    /// restorable again. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub full_after_gap: Option<bool>,
 }
@@ -97,35 +98,35 @@ impl LogsConfig {
     pub(super) fn mistake(&self) -> Option<(&'static str, Error)> {
         if let Some(size) = self.flush_size.filter(|size| !FLUSH_SIZES.contains(&size.0)) {
             let hint = format!(
-                "choose one from {} to {}",
+                "choose a size from {} to {}",
                 Size(*FLUSH_SIZES.start()),
                 Size(*FLUSH_SIZES.end())
             );
             return Some((
                 "flush_size",
-                Error::invalid(format!("slices of {size} are not possible")).with_hint(hint),
+                Error::invalid(format!("a flush size of {size} is out of range")).with_hint(hint),
             ));
         }
         if let Some(time) =
             self.flush_after.as_ref().filter(|time| !FLUSH_TIMES.contains(&time.length()))
         {
-            let error = Error::invalid(format!("slices every {time} are not possible"));
+            let error = Error::invalid(format!("a flush interval of {time} is out of range"));
             return Some(("flush_after", error.with_hint("choose a time from 100ms to 1h")));
         }
         if self.spool.as_ref().is_some_and(|spool| spool.as_os_str().is_empty()) {
-            let error = Error::invalid("the directory of the spool has no name");
+            let error = Error::invalid("the directory of the spool is empty");
             return Some((
                 "spool",
-                error.with_hint("name a directory on a disk of this machine, or leave it out"),
+                error.with_hint("name a directory on a disk of this machine, or leave `spool` out"),
             ));
         }
         if let Some(size) = self.spool_size {
             if !self.has_spool() {
-                let error = Error::invalid("there is no spool that `spool_size` could be about");
-                return Some(("spool_size", error.with_hint("name a directory by `spool`")));
+                let error = Error::invalid("`spool_size` has no effect without a spool");
+                return Some(("spool_size", error.with_hint("set `spool` to a directory")));
             }
             if size.0 < SMALLEST_SPOOL {
-                let error = Error::invalid(format!("a spool of {size} bridges nothing"));
+                let error = Error::invalid(format!("a spool of {size} is too small"));
                 return Some((
                     "spool_size",
                     error.with_hint(format!("choose {} or more", Size(SMALLEST_SPOOL))),
@@ -135,7 +136,7 @@ impl LogsConfig {
         if let Some(time) =
             self.roll_up_every.as_ref().filter(|time| time.length() < SHORTEST_ROLL_UP)
         {
-            let error = Error::invalid(format!("a roll-up every {time} would never end"));
+            let error = Error::invalid(format!("a roll-up interval of {time} is too short"));
             return Some(("roll_up_every", error.with_hint("choose a time of 1min or more")));
         }
         None

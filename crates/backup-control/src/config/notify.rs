@@ -60,16 +60,16 @@ impl fmt::Display for ChannelKind {
     }
 }
 
-/// How a mail server is spoken to.
+/// TLS mode of a mail server.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SecurityConfig {
-    /// In clear at first, and with TLS before anything that matters. Without TLS nothing is sent.
+    /// Cleartext at first, then TLS before any message or password. Without TLS nothing is sent.
     #[default]
     Starttls,
-    /// With TLS from the beginning.
+    /// TLS from the beginning.
     Tls,
-    /// In clear. No password is sent.
+    /// Cleartext. No password is sent.
     None,
 }
 
@@ -126,82 +126,85 @@ impl Serialize for WebAddress {
     }
 }
 
-/// `[notify.NAME]`: a way to tell people or programs what happened. At most one of the `secret_…`
-/// keys: the password of `smtp`, the API key of `resend`, the address of the webhook of `slack`,
-/// the key for signatures of `webhook` (or what stands where its `url` or its `headers` say
-/// `{{secret}}`), the routing key of `pagerduty`, the token of `sms`.
+/// `[notify.NAME]`: a notification channel. At most one of the `secret_…` keys is allowed. The
+/// secret is the password of `smtp`, the API key of `resend`, or the address of the webhook of
+/// `slack`. For `pagerduty` it is the routing key, for `sms` the token. For `webhook` it is the key
+/// for signatures or, if `url` or `headers` contain `{{secret}}`, the value of that placeholder.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotifyConfig {
-    /// What kind of channel it is: `smtp`, `resend`, `slack`, `webhook`, `pagerduty`, `sms` or
-    /// `command`.
+    /// Kind of the channel: `smtp`, `resend`, `slack`, `webhook`, `pagerduty`, `sms` or `command`.
     pub kind: ChannelKind,
-    /// How much a message must matter: `info` (also successes and reports), `warning`, `high` or
+    /// Minimum severity of messages: `info` (also successes and reports), `warning`, `high` or
     /// `critical`. Default: `warning`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// Patterns of names of jobs: only messages about these. Default: all messages.
+    /// Patterns of job names: only messages about these jobs. Default: all messages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<String>,
-    /// How long one try to send a message may take. Default: 30s.
+    /// Time limit of one attempt to send a message. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Time>,
-    /// All but `command`: file that holds the secret.
+    /// All but `command`: file with the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<PathBuf>,
-    /// All but `command`: environment variable that holds the secret.
+    /// All but `command`: environment variable with the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_env: Option<String>,
-    /// All but `command`: shell command whose output's first line is the secret.
+    /// All but `command`: shell command that prints the secret on its first line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_command: Option<String>,
-    /// All but `command`: certificates (PEM) that are trusted besides those of the system.
+    /// All but `command`: CA certificates (PEM) that are trusted in addition to those of the
+    /// system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
 
     /// `smtp`, `resend`: the sender, for instance `Backup <backup@example.com>`; `sms`: the number,
-    /// or the name or `MG…` identifier.
+    /// name or `MG…` identifier of the sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// `smtp`, `resend`: addresses; `sms`: numbers with the code of the country, for instance
+    /// `smtp`, `resend`: addresses; `sms`: numbers with the country code, for instance
     /// `+4930123456`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub to: Vec<String>,
-    /// `smtp`: the mail server.
+    /// `smtp`: name of the mail server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// `smtp`: its port. Default: 587 with `starttls`, 465 with `tls`, 25 with `none`.
+    /// `smtp`: port of the mail server. Default: 587 with `starttls`, 465 with `tls`, 25 with
+    /// `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// `smtp`: `starttls` (in clear at first, then TLS, or nothing is sent), `tls` (from the
-    /// beginning) or `none` (in clear, without a password). Default: `starttls`.
+    /// `smtp`: `starttls` (cleartext at first, then TLS, or nothing is sent), `tls` (TLS from the
+    /// beginning) or `none` (cleartext, without a password). Default: `starttls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<SecurityConfig>,
-    /// `smtp`: the user whose password the secret is; `sms`: the API key whose secret it is.
-    /// Default: no login; for `sms` the account.
+    /// `smtp`: user of the login, whose password is the secret; `sms`: the API key that the secret
+    /// belongs to. Default: no login; for `sms` the account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
 
-    /// `webhook`: the address; `resend`, `pagerduty`, `sms`: the address of the service, if it is
-    /// not the provider's usual one. `{{secret}}` in that of a webhook stands for the secret.
+    /// `webhook`: the address; `resend`, `pagerduty`, `sms`: address of the service, if it is not
+    /// the usual one of the provider. In the address of a webhook, `{{secret}}` stands for the
+    /// secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub url: Option<WebAddress>,
-    /// `resend`, `slack`, `webhook`, `pagerduty`, `sms`: allow an address `http://`, whose messages
-    /// and secrets others may read and change on the way. Default: false.
+    /// `resend`, `slack`, `webhook`, `pagerduty`, `sms`: allow an address `http://`. Others on the
+    /// network could then read and change messages and secrets. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_http: Option<bool>,
     /// `sms`: identifier of the account (`AC…`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
-    /// `webhook`: the body, with `{{title}}` and the like in it. Default: the message as JSON.
+    /// `webhook`: the body, with placeholders such as `{{title}}`. Default: the message as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// `command`: a shell command, which is given the message as JSON on its standard input, and in
+    /// `command`: a shell command, which receives the message as JSON on standard input, and in
     /// variables `BACKUP_NOTIFY_…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// `webhook`: headers. Values are not shown; `{{secret}}` in them stands for the secret.
+    /// `webhook`: headers. Their values are not shown; `{{secret}}` in a value stands for the
+    /// secret.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",

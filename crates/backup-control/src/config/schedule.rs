@@ -34,13 +34,13 @@ const CATCH_UP_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// So many of its times are looked at to find out whether a job is ever in its window.
 const LOOKED_AT: usize = 400;
 
-/// `[[jobs.NAME.schedule]]`: when the daemon makes backups of the job, and which.
-/// `schedule = "30 2 * * *"` says only when.
+/// `[[jobs.NAME.schedule]]`: a schedule of the daemon. The short form `schedule = "30 2 * * *"` has
+/// only the time.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleConfig {
-    /// When: a cron expression of minute, hour, day, month and weekday, or `@daily` and the like,
-    /// in `schedule.time_zone`.
+    /// Cron expression of minute, hour, day, month and weekday, or `@daily` and the like, in
+    /// `schedule.time_zone`.
     #[schemars(with = "String")]
     pub at: Cron,
     /// Type of the snapshots. Default: that of the job.
@@ -49,11 +49,11 @@ pub struct ScheduleConfig {
     /// Tier of the snapshots. Default: that of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// It begins up to so much later, always by the same time: so not everything begins at once, on
-    /// several machines either. Default: at once.
+    /// Maximum delay of the start. The delay of a schedule is always the same, and differs between
+    /// schedules and machines to spread the load. Default: no delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Time>,
-    /// Whether it also begins outside of the window of the job. Default: it waits for the window.
+    /// `true`: start also outside of the window of the job. Default: wait for the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outside_window: Option<bool>,
 }
@@ -78,14 +78,14 @@ impl ScheduleConfig {
         }
         match window {
             None if self.outside_window.is_some() => Some(
-                Error::invalid("there is no window that `outside_window` could be about")
-                    .with_hint("leave it out"),
+                Error::invalid("`outside_window` has no effect without a window")
+                    .with_hint("leave `outside_window` out"),
             ),
             Some(window)
                 if self.outside_window != Some(true) && !self.is_ever_in(window, zones) =>
             {
                 let text = format!("`{}` is never in the window of the job, {window}", self.at);
-                let hint = "choose times in it, or add `outside_window = true`";
+                let hint = "choose times within the window, or add `outside_window = true`";
                 Some(Error::invalid(text).with_hint(hint))
             }
             _ => None,
@@ -137,7 +137,7 @@ pub(super) fn mistake(
 ) -> Option<(&'static str, Error)> {
     if priority.is_some_and(|priority| !PRIORITIES.contains(&priority)) {
         let hint = format!("choose from {} to {}", PRIORITIES.start(), PRIORITIES.end());
-        return Some(("priority", Error::invalid("there is no such priority").with_hint(hint)));
+        return Some(("priority", Error::invalid("the priority is out of range").with_hint(hint)));
     }
     if let Some(error) = deadline.and_then(wrong_deadline) {
         return Some(("deadline", error));
@@ -150,7 +150,7 @@ pub(super) fn mistake(
 
 fn wrong_deadline(deadline: &Time) -> Option<Error> {
     let error = || {
-        Error::invalid(format!("in {deadline} nothing can be done"))
+        Error::invalid(format!("a deadline of {deadline} is too short"))
             .with_hint("choose a time of 1min or more")
     };
     (deadline.length() < SHORTEST_DEADLINE).then(error)
@@ -187,81 +187,82 @@ pub(super) fn one_or_many_schema(generator: &mut schemars::SchemaGenerator) -> s
     schemars::json_schema!({ "type": ["string", "array"], "items": table })
 }
 
-/// `[schedule]`: what the daemon does besides backups, and how much at a time. Every time is a cron
-/// expression.
+/// `[schedule]`: scheduled maintenance of the daemon, and its limits. Schedules are cron
+/// expressions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DaemonConfig {
-    /// The time zone of all schedules, for instance `Europe/Berlin`. Default: `defaults.time_zone`,
+    /// Time zone of all schedules, for instance `Europe/Berlin`. Default: `defaults.time_zone`,
     /// else that of the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// When snapshots are forgotten that no policy keeps, and what only they needed is removed.
-    /// Default: never.
+    /// Schedule of the cleanup, which forgets the snapshots that no policy keeps and removes their
+    /// unreferenced data. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub cleanup: Option<Cron>,
-    /// When every repository is checked. Default: never.
+    /// Schedule of the check of every repository. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub check: Option<Cron>,
-    /// When the newest snapshot of every job is read back and verified. Default: never.
+    /// Schedule to read back and verify the newest snapshot of every job. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub verify: Option<Cron>,
-    /// How much of the data a check also reads, another part each time: a share (`5%`) or an amount
-    /// (`10GiB`). Default: none.
+    /// Amount of data that each check also reads, a different part each time: a share (`5%`) or a
+    /// size (`10GiB`). Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_data: Option<CheckData>,
-    /// When what nothing needs is removed from every repository, without forgetting any snapshot.
-    /// `cleanup` does that too. Default: never.
+    /// Schedule of the prune, which removes unreferenced data from every repository without
+    /// forgetting snapshots. `cleanup` includes it. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub prune: Option<Cron>,
-    /// When the captured log of every job that has one becomes a full snapshot, without its server.
-    /// Default: never.
+    /// Schedule to turn the captured log of every job with a log into a full snapshot, without its
+    /// server. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub compact: Option<Cron>,
-    /// When snapshots are copied from one repository into another.
+    /// Scheduled copies of snapshots from one repository into another.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub copy: Vec<CopyConfig>,
-    /// When old snapshots are copied into an archive.
+    /// Scheduled copies of old snapshots into an archive.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub archive: Vec<ArchiveConfig>,
-    /// When all alert rules are looked at. Default: every five minutes, if there are any.
+    /// Schedule of the evaluation of all alert rules. Default: every five minutes, if there are
+    /// rules.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub alerts: Option<Cron>,
-    /// When a report is sent to `report_to`. Default: never.
+    /// Schedule of a report to `report_to`. Default: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub report: Option<Cron>,
-    /// The channels that reports are sent through, by name.
+    /// Names of the channels that receive reports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub report_to: Vec<String>,
-    /// Of how long a time reports are. Default: 7d.
+    /// Period of a report. Default: 7d.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub report_since: Option<Age>,
-    /// How many things are done at a time, from 1 to 64, besides following logs, looking for alerts
-    /// and reports. Default: 2.
+    /// Maximum number of concurrent tasks, from 1 to 64; log followers, alert evaluations and
+    /// reports do not count. Default: 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_parallel: Option<usize>,
-    /// How many of them with the same source host, from 1 to 64. Default: 1.
+    /// Maximum number of concurrent tasks with the same source host, from 1 to 64. Default: 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_source_host: Option<usize>,
-    /// How many of them with the same repository, from 1 to 64. Default: no limit.
+    /// Maximum number of concurrent tasks with the same repository, from 1 to 64. Default: no
+    /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_repository: Option<usize>,
-    /// Whether a time that was missed is made up for: once, however many were missed. Default:
-    /// true.
+    /// `true`: run a task once after it missed one or more of its times. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catch_up: Option<bool>,
-    /// How old a missed time may be to be made up for. Default: 7d.
+    /// Maximum age of a missed time for `catch_up`. Default: 7d.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catch_up_within: Option<Time>,
-    /// How long anything may take before it is stopped, unless it says so itself. Default: 24h.
+    /// Time limit of tasks that have none of their own; a longer one is stopped. Default: 24h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
 }
@@ -300,13 +301,13 @@ impl DaemonConfig {
             .find(|(_, limit)| limit.is_some_and(|limit| !PARALLEL.contains(&limit)))
         {
             let hint = format!("choose from {} to {}", PARALLEL.start(), PARALLEL.end());
-            return Some((key, Error::invalid("so many are not possible").with_hint(hint)));
+            return Some((key, Error::invalid(format!("`{key}` is out of range")).with_hint(hint)));
         }
         if let Some(error) = self.deadline.as_ref().and_then(wrong_deadline) {
             return Some(("deadline", error));
         }
         if self.report.is_some() && self.report_to.is_empty() {
-            let error = Error::invalid("nobody would get the report");
+            let error = Error::invalid("the report has no recipient");
             return Some((
                 "report",
                 error.with_hint("name channels of [notify.NAME] in `report_to`"),
@@ -326,18 +327,18 @@ impl DaemonConfig {
         if let (None, Some((key, _))) =
             (&self.report, about_report.into_iter().find(|(_, given)| *given))
         {
-            let error = Error::invalid("there is no report that this could be about");
-            return Some((key, error.with_hint("say when by `report`, or leave it out")));
+            let error = Error::invalid(format!("`{key}` has no effect without `report`"));
+            return Some((key, error.with_hint("set `report`, or leave this key out")));
         }
         if self.check.is_none() && self.check_data.is_some() {
-            let error = Error::invalid("there is no check that could read data");
-            return Some(("check_data", error.with_hint("say when by `check`, or leave it out")));
+            let error = Error::invalid("`check_data` has no effect without `check`");
+            return Some(("check_data", error.with_hint("set `check`, or leave `check_data` out")));
         }
         if self.catch_up == Some(false) && self.catch_up_within.is_some() {
-            let error = Error::invalid("missed times are not made up for");
+            let error = Error::invalid("`catch_up_within` has no effect with `catch_up = false`");
             return Some((
                 "catch_up_within",
-                error.with_hint("leave out `catch_up = false`, or this"),
+                error.with_hint("leave out `catch_up = false` or `catch_up_within`"),
             ));
         }
         None

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::validate::Mistake;
 use crate::remote::Address;
 
-/// `[servers.NAME]`: a daemon elsewhere, which `backup --server NAME` drives.
+/// `[servers.NAME]`: a remote daemon, for `backup --server NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerConfig {
-    /// Where it answers: `https://host:port`, or `unix:///path` of its socket.
+    /// Address of its API: `https://host:port`, or `unix:///path` of its socket.
     pub url: String,
-    /// File that holds the token for it.
+    /// File with the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// File with the authorities (PEM) that may vouch for it, besides those of the system.
+    /// File with CA certificates (PEM) that are trusted in addition to those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
 }

@@ -49,34 +49,34 @@ impl fmt::Display for SourceKind {
     }
 }
 
-/// Whether a backup of MongoDB may read everything at one moment of the server's history.
+/// Whole backups of MongoDB at one moment of the server's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SnapshotReadsConfig {
     /// If the scan is expected to be short enough.
     Auto,
-    /// Never: each collection when it is read, with the oplog that brings all of them to one
-    /// moment.
+    /// Never: collections are read one after the other, with the oplog that brings all of them to
+    /// one moment.
     Never,
 }
 
-/// What brings restored documents of MongoDB to their moment.
+/// Method that brings restored documents of MongoDB to their moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplayConfig {
-    /// This program, which then writes every document once.
+    /// This program applies the oplog, and writes every document once.
     Fold,
-    /// The server restored into, by `applyOps`.
+    /// The target server applies the oplog, by `applyOps`.
     ApplyOps,
 }
 
-/// How many members of the target must have what a restore of MongoDB inserts.
+/// Number of members of the target that must have the inserts of a MongoDB restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a number of members, at least 1, or \"majority\"")]
 pub enum WriteConcernConfig {
-    /// So many.
+    /// This number of members.
     Members(NonZeroU8),
-    /// A majority.
+    /// A majority of the members.
     Word(MajorityConfig),
 }
 
@@ -88,7 +88,7 @@ pub enum MajorityConfig {
     Majority,
 }
 
-/// How PostgreSQL is backed up.
+/// Method of PostgreSQL backups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MethodConfig {
@@ -98,143 +98,142 @@ pub enum MethodConfig {
     Logical,
 }
 
-/// How snapshots of Redis are read.
+/// Method of reading snapshots of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReaderConfig {
-    /// As a replica does: of one moment.
+    /// As a replica: a snapshot of one moment.
     Replica,
     /// Key by key.
     Scan,
 }
 
-/// `[sources.NAME]`: something to back up.
+/// `[sources.NAME]`: data to back up.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// What kind of source it is: `files`, `mongodb`, `postgres`, or `redis`, which is also
-    /// `valkey`.
+    /// Kind of the source: `files`, `mongodb`, `postgres` or `redis` (also written `valkey`).
     pub kind: SourceKind,
 
-    /// `files`: directories and files. Relative ones start at the configuration file.
+    /// `files`: directories and files. Relative paths start at the directory of the configuration
+    /// file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<PathBuf>,
     /// `files`: files with exclude patterns, one per line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_files: Vec<PathBuf>,
-    /// `files`: directories that hold a file of one of these names are left empty. Default:
-    /// `[".nobackup"]`.
+    /// `files`: skip the contents of directories that contain a file with one of these names.
+    /// Default: `[".nobackup"]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude_if_present: Option<Vec<String>>,
-    /// `files`: do not go into other file systems. Default: false.
+    /// `files`: do not cross into other file systems. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_file_system: Option<bool>,
-    /// `files`: leave out larger files.
+    /// `files`: skip larger files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_file_size: Option<Size>,
 
-    /// Servers: the address, `mongodb://` or `mongodb+srv://`; `postgres://` or `postgresql://`,
+    /// Servers: the address. `mongodb://` or `mongodb+srv://`; `postgres://` or `postgresql://`,
     /// with all hosts of the cluster; `redis://` or `valkey://`, with TLS `rediss://` or
-    /// `valkeys://`, and `unix://` for a socket of this machine.
+    /// `valkeys://`, and `unix://` for a local socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub url: Option<ServerAddress>,
-    /// Servers: file that holds the password of the address's user. At most one of the `password_…`
-    /// keys.
+    /// Servers: file with the password of the user in the address. At most one of the `password_…`
+    /// keys is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
-    /// Servers: environment variable that holds the password.
+    /// Servers: environment variable with the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_env: Option<String>,
-    /// Servers: shell command whose output's first line is the password.
+    /// Servers: shell command that prints the password on its first line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_command: Option<String>,
-    /// Servers: certificates (PEM) that the server's must be signed by; switches TLS on. For
-    /// `postgres` it must be for the host, too, unless the address says `sslmode=verify-ca`; for
+    /// Servers: CA certificates (PEM) for the certificate of the server; enables TLS. For
+    /// `postgres` the host name is verified too, unless the address has `sslmode=verify-ca`; for
     /// `redis` always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_ca_file: Option<PathBuf>,
-    /// `mongodb`: certificate and key (PEM) to show to the server; switches TLS on.
+    /// `mongodb`: client certificate and key (PEM); enables TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_certificate_key_file: Option<PathBuf>,
-    /// `mongodb`: whether everything may be read at one moment of the server's history: `auto` or
-    /// `never`. Default: `auto`.
+    /// `mongodb`: read everything at one moment of the server's history: `auto` (if the scan is
+    /// short enough) or `never`. Default: `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_reads: Option<SnapshotReadsConfig>,
-    /// `mongodb`: most cursors for one large collection, from 1 to 64; each may take 32 MiB of
-    /// memory. Default: 4.
+    /// `mongodb`: maximum number of cursors for one large collection, from 1 to 64. Each may use 32
+    /// MiB of memory. Default: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cursors: Option<usize>,
-    /// `mongodb`, `postgres`: most bytes per second that are read in a backup (digests of logical
-    /// ones are computed in the server, and do not count); for `mongodb` also that are written in a
-    /// restore. Default: no limit.
+    /// `mongodb`, `postgres`: maximum of bytes per second that a backup reads; for `mongodb` also
+    /// of bytes that a restore writes. Digests of logical backups are computed in the server, and
+    /// do not count. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Size>")]
     pub max_bytes_per_second: Option<Rate>,
-    /// `mongodb`: what brings restored documents to their moment: `fold` or `apply_ops`. Default:
-    /// `fold`.
+    /// `mongodb`: method that brings restored documents to their moment: `fold` (in this program)
+    /// or `apply_ops` (in the target server). Default: `fold`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayConfig>,
-    /// `mongodb`: how many members must have what a restore inserts before it goes on: a number or
-    /// `majority`. At its end a majority has everything in any case. Default: 1.
+    /// `mongodb`: number of members that must have the inserts of a restore before it continues, or
+    /// `majority`. At the end of a restore, a majority has everything in any case. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub write_concern: Option<WriteConcernConfig>,
 
-    /// `postgres`: what is backed up: `physical` (the data directory) or `logical` (databases, by
-    /// SQL). Default: `physical`.
+    /// `postgres`: `physical` (the data directory) or `logical` (databases, by SQL). Default:
+    /// `physical`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<MethodConfig>,
     /// `postgres`: replication slot that keeps the log until it is captured; an empty name means
     /// none. Default: `backup`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// `postgres`: the identifier that the cluster must have, as `pg_controldata` shows it: another
-    /// one is refused.
+    /// `postgres`: required system identifier of the cluster, as `pg_controldata` shows it. Another
+    /// cluster is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_id: Option<String>,
-    /// `postgres`: begin backups with a checkpoint at once, not spread over time. Default: true.
+    /// `postgres`: start backups with an immediate checkpoint, not one spread over time. Default:
+    /// true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fast_checkpoint: Option<bool>,
-    /// `postgres`: send a password that can be read along, or its MD5, over connections that others
-    /// may read. Default: false.
+    /// `postgres`: send a cleartext password, or its MD5, over connections that others may read.
+    /// Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weak_passwords: Option<bool>,
-    /// `postgres`, logical: directory of `pg_dump` and `pg_dumpall`. Default: the oldest that fit
-    /// the server, from PATH and from where packages put them.
+    /// `postgres`, logical: directory of `pg_dump` and `pg_dumpall`. Default: the oldest version
+    /// that fits the server, from PATH and the directories of packages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub programs: Option<PathBuf>,
-    /// `postgres`, logical: tables, or parts of them, that are read at a time, from 1 to 64: as
-    /// many connections, and one more for each database. Default: 4.
+    /// `postgres`, logical: number of tables, or parts of tables, to read concurrently, from 1 to
+    /// 64. This is also the number of connections, with one more for each database. Default: 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<usize>,
-    /// `postgres`, logical: seconds to wait for a lock that somebody else holds. Default: 60.
+    /// `postgres`, logical: seconds to wait for a lock that another session holds. Default: 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock_timeout: Option<u32>,
-    /// `postgres`, logical: record digests of tables: the server reads every row once more.
+    /// `postgres`, logical: record digests of tables; the server reads every row once more.
     /// Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digests: Option<bool>,
 
-    /// `redis`: a name for the server that stays when its address changes, as with a failover: by
-    /// it its snapshots and its log belong together. Default: the address.
+    /// `redis`: a name for the server that stays the same when its address changes, for instance in
+    /// a failover. Snapshots and logs with the same name belong together. Default: the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// `redis`: what the command PSYNC is called, where a service has renamed it. Default: `PSYNC`.
+    /// `redis`: name of the command PSYNC, if a service has renamed it. Default: `PSYNC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psync: Option<String>,
-    /// `redis`: how snapshots are read: `replica` (of one moment) or `scan` (key by key, not of one
-    /// moment). Default: `replica`, and `scan` with a warning where the server refuses to be
-    /// followed.
+    /// `redis`: method of reading snapshots: `replica` (of one moment) or `scan` (key by key, not
+    /// of one moment). Default: `replica`; `scan`, with a warning, if the server refuses replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reader: Option<ReaderConfig>,
-    /// `redis`, `scan`: most of the server's time that is taken, in percent, from 1 to 100.
-    /// Default: 25.
+    /// `redis`, `scan`: maximum share of the server's time, in percent, from 1 to 100. Default: 25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan_percent: Option<u8>,
-    /// `redis`: certificate (PEM) to show to the server, with `tls_key_file`; switches TLS on.
+    /// `redis`: client certificate (PEM), with `tls_key_file`; enables TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_certificate_file: Option<PathBuf>,
-    /// `redis`: the key (PEM) of `tls_certificate_file`.
+    /// `redis`: key (PEM) of `tls_certificate_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_key_file: Option<PathBuf>,
 }

@@ -28,95 +28,94 @@ use crate::units::{Share, Size, Text, Time};
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What holds for all of it.
+    /// Defaults for all jobs.
     #[serde(skip_serializing_if = "is_default")]
     pub defaults: DefaultsConfig,
-    /// What reports need to know besides.
+    /// Settings of reports.
     #[serde(skip_serializing_if = "is_default")]
     pub report: ReportConfig,
-    /// What the daemon does besides backups, and how much at a time.
+    /// Scheduled maintenance of the daemon, and its limits.
     #[serde(skip_serializing_if = "is_default")]
     pub schedule: DaemonConfig,
-    /// What is recorded of what was done.
+    /// Retention of the audit log.
     #[serde(skip_serializing_if = "is_default")]
     pub audit: AuditConfig,
-    /// Where runs are remembered.
+    /// Location of the catalog of runs.
     #[serde(skip_serializing_if = "is_default")]
     pub catalog: CatalogConfig,
-    /// Where the daemon answers, and whom.
+    /// Endpoints and limits of the API of the daemon.
     #[serde(skip_serializing_if = "is_default")]
     pub api: ApiConfig,
-    /// Daemons elsewhere that `--server` can name, by name.
+    /// Remote daemons for `--server`, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub servers: BTreeMap<String, ServerConfig>,
-    /// Where backups are kept, by name.
+    /// Repositories, by name.
     pub repositories: BTreeMap<String, RepositoryConfig>,
-    /// What is backed up, by name.
+    /// Sources, by name.
     pub sources: BTreeMap<String, SourceConfig>,
-    /// Which source goes into which repository and how, by name.
+    /// Jobs, by name.
     pub jobs: BTreeMap<String, JobConfig>,
-    /// Which jobs are backed up together, and restored to one moment, by name.
+    /// Groups of jobs that are backed up together and restored to one moment, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, GroupConfig>,
-    /// What is watched, and who is told, by name.
+    /// Alert rules, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub alerts: BTreeMap<String, AlertConfig>,
-    /// Who is told what happened, and how, by name.
+    /// Notification channels, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub notify: BTreeMap<String, NotifyConfig>,
 }
 
-/// `[defaults]`: what holds wherever nothing else is said.
+/// `[defaults]`: defaults for all jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DefaultsConfig {
-    /// The time zone whose days, weeks, months and years count, and in which dates are understood
-    /// and shown, for instance `Europe/Berlin`. Default: that of the machine.
+    /// Time zone of days, weeks, months and years, and of dates in input and output, for instance
+    /// `Europe/Berlin`. Default: that of the machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
-    /// `[defaults.keep]`: which snapshots stay, for jobs that do not say so themselves.
+    /// `[defaults.keep]`: retention policy of jobs without a policy of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,
 }
 
-/// `[repositories.NAME]`: a place for backups. At most one of the `passphrase_…` keys.
+/// `[repositories.NAME]`: a repository. At most one of the `passphrase_…` keys is allowed.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryConfig {
-    /// Its address: a directory, or a URL. Relative directories start at the configuration file.
+    /// Address: a directory or a URL. Relative directories start at the directory of the
+    /// configuration file.
     pub url: String,
-    /// File that holds the pass phrase.
+    /// File with the pass phrase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passphrase_file: Option<PathBuf>,
-    /// Environment variable that holds the pass phrase.
+    /// Environment variable with the pass phrase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passphrase_env: Option<String>,
-    /// Shell command whose output's first line is the pass phrase.
+    /// Shell command that prints the pass phrase on its first line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passphrase_command: Option<String>,
-    /// How hard to compress: `off`, `fast`, `auto`, `max`, or a zstd level from 1 to 19. Default:
-    /// `auto`.
+    /// Compression: `off`, `fast`, `auto`, `max`, or a zstd level from 1 to 19. Default: `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "compression")]
     #[schemars(with = "Option<Size>")]
     pub compression: Option<Compression>,
-    /// Size at which a pack is closed. Default: 8MiB in a directory, else 32MiB.
+    /// Size at which a pack is complete. Default: 8MiB in a directory, else 32MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack_size: Option<Size>,
-    /// Share of what was written that is opened or read back and compared. Default: 5%.
+    /// Share of the written data to open, or to read back and compare. Default: 5%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verify_sample: Option<Share>,
-    /// How many packs are uploaded at a time. Default: what suits the kind of storage.
+    /// Number of concurrent uploads of packs. Default: depends on the kind of storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uploads: Option<usize>,
-    /// How large it may become: `backup storage` says how much is left, and for how long that will
-    /// do. Default: what the disk has, where there is one.
+    /// Intended maximum size. `backup storage`, alerts, reports and metrics use it to compute the
+    /// free space; backups do not enforce it. Default: the space of the disk, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Size>,
-    /// `[repositories.NAME.prune]`: how data that no snapshot needs is removed.
+    /// `[repositories.NAME.prune]`: removal of unreferenced data.
     #[serde(default, skip_serializing_if = "is_default")]
     pub prune: PruneConfig,
-    /// `[repositories.NAME.store]`: how an object store is reached, and the rate limits of any
-    /// store.
+    /// `[repositories.NAME.store]`: access to an object store, and rate limits of any store.
     #[serde(default, skip_serializing_if = "is_default")]
     #[schemars(schema_with = "super::schema::store")]
     pub store: StoreSettings,
@@ -126,15 +125,15 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Type of the snapshots a job makes.
+/// Type of the snapshots of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobType {
-    /// Everything is read.
+    /// Reads everything.
     Full,
-    /// What changed since the last snapshot is read.
+    /// Reads the changes since the last snapshot.
     Incremental,
-    /// What changed since the last full snapshot is read.
+    /// Reads the changes since the last full snapshot.
     Differential,
 }
 
@@ -148,7 +147,7 @@ impl From<JobType> for BackupKind {
     }
 }
 
-/// `[jobs.NAME]`: one source, one repository, and how.
+/// `[jobs.NAME]`: a backup of one source into one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobConfig {
@@ -156,33 +155,31 @@ pub struct JobConfig {
     pub source: String,
     /// Name of the repository.
     pub repository: String,
-    /// Type of the snapshots. Default: of files incremental, and full where there is no earlier
-    /// snapshot; of databases full.
+    /// Type of the snapshots: `full`, `incremental` or `differential`. Default: `incremental` for
+    /// files, after a first full snapshot; `full` for databases.
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<JobType>,
     /// Tier of the snapshots, for instance `daily`. Default: `manual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// Patterns of what is backed up; without any, everything.
+    /// Patterns of the files or objects to back up. Default: everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
-    /// Patterns of what is left out; they win.
+    /// Patterns of files or objects to exclude; they override `include`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
     /// Tags of the snapshots.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// How large a backup may become: with more, it fails, and there is no snapshot. Default: no
-    /// limit.
+    /// Maximum size of a backup. A larger one fails, without a snapshot. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_size: Option<Size>,
-    /// The time of the day in which it may begin, for instance `22:00-06:00`, in
-    /// `defaults.time_zone`; at other times it takes `--force`.
+    /// Daily time window in which a backup may start, for instance `22:00-06:00`, in
+    /// `defaults.time_zone`. At other times, `--force` is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub window: Option<Window>,
-    /// `[[jobs.NAME.schedule]]`: when the daemon backs it up, or one cron expression. Default:
-    /// never.
+    /// `[[jobs.NAME.schedule]]`: schedules of the daemon, or one cron expression. Default: none.
     #[serde(
         default,
         skip_serializing_if = "Vec::is_empty",
@@ -190,42 +187,41 @@ pub struct JobConfig {
     )]
     #[schemars(schema_with = "super::schedule::one_or_many_schema")]
     pub schedule: Vec<ScheduleConfig>,
-    /// Which of the things that wait for their turn goes first, from -100 to 100: the highest.
-    /// Default: 0.
+    /// Priority among waiting tasks, from -100 to 100; the highest runs first. Default: 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
-    /// How long a backup by the daemon may take before it is stopped, at least 1min. Default:
+    /// Time limit of a backup by the daemon, at least 1min; a longer one is stopped. Default:
     /// `schedule.deadline`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Time>,
-    /// `[jobs.NAME.retry]`: trying again what failed because a store or a server was away. Default:
-    /// not.
+    /// `[jobs.NAME.retry]`: retries of a backup that failed because a store or server was
+    /// unavailable. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<RetryConfig>,
-    /// How much of its data may be lost at most, for instance `15min`: the rule `rpo` and reports
-    /// measure it. Default: not said.
+    /// Recovery point objective: maximum data loss, for instance `15min`. The rule `rpo` and
+    /// reports measure it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpo: Option<Time>,
-    /// How long a restore may take at most, for instance `1h`: reports measure it. Default: not
-    /// said.
+    /// Recovery time objective: maximum duration of a restore, for instance `1h`. Reports measure
+    /// it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rto: Option<Time>,
-    /// Address that is asked for (`GET`) whenever a backup has succeeded: a service there tells you
-    /// if it is not, also when this machine is gone. It may be secret, and is not shown.
+    /// URL to request (`GET`) after each successful backup. A monitoring service then reports
+    /// missing requests, also if this machine is down. The URL may be secret, and is not shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub heartbeat: Option<WebAddress>,
-    /// `[[jobs.NAME.expect]]`: what a snapshot must hold at least.
+    /// `[[jobs.NAME.expect]]`: minimum contents of a snapshot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<ExpectConfig>,
-    /// `[jobs.NAME.hooks]`: shell commands that are run around a backup.
+    /// `[jobs.NAME.hooks]`: shell commands that run before and after a backup or restore.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<HooksConfig>,
-    /// `[jobs.NAME.keep]`: which of its snapshots stay. Default: `[defaults.keep]`, and all if
-    /// there is none.
+    /// `[jobs.NAME.keep]`: retention policy of its snapshots. Default: `[defaults.keep]`; without
+    /// that, all snapshots stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<KeepConfig>,
-    /// `[jobs.NAME.logs]`: how the log of its source is captured.
+    /// `[jobs.NAME.logs]`: capture of the log of its source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<LogsConfig>,
 }

@@ -126,11 +126,8 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
     .filter_map(|(key, given)| given.then_some(key))
     .collect();
     if let [_, second, ..] = given[..] {
-        return Err(Mistake::new(
-            [SECTION, own, second],
-            "the pass phrase is given in several ways",
-        )
-        .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
+        return Err(Mistake::new([SECTION, own, second], "the pass phrase is set by several keys")
+            .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
     }
     let sizes = MIN_PACK_SIZE..=WriteSettings::MAX_PACK_SIZE as u64;
     if let Some(Size(size)) = repository.pack_size
@@ -138,27 +135,27 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
     {
         return Err(Mistake::new(
             [SECTION, own, "pack_size"],
-            format!("a pack size of {} is not possible", Size(size)),
+            format!("a pack size of {} is out of range", Size(size)),
         )
         .hint(Some(format!(
-            "choose one from {} to {}",
+            "choose a size from {} to {}",
             Size(*sizes.start()),
             Size(*sizes.end())
         ))));
     }
     if repository.uploads == Some(0) {
-        return Err(Mistake::new([SECTION, own, "uploads"], "without an upload nothing is stored"));
+        return Err(Mistake::new([SECTION, own, "uploads"], "`uploads` must be at least 1"));
     }
     if repository.quota == Some(Size(0)) {
-        return Err(Mistake::new([SECTION, own, "quota"], "a quota of nothing leaves no room")
-            .hint(Some("leave `quota` out if there is none".to_owned())));
+        return Err(Mistake::new([SECTION, own, "quota"], "a quota of 0 leaves no space")
+            .hint(Some("leave `quota` out to set none".to_owned())));
     }
     if repository.prune.max_repack == Some(Size(0)) {
         return Err(Mistake::new(
             [SECTION, own, "prune"],
-            "with `max_repack` of nothing, nothing is written anew",
+            "with `max_repack` of 0, no pack is ever rewritten",
         )
-        .hint(Some("to write nothing anew, set `max_unused = \"unlimited\"`".to_owned())));
+        .hint(Some("to rewrite no packs, set `max_unused = \"unlimited\"`".to_owned())));
     }
     Ok(())
 }
@@ -205,16 +202,16 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
                 [SECTION, own, "logs"],
                 "sources of kind `files` have no log",
             )
-            .hint(Some("leave `logs` out: back files up more often instead".to_owned())));
+            .hint(Some("leave `logs` out, and back up files more often".to_owned())));
         }
         if config
             .sources
             .get(&job.source)
             .is_some_and(|source| source.reader == Some(ReaderConfig::Scan))
         {
-            let hint = "leave `logs` out, or read it as a replica: its snapshots are of no moment \
-                        that a log could go on from";
-            let text = "a source with `reader = \"scan\"` has no log that could be captured";
+            let hint = "leave `logs` out, or use `reader = \"replica\"`: a scan has no position \
+                        that a log can continue from";
+            let text = "a source with `reader = \"scan\"` has no log to capture";
             return Err(Mistake::new([SECTION, own, "logs"], text).hint(Some(hint.to_owned())));
         }
         if let Some((key, error)) = logs.mistake() {
@@ -234,7 +231,7 @@ fn report(config: &Config) -> Result<(), Mistake> {
                 .hint(suggest::hint(name, config.repositories.keys().map(String::as_str))));
         }
         if !price.is_finite() || *price < 0.0 {
-            return Err(Mistake::new(AT, format!("{price} is no price")));
+            return Err(Mistake::new(AT, format!("{price} is not a price")));
         }
     }
     Ok(())
@@ -250,9 +247,9 @@ fn alert(config: &Config, own: &str, alert: &AlertConfig) -> Result<(), Mistake>
     if alert.condition.about() == About::Daemon && !alert.only.is_empty() {
         let mistake = Mistake::new(
             [SECTION, own, "only"],
-            format!("`{}` is about the daemon", alert.condition),
+            format!("`{}` applies to the daemon", alert.condition),
         );
-        return Err(mistake.hint(Some("leave `only` out: a machine has one".to_owned())));
+        return Err(mistake.hint(Some("leave `only` out: a machine has one daemon".to_owned())));
     }
     if let Some(unknown) = alert.notify.iter().find(|channel| !config.notify.contains_key(*channel))
     {
@@ -269,7 +266,7 @@ fn alert(config: &Config, own: &str, alert: &AlertConfig) -> Result<(), Mistake>
     ];
     match lasts.into_iter().find(|(_, given)| *given && alert.condition.is_event()) {
         Some((key, _)) => {
-            Err(Mistake::new([SECTION, own, key], format!("`{}` is told once", alert.condition))
+            Err(Mistake::new([SECTION, own, key], format!("`{}` notifies once", alert.condition))
                 .hint(Some(format!("leave `{key}` out"))))
         }
         None => Ok(()),
@@ -287,7 +284,7 @@ fn channel(own: &str, channel: &NotifyConfig) -> Result<(), Mistake> {
 fn execution(own: &str, job: &JobConfig, source: Option<&SourceConfig>) -> Result<(), Mistake> {
     let mistake = |key: &str, text: &str| Mistake::new(["jobs", own, key], text);
     if job.max_size == Some(Size(0)) {
-        return Err(mistake("max_size", "a backup of nothing is none")
+        return Err(mistake("max_size", "with `max_size` of 0, no backup can succeed")
             .hint(Some("leave `max_size` out".to_owned())));
     }
     if let Some(error) = job.retry.as_ref().and_then(RetryConfig::mistake) {
@@ -303,12 +300,13 @@ fn execution(own: &str, job: &JobConfig, source: Option<&SourceConfig>) -> Resul
     };
     let of_object = job.expect.iter().find_map(|expect| expect.object.as_ref());
     if let (Some(object), false) = (of_object, source.is_some_and(counts)) {
-        let text = format!("backups of this source count no {object:?}");
-        return Err(mistake("expect", &text)
-            .hint(Some("leave `object` out: then files are counted".to_owned())));
+        let text = format!("backups of this source do not count {object:?}");
+        return Err(
+            mistake("expect", &text).hint(Some("leave `object` out to count files".to_owned()))
+        );
     }
     if job.expect.iter().any(|expect| expect.min == 0) {
-        return Err(mistake("expect", "at least 0 is always there")
+        return Err(mistake("expect", "a minimum of 0 is always met")
             .hint(Some("write `min = 1`".to_owned())));
     }
     Ok(())

@@ -151,11 +151,11 @@ async fn is_stored(
     while let Some(part) = tape.next().await? {
         if !compared.is_same(&part) {
             let error =
-                CoreError::damaged(format!("{file} is stored already, with another content"));
+                CoreError::damaged(format!("{file} is already stored with different content"));
             return Err(error
                 .with_hint(
-                    "is another copy of this cluster writing the same log? Give it an \
-                     archive of its own",
+                    "check whether another copy of this cluster writes the same log, and give it \
+                     an archive of its own",
                 )
                 .into());
         }

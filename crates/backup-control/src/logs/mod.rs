@@ -52,11 +52,8 @@ pub fn follow_options(
     let spool = match spool_dir(logs, repository, env)? {
         Some(dir) => {
             make_spool(&dir).map_err(|error| {
-                Error::invalid(format!("cannot make the spool {}: {error}", dir.display()))
-                    .with_hint(
-                        "name a directory that this user may write by `spool` in the \
-                         configuration of the job",
-                    )
+                Error::invalid(format!("cannot create the spool {}: {error}", dir.display()))
+                    .with_hint("set `spool` of the job to a directory that this user may write to")
             })?;
             Some(SpoolOptions { dir, max_bytes: logs.spool_size.map_or(SPOOL_SIZE, |size| size.0) })
         }
@@ -103,10 +100,8 @@ fn spool_dir(logs: &LogsConfig, repository: &str, env: &Environment) -> Result<O
         Some(dir) => dir.clone(),
         None if logs.has_spool() => state::dir(env)
             .ok_or_else(|| {
-                Error::invalid("there is no place for a spool").with_hint(
-                    "name a directory by `spool` in the configuration of the job, or in \
-                     BACKUP_STATE_DIR",
-                )
+                Error::invalid("no directory for the spool is known")
+                    .with_hint("set `spool` of the job, or BACKUP_STATE_DIR, to a directory")
             })?
             .join("spool"),
         None => return Ok(None),
@@ -141,9 +136,7 @@ pub async fn stream_of(indexed: &IndexedRepository, info: &SnapshotInfo) -> Resu
         manifest.ok_or_else(|| CoreError::damaged(format!("snapshot {short} has no manifest")))?;
     let stream = Stream::of(&manifest.source);
     if stream.name() != log.stream {
-        return Err(
-            CoreError::damaged(format!("snapshot {short} says two things of its log")).into()
-        );
+        return Err(CoreError::damaged(format!("snapshot {short} names two different logs")).into());
     }
     Ok(stream)
 }
@@ -152,12 +145,11 @@ pub async fn stream_of(indexed: &IndexedRepository, info: &SnapshotInfo) -> Resu
 #[must_use]
 pub fn without_log(info: &SnapshotInfo) -> Error {
     Error::invalid(format!(
-        "snapshot {} has no log: it stands for one moment only",
+        "snapshot {} has no log: it holds one moment only",
         info.id.short()
     ))
     .with_hint(
-        "leave --at out, and name the snapshot that was made before the moment: `backup \
-         list` shows them",
+        "leave --at out, and name the last snapshot before the moment, as `backup list` shows it",
     )
 }
 
@@ -209,8 +201,9 @@ pub async fn plan_from(
     if let Some(job) = named.snapshot.tag("job") {
         view = view.of_job(job);
     }
-    let branch = view.timeline().current_branch();
-    let target = target(at, named.snapshot.tag("source"), branch.as_deref(), now)?;
+    let branches = view.timeline().branch_names();
+    let branch = branches.last().map(String::as_str);
+    let target = full_name(target(at, named.snapshot.tag("source"), branch, now)?, &branches);
     if let Target::Time(time) = target {
         view.refine(indexed, time).await?;
     }
@@ -233,7 +226,7 @@ pub(crate) fn answer(
         Ok(plan) => plan,
         Err(refusal) => return Ok(Answer::Refused(refusal)),
     };
-    let gone = || CoreError::damaged(format!("snapshot {} is gone", plan.base.id.short()));
+    let gone = || CoreError::damaged(format!("snapshot {} is missing", plan.base.id.short()));
     let base = view.snapshots().find(|info| info.id == plan.base.id).cloned().ok_or_else(gone)?;
     let replay = Arc::new(LogReplay::new(indexed.clone(), stream, view, plan));
     Ok(Answer::Planned { base: Box::new(base), replay })
@@ -276,9 +269,25 @@ pub fn target(
     {
         return Ok(Target::Position(Position::new(branch.unwrap_or_default(), offset)));
     }
-    let moment = Moment::parse(text, now.time, now.zone)
-        .map_err(|_| Error::invalid(format!("{text:?} is no moment of a log")).with_hint(HINT))?;
+    let moment = Moment::parse(text, now.time, now.zone).map_err(|_| {
+        Error::invalid(format!("{text:?} is not a moment of a log")).with_hint(HINT)
+    })?;
     Ok(Target::Time(moment.end()))
+}
+
+/// Shortest beginning of a branch that stands for its name: tables show eight characters.
+const MIN_PREFIX: usize = 8;
+
+/// Replaces the beginning of a branch by its name, if it is the beginning of one branch only.
+fn full_name(target: Target, branches: &[String]) -> Target {
+    let Target::Position(at) = target else { return target };
+    let mut named = branches.iter().filter(|name| name.starts_with(&at.branch));
+    match (named.next(), named.next()) {
+        (Some(name), None) if at.branch.len() >= MIN_PREFIX => {
+            Target::Position(Position::new(name.clone(), at.offset))
+        }
+        _ => Target::Position(at),
+    }
 }
 
 /// A place in the log of PostgreSQL: `16/B374D848`.

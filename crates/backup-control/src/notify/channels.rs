@@ -103,7 +103,7 @@ impl Channels {
         let error = Error::invalid(format!("there is no channel `{name}`"));
         Err(match suggest::hint(name, self.all.keys().map(String::as_str)) {
             Some(hint) => error.with_hint(hint),
-            None => error.with_hint("the configuration has none: add `[notify.NAME]`"),
+            None => error.with_hint("add `[notify.NAME]`: the configuration has no channel"),
         })
     }
 
@@ -147,7 +147,8 @@ impl Channels {
             done = tokio::time::timeout(timeout, self.send_by(name, channel, message, reached, cx)) => {
                 done.unwrap_or_else(|_| Err(too_long(timeout)))
             }
-            () = cx.cancel.cancelled() => Err(Failure::later("stopped before it was sent")),
+            () = cx.cancel.cancelled() => Err(Failure::later("cancelled before the message was \
+                                                              sent")),
         }
     }
 
@@ -181,7 +182,7 @@ impl Channels {
 }
 
 fn too_long(timeout: Duration) -> Failure {
-    Failure::later(format!("it took longer than {} seconds", timeout.as_secs()))
+    Failure::later(format!("sending took longer than {} seconds", timeout.as_secs()))
 }
 
 /// An error with its cause.
@@ -293,7 +294,10 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("late");
         let failed = run(&format!("(sleep 3; touch {}) & wait", file.display())).await.unwrap_err();
-        assert!(failed.is_passing && failed.why == "it took longer than 2 seconds", "{failed:?}");
+        assert!(
+            failed.is_passing && failed.why == "sending took longer than 2 seconds",
+            "{failed:?}"
+        );
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(!file.exists());
     }

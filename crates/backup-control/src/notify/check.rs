@@ -31,8 +31,9 @@ fn check(channel: &NotifyConfig) -> Result<(), Mistake> {
     {
         let owners =
             owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>().join(" or ");
-        let hint =
-            format!("`{key}` is for channels of kind {owners}; leave it out, or change `kind`");
+        let hint = format!(
+            "`{key}` is for channels of kind {owners}; leave the key out, or change `kind`"
+        );
         return Err((
             key,
             Error::invalid(format!("a channel of kind `{kind}` has no `{key}`")).with_hint(hint),
@@ -42,20 +43,14 @@ fn check(channel: &NotifyConfig) -> Result<(), Mistake> {
     let given: Vec<&str> = channel.secrets().collect();
     if let [_, second, ..] = given[..] {
         let hint = format!("keep one of `{}`", given.join("`, `"));
-        return Err((
-            second,
-            Error::invalid("the secret is given in several ways").with_hint(hint),
-        ));
+        return Err((second, Error::invalid("the secret is set by several keys").with_hint(hint)));
     }
     if channel.timeout().is_zero() || channel.timeout() > LONGEST {
         let error = Error::invalid(format!(
-            "{} is no time to send a message in",
+            "a timeout of {} is out of range",
             shown(channel.timeout.as_ref())
         ));
-        return Err((
-            "timeout",
-            error.with_hint("choose a time up to 10min; without the key it is 30s"),
-        ));
+        return Err(("timeout", error.with_hint("choose a time up to 10min; the default is 30s")));
     }
     match kind {
         ChannelKind::Smtp => smtp(channel),
@@ -97,20 +92,20 @@ pub(crate) fn patterns(jobs: &[String]) -> Result<GlobSet> {
 pub(super) fn address(text: &str, channel: &NotifyConfig) -> Result<Url> {
     let wrong = |why: &str| Err(Error::invalid(why).with_hint("write it like https://host/path"));
     let Ok(url) = text.parse::<Url>() else {
-        return wrong("this is no address of a service");
+        return wrong("not an http or https address");
     };
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return wrong("this is no address of a service");
+        return wrong("not an http or https address");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return wrong("the address holds a user or a password");
+        return wrong("the address contains a user or a password");
     }
     if channel.kind != ChannelKind::Webhook && (url.query().is_some() || url.fragment().is_some()) {
-        return wrong("an address of this kind ends with its path");
+        return wrong("the address of this kind of channel must end with its path");
     }
     if url.scheme() == "http" && channel.allow_http != Some(true) {
         return Err(Error::invalid(
-            "the address is plain http, which anybody on the way can read and change",
+            "the address is plain http: others on the network could read and change messages",
         )
         .with_hint("use https://, or set `allow_http = true` if the network is trusted"));
     }
@@ -125,7 +120,7 @@ pub(super) fn mailbox(text: &str) -> Result<Mailbox> {
     let mailbox =
         text.trim().parse::<Mailbox>().ok().filter(|found| found.email.to_string().is_ascii());
     mailbox.ok_or_else(|| {
-        Error::invalid(format!("{text:?} is no mail address"))
+        Error::invalid(format!("{text:?} is not a mail address"))
             .with_hint("write it like backup@example.com or `Backup <backup@example.com>`")
     })
 }
@@ -141,7 +136,7 @@ fn secret(channel: &NotifyConfig, what: &str) -> Result<(), Mistake> {
     if channel.secrets().next().is_some() {
         return Ok(());
     }
-    let hint = "name where it is kept by `secret_file`, `secret_env` or `secret_command`";
+    let hint = "set `secret_file`, `secret_env` or `secret_command`";
     Err(("secret_file", Error::invalid(format!("the {what} is missing")).with_hint(hint)))
 }
 
@@ -164,41 +159,45 @@ fn smtp(channel: &NotifyConfig) -> Result<(), Mistake> {
     };
     if !channel.host.as_deref().is_some_and(is_host) {
         let error =
-            Error::invalid("no server can be called that").with_hint("the port is given by `port`");
+            Error::invalid("not a valid name of a host").with_hint("give the port in `port`");
         return Err(("host", error));
     }
     mailboxes(channel)?;
     let has_secret = channel.secrets().next().is_some();
     if channel.security == Some(SecurityConfig::None) && (has_secret || channel.user.is_some()) {
-        let error = Error::invalid("a password is never sent in clear");
+        let error = Error::invalid("passwords are never sent in cleartext");
         return Err((
             "security",
             error.with_hint("choose `starttls` or `tls`, or leave user and secret out"),
         ));
     }
     if has_secret && channel.user.is_none() {
-        return needed("user", None, "name the user whose password the secret is");
+        return needed("user", None, "name the user that the password belongs to");
     }
     if channel.user.is_some() { secret(channel, "password of `user`") } else { Ok(()) }
 }
 
 fn sms(channel: &NotifyConfig) -> Result<(), Mistake> {
-    needed("account", channel.account.as_deref(), "the identifier of the account begins with AC")?;
+    needed(
+        "account",
+        channel.account.as_deref(),
+        "set the identifier of the account, which begins with AC",
+    )?;
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if !channel.account.as_deref().is_some_and(is_plain) {
-        return Err(("account", Error::invalid("this is no identifier of an account")));
+        return Err(("account", Error::invalid("not an identifier of an account")));
     }
-    needed("from", channel.from.as_deref(), "name the number that messages come from")?;
+    needed("from", channel.from.as_deref(), "set the number that sends the messages")?;
     recipients(channel, "for instance `to = [\"+4930123456\"]`")?;
     let is_number = |number: &str| {
         let digits = number.strip_prefix('+').unwrap_or_default();
         (5..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
     };
     if let Some(number) = channel.to.iter().find(|number| !is_number(number)) {
-        let hint = "write it with the code of the country and without spaces, like +4930123456";
+        let hint = "write it with the country code and without spaces, like +4930123456";
         return Err((
             "to",
-            Error::invalid(format!("{number:?} is no telephone number")).with_hint(hint),
+            Error::invalid(format!("{number:?} is not a telephone number")).with_hint(hint),
         ));
     }
     secret(channel, "token")
@@ -213,7 +212,7 @@ fn webhook(channel: &NotifyConfig) -> Result<(), Mistake> {
     let url = channel.url.as_ref().map(|url| url.reveal()).unwrap_or_default();
     let in_header = channel.headers.values().any(|value| value.contains(SECRET));
     if (url.contains(SECRET) || in_header) && channel.secrets().next().is_none() {
-        return secret(channel, "secret that stands for `{{secret}}`");
+        return secret(channel, "secret for `{{secret}}`");
     }
     if let Some(template) = &channel.template {
         Template::parse(template).map_err(|error| ("template", error))?;
@@ -227,16 +226,16 @@ fn webhook(channel: &NotifyConfig) -> Result<(), Mistake> {
 
 fn header(name: &str, value: &str) -> Result<()> {
     if name.parse::<HeaderName>().is_err() {
-        return Err(Error::invalid(format!("no header can be called {name:?}")));
+        return Err(Error::invalid(format!("{name:?} is not a valid name of a header")));
     }
     if HeaderValue::from_str(value).is_err() {
-        return Err(Error::invalid(format!("the value of the header {name} cannot be sent")));
+        return Err(Error::invalid(format!("the value of the header {name} is not valid")));
     }
     if CREDENTIALS.contains(&name.to_ascii_lowercase().as_str()) && !value.contains(SECRET) {
         return Err(Error::invalid(format!("the value of the header {name} is a secret"))
             .with_hint(
-                "write `{{secret}}` in its place, and where that is kept by `secret_file`, \
-                 `secret_env` or `secret_command`",
+                "write `{{secret}}` in its place, and set `secret_file`, `secret_env` or \
+                 `secret_command`",
             ));
     }
     Ok(())
@@ -268,12 +267,12 @@ mod tests {
         for (text, shown) in [
             (
                 "[notify.a]\nkind = \"slack\"\nsecret = \"hush\"",
-                "/c.toml:3: unknown key `secret` | name where the secret is kept by `secret_file`, \
-                 `secret_env` or `secret_command`",
+                "/c.toml:3: unknown key `secret` | set `secret_file`, `secret_env` or \
+                 `secret_command` instead",
             ),
             (
                 "[notify.a]\nkind = \"slak\"",
-                "/c.toml:2: `slak` is not known here | did you mean `slack`?",
+                "/c.toml:2: unknown value `slak` | did you mean `slack`?",
             ),
             (
                 "[notify.a]\nkind = \"slack\"\nsecret_env = \"A\"\nhost = \"b\"",

@@ -9,19 +9,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// How much something matters.
+/// Severity of a message.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know.
+    /// For information.
     Info,
-    /// Somebody should look at it some time.
+    /// Needs attention at some time.
     Warning,
-    /// Somebody should look at it today.
+    /// Needs attention today.
     High,
-    /// Somebody must look at it now.
+    /// Needs attention now.
     Critical,
 }
 
@@ -118,7 +118,7 @@ impl Message {
             title: format!("Test of the channel {channel}"),
             place: format!("host {host}"),
             cause: format!("{user} ran `backup notify test`"),
-            next: "nothing: who reads this would be told when something is wrong".to_owned(),
+            next: "none: notifications of this channel reach you".to_owned(),
             job: None,
             time: now,
             details: BTreeMap::new(),

@@ -50,10 +50,8 @@ impl Template {
         };
         // A word can only stand in quotes, a number also without.
         match (is_json_with("x"), is_json_with("0")) {
-            (false, true) => {
-                Err(Error::invalid("a placeholder in this JSON stands without quotes")
-                    .with_hint("write it like \"{{title}}\": all values are texts"))
-            }
+            (false, true) => Err(Error::invalid("a placeholder in this JSON has no quotes")
+                .with_hint("write it like \"{{title}}\": all values are strings")),
             (is_json, _) => Ok(Self { is_json, ..template }),
         }
     }
@@ -117,7 +115,7 @@ mod tests {
         for (text, word) in [
             ("{{titel}}", "did you mean `title`"),
             ("{{title", "write placeholders"),
-            ("{{details.}}", "there is"),
+            ("{{details.}}", "choose from"),
             (r#"{"n": {{title}}}"#, "write it like"),
         ] {
             let error = Template::parse(text).unwrap_err();

@@ -42,8 +42,8 @@ pub(super) fn stored(days: &[Day]) -> String {
 /// What a bar stands for: "by day", or more of them.
 pub(super) fn per(days: &[Day]) -> String {
     match together(days) {
-        1 => "by day".to_owned(),
-        several => format!("by {several} days"),
+        1 => "per day".to_owned(),
+        several => format!("per {several} days"),
     }
 }
 

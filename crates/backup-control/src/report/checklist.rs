@@ -69,18 +69,18 @@ pub(super) fn of(given: &Given<'_>, report: &Report) -> Vec<Check> {
         check(
             "Backups are encrypted",
             true,
-            "every repository is: AES-256-CTR with Poly1305, under a key of its own",
+            "every repository: AES-256-CTR with Poly1305, with a key of its own",
         ),
         offsite(report),
         audit(given),
         verified(report),
         restores(report),
         alerts(given),
-        by_hand("Procedures are up to date", "who is responsible says so"),
-        by_hand("Staff is trained", "who is responsible says so"),
+        by_hand("Procedures are up to date", "to be confirmed by the person in charge"),
+        by_hand("Staff is trained", "to be confirmed by the person in charge"),
         by_hand(
             "Compliance is verified",
-            "who is responsible says so, by this report and `backup audit`",
+            "to be confirmed by the person in charge, with this report and `backup audit`",
         ),
     ]
 }
@@ -88,7 +88,7 @@ pub(super) fn of(given: &Given<'_>, report: &Report) -> Vec<Check> {
 fn documented(given: &Given<'_>) -> Check {
     let jobs = given.config.jobs.len();
     check(
-        "What is backed up is documented",
+        "Backed-up data is documented",
         jobs > 0,
         format!(
             "{} in the configuration, each recorded in its snapshots",
@@ -104,8 +104,8 @@ fn successes(report: &Report) -> Check {
         report.totals.success_rate.map(|rate| format!("{:.1}% of backups succeeded", rate * 100.0));
     let evidence = match (&rate, without.is_empty()) {
         (None, _) => "no backup was made".to_owned(),
-        (Some(rate), true) => format!("{rate}; every job has a success"),
-        (Some(rate), false) => format!("{rate}; without any: {}", without.join(", ")),
+        (Some(rate), true) => format!("{rate}; every job succeeded at least once"),
+        (Some(rate), false) => format!("{rate}; without success: {}", without.join(", ")),
     };
     check("Every job is backed up", rate.is_some() && without.is_empty(), evidence)
 }
@@ -128,9 +128,9 @@ fn within(
         }
     }
     if missed.is_empty() && unknown.is_empty() && kept == 0 {
-        return check(demand, false, "no job says what it is");
+        return check(demand, false, "no job sets a target");
     }
-    let mut evidence = vec![format!("kept by {}", words::count(kept, "job", "jobs"))];
+    let mut evidence = vec![format!("met by {}", words::count(kept, "job", "jobs"))];
     evidence.extend((!missed.is_empty()).then(|| format!("missed by {}", missed.join(", "))));
     evidence.extend((!unknown.is_empty()).then(|| format!("not measured: {}", unknown.join(", "))));
     check(demand, missed.is_empty() && unknown.is_empty(), evidence.join("; "))
@@ -175,10 +175,9 @@ fn keys(given: &Given<'_>) -> Check {
              keys, all recorded",
             words::count(changes as u64, "change", "changes")
         ),
-        false => format!(
-            "the configuration does not say where the pass phrase is: {}",
-            without.join(", ")
-        ),
+        false => {
+            format!("the configuration names no source of the pass phrase: {}", without.join(", "))
+        }
     };
     check("Keys are kept apart", without.is_empty(), evidence)
 }
@@ -187,11 +186,11 @@ fn offsite(report: &Report) -> Check {
     let fits = |job: &&super::JobReport| job.copies >= 3 && job.is_offsite;
     let without = names(report.jobs.iter().filter(|job| !fits(job)).map(|job| job.job.as_str()));
     let evidence = match without.is_empty() {
-        true => "every job has three copies with its source, one of them elsewhere".to_owned(),
-        false => format!("without three copies, one of them elsewhere: {}", without.join(", ")),
+        true => "every job has three copies with its source, one of them off-site".to_owned(),
+        false => format!("without three copies, one of them off-site: {}", without.join(", ")),
     };
     check(
-        "Three copies, one of them elsewhere (3-2-1)",
+        "Three copies, one of them off-site (3-2-1)",
         without.is_empty() && !report.jobs.is_empty(),
         evidence,
     )
@@ -200,9 +199,9 @@ fn offsite(report: &Report) -> Check {
 fn audit(given: &Given<'_>) -> Check {
     let records = given.records.len();
     let (is_met, what) = match given.audit_is_whole {
-        Some(true) => (true, "the chain is whole"),
-        Some(false) => (false, "the chain is NOT whole: `backup audit verify`"),
-        None => (false, "whether the chain is whole is not known: a repository could not be asked"),
+        Some(true) => (true, "the chain is intact"),
+        Some(false) => (false, "the chain is NOT intact: run `backup audit verify`"),
+        None => (false, "the chain could not be verified: a repository is unreachable"),
     };
     check(
         "Access is logged",
@@ -227,12 +226,11 @@ fn verified(report: &Report) -> Check {
             .map(|known| known.repository.as_str()),
     );
     let evidence = match (damaged.is_empty(), without.is_empty()) {
-        (false, _) => format!(
-            "something was found wrong, and was not found sound since: {}",
-            damaged.join(", ")
-        ),
-        (true, true) => "every repository was verified in this time".to_owned(),
-        (true, false) => format!("not verified in this time: {}", without.join(", ")),
+        (false, _) => {
+            format!("failed verification, not verified successfully since: {}", damaged.join(", "))
+        }
+        (true, true) => "every repository was verified in this period".to_owned(),
+        (true, false) => format!("not verified in this period: {}", without.join(", ")),
     };
     check("Backups are verified", without.is_empty() && !report.repositories.is_empty(), evidence)
 }
@@ -255,7 +253,7 @@ fn alerts(given: &Given<'_>) -> Check {
     let is_about_failures =
         |rule: &AlertConfig| matches!(rule.condition, Condition::Failure | Condition::Stale(_));
     check(
-        "Somebody is told of failures",
+        "Failures are reported",
         given.config.alerts.values().any(is_about_failures) && channels > 0,
         format!(
             "{}, {}",

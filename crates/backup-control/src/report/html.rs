@@ -14,8 +14,8 @@ const STYLE: &str = "\
 h1{margin:0;font-size:1.8rem}h2{margin:2.5rem 0 .75rem;font-size:1.2rem}p{margin:.25rem 0;color:var(--faint)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.75rem,1fr));gap:.75rem;margin:1.5rem 0}
 .card{padding:.85rem;border-radius:.5rem;background:var(--card)}.card b{display:block;font-size:1.4rem;font-weight:600;white-space:nowrap}.card span{color:var(--faint);font-size:.85rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.875rem}th,td{padding:.45rem .55rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}td.short{white-space:nowrap}
-th{color:var(--faint);font-weight:500;white-space:nowrap}td.mark{font-weight:700;text-align:center}.yes{color:var(--good)}.no{color:var(--bad)}.byhand{color:var(--faint)}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.875rem}th,td{padding:.45rem .55rem;text-align:left;border-bottom:1px solid var(--line);vertical-align:top}td{overflow-wrap:anywhere}td.short{white-space:nowrap}
+th{color:var(--faint);font-weight:500}td.mark{font-weight:700;text-align:center}.yes{color:var(--good)}.no{color:var(--bad)}.byhand{color:var(--faint)}
 svg{width:100%;min-width:44rem;height:auto;margin:.5rem 0}svg text{font-size:14px;fill:var(--faint)}svg .axis{stroke:var(--line)}.good{fill:var(--good)}.bad{fill:var(--bad)}.neutral{fill:var(--neutral)}
 .legend span::before{content:\"\";display:inline-block;width:.75rem;height:.75rem;margin-right:.4rem;border-radius:.15rem;background:var(--neutral)}.legend span{margin-right:1.25rem}.legend .ok::before{background:var(--good)}.legend .not::before{background:var(--bad)}
 @media print{body{max-width:none;padding:0}.scroll{overflow:visible}svg{min-width:0}tr,.card,svg{break-inside:avoid}}
@@ -23,8 +23,8 @@ footer{margin-top:3rem;color:var(--faint);font-size:.8rem}";
 
 const LEGEND: &str =
     "<p class=\"legend\"><span class=\"ok\">succeeded</span><span class=\"not\">failed</span></p>";
-/// Characters of a cell that stay on one line: figures, times and names, but no sentences.
-const SHORT: usize = 24;
+/// Characters of a cell that stay on one line: figures and times, but neither names nor sentences.
+const SHORT: usize = 16;
 
 /// A report as a page.
 #[must_use]
@@ -64,7 +64,7 @@ pub fn html(report: &Report) -> String {
     checklist(&mut page, report);
     _ = writeln!(
         page,
-        "<footer>Made on {} at {:.0}</footer>\n</body>\n</html>",
+        "<footer>Generated on {} at {:.0}</footer>\n</body>\n</html>",
         escaped(&report.host),
         report.to
     );
@@ -86,7 +86,7 @@ fn cards(page: &mut String, report: &Report) {
         (totals.failed.to_string(), "backups failed"),
         (words::size(totals.stored_bytes), "stored"),
         (report.restores.len().to_string(), "restores"),
-        (format!("{kept} of {asked}"), "demands met"),
+        (format!("{kept} of {asked}"), "requirements met"),
     ];
     if let Some(cost) = totals.cost_per_month {
         cards.push((money(cost, &report.currency), "storage per month"));
@@ -111,7 +111,7 @@ fn tables(page: &mut String, report: &Report) {
 fn checklist(page: &mut String, report: &Report) {
     page.push_str(
         "<h2>Checklist</h2>\n<div \
-         class=\"scroll\"><table>\n<tr><th></th><th>Demand</th><th>Evidence</th></tr>\n",
+         class=\"scroll\"><table>\n<tr><th></th><th>Requirement</th><th>Evidence</th></tr>\n",
     );
     for check in &report.checklist {
         let class = match check.met {

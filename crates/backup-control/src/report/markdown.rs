@@ -18,13 +18,13 @@ pub fn markdown(report: &Report) -> String {
     );
     for mut known in tables(report) {
         // A text is narrow.
-        known.leave_out("Place");
+        known.leave_out("Location");
         table(&mut text, known.heading, &known.columns, known.rows.into_iter());
     }
     table(
         &mut text,
         "Checklist",
-        &["", "Demand", "Evidence"],
+        &["", "Requirement", "Evidence"],
         report.checklist.iter().map(|check| {
             vec![check.met.mark().to_owned(), check.demand.to_owned(), check.evidence.clone()]
         }),
@@ -36,7 +36,7 @@ pub fn markdown(report: &Report) -> String {
 pub(super) fn summary(report: &Report) -> String {
     let totals = &report.totals;
     let rate = totals.success_rate.map_or_else(
-        || "no backup ended".to_owned(),
+        || "no backup finished".to_owned(),
         |rate| format!("{:.1}% of backups succeeded", rate * 100.0),
     );
     let unmet = report.checklist.iter().filter(|check| check.met == Met::No).count();
@@ -46,7 +46,7 @@ pub(super) fn summary(report: &Report) -> String {
         totals.succeeded + totals.failed,
         words::size(totals.stored_bytes),
         words::count(report.restores.len() as u64, "restore", "restores"),
-        words::count(unmet as u64, "demand", "demands")
+        words::count(unmet as u64, "requirement", "requirements")
     )
 }
 

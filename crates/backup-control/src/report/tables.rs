@@ -56,7 +56,7 @@ fn jobs(report: &Report) -> Table {
 fn failures(report: &Report) -> Table {
     let failed =
         report.jobs.iter().filter_map(|job| Some([job.job.clone(), job.last_failure.clone()?]));
-    Table::new("Last failures", ["Job", "Why"], failed)
+    Table::new("Last failures", ["Job", "Cause"], failed)
 }
 
 fn storage(report: &Report) -> Table {
@@ -73,7 +73,7 @@ fn storage(report: &Report) -> Table {
     });
     Table::new(
         "Storage",
-        ["Repository", "Place", "Used", "Left", "Cost per month", "Verified", "Copied"],
+        ["Repository", "Location", "Used", "Free", "Cost per month", "Verified", "Copied"],
         rows,
     )
 }
@@ -90,13 +90,17 @@ fn restores(report: &Report) -> Table {
             words::size(restore.bytes),
         ]
     });
-    Table::new("Restores", ["Began, UTC", "Job", "To", "By", "Result", "Took", "Size"], rows)
+    Table::new(
+        "Restores",
+        ["Start, UTC", "Job", "Target", "User", "Result", "Duration", "Size"],
+        rows,
+    )
 }
 
 fn log(report: &Report) -> Table {
     let more = (report.log_left_out > 0).then(|| {
         let text = format!(
-            "{} before: `backup audit`",
+            "{} earlier: see `backup audit`",
             words::count(report.log_left_out as u64, "record", "records")
         );
         ["…".to_owned(), String::new(), String::new(), String::new(), text]
@@ -112,7 +116,7 @@ fn log(report: &Report) -> Table {
     });
     Table::new(
         "Tests, changes and incidents",
-        ["When, UTC", "What", "Who", "Result", "About"],
+        ["Time, UTC", "Operation", "User", "Result", "Subject"],
         more.into_iter().chain(rows),
     )
 }
@@ -139,7 +143,7 @@ fn job_row(job: &JobReport) -> [String; 13] {
         against(job.rpo_measured_seconds, job.rpo_seconds),
         against(job.rto_measured_seconds, job.rto_seconds),
         if job.is_offsite {
-            format!("{}, one elsewhere", job.copies)
+            format!("{}, one off-site", job.copies)
         } else {
             job.copies.to_string()
         },

@@ -168,9 +168,9 @@ fn figures_are_right_to_the_unit() {
         [
             "Every job is backed up",
             "Data loss is within its target (RPO)",
-            "Three copies, one of them elsewhere (3-2-1)",
+            "Three copies, one of them off-site (3-2-1)",
             "Backups are verified",
-            "Somebody is told of failures"
+            "Failures are reported"
         ]
     );
 }
@@ -210,6 +210,6 @@ fn of_nothing() {
     };
     let report = Report::of(&empty);
     assert_eq!((report.totals.success_rate, report.totals.cost_per_month), (None, None));
-    assert!(markdown(&report).contains("no backup ended"));
-    assert!(html(&report).contains("no backup ended"));
+    assert!(markdown(&report).contains("no backup finished"));
+    assert!(html(&report).contains("no backup finished"));
 }

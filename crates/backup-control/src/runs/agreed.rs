@@ -112,7 +112,7 @@ impl Agreed {
             Err(error) if error.kind() == ErrorKind::Busy => {
                 let holder = Lease::holder(repository, &lease).await?;
                 let who = holder.unwrap_or_else(|| "another process".to_owned());
-                let text = format!("job {} is being run already by {who}", claim.run.job);
+                let text = format!("job {} is already being run by {who}", claim.run.job);
                 return Err(lasting(CoreError::new(ErrorKind::Busy, text), 2 * PERIOD).into());
             }
             Err(error) => return Err(error.into()),
@@ -144,15 +144,15 @@ impl Agreed {
 fn lasting(error: CoreError, wait: Duration) -> CoreError {
     let seconds = wait.as_secs();
     error.with_hint(format!(
-        "wait until that process has finished, or stop it; if its machine has gone, its right ends \
-         within {seconds} seconds"
+        "wait until that process has finished, or stop it; if its machine is down, its lock \
+         expires within {seconds} seconds"
     ))
 }
 
 fn warn(events: &Events, job: &str) {
     let text = format!(
-        "for too long it could not be said that job {job} goes on: another machine may have begun \
-         it, too"
+        "the lock of job {job} could not be renewed in time: another machine may have started the \
+         job too"
     );
     events.warn(WarningKind::Other, "", text);
 }

@@ -129,16 +129,19 @@ impl Analysis {
         if let Some(earlier) = self.earlier {
             let stored = (run.evidence.stored_bytes, earlier.stored_bytes);
             for (what, (now, usual)) in [
-                ("it took", (self.millis, earlier.millis)),
-                ("the snapshot holds", (run.evidence.bytes, earlier.bytes)),
-                ("it stored", stored),
+                ("the duration is", (self.millis, earlier.millis)),
+                ("the size of the snapshot is", (run.evidence.bytes, earlier.bytes)),
+                ("the stored amount is", stored),
             ] {
                 let factor = now as f64 / usual.max(1) as f64;
                 if usual > 0 && factor >= REMARKABLE {
-                    remarks.push(format!("{what} {factor:.1} times as much as usual"));
-                } else if usual > 0 && factor <= 1.0 / REMARKABLE && what == "the snapshot holds" {
+                    remarks.push(format!("{what} {factor:.1} times the usual one"));
+                } else if usual > 0
+                    && factor <= 1.0 / REMARKABLE
+                    && what == "the size of the snapshot is"
+                {
                     remarks.push(format!(
-                        "{what} {factor:.2} of what is usual: is something missing in the source?"
+                        "{what} {factor:.2} times the usual one: check the source for missing data"
                     ));
                 }
             }
@@ -149,8 +152,8 @@ impl Analysis {
         for (stage, words) in [
             (
                 "load_index",
-                "loading the index took long: is the cache of this user kept, or was --no-cache \
-                 given?",
+                "loading the index took long: check that the cache of this user is kept, and that \
+                 --no-cache is not given",
             ),
             (
                 "commit",
@@ -164,8 +167,8 @@ impl Analysis {
         }
         if self.outside_millis as f64 >= LARGE * self.millis as f64 {
             remarks.push(
-                "much time was spent outside of the stages: connecting, hooks, waiting before \
-                 another try"
+                "much time was spent outside of the stages: connecting, hooks, pauses before \
+                 retries"
                     .to_owned(),
             );
         }
@@ -241,13 +244,16 @@ mod tests {
         );
         assert_eq!((backup.share, backup.usual_millis), (0.1, Some(1000)));
         let remarks = analysis.remarks.join("\n");
-        for words in
-            ["it took 3.1 times", "holds 4.0 times", "the index took long", "outside of the stages"]
-        {
+        for words in [
+            "duration is 3.1 times",
+            "snapshot is 4.0 times",
+            "the index took long",
+            "outside of the stages",
+        ] {
             assert!(remarks.contains(words), "{words}: {remarks}");
         }
         assert!(
-            !remarks.contains("waiting for the store") && !remarks.contains("it stored"),
+            !remarks.contains("waiting for the store") && !remarks.contains("stored amount"),
             "{remarks}"
         );
     }
@@ -258,7 +264,7 @@ mod tests {
         let analysis = analyze(&first, std::slice::from_ref(&first), Timestamp::UNIX_EPOCH);
         assert_eq!((analysis.earlier, analysis.remarks.len()), (None, 0));
         let little = analyze(&run(9, 1, 4, &[]), &[first], Timestamp::UNIX_EPOCH);
-        assert!(little.remarks[0].contains("is something missing"), "{:?}", little.remarks);
+        assert!(little.remarks[0].contains("for missing data"), "{:?}", little.remarks);
         assert_eq!(little.longest, None);
     }
 }

@@ -144,7 +144,7 @@ fn read(file: &mut File) -> Vec<Holder> {
 pub(super) fn busy(holder: Option<&Holder>, run: &Run) -> CoreError {
     let who =
         holder.map_or_else(|| "by another process".to_owned(), |holder| format!("by {holder}"));
-    CoreError::new(ErrorKind::Busy, format!("job {} is being run already {who}", run.job))
+    CoreError::new(ErrorKind::Busy, format!("job {} is already being run {who}", run.job))
         .with_hint("wait until that process has finished, or stop it")
 }
 

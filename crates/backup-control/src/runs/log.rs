@@ -70,7 +70,7 @@ impl Log {
     /// Those of the file system.
     pub(super) fn end(&mut self, now: Timestamp, message: &str) -> io::Result<()> {
         if self.left_out > 0 {
-            writeln!(self.file, "{now:.3} (messages that are not kept: {})", self.left_out)?;
+            writeln!(self.file, "{now:.3} (messages left out: {})", self.left_out)?;
         }
         writeln!(self.file, "{now:.3} {}", message.replace('\n', "\n  "))
     }
@@ -239,7 +239,7 @@ mod tests {
             text.len()
         );
         let last: Vec<&str> = text.lines().rev().take(2).collect();
-        assert!(last[0].ends_with(" the end") && last[1].contains("not kept: 9"), "{last:?}");
+        assert!(last[0].ends_with(" the end") && last[1].contains("left out: 9"), "{last:?}");
         let mode = |path: PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(path(dir.path(), &id("1"))), mode(dir.path().join(DIR))), (0o600, 0o700));
     }

@@ -207,7 +207,7 @@ pub async fn close_dead(
 fn silence_of(run: &Run) -> Failure {
     let minutes = SILENCE.as_secs() / 60;
     let message =
-        format!("nothing was heard of process {} on {} for {minutes} minutes", run.pid, run.host);
+        format!("process {} on {} did not report for {minutes} minutes", run.pid, run.host);
     Failure { message, ..death_of(run) }
 }
 
@@ -215,9 +215,9 @@ fn death_of(run: &Run) -> Failure {
     let message = format!("process {} died while the run was {}", run.pid, run.state.as_str());
     let hint = match (run.what, &run.evidence.snapshot) {
         (What::Restore | What::Group, _) => None,
-        (What::Backup, None) => Some("what was stored is reused by the next run"),
+        (What::Backup, None) => Some("run the job again: it reuses the stored data"),
         (What::Backup, Some(_)) => {
-            Some("the snapshot is complete; what was to be done after it may be missing")
+            Some("check the steps after the backup; the snapshot is complete")
         }
     };
     Failure { message, hint: hint.map(str::to_owned) }

@@ -121,23 +121,21 @@ impl FromStr for Cron {
         let fields = text.split(' ').count();
         if !text.starts_with('@') && fields != 5 {
             let has = if text.is_empty() { 0 } else { fields };
-            return Err(format!(
-                "{text:?} has {has} fields, and a cron expression has five; {LIKE}"
-            ));
+            return Err(format!("{text:?} has {has} fields, a cron expression has five; {LIKE}"));
         }
         let parser =
             CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let pattern = parser.parse(&text).map_err(|error| {
             let why = error.to_string().to_lowercase();
             let why = why.split_once(": ").map_or(why.as_str(), |(_, why)| why);
-            format!("{text:?} is no cron expression ({}); {LIKE}", why.trim_end_matches('.'))
+            format!("{text:?} is not a cron expression ({}); {LIKE}", why.trim_end_matches('.'))
         })?;
         let every_hour = pattern.pattern.hours.values().len() == 24;
         let cron = Self { text, pattern, every_hour };
         // Within 28 years every date falls on every weekday.
         match cron.find(date(2000, 1, 1).at(0, 0, 0, 0), true) {
             Some(first) if first.year() < 2030 => Ok(cron),
-            _ => Err(format!("{:?} never comes: no month has such a day", cron.text)),
+            _ => Err(format!("{:?} never occurs: no month has such a day", cron.text)),
         }
     }
 }
@@ -233,12 +231,12 @@ mod tests {
             ("", "0 fields"),
             ("* * * *", "4 fields"),
             ("0 0 2 * * *", "6 fields"),
-            ("0 25 * * *", "no cron expression"),
-            ("x 2 * * *", "no cron expression"),
-            ("*/0 2 * * *", "no cron expression"),
-            ("@sometimes", "no cron expression"),
-            ("@reboot", "no cron expression"),
-            ("0 2 30 2 *", "never comes"),
+            ("0 25 * * *", "not a cron expression"),
+            ("x 2 * * *", "not a cron expression"),
+            ("*/0 2 * * *", "not a cron expression"),
+            ("@sometimes", "not a cron expression"),
+            ("@reboot", "not a cron expression"),
+            ("0 2 30 2 *", "never occurs"),
         ] {
             let error = text.parse::<Cron>().unwrap_err();
             assert!(error.contains(word), "{text}: {error}");

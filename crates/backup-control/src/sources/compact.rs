@@ -40,15 +40,17 @@ pub async fn compact(
     match snapshot.snapshot().tag("source") {
         Some("mongodb") => mongodb::compact(repository, snapshot, log, options, cx).await,
         None | Some("files") => {
-            Err(Error::invalid("snapshots of files are full ones, whatever their type")
-                .with_hint("nothing has to be applied when they are restored"))
+            Err(Error::invalid("snapshots of files are already full, also incremental ones")
+                .with_hint("restore the snapshot as it is: no log has to be applied"))
         }
         // What the log changes only a server knows.
         Some("postgres") => postgres::compact(repository, snapshot, options, cx).await,
-        Some(LOGICAL) => Err(Error::invalid("logical backups are full ones")
-            .with_hint("nothing has to be done to them")),
-        Some("redis") => Err(Error::invalid("commands are not made into a dump without a server")
-            .with_hint("`backup run` makes a full snapshot")),
+        Some(LOGICAL) => Err(Error::invalid("logical backups are already full")
+            .with_hint("restore the snapshot as it is: there is nothing to compact")),
+        Some("redis") => Err(Error::invalid(
+            "a log of commands cannot be compacted into a dump without a server",
+        )
+        .with_hint("create a full snapshot with `backup run`")),
         Some(other) => Err(restore::unknown(other)),
     }
 }

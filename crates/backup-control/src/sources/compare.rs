@@ -43,17 +43,17 @@ pub async fn compare(
     (now, env): (&Now<'_>, &Environment),
     cx: &Context,
 ) -> Result<Compared> {
-    const HINT: &str = "`backup restore --verify` compares what it has restored with the snapshot";
+    const HINT: &str = "use `backup restore --verify` to compare restored data with the snapshot";
     match (snapshot.snapshot().tag("source"), server) {
         (Some("mongodb"), SourceSpec::Mongodb(server)) => {
             server.compare(snapshot, log, flags, (now, env), cx).await
         }
         (Some("mongodb"), other) => {
-            Err(Error::invalid(format!("the snapshot is of MongoDB, and {other} is not"))
+            Err(Error::invalid(format!("the snapshot is of MongoDB, {other} is not"))
                 .with_hint("name a MongoDB server"))
         }
         (None | Some("files" | "postgres" | "postgres-logical" | "redis"), _) => {
-            Err(Error::invalid("only snapshots of MongoDB are compared with a server")
+            Err(Error::invalid("only snapshots of MongoDB can be compared with a server")
                 .with_hint(HINT))
         }
         (Some(other), _) => Err(restore::unknown(other)),

@@ -77,14 +77,12 @@ pub async fn export(
             Ok(exported)
         }
         Some("redis") => redis_files(snapshot, log, flags, directory, cx).await,
-        None | Some("files") => {
-            Err(Error::invalid("files are not exported to a directory, they are restored")
-                .with_hint(
-                    "use `backup restore … --target DIR`, or export an archive with -o FILE",
-                ))
-        }
+        None | Some("files") => Err(Error::invalid(
+            "snapshots of files cannot be exported to a directory",
+        )
+        .with_hint("use `backup restore … --target DIR`, or export an archive with -o FILE")),
         Some("postgres") => {
-            Err(Error::invalid("a data directory is not exported to files of other tools")
+            Err(Error::invalid("a data directory cannot be exported to files of other tools")
                 .with_hint(
                     "use `backup restore … --target DIR`, or export an archive with -o FILE",
                 ))
@@ -102,11 +100,14 @@ async fn redis_files(
     cx: &Context,
 ) -> Result<Exported> {
     if !flags.renames.is_empty() || !flags.selection.is_all() {
-        return Err(Error::invalid("files for a server hold everything, under its own names")
-            .with_hint("leave --only, --exclude and --rename out, or restore to a server"));
+        return Err(Error::invalid(
+            "files for a server contain everything, under the original names",
+        )
+        .with_hint("leave --only, --exclude and --rename out, or restore to a server"));
     }
-    let target =
-        directory.to_str().ok_or_else(|| Error::invalid("the name of the directory is no text"))?;
+    let target = directory
+        .to_str()
+        .ok_or_else(|| Error::invalid("the name of the directory is not UTF-8"))?;
     let request =
         RestoreRequest { target: Some(target.to_owned()), log, ..RestoreRequest::default() };
     let report = pipeline::restore(snapshot, &*redis::directory()?, &request, cx).await?;
@@ -115,9 +116,9 @@ async fn redis_files(
 
 /// A misspelt pattern must not look like an export.
 fn nothing_selected() -> Error {
-    CoreError::new(ErrorKind::NotFound, "nothing in the snapshot is selected")
+    CoreError::new(ErrorKind::NotFound, "the selection matches nothing in the snapshot")
         .with_hint(
-            "`backup ls … -R` lists what it holds; patterns are globs over database.collection",
+            "list the contents with `backup ls … -R`; patterns are globs over database.collection",
         )
         .into()
 }

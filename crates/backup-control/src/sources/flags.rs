@@ -123,8 +123,8 @@ impl RestoreFlags {
             .into_iter()
             .find(|(_, given, owners)| *given && !means_something(owners))
         {
-            return Err(Error::invalid(format!("{flag} means nothing to any of them"))
-                .with_hint("leave it out"));
+            return Err(Error::invalid(format!("{flag} applies to none of these sources"))
+                .with_hint("leave the flag out"));
         }
         let is = |owners: &[&str]| owners.contains(&kind);
         let settings = if kinds.contains(&"postgres") { &["postgres"] } else { &["mongodb"] };
@@ -145,13 +145,13 @@ impl RestoreFlags {
     /// Refuses what is given and means nothing to snapshots of `kind`.
     pub(super) fn require_meaning(&self, kind: &str) -> Result<()> {
         let refused = |flag: &str, hint: String| {
-            Err(Error::invalid(format!("{flag} means nothing to a snapshot of `{kind}`"))
+            Err(Error::invalid(format!("{flag} does not apply to a snapshot of `{kind}`"))
                 .with_hint(hint))
         };
         if matches!(kind, "files" | LOGICAL | "redis") && self.until.is_some() {
             return refused(
                 "--at",
-                "leave it out; it is for snapshots of databases that have a log".to_owned(),
+                "leave --at out: it is for snapshots of databases that have a log".to_owned(),
             );
         }
         match self
@@ -162,7 +162,7 @@ impl RestoreFlags {
             None => Ok(()),
             Some((flag, _, owners)) => refused(
                 flag,
-                format!("leave it out; it is for snapshots of `{}`", owners.join("` and `")),
+                format!("leave the flag out: it is for snapshots of `{}`", owners.join("` and `")),
             ),
         }
     }

@@ -210,8 +210,8 @@ pub(crate) fn of_addresses(addresses: &[String]) -> Result<SourceConfig> {
             let paths = addresses.iter().map(|address| path_of(address).map(absolute));
             Ok(SourceConfig::files(paths.collect::<Result<_>>()?))
         }
-        _ => Err(Error::invalid("a server is backed up alone, one at a time")
-            .with_hint("run the backup once for each, or write jobs into a configuration")),
+        _ => Err(Error::invalid("a server cannot be backed up together with other sources")
+            .with_hint("run the backup once for each source, or define jobs in a configuration")),
     }
 }
 
@@ -230,15 +230,13 @@ fn of_server(address: &str) -> Option<SourceConfig> {
 fn path_of(address: &str) -> Result<PathBuf> {
     match address::scheme(address) {
         // It may hold anything: it is not repeated.
-        None if address::has_keywords(address) => {
-            Err(Error::invalid("a server is not named in this way")
-                .with_hint("write postgres://user@host/database"))
-        }
+        None if address::has_keywords(address) => Err(Error::invalid("not an address of a server")
+            .with_hint("write postgres://user@host/database")),
         None => Ok(PathBuf::from(address)),
         Some(scheme) if scheme == "file" => match address.parse() {
             Ok(Location::Local(path)) => Ok(path),
             Ok(_) | Err(_) => {
-                Err(Error::invalid(format!("{address:?} is no path of this machine"))
+                Err(Error::invalid(format!("{address:?} is not a path on this machine"))
                     .with_hint("write file:///absolute/path"))
             }
         },
@@ -246,8 +244,8 @@ fn path_of(address: &str) -> Result<PathBuf> {
             "this program cannot back up `{scheme}` sources"
         ))
         .with_hint(
-            "it knows directories, files, mongodb://, postgres:// and redis:// servers; write ./ \
-             in front of a path that looks like an address",
+            "use a directory, a file, or a mongodb://, postgres:// or redis:// server; write ./ in \
+             front of a path that looks like an address",
         )),
     }
 }

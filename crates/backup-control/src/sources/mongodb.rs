@@ -155,7 +155,7 @@ impl fmt::Display for MongoSpec {
 
 /// Takes a setting of a restore from the command line, as it would stand in the configuration.
 fn set(config: &mut SourceConfig, setting: &str) -> Result<()> {
-    const HINT: &str = "for MongoDB: write_concern=majority (or a number), \
+    const HINT: &str = "use for MongoDB: write_concern=majority (or a number), \
                         max_bytes_per_second=50MiB, replay=fold or apply_ops";
     let refused = |text: String| Error::invalid(text).with_hint(HINT);
     let (name, value) = setting
@@ -200,10 +200,10 @@ fn position(text: Option<&str>, now: &Now<'_>) -> Result<Option<Position>> {
     const HINT: &str =
         "write `latest`, seconds:increment as in the oplog, or a time such as `2026-11-21 14:30`";
     let moment = Moment::parse(text, now.time, now.zone).map_err(|_| {
-        Error::invalid(format!("{text:?} is no moment of a replica set")).with_hint(HINT)
+        Error::invalid(format!("{text:?} is not a moment of a replica set")).with_hint(HINT)
     })?;
     let seconds = u32::try_from(moment.end().as_second()).map_err(|_| {
-        Error::invalid(format!("no replica set has a moment {text:?}")).with_hint(HINT)
+        Error::invalid(format!("{text:?} is outside the times of a replica set")).with_hint(HINT)
     })?;
     Ok(Some(Position { seconds, increment: u32::MAX }))
 }

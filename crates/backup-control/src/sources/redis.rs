@@ -36,9 +36,7 @@ impl RedisSpec {
             .ok_or_else(|| Error::invalid("the address of the server is missing"))?;
         let password = PassphraseOrigin::of_source(&config, variable, env);
         if config.scan_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
-            return Err(Error::invalid(
-                "`scan_percent` is a share of the server's time, from 1 to 100",
-            ));
+            return Err(Error::invalid("`scan_percent` is out of range: choose from 1 to 100"));
         }
         let spec = Self { address, password, config, restore: RestoreOptions::default() };
         // A mistake in the address is found before anything is connected.
@@ -92,8 +90,9 @@ impl RedisSpec {
         let tls =
             parsed.tls || config.tls_ca_file.is_some() || config.tls_certificate_file.is_some();
         if tls && parsed.socket.is_some() {
-            return Err(Error::invalid("a socket of this machine has no TLS")
-                .with_hint("leave the certificates out, or name host and port by rediss://"));
+            return Err(Error::invalid("a Unix socket has no TLS").with_hint(
+                "leave the certificates out, or write an address with host and port as rediss://",
+            ));
         }
         Ok(RedisOptions {
             password: password.or(parsed.password),
@@ -157,7 +156,7 @@ fn mapping(text: &str) -> Result<(u32, u32)> {
         .split_once('=')
         .and_then(|(from, to)| Some((from.trim().parse().ok()?, to.trim().parse().ok()?)));
     pair.ok_or_else(|| {
-        Error::invalid(format!("--db {text:?} makes no sense"))
+        Error::invalid(format!("invalid value {text:?} of --db"))
             .with_hint("write --db FROM=TO, for instance 0=7")
     })
 }
@@ -169,8 +168,8 @@ fn prefixes(rules: &[String]) -> Result<Option<(String, String)>> {
         [] => return Ok(None),
         [rule] => rule,
         _ => {
-            return Err(Error::invalid("keys of Redis are renamed by one rule")
-                .with_hint("restore several times, each with --only"));
+            return Err(Error::invalid("keys of Redis can be renamed by one rule only")
+                .with_hint("restore once for each rule, with --only"));
         }
     };
     let prefix =
@@ -179,7 +178,7 @@ fn prefixes(rules: &[String]) -> Result<Option<(String, String)>> {
         .split_once("*=")
         .and_then(|(from, to)| Some((prefix(&format!("{from}*"))?, prefix(to)?)));
     pair.map(Some).ok_or_else(|| {
-        Error::invalid(format!("--rename {rule:?} makes no sense for keys of Redis"))
+        Error::invalid(format!("invalid rule {rule:?} of --rename for keys of Redis"))
             .with_hint(HINT)
     })
 }

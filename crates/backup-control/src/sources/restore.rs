@@ -108,7 +108,7 @@ impl Restorer {
         let options = FilesOptions { host: machine.host.clone(), ..FilesOptions::default() };
         let source =
             Arc::new(FilesSource::new(paths, options).map_err(backup_core::error::Error::from)?);
-        let place = target.clone().unwrap_or_else(|| format!("where it came from ({source})"));
+        let place = target.clone().unwrap_or_else(|| format!("the original location ({source})"));
         Ok(Self { kind: SourceKind::Files, source, target, place })
     }
 
@@ -203,10 +203,9 @@ impl Restorer {
                         *given && only_servers.contains(flag)
                     };
                     if let Some((flag, ..)) = flags.of_kinds().into_iter().find(given) {
-                        let text =
-                            format!("{flag} means nothing where files are written for a server");
+                        let text = format!("{flag} does not apply to a restore into a directory");
                         return Err(Error::invalid(text)
-                            .with_hint("leave it out, or name a server with --target"));
+                            .with_hint("leave the flag out, or name a server with --target"));
                     }
                     let target = directory(target)?;
                     return Ok(Self {
@@ -235,9 +234,9 @@ impl Restorer {
                 let error =
                     Error::invalid("a data directory cannot be restored into a server as a whole");
                 return Err(error.with_hint(
-                    "choose databases, schemas or tables by --only (database.schema.table), or \
-                     name a new or an empty directory with --target, and start a server there, for \
-                     instance by --start",
+                    "choose databases, schemas or tables by --only (database.schema.table); or \
+                     restore to a new or an empty directory with --target, and start a server \
+                     there (--start)",
                 ));
             }
             RestoreTo::Target(_) => {
@@ -245,10 +244,8 @@ impl Restorer {
                     .with_hint(HINT));
             }
             RestoreTo::Origin => {
-                return Err(Error::invalid(
-                    "a data directory is not restored over the one it came from",
-                )
-                .with_hint(HINT));
+                return Err(Error::invalid("a data directory cannot be restored over its origin")
+                    .with_hint(HINT));
             }
         };
         let source = postgres::directory(flags, env)?;
@@ -273,7 +270,8 @@ pub fn replaceable(asked: &Selection, include: &[String], exclude: &[String]) ->
         (_, made) => {
             let made = made.join(", ");
             return Err(Error::invalid(format!(
-                "the snapshot holds only {made}: patterns could drop what it knows nothing of"
+                "the snapshot holds only {made}: patterns could drop collections outside of the \
+                 snapshot"
             ))
             .with_hint(
                 "name collections in full, leave --only out, or use --if-exists merge, \
@@ -287,7 +285,8 @@ pub fn replaceable(asked: &Selection, include: &[String], exclude: &[String]) ->
 /// The error for snapshots of a kind that this program does not know.
 pub(super) fn unknown(kind: &str) -> Error {
     Error::invalid(format!("this program cannot restore snapshots of `{kind}`")).with_hint(
-        "use the version that made it, or `restic restore` and the notes in .backup/RESTORE.md",
+        "use the version that made the snapshot, or `restic restore` and the notes in \
+         .backup/RESTORE.md",
     )
 }
 
@@ -302,12 +301,12 @@ fn directory(target: &str) -> Result<String> {
         Some(scheme) => {
             match path_of(target).ok().and_then(|path| path.to_str().map(str::to_owned)) {
                 Some(path) => Ok(path),
-                None => {
-                    Err(Error::invalid(format!("files cannot be restored to a `{scheme}` address"))
-                        .with_hint(
-                            "name a directory; write ./ in front of one that looks like an address",
-                        ))
-                }
+                None => Err(Error::invalid(format!(
+                    "files cannot be restored to a `{scheme}` address"
+                ))
+                .with_hint(
+                    "name a directory; write ./ in front of a name that looks like an address",
+                )),
             }
         }
     }
@@ -354,7 +353,7 @@ fn server(target: &str, config: Option<&Config>, kind: SourceKind) -> Result<Sou
     // An address of another kind may hold secrets too.
     let shown = address::without_secrets(target);
     let error = Error::invalid(format!(
-        "a {name} snapshot is restored into a server, and {shown:?} is none"
+        "a {name} snapshot is restored into a server, but {shown:?} is not a server"
     ));
     Err(match suggest::closest(target, servers.iter().map(|(name, _)| name.as_str())) {
         Some(close) => error.with_hint(format!("did you mean `{close}`?")),
@@ -373,7 +372,7 @@ fn origin(snapshot: &Snapshot, config: Option<&Config>, kind: SourceKind) -> Res
             SourceKind::Mongodb | SourceKind::Files => ("MongoDB", "mongodb"),
         };
         Error::invalid(format!(
-            "where the snapshot came from is not known: no configuration has a {} job `{job}`",
+            "the origin of the snapshot is unknown: no configuration has a {} job `{job}`",
             word.0
         ))
         .with_hint(format!("name the server with --target {}://USER@HOST/", word.1))
@@ -527,7 +526,7 @@ mod tests {
             let snapshot = snapshot("x", source);
             let to = RestoreTo::Target("mongodb://nowhere.invalid/");
             let error = Restorer::of(&snapshot, &[], to, &flags, &now, around).await.unwrap_err();
-            assert!(error.to_string().contains("means nothing"), "{error}");
+            assert!(error.to_string().contains("does not apply"), "{error}");
             assert!(error.hint().is_some());
         }
     }

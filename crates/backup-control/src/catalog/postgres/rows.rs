@@ -33,7 +33,7 @@ impl ToSql for Value {
 pub(super) fn values(run: &Run) -> Result<[Value; 11]> {
     filter::values(run).map_err(|error| Error::Server {
         catalog: String::new(),
-        hint: "this is a mistake in the program".to_owned(),
+        hint: "report this as a bug".to_owned(),
         cause: error.into(),
     })
 }
@@ -41,7 +41,7 @@ pub(super) fn values(run: &Run) -> Result<[Value; 11]> {
 /// The run of a row.
 pub(super) fn read(row: &Row) -> Result<Run, Cause> {
     let (what, state): (&str, &str) = (row.try_get(1)?, row.try_get(4)?);
-    let unknown = |text: &str| format!("{text:?} is not known");
+    let unknown = |text: &str| format!("unknown value {text:?}");
     let finished: Option<i64> = row.try_get(6)?;
     let id: String = row.try_get(0)?;
     // Files are named by it here, and another machine wrote it.

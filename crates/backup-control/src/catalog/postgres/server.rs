@@ -16,8 +16,8 @@ use crate::passphrase::PassphraseOrigin;
 /// How long each host may take to let us in.
 const CONNECTING: Duration = Duration::from_secs(5);
 /// What helps where the server is away.
-const AWAY: &str =
-    "is the server up, and can this machine reach it? Backups go on without the catalog";
+const AWAY: &str = "check that the server runs and this machine can reach it; backups continue \
+                    without the catalog";
 /// What helps where the address or the credentials are wrong.
 const WRONG: &str = "check user, password and database of `[catalog]` or BACKUP_CATALOG";
 

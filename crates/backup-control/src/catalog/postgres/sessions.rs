@@ -165,7 +165,7 @@ impl Sessions {
 
     /// An answer that makes no sense.
     pub(super) fn unreadable(&self, error: &(dyn std::error::Error + 'static)) -> Error {
-        let hint = "does another program write into its tables?".to_owned();
+        let hint = "check whether another program writes to the catalog tables".to_owned();
         Error::Server { catalog: self.shown(), hint, cause: crate::words::chain(error).into() }
     }
 }
@@ -181,19 +181,19 @@ fn is_lost(session: &PostgresSession, error: &tokio_postgres::Error) -> bool {
 fn hint(code: Option<&str>) -> &'static str {
     match code {
         Some("42501") => {
-            "its user needs tables of its own: a database that it owns, or GRANT USAGE, CREATE ON \
-             SCHEMA public, by the same user on all machines"
+            "use the same database user on all machines: as owner of a database, or with GRANT \
+             USAGE, CREATE ON SCHEMA public"
         }
-        Some("25006") => "the server takes no writes: name the one that does",
+        Some("25006") => "the server is read-only: name the server that accepts writes",
         Some("55P03" | "57014") => {
-            "somebody holds its tables for long, or the server is overloaded; backups go on \
-             without it"
+            "another session locks the catalog tables, or the server is overloaded; backups \
+             continue without the catalog"
         }
-        Some("53100") => "the disk of the server is full",
+        Some("53100") => "free space on the disk of the server: it is full",
         Some("42P01" | "42703") => {
-            "its tables were changed by somebody: drop backup_catalog, backup_runs and \
-             backup_flights, then run `backup catalog rebuild`"
+            "drop backup_catalog, backup_runs and backup_flights, whose definitions were changed, \
+             then run `backup catalog rebuild`"
         }
-        _ => "the log of the server may tell more; backups go on without the catalog",
+        _ => "see the log of the server; backups continue without the catalog",
     }
 }

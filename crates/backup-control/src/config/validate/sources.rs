@@ -17,7 +17,7 @@ pub(super) fn source(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
         let owners =
             owners.iter().map(|owner| format!("`{owner}`")).collect::<Vec<_>>().join(" or ");
         return Err(Mistake::new([SECTION, own, key], message).hint(Some(format!(
-            "`{key}` is for sources of kind {owners}; leave it out, or change `kind`"
+            "`{key}` is for sources of kind {owners}; leave the key out, or change `kind`"
         ))));
     }
     match source.kind {
@@ -52,7 +52,7 @@ fn server(
         );
     };
     if !is_one(url) {
-        return Err(Mistake::new(at, format!("this is no address of a {what} server"))
+        return Err(Mistake::new(at, format!("`url` is not an address of a {what} server"))
             .hint(Some(hint.to_owned())));
     }
     let given: Vec<&str> = [
@@ -64,11 +64,8 @@ fn server(
     .filter_map(|(key, given)| given.then_some(key))
     .collect();
     if let [_, second, ..] = given[..] {
-        return Err(Mistake::new(
-            ["sources", own, second],
-            "the password is given in several ways",
-        )
-        .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
+        return Err(Mistake::new(["sources", own, second], "the password is set by several keys")
+            .hint(Some(format!("keep one of `{}`", given.join("`, `")))));
     }
     Ok(())
 }
@@ -77,7 +74,7 @@ fn mongodb(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     const HINT: &str = "for instance `url = \"mongodb://USER@HOST/?replicaSet=NAME\"`";
     server(own, source, "MongoDB", ServerAddress::is_mongodb, HINT)?;
     if let Some(cursors) = source.cursors.filter(|cursors| !CURSORS.contains(cursors)) {
-        let message = format!("a collection cannot be read with {cursors} cursors");
+        let message = format!("{cursors} cursors for a collection are out of range");
         return Err(Mistake::new(["sources", own, "cursors"], message).hint(Some(format!(
             "choose from {} to {}; without the key it is 4",
             CURSORS.start(),
@@ -91,11 +88,11 @@ fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     const HINT: &str = "for instance `url = \"postgres://USER@HOST,HOST2/\"`";
     server(own, source, "PostgreSQL", ServerAddress::is_postgres, HINT)?;
     if source.system_id.as_ref().is_some_and(|id| id.parse::<u64>().is_err()) {
-        let hint = "`pg_controldata` shows it as \"Database system identifier\"; leave it out if \
-                    you do not know it";
+        let hint = "copy \"Database system identifier\" from the output of `pg_controldata`, or \
+                    leave `system_id` out";
         return Err(Mistake::new(
             ["sources", own, "system_id"],
-            "this is no identifier of a cluster",
+            "not a system identifier of a cluster",
         )
         .hint(Some(hint.to_owned())));
     }
@@ -106,10 +103,10 @@ fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     {
         let (other, word) =
             if is_logical { ("physical", "logical") } else { ("logical", "physical") };
-        let hint = format!("leave it out; it is for `method = \"{other}\"`");
+        let hint = format!("leave the key out: it is for `method = \"{other}\"`");
         return Err(Mistake::new(
             ["sources", own, key],
-            format!("this means nothing to {word} backups"),
+            format!("`{key}` has no effect on {word} backups"),
         )
         .hint(Some(hint)));
     }
@@ -119,9 +116,8 @@ fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
             CURSORS.start(),
             CURSORS.end()
         );
-        return Err(
-            Mistake::new(["sources", own, "parallel"], "so many are not possible").hint(Some(hint))
-        );
+        return Err(Mistake::new(["sources", own, "parallel"], "`parallel` is out of range")
+            .hint(Some(hint)));
     }
     // As the server takes them; so it is no statement either.
     let is_name = |name: &str| {
@@ -130,9 +126,9 @@ fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     if source.slot.as_ref().is_some_and(|name| !is_name(name) || name.len() > 63) {
         return Err(Mistake::new(
             ["sources", own, "slot"],
-            "no replication slot can have this name",
+            "not a valid name of a replication slot",
         )
-        .hint(Some("use up to 63 small letters, digits and underscores".to_owned())));
+        .hint(Some("use up to 63 lower-case letters, digits and underscores".to_owned())));
     }
     Ok(())
 }
@@ -147,30 +143,24 @@ fn redis(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     if source.tls_certificate_file.is_some() != source.tls_key_file.is_some()
         && let Some((missing, _)) = pair.into_iter().find(|(_, other)| other.is_some())
     {
-        let hint = format!("name it in `{missing}`");
-        let text = "a certificate needs its key, and a key its certificate";
+        let hint = format!("set `{missing}`");
+        let text = "a certificate requires its key, and a key its certificate";
         return Err(Mistake::new(["sources", own, missing], text).hint(Some(hint)));
     }
     let mistake = |key: &str, text: &str| Err(Mistake::new(["sources", own, key], text));
     if source.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
-        return mistake("name", "a server cannot be called that");
+        return mistake("name", "the name of the server is empty");
     }
     if source.scan_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
-        return mistake(
-            "scan_percent",
-            "this is no share of the server's time: choose from 1 to 100",
-        );
+        return mistake("scan_percent", "`scan_percent` is out of range: choose from 1 to 100");
     }
     if source.scan_percent.is_some() && source.reader == Some(ReaderConfig::Replica) {
-        return mistake(
-            "scan_percent",
-            "this means nothing where snapshots are not read key by key",
-        );
+        return mistake("scan_percent", "`scan_percent` has no effect with `reader = \"replica\"`");
     }
     let is_command =
         |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
     if source.psync.as_ref().is_some_and(|name| !is_command(name)) {
-        return mistake("psync", "no command can be called that");
+        return mistake("psync", "not a valid name of a command");
     }
     Ok(())
 }

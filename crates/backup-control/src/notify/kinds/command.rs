@@ -35,7 +35,7 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| Failure::later(format!("the command cannot be run: {error}")))?;
+        .map_err(|error| Failure::later(format!("cannot run the command: {error}")))?;
     // Whoever stops waiting for it drops this, and ends it with all it began.
     let mut group = Group::of(&child);
     let stdin = child.stdin.take();
@@ -56,8 +56,8 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
         status = followed => status,
         never = write => never,
     };
-    let status = status
-        .map_err(|error| Failure::later(format!("the command cannot be followed: {error}")))?;
+    let status =
+        status.map_err(|error| Failure::later(format!("cannot monitor the command: {error}")))?;
     // What it has left in the background is meant to go on.
     group.0 = None;
     if status.success() {

@@ -101,7 +101,7 @@ impl Answer {
         match status.as_u16() {
             408 | 425 | 429 | 500.. => Err(Failure::Later { why, after: self.after }),
             300..400 => Err(Failure::refused(format!(
-                "{why}; redirections are not followed: name the final address"
+                "{why}; redirects are not followed: set the final address"
             ))),
             _ => Err(Failure::refused(why)),
         }

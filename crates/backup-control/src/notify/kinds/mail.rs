@@ -48,7 +48,7 @@ pub(super) fn mail(task: &Task<'_>) -> Result<Vec<u8>, Failure> {
         None => mail.singlepart(SinglePart::plain(text)),
     };
     let made =
-        made.map_err(|error| Failure::refused(format!("no mail can be made of it: {error}")))?;
+        made.map_err(|error| Failure::refused(format!("cannot compose the mail: {error}")))?;
     Ok(made.formatted())
 }
 

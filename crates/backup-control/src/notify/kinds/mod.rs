@@ -130,7 +130,7 @@ impl<'a> Reached<'a> {
     ) -> Result<(), Failure> {
         self.known.extend(who.into_iter().cloned());
         (self.record)(&self.known).map_err(|error| {
-            Failure::later(format!("it was sent, which cannot be recorded: {error}"))
+            Failure::later(format!("the message was sent, but cannot be recorded as sent: {error}"))
         })
     }
 }

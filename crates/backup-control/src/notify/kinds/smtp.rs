@@ -81,7 +81,7 @@ async fn log_in(task: &Task<'_>, server: &mut AsyncSmtpConnection) -> Result<(),
         return Ok(());
     };
     if !server.is_encrypted() {
-        return Err(Failure::refused("a password is never sent in clear: set `security`"));
+        return Err(Failure::refused("passwords are never sent in cleartext: set `security`"));
     }
     let credentials = Credentials::new(user.clone(), password.to_owned());
     let done = server.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await;
@@ -99,7 +99,7 @@ fn tls(task: &Task<'_>, host: &str) -> Result<TlsParameters, Failure> {
             Certificate::from_pem(&pem).map_err(|error| wrong(error.to_string()))?,
         );
     }
-    tls.build_rustls().map_err(|error| Failure::later(format!("TLS cannot be set up: {error}")))
+    tls.build_rustls().map_err(|error| Failure::later(format!("cannot set up TLS: {error}")))
 }
 
 /// How we introduce ourselves: servers take names of hosts only.

@@ -42,7 +42,7 @@ fn body(task: &Task<'_>) -> Result<(String, &'static str), Failure> {
         return Ok((template.render(task.message, task.zone), kind));
     }
     let failed = |error: serde_json::Error| {
-        Failure::refused(format!("the message has no JSON form: {error}"))
+        Failure::refused(format!("cannot encode the message as JSON: {error}"))
     };
     let mut body = serde_json::to_value(task.message).map_err(failed)?;
     body["schema_version"] = SCHEMA_VERSION.into();
@@ -75,7 +75,8 @@ fn signed(request: RequestBuilder, task: &Task<'_>, body: &str) -> Result<Reques
 /// HMAC-SHA-256 of the time, a dot and the body, in hexadecimal digits.
 fn signature(key: &str, time: &str, body: &str) -> Result<String, Failure> {
     let mac = Hmac::<Sha256>::new_from_slice(key.as_bytes());
-    let mut mac = mac.map_err(|error| Failure::refused(format!("the key cannot sign: {error}")))?;
+    let mut mac =
+        mac.map_err(|error| Failure::refused(format!("cannot sign with the key: {error}")))?;
     mac.update(format!("{time}.{body}").as_bytes());
     Ok(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
 }

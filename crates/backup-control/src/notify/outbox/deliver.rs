@@ -125,10 +125,10 @@ impl Outbox {
                 let all = names.iter().map(|name| self.serve(name, channels, cx, until));
                 join_all(all).await.into_iter().for_each(|of_channel| delivered.take(of_channel));
             }
-            Err(error) => delivered.troubled("the outbox cannot be read", &error),
+            Err(error) => delivered.troubled("cannot read the outbox", &error),
         }
         if let Err(error) = self.summarize(cx.clock.now(), &mut delivered) {
-            delivered.troubled("the outbox cannot be read", &error);
+            delivered.troubled("cannot read the outbox", &error);
         }
         delivered
     }
@@ -196,7 +196,7 @@ impl Outbox {
             Ok(())
         };
         if let Err(error) = served.await {
-            done.troubled("the outbox cannot be used", &error);
+            done.troubled("cannot use the outbox", &error);
         }
         done
     }
@@ -294,7 +294,7 @@ impl Outbox {
                     self.files.write(&entry)?;
                     return Ok(Some(entry.wait(now)));
                 }
-                format!("it could not be sent for 7 days: {why}")
+                format!("not sent within 7 days: {why}")
             }
             Err(Failure::Refused { why }) => why,
         };

@@ -92,7 +92,7 @@ impl Files {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
         }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds it"))
+        Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds the lock"))
     }
 
     /// The right to deliver through a channel, unless somebody has it.

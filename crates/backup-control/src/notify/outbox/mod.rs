@@ -104,7 +104,7 @@ impl Outbox {
         while waiting.len() > MAX_WAITING || bytes > MAX_BYTES {
             let Some(mut victim) = waiting.pop() else { break };
             bytes -= size(&victim)?;
-            victim.error = Some("too much waited for this channel".to_owned());
+            victim.error = Some("the queue of this channel was full".to_owned());
             self.files.record_failed(&victim)?;
             given_up.push(victim.message.subject());
         }

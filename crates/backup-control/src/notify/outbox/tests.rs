@@ -158,7 +158,7 @@ async fn after_seven_days_it_is_given_up_and_can_be_brought_back() {
     assert_eq!(place.deliver(&channels).await.given_up, []);
     place.later(Duration::from_secs(7200));
     let delivered = place.deliver(&channels).await;
-    assert_eq!(delivered.given_up[0].why, format!("it could not be sent for 7 days: {why}"));
+    assert_eq!(delivered.given_up[0].why, format!("not sent within 7 days: {why}"));
     assert!(
         place.outbox.waiting().unwrap().is_empty()
             && !place.outbox.put("gone", &message()).unwrap().is_new()

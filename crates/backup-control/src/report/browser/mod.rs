@@ -25,6 +25,8 @@ mod needs_chromium {
         wider_than_its_window: i32,
         charts: Vec<Chart>,
         cut_off: Vec<String>,
+        /// Tables and charts whose right end shows only after scrolling.
+        scrolled: Vec<String>,
         unreadable: Vec<String>,
         texts: usize,
         scripts: usize,
@@ -101,11 +103,17 @@ mod needs_chromium {
         );
         for chart in &seen.charts {
             assert_eq!((chart.outside, chart.overlaps), (0, 0), "{seen:?}");
-            assert!(chart.text_height >= 11.0, "as large as what is read: {seen:?}");
+            assert!(
+                chart.text_height >= 11.0,
+                "the text of a chart is too small to read: {seen:?}"
+            );
         }
         assert!(seen.texts > 50, "{seen:?}");
         assert_eq!(seen.cut_off, Vec::<String>::new(), "at {}", seen.width);
         assert_eq!(seen.unreadable, Vec::<String>::new(), "on {}", seen.background);
+        if seen.width >= 1280 {
+            assert_eq!(seen.scrolled, Vec::<String>::new(), "on a desktop");
+        }
     }
 
     #[test]

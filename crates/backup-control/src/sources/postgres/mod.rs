@@ -160,7 +160,7 @@ impl PostgresSpec {
         let config = &self.config;
         let by_name = |id: &String| {
             id.parse::<u64>()
-                .map_err(|_| Error::invalid(format!("{id:?} is no identifier of a cluster")))
+                .map_err(|_| Error::invalid(format!("{id:?} is not an identifier of a cluster")))
         };
         let mut options = PostgresOptions {
             password: password.or(parsed.password),
@@ -238,9 +238,7 @@ fn recovery_of(flags: &RestoreFlags) -> Result<RecoveryTarget> {
     match flags.until.as_deref().map(recovery) {
         None => Ok(RecoveryTarget::Planned),
         Some(Some(target)) => Ok(target),
-        Some(None) => {
-            Err(Error::invalid("the snapshot has no log that could be restored to a moment"))
-        }
+        Some(None) => Err(Error::invalid("the snapshot has no log to restore to a moment")),
     }
 }
 
@@ -255,8 +253,8 @@ fn user(text: &str) -> Result<(u32, u32)> {
         (Ok(Some(user)), _) => Ok((user.uid.as_raw(), user.gid.as_raw())),
         // Nobody has to be called by that number.
         (Ok(None), Ok(number)) => Ok((number, number)),
-        _ => Err(Error::invalid(format!("this machine knows no user {text:?}"))
-            .with_hint("name one by --scratch-user")),
+        _ => Err(Error::invalid(format!("there is no user {text:?} on this machine"))
+            .with_hint("name an existing user with --scratch-user")),
     }
 }
 
@@ -273,7 +271,7 @@ pub(super) fn recovery(text: &str) -> Option<RecoveryTarget> {
 fn pairs(flag: &str, form: &str, texts: &[String]) -> Result<Vec<(String, String)>> {
     let pair = |text: &String| match text.split_once('=') {
         Some((left, right)) if !left.is_empty() => Ok((left.to_owned(), right.to_owned())),
-        _ => Err(Error::invalid(format!("{flag} {text:?} makes no sense"))
+        _ => Err(Error::invalid(format!("invalid value {text:?} of {flag}"))
             .with_hint(format!("write {flag} {form}"))),
     };
     texts.iter().map(pair).collect()

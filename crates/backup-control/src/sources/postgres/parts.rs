@@ -90,7 +90,7 @@ async fn store(
     options.is_copy = true;
     let source = LogicalSource::connect(options).await?;
     let sink = LocalSink::create(scratch.directory().join(REPOSITORY)).map_err(|error| {
-        SourceError::new(SourceErrorKind::Target, "cannot keep what is read of the scratch server")
+        SourceError::new(SourceErrorKind::Target, "cannot store the data of the scratch server")
             .with_source(error)
     })?;
     let repository =
@@ -105,10 +105,7 @@ async fn store(
     };
     let report = pipeline::backup(&repository, &source, &options, &cx).await?;
     let none = || {
-        SourceError::new(
-            SourceErrorKind::Repository,
-            "what was read of the scratch server is not there",
-        )
+        SourceError::new(SourceErrorKind::Repository, "the data of the scratch server is missing")
     };
     let id = report.snapshot.ok_or_else(none)?;
     let snapshots = repository.snapshots(&cx).await?;
@@ -138,10 +135,7 @@ impl fmt::Display for Parts {
 }
 
 fn unsupported() -> SourceError {
-    SourceError::new(
-        SourceErrorKind::Unsupported,
-        "a server that parts are restored to is not read",
-    )
+    SourceError::new(SourceErrorKind::Unsupported, "the target of a partial restore cannot be read")
 }
 
 #[async_trait]
