@@ -37,8 +37,8 @@ impl Answering {
         let child = Child::new(program.to_owned(), Some(loaded.file.clone()), env.clone());
         let (config, seen) = watch::channel(Arc::new(loaded));
         let reads = Reads::open(seen, env.clone(), state, clock, Arc::new(child)).await;
-        let reads = reads
-            .map_err(|error| Failure::new(chain(&error), Some("`backup catalog` tells more")))?;
+        let reads =
+            reads.map_err(|error| Failure::new(chain(&error), Some("see `backup catalog`")))?;
         let (shutdown, (ready, listening)) = (CancellationToken::new(), oneshot::channel());
         let until = shutdown.clone();
         let engine = Arc::clone(scheduler) as _;
@@ -50,7 +50,7 @@ impl Answering {
             Ok(listening) => Ok((Self { config, shutdown, server }, listening)),
             Err(_) => Err(match (&mut server).await {
                 Ok(Err(error)) => Failure::new(chain(&error), Some(&error.hint())),
-                _ => Failure::new("the API ended while it began", None),
+                _ => Failure::new("the API stopped while it was starting", None),
             }),
         }
     }

@@ -59,16 +59,15 @@ const USAGE: u8 = 2;
 /// What `backupd --help` says of exit codes and signals.
 const HELP: &str = "\
 Signals:
-  TERM, INT  stop: what goes on comes to a safe point; a second one kills it
-  HUP        read the configuration anew; if it cannot be used, the old one stays
+  TERM, INT  stop running operations at a safe point, and exit; a second signal kills them
+  HUP        reload the configuration; if the new one is not valid, keep the old schedules
 
 Exit codes:
-  0  stopped because it was told to
-  1  cannot begin: the configuration, the state directory or the program `backup` cannot be used
-  2  the command line cannot be understood";
+  0  stopped by a signal
+  1  cannot start: the configuration, the state directory or the program `backup` is not usable
+  2  invalid command line";
 
-/// The daemon of the backup system: makes backups by the schedules of the configuration, and
-/// follows logs
+/// Backup daemon: runs scheduled backups, follows logs, and serves an API
 #[derive(Debug, Parser)]
 #[command(name = "backupd", version, arg_required_else_help = true, after_help = HELP)]
 struct Cli {
@@ -78,29 +77,29 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run until told to stop
+    /// Run the daemon until a signal stops it
     ///
-    /// Every task is a process of the program `backup`: that of BACKUP_PROGRAM, else the one beside
-    /// this program. State is kept in BACKUP_STATE_DIR, default: ~/.local/state/backup.
-    /// `backup schedule` shows what happens when.
+    /// Each task runs as a process of the program `backup`: the one named by BACKUP_PROGRAM, else
+    /// the one in the directory of this program. State is kept in BACKUP_STATE_DIR [default:
+    /// ~/.local/state/backup]. `backup schedule` lists the next runs.
     Run(run::Args),
     Token(TokenCommand),
-    /// Check the configuration and name the jobs in it; exit code 0 if it can be used, 1 if not.
+    /// Check the configuration and list its jobs; exit code 0 if it is valid, 1 if not
     CheckConfig {
-        /// The configuration file. Default: BACKUP_CONFIG, ./backup.toml,
-        /// ~/.config/backup/backup.toml, /etc/backup/backup.toml.
+        /// Configuration file [default: BACKUP_CONFIG, ./backup.toml,
+        /// ~/.config/backup/backup.toml, /etc/backup/backup.toml]
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
 }
 
-/// Create, list, replace and revoke the tokens by which others use the API
+/// Create, list, replace and revoke tokens for the API
 ///
-/// A token is shown once; what is kept is its hash. The Unix socket of the daemon needs none.
+/// A token is shown only once; the token file stores its hash. The Unix socket of the daemon
+/// requires no token.
 #[derive(Debug, clap::Args)]
 struct TokenCommand {
-    /// The configuration file, which may name the file with the tokens. Default: as of `run`, or
-    /// none
+    /// Configuration file, which may name the token file [default: that of `run`, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -146,9 +145,9 @@ fn token(
     let loaded = config::find(command.config.as_deref(), env)?
         .map(|file| config::load(&file, env))
         .transpose()?;
-    let hint = "name a directory that this user may write to in BACKUP_STATE_DIR";
+    let hint = "set BACKUP_STATE_DIR to a directory that this user may write to";
     let state = backup_control::state::dir(env)
-        .ok_or_else(|| Failure::new("there is no place for tokens", Some(hint)))?;
+        .ok_or_else(|| Failure::new("no directory for the tokens is known", Some(hint)))?;
     let machine = Machine::local();
     let api = loaded.map(|loaded| loaded.config.api).unwrap_or_default();
     let place = Place {
@@ -171,7 +170,7 @@ fn check(file: Option<&std::path::Path>, env: &Environment) -> Result<String, Fa
 }
 
 fn describe(loaded: &LoadedConfig) -> String {
-    let mut text = format!("{} can be used.\n", loaded.file.display());
+    let mut text = format!("{} is valid.\n", loaded.file.display());
     for (name, job) in &loaded.config.jobs {
         let tier = job.tier.as_deref().unwrap_or("manual");
         text.push_str(&format!(
@@ -180,7 +179,7 @@ fn describe(loaded: &LoadedConfig) -> String {
         ));
     }
     if loaded.config.jobs.is_empty() {
-        text.push_str("  It has no jobs.\n");
+        text.push_str("  No jobs are defined.\n");
     }
     let plan = Plan::new(&loaded.config, &Machine::local());
     for task in &plan.tasks {
@@ -218,7 +217,7 @@ mod tests {
         assert_eq!(code, ExitCode::from(SUCCESS));
         let text = text.replace(dir.path().to_str().unwrap(), "DIR");
         insta::assert_snapshot!(text, @r"
-        DIR/backup.toml can be used.
+        DIR/backup.toml is valid.
           job documents: home into local, tier daily
           job settings: home into local, tier weekly
           task documents/backup: 30 2 * * *
@@ -234,8 +233,8 @@ mod tests {
         let (code, text) = backupd(&["check-config", "--config", "/does/not/exist.toml"], &env);
         assert_eq!(code, ExitCode::from(FAILURE));
         insta::assert_snapshot!(text, @r"
-        Error: /does/not/exist.toml: this configuration file, named by --config, does not exist
-        Hint: `backup config example` prints one to begin with
+        Error: /does/not/exist.toml: the configuration file named by --config does not exist
+        Hint: print an example with `backup config example`
         ");
         assert_eq!(backupd(&["check-confg"], &env).0, ExitCode::from(USAGE));
         let (code, text) = backupd(&["--version"], &env);

@@ -27,28 +27,28 @@ const SIGN_OF_LIFE: &str = "sign of life";
 /// wants to be.
 const STILL_ALIVE: Duration = Duration::from_secs(10);
 
-/// How the daemon is run.
+/// Options of `backupd run`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The configuration file. Default: BACKUP_CONFIG, ./backup.toml, ~/.config/backup/backup.toml,
-    /// /etc/backup/backup.toml.
+    /// Configuration file [default: BACKUP_CONFIG, ./backup.toml, ~/.config/backup/backup.toml,
+    /// /etc/backup/backup.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What its messages look like
+    /// Format of the log messages
     #[arg(long, value_name = "FORM", default_value = "human")]
     log: LogArg,
-    /// Only for tests: schedules go by a clock that is so many times as fast
+    /// Only for tests: speed of the clock of schedules, as a factor
     #[arg(long, value_name = "FACTOR", hide = true, requires = "accelerate_from", value_parser = clap::value_parser!(i32).range(1..=86_400))]
     accelerate: Option<i32>,
-    /// Only for tests: from this moment on
+    /// Only for tests: start time of this clock
     #[arg(long, value_name = "TIME", hide = true)]
     accelerate_from: Option<Timestamp>,
 }
 
-/// What messages look like.
+/// Format of the log messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogArg {
-    /// Lines for people, and for the journal of systemd where that reads them
+    /// Text lines; with priorities if the journal of systemd reads them
     Human,
     /// One JSON object per line
     Json,
@@ -85,7 +85,7 @@ async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
     let loaded = load(args, env)?;
     let said = Said { clock: clock(args), journal: journal(args, env) };
     let mut signals = Signals::new()
-        .map_err(|error| Failure::new(format!("cannot watch for signals: {error}"), None))?;
+        .map_err(|error| Failure::new(format!("cannot handle signals: {error}"), None))?;
     traced::install(Arc::clone(&said.journal), Arc::clone(&said.clock));
     let program = program(env)?;
     let builder = Scheduler::builder(loaded.clone(), program.clone()).environment(env.clone());
@@ -148,8 +148,8 @@ impl Daemon {
         let alive =
             Alive { pid: std::process::id(), at, version: env!("CARGO_PKG_VERSION").to_owned() };
         let trouble = alive.write(self.scheduler.state_dir()).err();
-        let trouble = trouble
-            .map(|error| format!("no sign of life can be left in the state directory: {error}"));
+        let trouble =
+            trouble.map(|error| format!("cannot write the beacon to the state directory: {error}"));
         self.scheduler.trouble(SIGN_OF_LIFE, trouble);
     }
 
@@ -163,13 +163,12 @@ impl Daemon {
                 self.scheduler.reload(loaded);
                 self.scheduler.trouble(CONFIGURATION, None);
                 let tasks = self.scheduler.tasks().len();
-                self.said
-                    .say(Level::Info, format!("the configuration was read anew: {tasks} tasks"));
+                self.said.say(Level::Info, format!("configuration reloaded: {tasks} tasks"));
             }
             Err(Failure { message, hint }) => {
                 let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
                 let text = format!(
-                    "the configuration cannot be used, and the schedules stay as they were: \
+                    "the configuration is not valid, and the schedules stay unchanged: \
                      {message}{hint}"
                 );
                 self.said.say(Level::Error, text.clone());
@@ -182,7 +181,10 @@ impl Daemon {
     /// Comes to a safe point, and answers until then.
     async fn end(self, signals: &mut Signals) {
         notify(&[NotifyState::Stopping]);
-        self.said.say(Level::Info, "stopping: what goes on comes to a safe point".to_owned());
+        self.said.say(
+            Level::Info,
+            "stopping: waiting until running operations reach a safe point".to_owned(),
+        );
         let mut over = std::pin::pin!(self.scheduler.shutdown());
         loop {
             tokio::select! {
@@ -196,8 +198,7 @@ impl Daemon {
         self.answering.end().await;
         // Nobody shall miss a daemon that was told to stop.
         if let Err(error) = Alive::remove(self.scheduler.state_dir()) {
-            self.said
-                .say(Level::Warning, format!("the sign of life cannot be taken away: {error}"));
+            self.said.say(Level::Warning, format!("cannot remove the beacon: {error}"));
         }
         self.said.say(Level::Info, "stopped".to_owned());
     }
@@ -221,7 +222,7 @@ fn program(env: &Environment) -> Result<PathBuf, Failure> {
     }
     let own = std::env::current_exe();
     let own = own.map_err(|error| {
-        Failure::new(format!("cannot tell where this program is: {error}"), None)
+        Failure::new(format!("cannot determine the path of this program: {error}"), None)
     })?;
     Ok(own.parent().unwrap_or(Path::new("/")).join("backup"))
 }

@@ -24,14 +24,14 @@ fn nothing_is_lost_and_nothing_runs_twice_at_once() {
     let mut daemon = place.daemon("first.log", &faster);
     for round in 1..=4 {
         place.write("docs/a", &format!("{round}"));
-        daemon.wait_for(2 * round, "ended well");
+        daemon.wait_for(2 * round, "ended successfully");
     }
     // In the middle of something: there is no moment without.
-    daemon.wait_for(10, "begun");
+    daemon.wait_for(10, "started");
     daemon.kill();
     let mut daemon = place.daemon("second.log", &faster);
     place.write("more/b", "later");
-    daemon.wait_for(12, "ended well");
+    daemon.wait_for(12, "ended successfully");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Some(0), "{:#?}", daemon.lines());
 

@@ -21,21 +21,21 @@ const FASTER: [&str; 4] = ["--accelerate", "60", "--accelerate-from", "2026-01-0
 fn what_goes_on_comes_to_a_safe_point() {
     let place = Place::new(&slow());
     let mut daemon = place.daemon("log", &FASTER);
-    daemon.wait_for(1, "begun");
+    daemon.wait_for(1, "started");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Some(0), "{:#?}", daemon.lines());
     let lines = daemon.lines();
     assert!(
         lines
             .iter()
-            .any(|line| line["message"].as_str().unwrap().contains("because the daemon ends")),
+            .any(|line| line["message"].as_str().unwrap().contains("because the daemon stops")),
         "{lines:#?}"
     );
     // What was cut off is made up for.
     place.write("go", "");
     let mut daemon = place.daemon("log", &FASTER);
-    daemon.wait_for(1, "made up for");
-    daemon.wait_for(2, "ended well");
+    daemon.wait_for(1, "catching up");
+    daemon.wait_for(2, "ended successfully");
     daemon.signal(Signal::INT);
     assert_eq!(daemon.wait(), Some(0));
 }
@@ -49,7 +49,7 @@ fn one_at_a_time() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(
-        text.contains("another scheduler runs") && text.contains("Hint: stop it first"),
+        text.contains("another scheduler uses") && text.contains("Hint: stop the other scheduler"),
         "{text}"
     );
 }
@@ -94,13 +94,13 @@ fn the_manager_of_services_is_told() {
     daemon.signal(Signal::HUP);
     wait_for("RELOADING=1");
     wait_for("READY=1");
-    daemon.wait_for(1, "the schedules stay as they were");
+    daemon.wait_for(1, "the schedules stay unchanged");
     let errors = daemon.lines().into_iter().filter(|line| line["level"] == "error").count();
     assert_eq!(errors, 1, "{:#?}", daemon.lines());
     // Mended, with a task less.
     place.write("backup.toml", &CONFIG.replace("cleanup", "check"));
     daemon.signal(Signal::HUP);
-    daemon.wait_for(1, "was read anew: 3 tasks");
+    daemon.wait_for(1, "configuration reloaded: 3 tasks");
     wait_for("READY=1");
     daemon.signal(Signal::TERM);
     wait_for("STOPPING=1");

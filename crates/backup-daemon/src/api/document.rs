@@ -96,9 +96,9 @@ fn frame() -> OpenApi {
         .title("backupd")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
-            "The API of the daemon of the backup system. The role that an operation takes stands \
-             beside its security scheme; admins may do what operators may, and operators what \
-             auditors may. Users of the Unix socket are admins without a token.",
+            "API of the daemon of the backup system. The security scheme of each operation names \
+             the required role. The roles are `auditor`, `operator` and `admin`; each includes the \
+             rights of the roles before it. Users of the Unix socket are admins without a token.",
         ))
         .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").build()));
     let token = SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).build());
@@ -114,10 +114,10 @@ fn add_problems(document: &mut OpenApi) {
     let problem = || {
         let content =
             ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemJson"))).build();
-        let description = "It is not done: 400 the request makes no sense, 401 it takes a token, \
-                           403 it takes another role, 404 there is no such thing, 409 it cannot be \
-                           done now, 413 too large, 429 too many (see `Retry-After`), 5xx \
-                           something failed.";
+        let description = "Error: 400 invalid request; 401 token required; 403 role not \
+                           sufficient; 404 not found; 409 conflict with the current state; 413 \
+                           body too large; 429 too many requests (see `Retry-After`); 5xx server \
+                           error";
         ResponseBuilder::new().description(description).content("application/json", content).build()
     };
     for item in document.paths.paths.values_mut() {

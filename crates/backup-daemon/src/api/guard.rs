@@ -98,8 +98,8 @@ async fn answered(
 }
 
 fn mistake() -> Response {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this is a mistake in the program")
-        .hint("the log of the daemon says more")
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error of the daemon")
+        .hint("see the log of the daemon")
         .into_response()
 }
 
@@ -114,7 +114,7 @@ fn identify(api: &Shared, request: &Request, route: Option<&str>) -> Answer<Opti
     let Some(peer) = request.extensions().get::<Peer>() else {
         return Err(Problem::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "nobody knows where this request comes from",
+            "the origin of this request is unknown",
         ));
     };
     if need == Need::Nothing {
@@ -128,17 +128,18 @@ fn identify(api: &Shared, request: &Request, route: Option<&str>) -> Answer<Opti
     let known = match token.map(|token| api.checker.check(token, api.reads.now())) {
         Some(Ok(known)) => known,
         Some(Err(error)) => {
-            tracing::error!("tokens cannot be read: {}", backup_control::words::chain(&error));
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "tokens cannot be read")
-                .hint("the log of the daemon says why"));
+            tracing::error!("cannot read the tokens: {}", backup_control::words::chain(&error));
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "cannot read the tokens")
+                .hint("see the log of the daemon"));
         }
         None => None,
     };
     let Some(known) = known else {
         api.limits.stranger(&peer.key())?;
-        let error = if given.is_some() { "the token is not good" } else { "this takes a token" };
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, error)
-            .hint("send `Authorization: Bearer TOKEN`; `backupd token create` makes one"));
+        let error = if given.is_some() { "the token is not valid" } else { "a token is required" };
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, error).hint(
+            "send `Authorization: Bearer TOKEN`; create a token with `backupd token create`",
+        ));
     };
     Ok(Some(Who { name: known.name, role: known.role, has_token: true }))
 }
@@ -160,7 +161,7 @@ async fn through(
     let key = match (&who, request.extensions().get::<Peer>()) {
         (Some(who), _) if who.has_token => format!("token {}", who.name),
         (Some(who), _) => format!("user {}", who.name),
-        (None, Some(peer)) => format!("anybody at {}", peer.key()),
+        (None, Some(peer)) => format!("client at {}", peer.key()),
         (None, None) => "anybody".to_owned(),
     };
     let going_on = match api.limits.known(&key) {
@@ -171,10 +172,10 @@ async fn through(
         && !who.role.may(needed)
     {
         return Problem::forbidden(format!(
-            "this takes the role {needed}, and {} is {}",
+            "the role {needed} is required, but {} has the role {}",
             who.name, who.role
         ))
-        .hint("an admin can create a token of that role: `backupd token create`")
+        .hint("get a token with this role from an admin (`backupd token create`)")
         .into_response();
     }
     let mut request = match whole(request).await {
@@ -190,7 +191,9 @@ async fn through(
         Ok(Ok(response)) => response,
         // What the panic said is in the log of the daemon.
         Ok(Err(_)) => mistake(),
-        Err(_) => Problem::new(StatusCode::GATEWAY_TIMEOUT, "it took too long").into_response(),
+        Err(_) => {
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "the request took too long").into_response()
+        }
     }
 }
 
@@ -210,13 +213,17 @@ async fn whole(request: Request) -> Answer<Request> {
     if announced.is_some_and(|bytes| bytes > MAX_BODY as u64) {
         return Err(too_large());
     }
-    let bytes = match tokio::time::timeout(patience::BODY, axum::body::to_bytes(body, MAX_BODY))
-        .await
-    {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(_)) => return Err(too_large()),
-        Err(_) => return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body does not come")),
-    };
+    let bytes =
+        match tokio::time::timeout(patience::BODY, axum::body::to_bytes(body, MAX_BODY)).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(_)) => return Err(too_large()),
+            Err(_) => {
+                return Err(Problem::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "the body of the request did not arrive in time",
+                ));
+            }
+        };
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 
@@ -232,14 +239,16 @@ async fn in_one_form(response: Response) -> Response {
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     let said = match (text.is_empty(), status) {
         (false, _) => text,
-        (true, StatusCode::METHOD_NOT_ALLOWED) => "this cannot be done with that".to_owned(),
-        (true, _) => status.canonical_reason().unwrap_or("it is not done").to_owned(),
+        (true, StatusCode::METHOD_NOT_ALLOWED) => {
+            "this path does not support the method".to_owned()
+        }
+        (true, _) => status.canonical_reason().unwrap_or("the request failed").to_owned(),
     };
     // A body that cannot be understood is one mistake, whatever the framework calls it.
     let status =
         if status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { status };
     let mut response =
-        Problem::new(status, said).hint("docs/api.md says what there is").into_response();
+        Problem::new(status, said).hint("see docs/api.md for valid requests").into_response();
     if let Some(allowed) = parts.headers.get(header::ALLOW) {
         response.headers_mut().insert(header::ALLOW, allowed.clone());
     }

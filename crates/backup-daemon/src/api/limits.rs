@@ -58,8 +58,11 @@ impl Limits {
     pub(super) fn known(&self, key: &str) -> Answer<Counted<String>> {
         self.check(&self.known, key)?;
         self.going_on.begin(key.to_owned()).ok_or_else(|| {
-            Problem::later(format!("{AT_THE_SAME_TIME} requests of yours go on already"), 1)
-                .hint("wait until one of them is answered")
+            Problem::later(
+                format!("{AT_THE_SAME_TIME} of your requests are already in progress"),
+                1,
+            )
+            .hint("wait until one of them has finished")
         })
     }
 
@@ -81,7 +84,7 @@ impl Limits {
         limiter.check_key(&key.to_owned()).map_err(|not_until| {
             let wait = not_until.wait_time_from(self.clock.now());
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            Problem::later("too many requests", seconds).hint("wait as long as `Retry-After` says")
+            Problem::later("too many requests", seconds).hint("wait for the time in `Retry-After`")
         })
     }
 }

@@ -124,10 +124,10 @@ pub enum Error {
     #[error("cannot use {} for TLS", .0.display())]
     Tls(PathBuf, #[source] io::Error),
     /// Tokens would be read on the way.
-    #[error("{0} can be reached from other machines, and there is no TLS")]
+    #[error("{0} is reachable from other machines, but TLS is not configured")]
     Open(SocketAddr),
     /// Nobody could use it.
-    #[error("there is no token that is good, and {0} answers only to those who have one")]
+    #[error("{0} requires tokens, but there is no valid token")]
     NoTokens(SocketAddr),
     /// The file with the tokens cannot be used.
     #[error(transparent)]
@@ -140,14 +140,14 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Listen(place, error) if error.kind() == io::ErrorKind::AddrInUse => {
-                format!("another process answers on {place}: does `backupd` run already?")
+                format!("stop the other process that listens on {place}, perhaps another `backupd`")
             }
-            Self::Listen(..) => "see `socket` and `listen` in `[api]`".into(),
-            Self::Tls(..) => "see `tls_cert` and `tls_key` in `[api]`: both are PEM files".into(),
+            Self::Listen(..) => "check `socket` and `listen` in `[api]`".into(),
+            Self::Tls(..) => "check `tls_cert` and `tls_key` in `[api]`: both are PEM files".into(),
             Self::Open(_) => {
-                "add `tls_cert` and `tls_key` to `[api]`, or listen on 127.0.0.1 alone".into()
+                "add `tls_cert` and `tls_key` to `[api]`, or listen on 127.0.0.1 only".into()
             }
-            Self::NoTokens(_) => "`backupd token create NAME --role ROLE` makes one".into(),
+            Self::NoTokens(_) => "create one with `backupd token create NAME --role ROLE`".into(),
             Self::Tokens(error) => error.hint(),
         }
     }
@@ -270,7 +270,7 @@ async fn note(checker: Arc<Checker>, reads: &Reads, shutdown: &CancellationToken
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || checker.note(now, is_end)).await
         {
             tracing::warn!(
-                "that tokens were used is not noted: {}",
+                "cannot record the last use of tokens: {}",
                 backup_control::words::chain(&error)
             );
         }

@@ -5,131 +5,130 @@ use utoipa::ToSchema;
 
 use crate::engine::{ArchiveOrder, CopyOrder, RestoreOrder, Work};
 
-/// One thing that the program `backup` does.
+/// An operation of the program `backup`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum WorkJson {
-    /// A backup of one job, or of a group.
+    /// Back up a job or a group.
     Backup {
-        /// The job or group.
+        /// Name of the job or group.
         job: String,
-        /// `full`, `incremental` or `differential`; none: what the job says.
+        /// `full`, `incremental` or `differential`. Default: the type of the job.
         #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
         kind: Option<String>,
-        /// The tier of the snapshot; none: what the job says.
+        /// Tier of the snapshot. Default: the tier of the job.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tier: Option<String>,
     },
-    /// Capturing the log of a job, all the time.
+    /// Capture the log of a job continuously.
     Follow {
-        /// The job.
+        /// Name of the job.
         job: String,
     },
-    /// A restore. Begun by `POST /api/v1/restores`.
+    /// Restore a snapshot or a moment. To start one, use `POST /api/v1/restores`.
     Restore {
-        /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its
-        /// newest moment.
+        /// The snapshot: an identifier, `latest`, or `JOB:latest`; or the name of a job or group,
+        /// for the moment `at` or the latest one.
         what: String,
-        /// The repository that has it; none: that of the job, or the one of the configuration, if
-        /// there is only one.
+        /// Name of the repository of the snapshot. Default: that of the job, or the only one of
+        /// the configuration.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<String>,
-        /// The moment, as `backup restore --at` takes it.
+        /// The moment to restore, in the format of `backup restore --at`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<String>,
         /// A directory, or the name of a target of the configuration.
         target: String,
-        /// Only say what would be done.
+        /// `true`: only show the plan.
         #[serde(default)]
         dry_run: bool,
     },
-    /// Reading a snapshot back.
+    /// Read a snapshot back and verify it.
     Verify {
-        /// The snapshot: an id, `latest`, `JOB:latest`.
+        /// The snapshot: an identifier, `latest`, or `JOB:latest`.
         snapshot: String,
-        /// Its repository; none: that of the job, or the one of the configuration, if there is only
-        /// one.
+        /// Name of its repository. Default: that of the job, or the only one of the configuration.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<String>,
     },
-    /// Applying the retention of all jobs, and removing what nothing needs any more. Takes an
+    /// Apply the retention policies of all jobs, and remove unreferenced data. Requires the role
     /// admin.
     Cleanup,
-    /// Checking a repository.
+    /// Check a repository.
     Check {
-        /// The repository; none: the one of the configuration, if there is only one.
+        /// Name of the repository. Default: the only one of the configuration.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<String>,
-        /// How much of the data is read too: a share (`5%`), a part (`1/12`) or an amount (`10G`).
+        /// Amount of data to read as well: a share (`5%`), a part (`1/12`) or a size (`10G`).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         data: Option<String>,
     },
-    /// Removing from a repository what nothing needs. Takes an admin.
+    /// Remove unreferenced data from a repository. Requires the role admin.
     Prune {
-        /// The repository; none: the one of the configuration, if there is only one.
+        /// Name of the repository. Default: the only one of the configuration.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         repository: Option<String>,
     },
-    /// Copying snapshots from one repository of the configuration into another.
+    /// Copy snapshots from one repository of the configuration into another.
     Copy {
-        /// The repository that has the snapshots.
+        /// Name of the source repository.
         from: String,
-        /// The repository that gets them.
+        /// Name of the target repository.
         to: String,
-        /// Only those of this job.
+        /// Only snapshots of this job. Default: all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         job: Option<String>,
     },
-    /// Copying old snapshots into a repository that is an archive. With `remove` it takes an admin.
+    /// Copy old snapshots into an archive repository. With `remove`, requires the role admin.
     Archive {
-        /// The repository that has the snapshots.
+        /// Name of the source repository.
         from: String,
-        /// The repository that gets them.
+        /// Name of the target repository.
         to: String,
-        /// Only those that are older than this, for instance `90d`.
+        /// Only snapshots older than this, for instance `90d`.
         older_than: String,
-        /// Only those of this job.
+        /// Only snapshots of this job. Default: all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         job: Option<String>,
-        /// The storage class of their data.
+        /// Storage class of the copied data. Default: that of the target repository.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         storage_class: Option<String>,
-        /// Whether they are removed where they were.
+        /// `true`: remove the snapshots from the source repository.
         #[serde(default)]
         remove: bool,
     },
-    /// Making a full snapshot of a captured log and the snapshot before it, without the server.
+    /// Make a full snapshot from a captured log and an earlier snapshot, without the server.
     Compact {
-        /// The job.
+        /// Name of the job.
         job: String,
     },
-    /// Looking for alerts.
+    /// Evaluate the alert rules.
     Alerts,
-    /// Making the report of some time, and sending it.
+    /// Make a report of a period, and send it.
     Report {
-        /// Of how long a time, for instance `7d`.
+        /// Length of the period up to now, for instance `7d`.
         since: String,
     },
 }
 
-/// What is restored, and where to.
+/// A restore to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RestoreJson {
-    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest
-    /// moment.
+    /// The snapshot: an identifier, `latest`, or `JOB:latest`; or the name of a job or group, for
+    /// the moment `at` or the latest one.
     pub(super) what: String,
-    /// The repository that has it; none: that of the job, or the one of the configuration, if there
-    /// is only one.
+    /// Name of the repository of the snapshot. Default: that of the job, or the only one of the
+    /// configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) repository: Option<String>,
-    /// The moment, as `backup restore --at` takes it.
+    /// The moment to restore, in the format of `backup restore --at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<String>,
-    /// A directory from the root on, where nothing is yet; or, for admins, the name of a target of
-    /// the configuration.
+    /// An absolute directory, new or empty; or, for admins, the name of a target of the
+    /// configuration.
     pub(super) target: String,
-    /// Only say what would be done.
+    /// `true`: only show the plan.
     #[serde(default)]
     pub(super) dry_run: bool,
 }

@@ -20,12 +20,12 @@ pub(crate) struct Problem {
     retry_after: Option<u64>,
 }
 
-/// Why something is not done.
+/// An error.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(super) struct ProblemJson {
-    /// What is wrong.
+    /// The error message.
     error: String,
-    /// What can be done about it.
+    /// Advice on the next step.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
@@ -79,7 +79,7 @@ impl Problem {
 
     /// What came of a thread that did what blocks.
     pub(super) fn of_thread(error: &tokio::task::JoinError) -> Self {
-        Self::failed(error).hint("this is a mistake in the program")
+        Self::failed(error).hint("report this as a bug")
     }
 }
 

@@ -42,16 +42,16 @@ pub struct Spoken {
 #[non_exhaustive]
 pub enum Unheard {
     /// It cannot be started.
-    #[error("the program {} cannot be started", .0.display())]
+    #[error("cannot start the program {}", .0.display())]
     Missing(PathBuf, #[source] io::Error),
     /// It takes too long.
-    #[error("the program has not answered within {} seconds", .0.as_secs())]
+    #[error("the program did not answer within {} seconds", .0.as_secs())]
     Late(Duration),
     /// It says too much.
-    #[error("the program says more than can be answered: ask for less")]
+    #[error("the output of the program is too large")]
     Long,
     /// Too many ask.
-    #[error("too many ask at the same time")]
+    #[error("too many requests run the program at the same time")]
     Busy,
     /// It failed.
     #[error("{message}")]
@@ -121,7 +121,7 @@ impl Child {
             .kill_on_drop(true);
         let mut child = command.spawn().map_err(failed)?;
         let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(failed(io::Error::other("it has no output")));
+            return Err(failed(io::Error::other("the process has no output")));
         };
         let said = async { bounded(out, MAX_OUT).await.map_err(failed)?.ok_or(Unheard::Long) };
         let complained = async { Ok(beginning(err).await) };
@@ -202,8 +202,7 @@ impl Spoken {
         let with = |heading: &str| {
             self.err.lines().find_map(|line| line.trim().strip_prefix(heading)).map(str::trim)
         };
-        let message = with("Error:")
-            .map_or_else(|| format!("the program failed: {:?}", self.code), str::to_owned);
+        let message = with("Error:").map_or_else(|| failed(self.code), str::to_owned);
         Unheard::Failed {
             message,
             hint: with("Hint:").map(str::to_owned),
@@ -215,6 +214,14 @@ impl Spoken {
 
 fn is_event(line: &Value, names: &[&str]) -> bool {
     line["event"].as_str().is_some_and(|event| names.contains(&event))
+}
+
+/// The message for a program that did not report an error of its own.
+fn failed(code: Option<i32>) -> String {
+    match code {
+        Some(code) => format!("the program failed with exit code {code}"),
+        None => "a signal ended the program".to_owned(),
+    }
 }
 
 #[cfg(test)]

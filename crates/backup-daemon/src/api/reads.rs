@@ -58,7 +58,7 @@ impl Reads {
             .map_err(catalog::Error::Unclear)?;
         let opened = catalog::open(&home, clock.now()).await?;
         if let Some(aside) = opened.put_aside {
-            tracing::warn!("the catalog was damaged: it is put aside as {}", aside.display());
+            tracing::warn!("the damaged catalog was moved to {}", aside.display());
         }
         Ok(Self {
             config,
@@ -144,12 +144,13 @@ impl From<Unheard> for Problem {
     fn from(unheard: Unheard) -> Self {
         let error = backup_control::words::chain(&unheard);
         match unheard {
-            Unheard::Missing(..) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error)
-                .hint("is the program `backup` where the daemon looks for it?"),
-            Unheard::Late(_) => {
-                Self::new(StatusCode::GATEWAY_TIMEOUT, error).hint("can the repository be reached?")
-            }
-            Unheard::Long => Self::wrong(error).hint("narrow it down: `job`, `days`, `limit`"),
+            Unheard::Missing(..) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error).hint(
+                "check that the program `backup` is installed beside `backupd`, or named by \
+                 BACKUP_PROGRAM",
+            ),
+            Unheard::Late(_) => Self::new(StatusCode::GATEWAY_TIMEOUT, error)
+                .hint("check that the repository is reachable"),
+            Unheard::Long => Self::wrong(error).hint("request less, with `job`, `days` or `limit`"),
             Unheard::Busy => Self::later(error, 5),
             Unheard::Failed { hint, code, is_unknown, .. } => {
                 let status = match code {

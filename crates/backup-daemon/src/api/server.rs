@@ -53,7 +53,7 @@ pub(super) async fn bind_socket(path: &Path) -> Result<UnixListener, Error> {
     backup_control::cache::create(path.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
     if let Ok(known) = std::fs::symlink_metadata(path) {
         if !known.file_type().is_socket() {
-            return Err(failed(io::Error::other("something else lies there")));
+            return Err(failed(io::Error::other("the path exists and is not a socket")));
         }
         if tokio::net::UnixStream::connect(path).await.is_ok() {
             return Err(failed(io::ErrorKind::AddrInUse.into()));
@@ -150,14 +150,14 @@ async fn room(
 }
 
 async fn breathe(error: &io::Error) {
-    tracing::warn!("a connection cannot be accepted: {error}");
+    tracing::warn!("cannot accept a connection: {error}");
     tokio::time::sleep(BREATH).await;
 }
 
 /// Waits for what goes on, but not for ever.
 async fn end(ending: GracefulShutdown) {
     if tokio::time::timeout(patience::END, ending.shutdown()).await.is_err() {
-        tracing::warn!("connections are cut: they did not end");
+        tracing::warn!("closing connections that did not end in time");
     }
 }
 

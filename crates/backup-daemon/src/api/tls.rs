@@ -48,7 +48,7 @@ impl Tls {
                 Ok(config) => known.1 = config,
                 Err(error) => {
                     tracing::error!(
-                        "the certificate stays as it was: {}",
+                        "cannot load the new certificate, the old one stays in use: {}",
                         backup_control::words::chain(&error)
                     );
                 }
@@ -70,8 +70,9 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {
     let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem(&files.cert)?).collect();
     let certs = certs.map_err(|error| failed(&files.cert, io::Error::other(error.to_string())))?;
     // What stands in a key file is never part of an error.
-    let key = PrivateKeyDer::from_pem_slice(&zeroize::Zeroizing::new(pem(&files.key)?))
-        .map_err(|_| failed(&files.key, io::Error::other("it holds no private key in PEM form")))?;
+    let key = PrivateKeyDer::from_pem_slice(&zeroize::Zeroizing::new(pem(&files.key)?)).map_err(
+        |_| failed(&files.key, io::Error::other("the file contains no private key in PEM format")),
+    )?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

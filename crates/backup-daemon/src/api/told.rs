@@ -60,10 +60,7 @@ pub(super) async fn record(
     let error = match tokio::task::spawn_blocking(move || audit.append(record, &machine)).await {
         Ok(Ok(appended)) => {
             if let Some(aside) = appended.put_aside {
-                tracing::error!(
-                    "the audit log was damaged: it is put aside as {}",
-                    aside.display()
-                );
+                tracing::error!("the damaged audit log was moved to {}", aside.display());
             }
             return response;
         }
@@ -71,7 +68,11 @@ pub(super) async fn record(
         Err(error) => error.to_string(),
     };
     api.metrics.counters().not_recorded();
-    tracing::error!(operation, by = who.name, "what was done is not recorded: {error}");
+    tracing::error!(
+        operation,
+        by = who.name,
+        "cannot record the operation in the audit log: {error}"
+    );
     response
 }
 

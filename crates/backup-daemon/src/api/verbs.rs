@@ -105,13 +105,13 @@ impl Verb {
         knows: impl Fn(&str) -> bool,
     ) -> Answer<Vec<String>> {
         if given.len() > MOST_WORDS {
-            return Err(Problem::wrong(format!("there are more than {MOST_WORDS} words")));
+            return Err(Problem::wrong(format!("`words` has more than {MOST_WORDS} elements")));
         }
         let end = given.iter().position(|word| word == "--").unwrap_or(given.len());
         let (flags, names) = (&given[..end], given.get(end + 1..).unwrap_or_default());
         if names.len() > self.names {
             return Err(Problem::wrong(format!(
-                "`{}` takes no more than {} names",
+                "`{}` takes at most {} names",
                 self.name, self.names
             )));
         }
@@ -130,8 +130,8 @@ impl Verb {
 
     fn flag(&self, text: &str, knows: impl Fn(&str) -> bool) -> Answer<String> {
         let refused = || {
-            Problem::wrong(format!("`{}` takes no such flag from elsewhere", self.name))
-                .hint("use it on the machine of the daemon")
+            Problem::wrong(format!("`{}` does not accept this flag through the API", self.name))
+                .hint("use the flag on the machine of the daemon")
         };
         let Some(flag) = text.strip_prefix("--") else { return Err(refused()) };
         let Some((name, value)) = flag.split_once('=') else {

@@ -17,16 +17,16 @@ use crate::engine::{Ended, Health, Running, Task};
 /// A task.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TaskJson {
-    /// Its name, for instance `leads/daily`.
+    /// Name of the task, for instance `leads/daily`.
     name: String,
     work: WorkJson,
-    /// When, as the configuration says; none if it goes on all the time.
+    /// Schedule in the configuration; null for a task that runs continuously.
     schedule: Option<String>,
-    /// Its next beginning; none while it goes on all the time or is paused.
+    /// Next start; null for a continuous or paused task.
     next: Option<Timestamp>,
-    /// Nothing is begun until it is resumed.
+    /// `true`: the task does not start until it is resumed.
     paused: bool,
-    /// What came of it last.
+    /// Latest result.
     last: Option<EndedJson>,
 }
 
@@ -36,18 +36,18 @@ impl From<Task> for TaskJson {
     }
 }
 
-/// A piece of work that goes on, or waits for its turn.
+/// A running or queued operation.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RunningJson {
     pub(super) id: String,
-    /// The task it belongs to; none if somebody asked for it.
+    /// Name of its task; null for an operation that a client requested.
     task: Option<String>,
     work: WorkJson,
-    /// Who asked for it: `schedule`, the name of a token, or a user of the socket.
+    /// Requester: `schedule`, the name of a token, or a user of the socket.
     by: String,
-    /// Since when; none while it waits for its turn.
+    /// Start time; null for a queued operation.
     since: Option<Timestamp>,
-    /// The last line of progress of the program.
+    /// Latest progress of the program.
     #[schema(value_type = Option<Object>)]
     progress: Option<Value>,
 }
@@ -58,7 +58,7 @@ impl From<Running> for RunningJson {
     }
 }
 
-/// A piece of work that is over.
+/// A finished operation.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EndedJson {
     pub(super) id: String,
@@ -67,11 +67,11 @@ pub(super) struct EndedJson {
     by: String,
     began: Timestamp,
     ended: Timestamp,
-    /// The exit code of the program; none if a signal ended it, or it could not be started.
+    /// Exit code of the program; null if a signal ended the program, or it could not start.
     exit_code: Option<u8>,
-    /// What it said was wrong; empty if nothing was.
+    /// Error message of the program; empty without an error.
     error: String,
-    /// The last of what it said besides its progress: warnings, remarks and summaries.
+    /// Latest output other than progress: warnings, notes, plans and summaries.
     #[schema(value_type = Vec<Object>)]
     said: Vec<Value>,
 }
@@ -82,16 +82,16 @@ impl From<Ended> for EndedJson {
     }
 }
 
-/// How it is with the daemon.
+/// Health of the daemon.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct HealthJson {
-    /// Whether it looks at its tasks, and nothing is wrong.
+    /// `true`: the daemon checks its tasks regularly, and there are no problems.
     pub(super) healthy: bool,
-    /// When it last looked at its tasks.
+    /// Time of the last check of the tasks.
     looked: Timestamp,
-    /// What is wrong, by what it concerns.
+    /// Problems, by subject.
     troubles: BTreeMap<String, String>,
-    /// It begins nothing any more.
+    /// `true`: the daemon is stopping, and starts nothing.
     stopping: bool,
 }
 
@@ -107,27 +107,27 @@ impl HealthJson {
     }
 }
 
-/// A job of the configuration, and what came of it.
+/// A job of the configuration, with its latest results.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct JobJson {
     pub(super) name: String,
     source: String,
-    /// The name of its repository.
+    /// Name of its repository.
     repository: String,
-    /// The type of its snapshots, if the configuration says so.
+    /// Type of its snapshots, if set in the configuration.
     #[serde(rename = "type")]
     kind: Option<String>,
     tier: Option<String>,
     tags: Vec<String>,
-    /// How much may be lost, in seconds.
+    /// Recovery point objective, in seconds.
     rpo_seconds: Option<u64>,
-    /// How long a restore may take, in seconds.
+    /// Recovery time objective, in seconds.
     rto_seconds: Option<u64>,
-    /// Whether its log is captured.
+    /// `true`: the log of its source is captured.
     captures_log: bool,
-    /// When the last success began.
+    /// Start of the last successful backup.
     last_success: Option<Timestamp>,
-    /// The newest run that this machine remembers.
+    /// Newest backup that this machine recorded.
     last_run: Option<RunJson>,
 }
 
@@ -157,15 +157,15 @@ impl JobJson {
     }
 }
 
-/// A run that this machine remembers.
+/// A run that this machine recorded.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RunJson {
-    /// Its name.
+    /// Identifier of the run.
     run: String,
     /// `backup`, `restore` or `group`.
     what: String,
     job: String,
-    /// The address of the repository, without secrets.
+    /// Address of the repository, without secrets.
     repository: String,
     /// `running`, `captured`, `uploaded`, `verified`, `completed`, `failed` or `cancelled`.
     state: String,
@@ -173,7 +173,7 @@ pub(super) struct RunJson {
     finished: Option<Timestamp>,
     host: String,
     user: String,
-    /// What came of it: `snapshot`, `bytes`, `stages`, `failure`, …
+    /// Results: `snapshot`, `bytes`, `stages`, `failure`, …
     #[schema(value_type = Object)]
     evidence: Value,
 }
@@ -195,27 +195,27 @@ impl From<&Run> for RunJson {
     }
 }
 
-/// An alert that is not over.
+/// A pending or firing alert.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AlertJson {
     rule: String,
-    /// The job, the repository or the daemon.
+    /// Name of the job, repository or daemon.
     subject: String,
-    /// Which of these it is: `job`, `repository`, `daemon`.
+    /// Kind of the subject: `job`, `repository` or `daemon`.
     about: String,
     severity: String,
-    /// `pending`: it does not hold for long enough yet; `firing`.
+    /// `pending`: the condition has not held for the time `for` of the rule; or `firing`.
     phase: String,
     since: Timestamp,
-    /// When somebody was told last.
+    /// Time of the last notification.
     told: Option<Timestamp>,
-    /// What is wrong.
+    /// Summary.
     title: String,
-    /// Why.
+    /// Cause.
     cause: String,
-    /// What can be done about it.
+    /// Next step.
     next: String,
-    /// Whether nobody is told of it.
+    /// `true`: a silence suppresses the notifications.
     silenced: bool,
 }
 
@@ -246,16 +246,16 @@ impl AlertJson {
     }
 }
 
-/// A silence: nobody is told of what it covers, until it ends.
+/// A silence: it suppresses the notifications of a rule until its end.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SilenceJson {
     id: String,
     rule: String,
-    /// Only of this job or repository; of all if none is named.
+    /// Name of the job or repository; null for all.
     subject: Option<String>,
     until: Timestamp,
     reason: String,
-    /// Who wanted it.
+    /// Creator of the silence.
     user: String,
     since: Timestamp,
 }
@@ -267,7 +267,7 @@ impl From<&Silence> for SilenceJson {
     }
 }
 
-/// What somebody did, and what came of it.
+/// A record of the audit log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RecordJson {
     operation: String,

@@ -15,9 +15,7 @@ pub(super) fn word(what: &str, text: &str) -> Answer<String> {
         "" => wrong("is empty"),
         text if text.len() > MAX_WORD => wrong("is too long"),
         text if text.starts_with('-') => wrong("must not begin with a dash"),
-        text if text.chars().any(char::is_control) => {
-            wrong("holds characters that cannot be printed")
-        }
+        text if text.chars().any(char::is_control) => wrong("contains control characters"),
         text => Ok(text.to_owned()),
     }
 }
@@ -28,9 +26,8 @@ pub(super) fn name(what: &str, text: &str) -> Answer<String> {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':');
     match name.chars().all(fits) {
         true => Ok(name),
-        false => Err(Problem::wrong(format!("`{what}` is no name")).hint(
-            "names have letters, digits, `-`, `_`, `.` and, before what they are about, `:`",
-        )),
+        false => Err(Problem::wrong(format!("`{what}` is not a name"))
+            .hint("use letters, digits, `-`, `_`, `.`, and `:` as in `JOB:latest`")),
     }
 }
 
@@ -57,14 +54,12 @@ impl Target {
                 .components()
                 .any(|part| part == std::path::Component::ParentDir)
             {
-                true => Err(Problem::wrong("`target` must not hold `..`")),
+                true => Err(Problem::wrong("`target` must not contain `..`")),
                 false => Ok(Self::Directory(target)),
             };
         }
         name("target", &target).map(Self::Named).map_err(|problem| {
-            problem.hint(
-                "give a directory from the root on, or the name of a target of the configuration",
-            )
+            problem.hint("give an absolute directory, or the name of a target of the configuration")
         })
     }
 }

@@ -31,11 +31,10 @@ pub(super) const ALL: [(&str, &str, &str); 5] = [
     ("backupd_events_missed_total", "", MISSED),
     ("backupd_audit_failures_total", "", NOT_RECORDED),
 ];
-const REQUESTS: &str = "Requests that were answered, by the template of their path, and with what.";
-const TIMES_HELP: &str = "How long answers took.";
-const ENDED: &str =
-    "Pieces of work that are over, by what came of them: success, warnings, cancelled, failure.";
-const MISSED: &str = "Events that came too fast to be counted.";
+const REQUESTS: &str = "Answered requests, by path template and status code.";
+const TIMES_HELP: &str = "Duration of requests.";
+const ENDED: &str = "Finished operations, by result: success, warnings, cancelled, failure.";
+const MISSED: &str = "Events that arrived too fast to be counted.";
 const NOT_RECORDED: &str = "Changes that could not be recorded in the audit log.";
 
 impl Counters {

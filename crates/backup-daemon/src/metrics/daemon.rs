@@ -18,8 +18,10 @@ use crate::api::Reads;
 use crate::engine::{Engine, Work};
 
 /// Kinds of work, so that what does not go on is 0 and not absent.
-const KINDS: [&str; 8] =
-    ["alerts", "backup", "check", "cleanup", "follow", "report", "restore", "verify"];
+const KINDS: [&str; 12] = [
+    "alerts", "archive", "backup", "check", "cleanup", "compact", "copy", "follow", "prune",
+    "report", "restore", "verify",
+];
 
 pub(super) fn measure(
     board: &Board,

@@ -21,72 +21,74 @@ macro_rules! gauges {
 
 gauges! {
     STATUS = "backup_status" ["backup_job", "state"]
-        "1 for the state of the newest backup of a job, 0 for the others: none, running, verified, \
-         failed, cancelled.";
+        "1 for the state of the newest backup of a job, 0 for the others: none, running, \
+         verified, failed, cancelled.";
     LAST_SUCCESS = "backup_last_success_timestamp_seconds" ["backup_job"]
-        "When the last backup of a job that succeeded began.";
-    AGE = "backup_age_seconds" ["backup_job"] "How long ago that was.";
-    DURATION = "backup_last_duration_seconds" ["backup_job"] "How long the last backup that \
-                                                              succeeded took.";
-    SIZE = "backup_last_size_bytes" ["backup_job"] "How much the last snapshot holds.";
-    STORED = "backup_last_stored_bytes" ["backup_job"] "How much the last backup that succeeded \
-                                                        had to store.";
+        "Start of the last successful backup.";
+    AGE = "backup_age_seconds" ["backup_job"] "Time since the start of the last successful backup.";
+    DURATION = "backup_last_duration_seconds" ["backup_job"]
+        "Duration of the last successful backup.";
+    SIZE = "backup_last_size_bytes" ["backup_job"]
+        "Size of the data in the snapshot of the last successful backup.";
+    STORED = "backup_last_stored_bytes" ["backup_job"]
+        "Bytes that the last successful backup added to the repository.";
     REDUCTION = "backup_reduction_ratio" ["backup_job"]
-        "How many times what was read it is of what was stored, over the newest 25 backups.";
+        "Bytes read divided by bytes stored, over the successes among the newest 25 backups.";
     SUCCESS_RATIO = "backup_success_ratio" ["backup_job"]
-        "The share of successes among the newest 25 backups that nobody stopped, from 0 to 1.";
-    RPO = "backup_rpo_seconds" ["backup_job"] "How much may be lost, by the configuration.";
+        "Share of successes among the newest 25 backups, cancelled ones not counted, from 0 to 1.";
+    RPO = "backup_rpo_seconds" ["backup_job"] "Recovery point objective in the configuration.";
     EXPOSED = "backup_recovery_point_age_seconds" ["backup_job"]
-        "How much would be lost now: what the captured log is behind, or else since the last \
-         success.";
+        "Data loss of a failure now: the lag of the captured log or the time since the last \
+         success, whichever is less.";
     LOG_LAG = "backup_log_lag_seconds" ["backup_job"]
-        "How far the captured log is behind, as it was when the repository was looked into.";
-    RTO = "backup_rto_seconds" ["backup_job"] "How long a restore may take, by the configuration.";
-    RESTORE_PROGRESS = "restore_progress" ["id", "what"] "How much of a restore that goes on is \
-                                                          done, from 0 to 1.";
-    RESTORE_LAST = "restore_last_timestamp_seconds" ["backup_job"] "When the last restore of a \
-                                                                    snapshot of a job began.";
-    RESTORE_DURATION = "restore_last_duration_seconds" ["backup_job"] "How long the last restore \
-                                                                       that succeeded took.";
-    RESTORE_SUCCESS = "restore_last_success" ["backup_job"] "Whether the last restore that ended \
-                                                             did what it was to do.";
+        "Lag of the captured log when the repository was last read.";
+    RTO = "backup_rto_seconds" ["backup_job"] "Recovery time objective in the configuration.";
+    RESTORE_PROGRESS = "restore_progress" ["id", "what"]
+        "Completed share of a running restore, from 0 to 1.";
+    RESTORE_LAST = "restore_last_timestamp_seconds" ["backup_job"]
+        "Start of the last restore from a job.";
+    RESTORE_DURATION = "restore_last_duration_seconds" ["backup_job"]
+        "Duration of the last successful restore.";
+    RESTORE_SUCCESS = "restore_last_success" ["backup_job"]
+        "1 if the last finished restore succeeded, else 0.";
     RESTORE_COMPARED = "restore_last_compared_timestamp_seconds" ["backup_job"]
-        "When the last restore was over that succeeded, and read back and compared what it had \
-         restored (`--verify`).";
-    STORAGE = "storage_usage" ["repository"] "Bytes that lie in a repository.";
-    STORAGE_OBJECTS = "storage_objects" ["repository"] "Objects that lie in a repository.";
-    STORAGE_FREE = "storage_free_bytes" ["repository"] "Bytes that are left, of the quota or of \
-                                                        the disk.";
-    STORAGE_RATIO = "storage_usage_ratio" ["repository"] "The share of the quota, or of the disk, \
-                                                          that is used, from 0 to 1.";
-    STORAGE_LASTS = "storage_lasts_seconds" ["repository"] "For how long what is left will do; \
-                                                            none if it does not grow.";
-    STORAGE_COST = "storage_cost_per_month" ["repository", "currency"] "What a repository costs in \
-                                                                        a month, by `[report]`.";
+        "End of the last successful restore that compared all restored data with the snapshot \
+         (`--verify`), without warnings.";
+    STORAGE = "storage_usage" ["repository"] "Bytes stored in a repository.";
+    STORAGE_OBJECTS = "storage_objects" ["repository"] "Objects stored in a repository.";
+    STORAGE_FREE = "storage_free_bytes" ["repository"]
+        "Free bytes of the quota or the disk, whichever is less.";
+    STORAGE_RATIO = "storage_usage_ratio" ["repository"]
+        "Used share of the quota or, without a quota, of the disk, from 0 to 1.";
+    STORAGE_LASTS = "storage_lasts_seconds" ["repository"]
+        "Time until the free space is used up, at the present growth; absent without growth.";
+    STORAGE_COST = "storage_cost_per_month" ["repository", "currency"]
+        "Cost of a repository per month, with the prices in `[report]`.";
     VERIFIED = "backup_last_verified_timestamp_seconds" ["repository"]
-        "When the last verification or check of a repository was over.";
-    VERIFIED_SOUND = "backup_last_verified_sound" ["repository"] "Whether it found everything \
-                                                                  sound.";
+        "Time of the newest failed verification or check that no later success covers, else of \
+         the newest success.";
+    VERIFIED_SOUND = "backup_last_verified_sound" ["repository"]
+        "1 if no failed verification or check is outstanding, else 0.";
     COPIED = "backup_last_copied_timestamp_seconds" ["repository"]
-        "When the last copy out of a repository, or archiving, that succeeded was over.";
+        "Time of the last successful copy or archive from a repository.";
     LOOKED_INTO = "backup_looked_timestamp_seconds" ["repository"]
-        "When a repository was last looked into for these metrics with success.";
-    ALERT = "backup_alert" ["rule", "subject", "severity"] "1 for an alert that fires, 0 for one \
-                                                            that does not hold for long enough \
-                                                            yet.";
-    ALERT_SILENCED = "backup_alert_silenced" ["rule", "subject"] "Whether nobody is told of an \
-                                                                  alert.";
-    INFO = "backupd_info" ["version", "host"] "Always 1: which daemon this is.";
-    HEALTHY = "backupd_healthy" [] "Whether the daemon looks at its tasks, and nothing is wrong.";
-    LOOKED_AT_TASKS = "backupd_looked_timestamp_seconds" [] "When the daemon last looked at its \
-                                                             tasks.";
-    RUNNING = "backupd_running" ["work"] "How many pieces of work go on.";
-    WAITING = "backupd_waiting" ["work"] "How many pieces of work wait for their turn.";
-    TASK_NEXT = "backupd_task_next_timestamp_seconds" ["task"] "When a task begins next; none \
-                                                                while it is paused or goes on all \
-                                                                the time.";
-    TASK_PAUSED = "backupd_task_paused" ["task"] "Whether a task is paused.";
-    TASK_SUCCESS = "backupd_task_last_success" ["task"] "Whether a task did last what it was to \
-                                                         do; warnings count as done.";
-    TASK_DURATION = "backupd_task_last_duration_seconds" ["task"] "How long a task took last.";
+        "Time when a repository was last read successfully for these metrics.";
+    ALERT = "backup_alert" ["rule", "subject", "severity"]
+        "1 for a firing alert, 0 for a pending one.";
+    ALERT_SILENCED = "backup_alert_silenced" ["rule", "subject"]
+        "1 if a silence suppresses the notifications of an alert, else 0.";
+    INFO = "backupd_info" ["version", "host"] "Always 1; the labels identify the daemon.";
+    HEALTHY = "backupd_healthy" []
+        "1 if the daemon checks its tasks regularly and has no problems, else 0.";
+    LOOKED_AT_TASKS = "backupd_looked_timestamp_seconds" []
+        "Time when the daemon last checked its tasks.";
+    RUNNING = "backupd_running" ["work"] "Number of running operations.";
+    WAITING = "backupd_waiting" ["work"] "Number of queued operations.";
+    TASK_NEXT = "backupd_task_next_timestamp_seconds" ["task"]
+        "Next start of a task; absent for paused and continuous tasks.";
+    TASK_PAUSED = "backupd_task_paused" ["task"] "1 if a task is paused, else 0.";
+    TASK_SUCCESS = "backupd_task_last_success" ["task"]
+        "1 if the last run of a task succeeded, also with warnings, else 0.";
+    TASK_DURATION = "backupd_task_last_duration_seconds" ["task"]
+        "Duration of the last run of a task.";
 }

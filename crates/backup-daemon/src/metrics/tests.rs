@@ -66,6 +66,7 @@ async fn everything_is_measured_and_said_in_base_units() {
     has(r#"backupd_running{work="restore"} 1"#);
     has(r#"backupd_waiting{work="backup"} 1"#);
     has(r#"backupd_running{work="cleanup"} 0"#);
+    has(r#"backupd_running{work="prune"} 0"#);
     has(r#"backupd_task_paused{task="docs/daily"} 0"#);
     has(r#"backupd_tasks_ended_total{result="success",work="backup"} 1"#);
     has("backupd_healthy 1");
@@ -206,7 +207,7 @@ fn the_reference_is_that_of_the_program() {
     let file = workspace().join("docs/metrics.md");
     let written = std::fs::read_to_string(&file).unwrap();
     let (before, _) = written.split_once(BEGIN).unwrap();
-    let mut lines = vec!["| metric | labels | what it is |".to_owned(), "|---|---|---|".to_owned()];
+    let mut lines = vec!["| metric | labels | meaning |".to_owned(), "|---|---|---|".to_owned()];
     for Gauge { name, labels, help } in ALL {
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
         lines.push(format!("| `{name}` | {} | {help} |", labels.join(", ")));

@@ -69,7 +69,7 @@ pub(super) async fn run(
 ) -> Ending {
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Ending::failed(format!("it could not be started: {error}")),
+        Err(error) => return Ending::failed(format!("cannot start the process: {error}")),
     };
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (mut wrong, mut besides) = (String::new(), Said::default());
@@ -108,7 +108,7 @@ pub(super) async fn run(
         (false, _) => wrong,
         (true, Ok(_)) if failed => tail.text(),
         (true, Ok(_)) => String::new(),
-        (true, Err(error)) => format!("its end could not be waited for: {error}"),
+        (true, Err(error)) => format!("cannot wait for the process: {error}"),
     };
     let exit_code =
         status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
@@ -307,7 +307,7 @@ mod tests {
             |_| {},
         )
         .await;
-        assert!(none.exit_code.is_none() && none.error.contains("could not be started"));
+        assert!(none.exit_code.is_none() && none.error.contains("cannot start the process"));
     }
 
     #[tokio::test]

@@ -96,7 +96,7 @@ async fn store_changes(shared: &Arc<Shared>, store: &Arc<Store>) {
     let written = tokio::task::spawn_blocking(move || store.write(&memory)).await;
     let failure = match written {
         Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(format!("what must survive a restart cannot be stored: {error}")),
+        Ok(Err(error)) => Some(format!("cannot store the state of the tasks: {error}")),
         Err(error) => Some(error.to_string()),
     };
     shared.core().stored(failure);

@@ -62,13 +62,13 @@ const GRACE: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Another one has this state directory.
-    #[error("another scheduler runs with the state directory {}", .0.display())]
+    #[error("another scheduler uses the state directory {}", .0.display())]
     Taken(PathBuf),
     /// There is no place for its state.
-    #[error("there is no place for the state of the scheduler")]
+    #[error("no directory for the state of the scheduler is known")]
     NoPlace,
     /// The state directory cannot be used.
-    #[error("the state directory {} cannot be used: {}", .0.display(), .1)]
+    #[error("cannot use the state directory {}: {}", .0.display(), .1)]
     State(PathBuf, std::io::Error),
     /// There is no program that could do anything.
     #[error("there is no program {}", .0.display())]
@@ -81,10 +81,10 @@ impl StartError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Taken(_) => {
-                "stop it first, or give this one a directory of its own in BACKUP_STATE_DIR"
+                "stop the other scheduler, or set BACKUP_STATE_DIR to another directory"
             }
             Self::NoPlace | Self::State(..) => {
-                "name a directory that this user may write to in BACKUP_STATE_DIR"
+                "set BACKUP_STATE_DIR to a directory that this user may write to"
             }
             Self::NoProgram(_) => "install `backup` beside `backupd`, or name it in BACKUP_PROGRAM",
         }

@@ -129,7 +129,7 @@ impl Orders {
             Work::Follow { job } => {
                 let has_log = self.config().jobs.get(job).is_some_and(|job| job.logs.is_some());
                 if !has_log {
-                    return Err(Refusal::Unknown(format!("job {job} whose log could be followed")));
+                    return Err(Refusal::Unknown(format!("job {job} with a captured log")));
                 }
                 Ok(["logs", "follow", "--", job].map(str::to_owned).to_vec())
             }
@@ -153,13 +153,13 @@ impl Orders {
                 Some(known) if known.logs.is_some() => {
                     Ok(["logs", "compact", "--", job].map(str::to_owned).to_vec())
                 }
-                _ => Err(Refusal::Unknown(format!("job {job} whose log is captured"))),
+                _ => Err(Refusal::Unknown(format!("job {job} with a captured log"))),
             },
             Work::Alerts => Ok(["alerts", "check"].map(str::to_owned).to_vec()),
             Work::Report { since } => {
                 let to = &self.config().schedule.report_to;
                 if to.is_empty() {
-                    let text = "nobody would get the report: name channels in `schedule.report_to`";
+                    let text = "the report has no recipient: name channels in `schedule.report_to`";
                     return Err(Refusal::Refused(text.to_owned()));
                 }
                 Ok(report(since, to))
@@ -239,7 +239,7 @@ impl Orders {
         match [from, to].into_iter().find(|name| !known.contains_key(*name)) {
             Some(unknown) => Err(Refusal::Unknown(format!("repository {unknown}"))),
             None if from == to => {
-                Err(Refusal::Refused("a repository is not copied into itself".to_owned()))
+                Err(Refusal::Refused("a repository cannot be copied into itself".to_owned()))
             }
             None => Ok(()),
         }
@@ -270,7 +270,7 @@ impl Orders {
             (None, 1) => known.keys().next().map(String::as_str).unwrap_or_default(),
             (None, _) => {
                 return Err(Refusal::Refused(
-                    "say which repository: there are several, or none".to_owned(),
+                    "the repository must be named: there are several, or none".to_owned(),
                 ));
             }
         };
@@ -281,12 +281,12 @@ impl Orders {
 /// The words of a restore. Nothing is restored over what exists.
 pub(crate) fn restore(order: &RestoreOrder, config: &Config) -> Result<Vec<String>, Refusal> {
     if order.target.contains("://") {
-        let text = "a target is a directory, or a name in the configuration: an address may hold a \
-                    password";
+        let text = "the target must be a directory or a name in the configuration: an address \
+                    could contain a password";
         return Err(Refusal::Refused(text.to_owned()));
     }
     if order.target.starts_with('.') {
-        return Err(Refusal::Refused("the directory of a target begins at the root".to_owned()));
+        return Err(Refusal::Refused("the directory of the target must be absolute".to_owned()));
     }
     let more = [
         order.at.as_ref().map(|at| format!("--at={at}")),
@@ -296,12 +296,12 @@ pub(crate) fn restore(order: &RestoreOrder, config: &Config) -> Result<Vec<Strin
     if let Some(group) = config.groups.get(&order.what) {
         if order.repository.is_some() {
             return Err(Refusal::Refused(
-                "the jobs of a group have repositories of their own".to_owned(),
+                "a group takes no `repository`: each of its jobs has its own".to_owned(),
             ));
         }
         if order.target != order.what && !order.target.starts_with('/') {
-            let text = "a group is restored below a directory, or to its own targets: then its \
-                        name is the target";
+            let text = "the target of a group must be a directory, or the name of the group for \
+                        its configured targets";
             return Err(Refusal::Refused(text.to_owned()));
         }
         // Each member has a place of its own below a directory. The name of the group stands for

@@ -15,9 +15,10 @@ use jiff::tz::TimeZone;
 
 use super::{Entry, Error, FILE, Role, Secret, Tokens};
 
-/// Create, list, replace and revoke the tokens by which others use the API
+/// Create, list, replace and revoke tokens for the API
 ///
-/// A token is shown once; what is kept is its hash. The Unix socket of the daemon needs none.
+/// A token is shown only once; the token file stores its hash. The Unix socket of the daemon
+/// requires no token.
 #[derive(Debug, clap::Args)]
 pub struct TokenArgs {
     #[command(subcommand)]
@@ -26,40 +27,39 @@ pub struct TokenArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Create a token, and print it on the standard output
+    /// Create a token and print it to standard output
     Create {
-        /// Whose it is: the name by which the audit log calls whoever uses it
+        /// Name of the token; the audit log records it as the user
         #[arg(value_name = "NAME")]
         name: String,
-        /// What it is good for
+        /// Role of the token
         #[arg(long, value_name = "ROLE")]
         role: Role,
-        /// For how long, for instance 30d or 1y, or `never` if it does not end
+        /// Lifetime of the token, for instance 30d or 1y, or `never`
         #[arg(long, value_name = "AGE", default_value = "90d")]
         expires: Lifetime,
     },
-    /// Show which tokens there are
+    /// List the tokens
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Make a token worthless, at once
+    /// Revoke a token at once
     Revoke {
-        /// Whose
+        /// Name of the token
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Replace a token by another of the same name and role, and print that
+    /// Replace a token with a new one of the same name and role, and print the new one
     Rotate {
-        /// Whose
+        /// Name of the token
         #[arg(value_name = "NAME")]
         name: String,
-        /// For how long the new one is good, or `never` if it does not end
+        /// Lifetime of the new token, or `never`
         #[arg(long, value_name = "AGE", default_value = "90d")]
         expires: Lifetime,
-        /// For how long the old one is good besides, for instance 1h [default: it is worthless at
-        /// once]
+        /// Time that the old token stays valid, for instance 1h [default: revoked at once]
         #[arg(long, value_name = "AGE")]
         overlap: Option<Age>,
     },
@@ -136,7 +136,7 @@ pub fn run(args: &TokenArgs, place: &Place<'_>, out: &mut dyn Write) -> Result<V
             let said = told(place, "token create", name, Some((*role, expires)));
             show(&secret, out).map_err(printed)?;
             Ok([format!(
-                "Token of {name}, {role}, {}. It is not shown again.",
+                "Token of {name}, {role}, {}. The token is not shown again.",
                 Ends(expires, place.zone)
             )]
             .into_iter()
@@ -149,7 +149,7 @@ pub fn run(args: &TokenArgs, place: &Place<'_>, out: &mut dyn Write) -> Result<V
             let said = told(place, "token rotate", name, Some((role, expires)));
             show(&secret, out).map_err(printed)?;
             Ok([format!(
-                "New token of {name}, {role}, {}. It is not shown again.",
+                "New token of {name}, {role}, {}. The token is not shown again.",
                 Ends(expires, place.zone)
             )]
             .into_iter()
@@ -159,7 +159,7 @@ pub fn run(args: &TokenArgs, place: &Place<'_>, out: &mut dyn Write) -> Result<V
         Verb::Revoke { name } => {
             place.tokens.revoke(name)?;
             let said = told(place, "token revoke", name, None);
-            Ok([format!("The token of {name} is worthless now.")].into_iter().chain(said).collect())
+            Ok([format!("The token of {name} is revoked.")].into_iter().chain(said).collect())
         }
     }
 }
@@ -188,7 +188,7 @@ fn told(
     }
     let error = place.audit.append(record, place.machine).err()?;
     Some(format!(
-        "Warning: what was done is not recorded: {}",
+        "Warning: cannot record the change in the audit log: {}",
         backup_control::words::chain(&error)
     ))
 }
@@ -207,10 +207,10 @@ fn as_json(place: &Place<'_>) -> Result<String, Error> {
 fn table(place: &Place<'_>) -> Result<String, Error> {
     let time =
         |time: Timestamp| time.to_zoned(place.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
-    let mut rows = vec![["Name", "Role", "Created", "Ends", "Last used"].map(str::to_owned)];
+    let mut rows = vec![["Name", "Role", "Created", "Expires", "Last used"].map(str::to_owned)];
     for token in place.tokens.list()? {
         let ends = match token.expires {
-            Some(_) if token.is_over(place.now) => "over".to_owned(),
+            Some(_) if token.is_over(place.now) => "expired".to_owned(),
             Some(expires) => time(expires),
             None => "never".to_owned(),
         };
@@ -237,9 +237,13 @@ impl fmt::Display for Ends<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(time) => {
-                write!(f, "good until {}", time.to_zoned(self.1.clone()).strftime("%Y-%m-%d %H:%M"))
+                write!(
+                    f,
+                    "valid until {}",
+                    time.to_zoned(self.1.clone()).strftime("%Y-%m-%d %H:%M")
+                )
             }
-            None => f.write_str("without an end"),
+            None => f.write_str("without expiry"),
         }
     }
 }
@@ -275,19 +279,20 @@ mod tests {
         assert!(shown.starts_with("bkpd_") && shown.lines().count() == 1, "{shown}");
         assert_eq!(
             said.unwrap(),
-            ["Token of anna, operator, good until 2027-02-14 08:00. It is not shown again."]
+            ["Token of anna, operator, valid until 2027-02-14 08:00. The token is not shown \
+              again."]
         );
         let (other, _) = token("rotate anna --expires never --overlap 1h");
         assert_ne!(shown, other);
         let (list, _) = token("list");
         insta::assert_snapshot!(list, @r"
-        Name  Role      Created           Ends   Last used
-        anna  operator  2027-01-15 08:00  never  never
+        Name  Role      Created           Expires  Last used
+        anna  operator  2027-01-15 08:00  never    never
         ");
         let (json, _) = token("list --json");
         assert!(json.contains("\"name\":\"anna\"") && !json.contains("sha256"), "{json}");
-        assert_eq!(token("revoke anna").1.unwrap(), ["The token of anna is worthless now."]);
-        insta::assert_snapshot!(token("revoke anna").1.unwrap_err(), @"there is no token `anna`; `backupd token list` shows those that there are");
+        assert_eq!(token("revoke anna").1.unwrap(), ["The token of anna is revoked."]);
+        insta::assert_snapshot!(token("revoke anna").1.unwrap_err(), @"there is no token `anna`; list the tokens with `backupd token list`");
         let records = place
             .audit
             .read(&Filter { operation: Some("token".into()), ..Filter::default() })

@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// Who may do what. Each may do what those before it may.
+/// Role of a client. Each role includes the rights of the roles before it.
 #[derive(
     Debug,
     Clone,
@@ -22,12 +22,12 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Reads the audit log, reports, metrics and how it is; changes nothing.
+    /// Reads the audit log, reports, metrics and the health of the daemon; changes nothing.
     Auditor,
-    /// Reads everything, starts and stops backups, verification and checks, silences alerts,
-    /// restores to where nothing is.
+    /// Reads everything, starts and stops backups, verifications and checks, silences alerts,
+    /// restores to new or empty directories.
     Operator,
-    /// Everything.
+    /// Has all rights.
     Admin,
 }
 

@@ -33,25 +33,25 @@ pub enum Error {
     #[error("cannot use {}", .0.display())]
     Place(PathBuf, #[source] io::Error),
     /// What is in the file are no tokens.
-    #[error("{} holds no tokens that this version understands", .0.display())]
+    #[error("{} is not a token file of this version", .0.display())]
     Damaged(PathBuf, #[source] serde_json::Error),
     /// Others could give themselves a token.
-    #[error("{} can be written by others than its owner", .0.display())]
+    #[error("{} is writable by other users", .0.display())]
     Open(PathBuf),
     /// Another process holds it for too long.
-    #[error("another process holds {} and does not let go of it", .0.display())]
+    #[error("another process does not release the lock on {}", .0.display())]
     Busy(PathBuf),
     /// There is one of that name.
-    #[error("there is a token `{0}` already")]
+    #[error("the token `{0}` already exists")]
     Exists(String),
     /// There is none of that name.
     #[error("there is no token `{0}`")]
     Unknown(String),
     /// Nobody can be called so.
-    #[error("a token cannot be called {0:?}")]
+    #[error("{0:?} is not a valid name of a token")]
     Name(String),
     /// It would have ended already.
-    #[error("the token would have ended already")]
+    #[error("the expiry of the token is in the past")]
     Over,
     /// There are too many.
     #[error("there are {MAX_TOKENS} tokens already")]
@@ -64,25 +64,25 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Place(..) => {
-                "name another file as `tokens_file` in `[api]`, or another directory in \
-                 BACKUP_STATE_DIR"
+                "set `tokens_file` in `[api]` to another file, or BACKUP_STATE_DIR to another \
+                 directory"
                     .into()
             }
             Self::Damaged(path, _) => {
-                format!("remove {}, and create the tokens anew", path.display())
+                format!("remove {}, and create the tokens again", path.display())
             }
             Self::Open(path) => {
-                format!("`chmod 600 {}`, and look at what is in it", path.display())
+                format!("run `chmod 600 {}`, and check the tokens in the file", path.display())
             }
-            Self::Busy(path) => format!("`fuser {}` names it", path.display()),
-            Self::Exists(name) => format!("`backupd token rotate {name}` replaces it"),
-            Self::Unknown(_) => "`backupd token list` shows those that there are".into(),
+            Self::Busy(path) => format!("find the process with `fuser {}`", path.display()),
+            Self::Exists(name) => format!("replace the token with `backupd token rotate {name}`"),
+            Self::Unknown(_) => "list the tokens with `backupd token list`".into(),
             Self::Name(_) => format!(
-                "use up to 64 letters, digits, `-`, `_` and `.`; `{}` mean somebody else",
+                "use up to 64 letters, digits, `-`, `_` and `.`; `{}` are reserved",
                 RESERVED.join("` and `")
             ),
-            Self::Over => "give a later time".into(),
-            Self::Full => "`backupd token revoke` removes one that nobody uses".into(),
+            Self::Over => "choose a later time".into(),
+            Self::Full => "remove an unused token with `backupd token revoke`".into(),
         }
     }
 }

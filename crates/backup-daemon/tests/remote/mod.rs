@@ -264,7 +264,7 @@ fn work_is_begun_followed_and_told_as_by_the_verb_itself() {
         elsewhere.run(&["running", "--json"]).ended(0).json()["paused"],
         serde_json::json!(["docs/daily"])
     );
-    assert!(elsewhere.run(&["running"]).ended(0).err.contains("Paused: docs/daily."));
+    assert!(elsewhere.run(&["running"]).ended(0).err.contains("Paused tasks: docs/daily."));
     for said in [elsewhere.run(&["schedule"]), here(&place, &["schedule"])] {
         let line = said.out.lines().find(|line| line.contains("docs/daily")).unwrap().to_owned();
         assert!(
@@ -293,7 +293,7 @@ fn work_is_begun_followed_and_told_as_by_the_verb_itself() {
     let ended = elsewhere.run(&["running", "--ended", "--json"]).ended(0).json();
     assert!(ended["ended"].as_array().unwrap().len() >= 10, "{ended}");
     // The daemon of this machine needs no name.
-    assert!(here(&place, &["running"]).ended(0).err.contains("Nothing goes on"));
+    assert!(here(&place, &["running"]).ended(0).err.contains("No operation is running or waiting"));
     assert!(here(&place, &["running", "--ended"]).ended(0).out.contains("backup docs"));
 }
 
@@ -349,7 +349,10 @@ fn a_daemon_that_goes_away_is_found_again() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Some(0));
     let away = elsewhere.run(&["list"]).ended(1);
-    assert!(away.err.contains("cannot be reached") && away.err.contains("Hint: "), "{away:?}");
+    assert!(
+        away.err.contains("cannot reach the daemon at ") && away.err.contains("Hint: "),
+        "{away:?}"
+    );
     if followed.try_wait().unwrap().is_none() {
         // It knows nothing of what was before.
         let mut daemon = place.daemon("log", &[]);

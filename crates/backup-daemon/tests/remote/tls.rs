@@ -105,7 +105,7 @@ fn by_tls_with_a_token_of_each_role() {
     let wrong =
         secured.by("bkpd_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA").run(&["list"]).ended(2);
     assert!(
-        wrong.err.contains("the token is not good") && wrong.err.contains("BACKUP_TOKEN"),
+        wrong.err.contains("the token is not valid") && wrong.err.contains("BACKUP_TOKEN"),
         "{wrong:?}"
     );
     let with = |env: &[(&'static str, &str)], args: &[&str]| {

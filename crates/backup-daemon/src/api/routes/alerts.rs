@@ -18,16 +18,17 @@ use super::super::views::{AlertJson, SilenceJson};
 /// Bytes of a reason, at most.
 const MAX_REASON: usize = 1000;
 
-/// What is wrong by the rules of the configuration, and what nobody is told of.
+/// Alerts and silences.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AlertsJson {
     alerts: Vec<AlertJson>,
     silences: Vec<SilenceJson>,
 }
 
-/// What is wrong by the rules of the configuration, and what nobody is told of
+/// List alerts and silences
 #[utoipa::path(get, path = "/api/v1/alerts", tag = "alerts", security(("token" = ["operator"])),
-    responses((status = 200, description = "It, as it was when somebody looked last", body = AlertsJson)))]
+    responses((status = 200, body = AlertsJson,
+        description = "Current alerts and silences, as of the last evaluation of the rules")))]
 pub(super) async fn alerts(State(api): State<Shared>) -> Answer<Json<AlertsJson>> {
     let now = api.reads.now();
     let found = api.reads.ledger(move |ledger| {
@@ -43,29 +44,29 @@ pub(super) async fn alerts(State(api): State<Shared>) -> Answer<Json<AlertsJson>
     Ok(Json(found.await?))
 }
 
-/// What nobody is to be told of.
+/// A silence to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SilenceOrder {
-    /// The rule.
+    /// Name of the rule.
     rule: String,
-    /// Only what it finds of this job or repository.
+    /// Silence only alerts about this job or repository. Default: all.
     #[serde(default)]
     subject: Option<String>,
-    /// For so long, for instance `2h`. Either this or `until`.
+    /// Length of the silence, for instance `2h`. Either this or `until`.
     #[serde(default, rename = "for")]
     length: Option<String>,
-    /// Until this moment, for instance `2026-11-21 14:30`, or the end of this day.
+    /// End of the silence: a time such as `2026-11-21 14:30`, or a day, which means its end.
     #[serde(default)]
     until: Option<String>,
-    /// Why, for those who wonder.
+    /// Reason of the silence, for other people.
     #[schema(min_length = 1, max_length = 1000)]
     reason: String,
 }
 
-/// Tell nobody what a rule finds, for a while
+/// Suppress the notifications of a rule for some time
 #[utoipa::path(post, path = "/api/v1/alerts/silences", tag = "alerts", security(("token" = ["operator"])),
-    request_body = SilenceOrder, responses((status = 201, description = "Nobody is told", body = SilenceJson)))]
+    request_body = SilenceOrder, responses((status = 201, description = "The silence", body = SilenceJson)))]
 pub(super) async fn silence(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,
@@ -75,12 +76,12 @@ pub(super) async fn silence(
     let until = until(&api, &order, now)?;
     let reason = order.reason.trim().to_owned();
     if reason.is_empty() || reason.len() > MAX_REASON {
-        return Err(Problem::wrong("`reason` says why, in at most 1000 letters"));
+        return Err(Problem::wrong("`reason` must have 1 to 1000 bytes"));
     }
     let loaded = api.reads.config();
     if !loaded.config.alerts.contains_key(&order.rule) {
         return Err(Problem::unknown("there is no such rule")
-            .hint("rules are the sections `[alerts.NAME]`"));
+            .hint("name a section `[alerts.NAME]` of the configuration"));
     }
     if let Some(subject) = &order.subject
         && !loaded.config.jobs.contains_key(subject)
@@ -113,18 +114,20 @@ fn until(api: &Shared, order: &SilenceOrder, now: Timestamp) -> Answer<Timestamp
     let until = match (&order.length, &order.until) {
         (Some(length), None) => Age::parse(length)?.after(now, &api.reads.zone())?,
         (None, Some(until)) => api.reads.end_of(until)?,
-        _ => return Err(Problem::wrong("a silence takes either `for` or `until`")),
+        _ => return Err(Problem::wrong("either `for` or `until` is required, but not both")),
     };
     if until <= now {
-        return Err(Problem::wrong("the silence would be over already").hint("give a later time"));
+        return Err(
+            Problem::wrong("the end of the silence is in the past").hint("choose a later time")
+        );
     }
     Ok(until)
 }
 
 /// End a silence
 #[utoipa::path(delete, path = "/api/v1/alerts/silences/{silence}", tag = "alerts", security(("token" = ["operator"])),
-    params(("silence" = String, Path, description = "Its id")),
-    responses((status = 200, description = "What it was", body = SilenceJson)))]
+    params(("silence" = String, Path, description = "Identifier of the silence")),
+    responses((status = 200, description = "The silence that ended", body = SilenceJson)))]
 pub(super) async fn unsilence(
     State(api): State<Shared>,
     Path(id): Path<String>,
@@ -138,7 +141,7 @@ pub(super) async fn unsilence(
     });
     let silence = ending.await?.ok_or_else(|| {
         Problem::unknown("there is no such silence")
-            .hint("`GET /api/v1/alerts` shows those that there are")
+            .hint("list the silences with `GET /api/v1/alerts`")
     })?;
     let noted = Noted::default().with("rule", silence.rule.clone());
     Ok((Extension(noted), Json(SilenceJson::from(&silence))))

@@ -21,18 +21,18 @@ const MOST: u32 = 10_000;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WhichRecords {
-    /// From this moment on, for instance `2026-11-21` or `7d ago`.
+    /// Only records from this time on, for instance `2026-11-21` or `7d ago`.
     since: Option<String>,
-    /// Before this moment.
+    /// Only records before this time.
     until: Option<String>,
-    /// What this user did, or the owner of this token.
+    /// Only records of this user or token.
     user: Option<String>,
-    /// Only this, for instance `restore`, or `key` for all that was done with keys.
+    /// Only records of this operation, for instance `restore`; `key` includes `key add`.
     operation: Option<String>,
-    /// Only what ended so.
+    /// Only records with this status.
     #[param(inline)]
     status: Option<StatusParam>,
-    /// At most so many: the newest. Default: 50.
+    /// Maximum number of records; the newest are returned. Default: 50.
     #[param(minimum = 1, maximum = 10000)]
     limit: Option<u32>,
 }
@@ -62,17 +62,18 @@ impl From<StatusParam> for Status {
 /// Records of the audit log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AuditJson {
-    /// They, the oldest first.
+    /// Matching records, oldest first.
     records: Vec<RecordJson>,
-    /// Records whose time is over.
+    /// Number of records whose content was removed by `[audit.keep]`.
     expired: u64,
-    /// Lines that cannot be read.
+    /// Number of unreadable lines.
     unreadable: u64,
 }
 
-/// Who did what, when, and what came of it
+/// List records of the audit log
 #[utoipa::path(get, path = "/api/v1/audit", tag = "audit", security(("token" = ["auditor"])), params(WhichRecords),
-    responses((status = 200, description = "Records of the audit log", body = AuditJson)))]
+    responses((status = 200, body = AuditJson,
+        description = "Matching records of the audit log, oldest first")))]
 pub(super) async fn audit(
     State(api): State<Shared>,
     Query(which): Query<WhichRecords>,
@@ -96,10 +97,11 @@ pub(super) async fn audit(
     Ok(Json(AuditJson { records, expired: found.expired, unreadable: found.unreadable }))
 }
 
-/// Whether the audit log is whole, as `backup audit verify --json` says it
+/// Verify the audit log, with the output of `backup audit verify --json`
 #[utoipa::path(get, path = "/api/v1/audit/verdict", operation_id = "audit_verdict", tag = "audit",
     security(("token" = ["auditor"])),
-    responses((status = 200, description = "Also if it is not whole: then `sound` is false", body = Object)))]
+    responses((status = 200, body = Object,
+        description = "Result of the verification; `sound` is false for a broken chain")))]
 pub(super) async fn verdict(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,

@@ -19,12 +19,13 @@ use crate::engine::TaskEvent;
 /// connection.
 const ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// What happens from now on, as server-sent events
+/// Stream events of operations and tasks (server-sent events)
 ///
-/// The events `began`, `progress`, `ended` and `paused`, with JSON as their data. Whoever reads too
-/// slowly misses some, and is told by the event `missed` how many.
+/// The events are `began`, `progress`, `ended` and `paused`, with JSON as data. A slow reader loses
+/// events; the event `missed` has their number.
 #[utoipa::path(get, path = "/api/v1/events", tag = "running", security(("token" = ["operator"])),
-    responses((status = 200, description = "Events, without an end", body = String, content_type = "text/event-stream")))]
+    responses((status = 200, description = "Endless stream of events", body = String,
+        content_type = "text/event-stream")))]
 pub(super) async fn events(
     State(api): State<Shared>,
     Extension(going_on): Extension<GoingOn>,

@@ -14,80 +14,84 @@ use super::super::problem::{Answer, Problem};
 use super::super::views::HealthJson;
 use crate::tokens::Role;
 
-/// Whether the daemon lives: it looks at its tasks
+/// Check liveness: the daemon checks its tasks regularly
 #[utoipa::path(get, path = "/healthz", tag = "health", security(()),
-    responses((status = 200, description = "It lives", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "The daemon is alive", body = String,
+        content_type = "text/plain")))]
 pub(super) async fn healthz(State(api): State<Shared>) -> Answer<&'static str> {
     match api.engine.health().is_alive(api.reads.now()) {
         true => Ok("ok\n"),
         false => Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
-            "it has not looked at its tasks for a minute",
+            "the daemon has not checked its tasks for a minute",
         )),
     }
 }
 
-/// Whether the daemon takes work: it lives, and is not about to end
+/// Check readiness: the daemon is alive and not stopping
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
-    responses((status = 200, description = "It takes work", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "The daemon accepts work", body = String,
+        content_type = "text/plain")))]
 pub(super) async fn readyz(State(api): State<Shared>) -> Answer<&'static str> {
     let health = api.engine.health();
     if health.stopping || api.shutdown.is_cancelled() {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "it is about to end"));
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"));
     }
     healthz(State(api)).await
 }
 
-/// Metrics, for Prometheus
+/// Read the metrics, for Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "health", security(("token" = ["auditor"])),
-    responses((status = 200, description = "docs/metrics.md lists them", body = String, content_type = "text/plain")))]
+    responses((status = 200, body = String, content_type = "text/plain",
+        description = "Metrics in the text format of Prometheus; see docs/metrics.md")))]
 pub(super) async fn metrics(State(api): State<Shared>) -> Answer<Response> {
     let text = api.metrics.scrape().await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
-/// This document
+/// Read this OpenAPI document
 #[utoipa::path(get, path = "/api/v1/openapi.json", tag = "health", security(("token" = ["auditor"])),
-    responses((status = 200, description = "It", body = Object)))]
+    responses((status = 200, description = "The OpenAPI document", body = Object)))]
 pub(super) async fn openapi(State(api): State<Shared>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], api.document.json.clone()).into_response()
 }
 
-/// How it is with the daemon
+/// Read the health of the daemon
 #[utoipa::path(get, path = "/api/v1/health", tag = "health", security(("token" = ["auditor"])),
-    responses((status = 200, description = "Also if something is wrong", body = HealthJson)))]
+    responses((status = 200, body = HealthJson,
+        description = "Health of the daemon, also if there are problems")))]
 pub(super) async fn health(State(api): State<Shared>) -> Json<HealthJson> {
     Json(HealthJson::of(api.engine.health(), api.reads.now()))
 }
 
-/// What there is and goes on, in numbers.
+/// Numbers of jobs, tasks, operations and alerts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StatusJson {
-    /// The version of the daemon.
+    /// Version of the daemon.
     version: &'static str,
     host: String,
     time: Timestamp,
-    /// The configuration file.
+    /// Path of the configuration file.
     config: String,
-    /// Whose request this is.
+    /// Name of the caller: a token, or a user of the socket.
     name: String,
     role: Role,
     jobs: usize,
     tasks: usize,
-    /// Tasks that are paused.
+    /// Number of paused tasks.
     paused: usize,
-    /// What goes on.
+    /// Number of running operations.
     running: usize,
-    /// What waits for its turn.
+    /// Number of queued operations.
     waiting: usize,
-    /// Alerts that are not over.
+    /// Number of pending and firing alerts.
     alerts: usize,
     health: HealthJson,
 }
 
-/// What there is and goes on, in numbers; and whose request this is
+/// Count jobs, tasks, operations and alerts, and name the caller
 #[utoipa::path(get, path = "/api/v1/status", tag = "health", security(("token" = ["operator"])),
-    responses((status = 200, description = "It", body = StatusJson)))]
+    responses((status = 200, description = "Numbers, health and caller", body = StatusJson)))]
 pub(super) async fn status(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,

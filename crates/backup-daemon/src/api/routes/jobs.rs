@@ -20,16 +20,16 @@ pub(super) struct JobsJson {
     groups: Vec<GroupJson>,
 }
 
-/// Jobs that are backed up together.
+/// A group: jobs that are backed up together.
 #[derive(Debug, Serialize, ToSchema)]
 struct GroupJson {
     name: String,
     jobs: Vec<String>,
 }
 
-/// The jobs and groups of the configuration, and what came of them
+/// List the jobs and groups of the configuration, with the latest results of jobs
 #[utoipa::path(get, path = "/api/v1/jobs", tag = "jobs", security(("token" = ["operator"])),
-    responses((status = 200, description = "They, by name", body = JobsJson)))]
+    responses((status = 200, description = "Jobs and groups, by name", body = JobsJson)))]
 pub(super) async fn jobs(State(api): State<Shared>) -> Answer<Json<JobsJson>> {
     let loaded = api.reads.config();
     let mut jobs = Vec::new();
@@ -42,10 +42,10 @@ pub(super) async fn jobs(State(api): State<Shared>) -> Answer<Json<JobsJson>> {
     Ok(Json(JobsJson { jobs, groups: groups.collect() }))
 }
 
-/// One job, and what came of it
+/// Show a job and its latest results
 #[utoipa::path(get, path = "/api/v1/jobs/{job}", tag = "jobs", security(("token" = ["operator"])),
-    params(("job" = String, Path, description = "Its name")),
-    responses((status = 200, description = "It", body = JobJson)))]
+    params(("job" = String, Path, description = "Name of the job")),
+    responses((status = 200, description = "The job", body = JobJson)))]
 pub(super) async fn job(
     State(api): State<Shared>,
     Path(job): Path<String>,
@@ -67,10 +67,11 @@ async fn of(api: &Shared, name: &str, job: &JobConfig) -> Answer<JobJson> {
     Ok(JobJson::of(name, job, success.first().map(|run| run.started), last.first()))
 }
 
-/// The moments of a job that can be restored, as `backup timeline --json` says them
+/// List the restorable moments of a job, with the output of `backup timeline --json`
 #[utoipa::path(get, path = "/api/v1/jobs/{job}/timeline", tag = "jobs", security(("token" = ["operator"])),
-    params(("job" = String, Path, description = "Its name")),
-    responses((status = 200, description = "Ranges, gaps, bases and the last moment", body = Object)))]
+    params(("job" = String, Path, description = "Name of the job")),
+    responses((status = 200, body = Object,
+        description = "Ranges, gaps, base snapshots and the latest restorable moment")))]
 pub(super) async fn timeline(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,
@@ -86,5 +87,5 @@ pub(super) async fn timeline(
 
 /// Whatever was asked for may be anything: it is not repeated.
 fn unknown(_: &str) -> Problem {
-    Problem::unknown("there is no such job").hint("`GET /api/v1/jobs` names those that there are")
+    Problem::unknown("there is no such job").hint("list the jobs with `GET /api/v1/jobs`")
 }

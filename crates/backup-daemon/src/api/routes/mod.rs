@@ -72,5 +72,5 @@ pub(super) fn all() -> OpenApiRouter<Shared> {
 /// There is no such route.
 pub(super) async fn none() -> Problem {
     Problem::unknown("there is no such path")
-        .hint("docs/api.md says what there is; all of it is below /api/v1")
+        .hint("see docs/api.md for the paths; most of them begin with /api/v1")
 }

@@ -17,9 +17,9 @@ use super::super::problem::Answer;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WhichReport {
-    /// Over this time, up to now. Default: `7d`.
+    /// Period of the report, up to now. Default: `7d`.
     since: Option<String>,
-    /// As what. Default: `json`.
+    /// Format of the report. Default: `json`.
     #[param(inline)]
     format: Option<FormatParam>,
 }
@@ -27,16 +27,16 @@ pub(super) struct WhichReport {
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum FormatParam {
-    /// For programs.
+    /// JSON.
     #[default]
     Json,
     /// Markdown.
     Md,
-    /// A page that needs nothing else.
+    /// HTML page without external resources.
     Html,
 }
 
-/// What came of backups and restores, what is stored and what that costs, and which demands are met
+/// Report results of backups and restores, storage and its cost, and a compliance checklist
 #[utoipa::path(get, path = "/api/v1/reports", operation_id = "report", tag = "audit",
     security(("token" = ["auditor"])), params(WhichReport),
     responses((status = 200, description = "The report", content(

@@ -19,59 +19,58 @@ use super::running::StartedJson;
 use crate::engine::{RestoreOrder, Work};
 use crate::tokens::Role;
 
-/// What would be restored, and where to.
+/// A restore to plan.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PlanJson {
-    /// The snapshot: an id, `latest`, `JOB:latest`; the job or group, with `at` or as its newest
-    /// moment.
+    /// The snapshot: an identifier, `latest`, or `JOB:latest`; or the name of a job or group, for
+    /// the moment `at` or the latest one.
     what: String,
-    /// The repository that has it; none: that of the job, or the one of the configuration, if there
-    /// is only one.
+    /// Name of the repository of the snapshot. Default: that of the job, or the only one of the
+    /// configuration.
     #[serde(default)]
     repository: Option<String>,
-    /// The moment, as `backup restore --at` takes it.
+    /// The moment to restore, in the format of `backup restore --at`.
     #[serde(default)]
     at: Option<String>,
-    /// A directory from the root on, or the name of a target of the configuration.
+    /// An absolute directory, or the name of a target of the configuration.
     target: String,
-    /// As what. Default: `json`.
+    /// Format of the plan. Default: `json`.
     #[serde(default)]
     format: PlanFormat,
 }
 
-/// As what a plan is told.
+/// Format of a plan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum PlanFormat {
-    /// For programs.
+    /// JSON objects.
     #[default]
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
 /// A plan.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PlannedJson {
-    /// What `backup restore --dry-run --json` says, line by line; empty with the format `text`.
+    /// Lines of the output of `backup restore --dry-run --json`; empty with the format `text`.
     #[schema(value_type = Vec<Object>)]
     plan: Vec<Value>,
-    /// What `backup restore --dry-run` says, with the format `text`.
+    /// Output of `backup restore --dry-run`, with the format `text`.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// The exit code of the program: 0, 3 if something would be missing, or 4 if something stored
-    /// is damaged.
+    /// Exit code of the program: 0; 3 if data would be missing; 4 if stored data is damaged.
     exit_code: i32,
 }
 
-/// Say what a restore would do, and do nothing
+/// Plan a restore, without restoring
 ///
-/// Of snapshots in every repository of the configuration, to directories and to targets of the
-/// configuration: a server is asked what it has.
+/// Plans restores from every repository of the configuration, to directories and to targets of the
+/// configuration. The plan for a server includes the existing contents of the server.
 #[utoipa::path(post, path = "/api/v1/restores/plan", operation_id = "plan_restore", tag = "restores",
     security(("token" = ["operator"])), request_body = PlanJson,
-    responses((status = 200, description = "What would be done", body = PlannedJson)))]
+    responses((status = 200, description = "The plan of the restore", body = PlannedJson)))]
 pub(super) async fn plan(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,
@@ -99,13 +98,13 @@ pub(super) async fn plan(
     Ok((Extension(noted(&order)), Json(planned)))
 }
 
-/// Begin a restore as soon as its turn comes
+/// Queue a restore
 ///
-/// Operators restore to a directory where nothing is; the targets of the configuration take an
-/// admin. Nobody restores over what exists.
+/// Operators may restore to a new or empty directory. The targets of the configuration require the
+/// role admin. No role may restore over existing data.
 #[utoipa::path(post, path = "/api/v1/restores", operation_id = "start_restore", tag = "restores",
     security(("token" = ["operator"])), request_body = RestoreJson,
-    responses((status = 202, description = "It will be done", body = StartedJson)))]
+    responses((status = 202, description = "The restore is queued", body = StartedJson)))]
 pub(super) async fn start(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,
@@ -126,18 +125,21 @@ pub(super) async fn start(
 
 /// Whether an operator may restore there. The program looks again when its turn comes.
 async fn allowed(target: &Target, who: &Who) -> Answer<()> {
-    let forbidden =
-        |why: &str| Err(Problem::forbidden(format!("{why}, and {} is {}", who.name, who.role)));
+    let forbidden = |why: &str| {
+        Err(Problem::forbidden(format!("{why}, but {} has the role {}", who.name, who.role)))
+    };
     let Target::Directory(directory) = target else {
-        return forbidden("a restore to a target of the configuration takes an admin");
+        return forbidden("a restore to a target of the configuration requires the role admin");
     };
     match tokio::fs::read_dir(directory).await {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Ok(mut entries) => match entries.next_entry().await {
             Ok(None) => Ok(()),
-            _ => forbidden("a restore to where something is takes an admin"),
+            _ => forbidden("a restore to a directory that is not empty requires the role admin"),
         },
-        Err(_) => forbidden("a restore to what is no empty directory takes an admin"),
+        Err(_) => {
+            forbidden("a restore to a path that is not an empty directory requires the role admin")
+        }
     }
 }
 
@@ -149,8 +151,8 @@ fn checked(order: RestoreJson, config: &Config) -> Answer<(RestoreOrder, Target)
         && !config.sources.contains_key(name)
         && !config.groups.contains_key(name)
     {
-        return Err(Problem::unknown("`target` is no name that the configuration has")
-            .hint("give a directory from the root on, the name of a source, or that of a group"));
+        return Err(Problem::unknown("`target` is not a name in the configuration")
+            .hint("give an absolute directory, or the name of a source or group"));
     }
     let what = words::name("what", &order.what)?;
     let at = order.at.as_deref().map(|at| words::word("at", at)).transpose()?;

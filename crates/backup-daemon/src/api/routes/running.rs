@@ -18,34 +18,35 @@ use crate::tokens::Role;
 /// Types of backups.
 const TYPES: [&str; 3] = ["full", "incremental", "differential"];
 
-/// What goes on, and what waits for its turn.
+/// Running and queued operations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RunningListJson {
     running: Vec<RunningJson>,
 }
 
-/// What goes on, and what waits for its turn
+/// List running and queued operations
 #[utoipa::path(get, path = "/api/v1/running", tag = "running", security(("token" = ["operator"])),
-    responses((status = 200, description = "It", body = RunningListJson)))]
+    responses((status = 200, description = "Running and queued operations", body = RunningListJson)))]
 pub(super) async fn running(State(api): State<Shared>) -> Json<RunningListJson> {
     Json(RunningListJson {
         running: api.engine.running().into_iter().map(RunningJson::from).collect(),
     })
 }
 
-/// What was begun.
+/// A queued operation.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StartedJson {
-    /// By which it is found below `/api/v1/running`, in events, and when it is over in
+    /// Identifier of the operation below `/api/v1/running`, in events, and later in
     /// `/api/v1/ended`.
     pub(super) id: String,
 }
 
-/// Begin something as soon as its turn comes
+/// Queue an operation
 ///
-/// Restores are begun by `POST /api/v1/restores`. What removes something takes an admin.
+/// For restores, use `POST /api/v1/restores`. Operations that remove data require the role admin.
 #[utoipa::path(post, path = "/api/v1/running", tag = "running", security(("token" = ["operator"])),
-    request_body = WorkJson, responses((status = 202, description = "It will be done", body = StartedJson)))]
+    request_body = WorkJson,
+    responses((status = 202, description = "The operation is queued", body = StartedJson)))]
 pub(super) async fn start(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,
@@ -56,7 +57,7 @@ pub(super) async fn start(
         && !who.role.may(Role::Admin)
     {
         return Err(Problem::forbidden(format!(
-            "{what}: it takes an admin, and {} is {}",
+            "{what}: the role admin is required, but {} has the role {}",
             who.name, who.role
         )));
     }
@@ -73,8 +74,8 @@ pub(super) async fn start(
 fn removal(work: &Work) -> Option<&'static str> {
     match work {
         Work::Cleanup => Some("a cleanup removes snapshots"),
-        Work::Prune { .. } => Some("this removes what no snapshot needs"),
-        Work::Archive(order) if order.remove => Some("this removes what it has archived"),
+        Work::Prune { .. } => Some("a prune removes unreferenced data"),
+        Work::Archive(order) if order.remove => Some("this removes the archived snapshots"),
         _ => None,
     }
 }
@@ -85,9 +86,8 @@ fn checked(work: WorkJson) -> Answer<Work> {
         |what: &str, text: Option<String>| text.map(|text| words::name(what, &text)).transpose();
     Ok(match work {
         WorkJson::Restore { .. } => {
-            return Err(
-                Problem::wrong("a restore is not begun here").hint("use `POST /api/v1/restores`")
-            );
+            return Err(Problem::wrong("a restore cannot be started here")
+                .hint("use `POST /api/v1/restores`"));
         }
         WorkJson::Backup { kind: Some(kind), .. } if !TYPES.contains(&kind.as_str()) => {
             return Err(Problem::wrong("there are no backups of that type").hint(TYPES.join(", ")));
@@ -158,24 +158,25 @@ fn noted(work: &Work) -> Noted {
     }
 }
 
-/// One piece of work that goes on
+/// Show a running or queued operation
 #[utoipa::path(get, path = "/api/v1/running/{id}", operation_id = "running_one", tag = "running",
-    security(("token" = ["operator"])), params(("id" = String, Path, description = "Which")),
-    responses((status = 200, description = "It", body = RunningJson)))]
+    security(("token" = ["operator"])), params(("id" = String, Path, description = "Identifier of the operation")),
+    responses((status = 200, description = "The operation", body = RunningJson)))]
 pub(super) async fn one(
     State(api): State<Shared>,
     Path(id): Path<String>,
 ) -> Answer<Json<RunningJson>> {
     let found = api.engine.running().into_iter().find(|running| running.id == id);
     found.map(|running| Json(running.into())).ok_or_else(|| {
-        Problem::unknown("nothing of that id goes on").hint("`GET /api/v1/ended` has what is over")
+        Problem::unknown("no operation with this id is running or queued")
+            .hint("look for finished operations with `GET /api/v1/ended`")
     })
 }
 
-/// Stop something as Ctrl-C does: at a safe point
+/// Stop an operation at a safe point, as Ctrl-C does
 #[utoipa::path(post, path = "/api/v1/running/{id}/cancel", tag = "running", security(("token" = ["operator"])),
-    params(("id" = String, Path, description = "Which")),
-    responses((status = 202, description = "It will stop", body = StartedJson)))]
+    params(("id" = String, Path, description = "Identifier of the operation")),
+    responses((status = 202, description = "The operation will stop", body = StartedJson)))]
 pub(super) async fn cancel(
     State(api): State<Shared>,
     Path(id): Path<String>,
@@ -185,15 +186,16 @@ pub(super) async fn cancel(
     Ok((StatusCode::ACCEPTED, Extension(noted), Json(StartedJson { id })))
 }
 
-/// What is over.
+/// Finished operations.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct EndedListJson {
     ended: Vec<EndedJson>,
 }
 
-/// What the daemon did last, the newest first
+/// List the latest finished operations of the daemon, newest first
 #[utoipa::path(get, path = "/api/v1/ended", tag = "running", security(("token" = ["operator"])),
-    responses((status = 200, description = "At most a few hundred", body = EndedListJson)))]
+    responses((status = 200, body = EndedListJson,
+        description = "Finished operations, newest first; at most a few hundred")))]
 pub(super) async fn ended(State(api): State<Shared>) -> Json<EndedListJson> {
     Json(EndedListJson { ended: api.engine.ended().into_iter().map(EndedJson::from).collect() })
 }

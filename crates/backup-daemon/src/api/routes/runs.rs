@@ -24,19 +24,19 @@ const USUAL: u32 = 50;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WhichRuns {
-    /// Of this job.
+    /// Only runs of this job.
     job: Option<String>,
-    /// Only those that did what they were to do, did not, or have not ended.
+    /// Only successful, failed (or cancelled), or unfinished runs.
     #[param(inline)]
     state: Option<StateParam>,
     /// Only backups, or only restores.
     #[param(inline)]
     what: Option<WhatParam>,
-    /// Begun from this moment on, for instance `2026-11-21` or `2h ago`.
+    /// Only runs that started at or after this time, for instance `2026-11-21` or `2h ago`.
     since: Option<String>,
-    /// Begun before this moment.
+    /// Only runs that started before this time.
     until: Option<String>,
-    /// At most so many: the newest. Default: 50.
+    /// Maximum number of runs; the newest are returned. Default: 50.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
@@ -60,13 +60,13 @@ enum WhatParam {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RunsJson {
     runs: Vec<RunJson>,
-    /// Rows of the catalog that cannot be read.
+    /// Number of unreadable rows of the catalog.
     unreadable: u64,
 }
 
-/// What this machine remembers of runs, the newest first
+/// List the runs that this machine recorded, newest first
 #[utoipa::path(get, path = "/api/v1/runs", tag = "runs", security(("token" = ["operator"])), params(WhichRuns),
-    responses((status = 200, description = "They", body = RunsJson)))]
+    responses((status = 200, description = "Matching runs, newest first", body = RunsJson)))]
 pub(super) async fn runs(
     State(api): State<Shared>,
     Query(which): Query<WhichRuns>,
@@ -99,14 +99,14 @@ pub(super) fn limit(given: Option<u32>, most: u32) -> Answer<u32> {
     match given {
         None => Ok(USUAL),
         Some(limit) if (1..=most).contains(&limit) => Ok(limit),
-        Some(_) => Err(Problem::wrong(format!("`limit` is a number from 1 to {most}"))),
+        Some(_) => Err(Problem::wrong(format!("`limit` must be a number from 1 to {most}"))),
     }
 }
 
-/// One run
+/// Show a run
 #[utoipa::path(get, path = "/api/v1/runs/{run}", tag = "runs", security(("token" = ["operator"])),
-    params(("run" = String, Path, description = "The beginning of its name, or `latest`")),
-    responses((status = 200, description = "It", body = RunJson)))]
+    params(("run" = String, Path, description = "Beginning of the identifier of a run, or `latest`")),
+    responses((status = 200, description = "The run", body = RunJson)))]
 pub(super) async fn run(
     State(api): State<Shared>,
     Path(run): Path<String>,
@@ -114,11 +114,12 @@ pub(super) async fn run(
     Ok(Json(RunJson::from(&find(&api, &run).await?)))
 }
 
-/// The messages of a run
+/// Read the messages of a run
 #[utoipa::path(get, path = "/api/v1/runs/{run}/log", operation_id = "run_log", tag = "runs",
     security(("token" = ["operator"])),
-    params(("run" = String, Path, description = "The beginning of its name, or `latest`")),
-    responses((status = 200, description = "A line for each, with its time", body = String, content_type = "text/plain")))]
+    params(("run" = String, Path, description = "Beginning of the identifier of a run, or `latest`")),
+    responses((status = 200, description = "Messages of the run, one per line, with their times",
+        body = String, content_type = "text/plain")))]
 pub(super) async fn log(State(api): State<Shared>, Path(run): Path<String>) -> Answer<Response> {
     // The file is named by what the catalog holds, not by what was asked for.
     let (id, dir) = (find(&api, &run).await?.id, api.reads.state.clone());
@@ -128,7 +129,7 @@ pub(super) async fn log(State(api): State<Shared>, Path(run): Path<String>) -> A
             Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
         }
         Ok(None) => Err(Problem::unknown(
-            "the messages of this run are not kept any more, or on the host that it ran on",
+            "the messages of this run are no longer kept, or are on the host of the run",
         )),
         Err(error) => Err(Problem::failed(&error)),
     }
@@ -148,12 +149,9 @@ async fn find(api: &Shared, name: &str) -> Answer<Run> {
     let mut found = found.into_iter();
     match (found.next(), found.next()) {
         (Some(run), None) => Ok(run),
-        (None, _) => {
-            Err(Problem::unknown("there is no such run")
-                .hint("`GET /api/v1/runs` names the newest"))
-        }
-        (Some(_), Some(_)) => {
-            Err(Problem::wrong("several runs begin like that").hint("give more of the name"))
-        }
+        (None, _) => Err(Problem::unknown("there is no such run")
+            .hint("list the newest runs with `GET /api/v1/runs`")),
+        (Some(_), Some(_)) => Err(Problem::wrong("several runs have this beginning")
+            .hint("give more characters of the identifier")),
     }
 }

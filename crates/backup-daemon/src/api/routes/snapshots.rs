@@ -15,40 +15,41 @@ use super::super::{Shared, words};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WhichSnapshots {
-    /// The name of the repository; none: the one of the configuration, if there is only one.
+    /// Name of the repository. Default: the only one of the configuration.
     repository: Option<String>,
-    /// Of this job.
+    /// Only snapshots of this job.
     job: Option<String>,
-    /// Of this kind of source, for instance `files`.
+    /// Only snapshots of this kind of source, for instance `files`.
     source: Option<String>,
-    /// Of this tier.
+    /// Only snapshots of this tier.
     tier: Option<String>,
-    /// Of this host.
+    /// Only snapshots of this host.
     host: Option<String>,
-    /// With this tag.
+    /// Only snapshots with this tag.
     tag: Option<String>,
-    /// From before this moment.
+    /// Only snapshots before this time.
     before: Option<String>,
-    /// From this moment on.
+    /// Only snapshots from this time on.
     after: Option<String>,
-    /// Of the last so many days.
+    /// Only snapshots of this number of last days.
     #[param(minimum = 1, maximum = 36500)]
     days: Option<u32>,
 }
 
-/// Snapshots in a repository, as `backup list --json` says them
+/// List the snapshots of a repository, with the output of `backup list --json`
 #[utoipa::path(get, path = "/api/v1/snapshots", tag = "snapshots", security(("token" = ["operator"])),
-    params(WhichSnapshots), responses((status = 200, description = "They, the oldest first", body = Object)))]
+    params(WhichSnapshots),
+    responses((status = 200, description = "Matching snapshots, oldest first", body = Object)))]
 pub(super) async fn snapshots(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,
     Query(which): Query<WhichSnapshots>,
 ) -> Answer<Json<Value>> {
     if which.days.is_some_and(|days| !(1..=36_500).contains(&days)) {
-        return Err(Problem::wrong("`days` is a number from 1 to 36500"));
+        return Err(Problem::wrong("`days` must be a number from 1 to 36500"));
     }
     if which.days.is_some() && which.after.is_some() {
-        return Err(Problem::wrong("`days` and `after` say the same"));
+        return Err(Problem::wrong("`days` and `after` exclude each other"));
     }
     let mut asked = vec!["list".to_owned(), "--json".to_owned()];
     asked.extend(repository(&api, which.repository.as_deref())?);
@@ -74,16 +75,18 @@ pub(super) async fn snapshots(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WhichRepository {
-    /// The name of the repository; none: the one of the configuration, if there is only one.
+    /// Name of the repository. Default: the only one of the configuration.
     repository: Option<String>,
-    /// With `latest`: of this job.
+    /// With `latest`: only snapshots of this job.
     job: Option<String>,
 }
 
-/// One snapshot, as `backup show --json` says it
+/// Show a snapshot, with the output of `backup show --json`
 #[utoipa::path(get, path = "/api/v1/snapshots/{snapshot}", tag = "snapshots", security(("token" = ["operator"])),
-    params(("snapshot" = String, Path, description = "The beginning of its identifier, or `latest`"), WhichRepository),
-    responses((status = 200, description = "What it is, and what it holds", body = Object)))]
+    params(("snapshot" = String, Path,
+        description = "Beginning of the identifier of a snapshot, or `latest`"), WhichRepository),
+    responses((status = 200, body = Object,
+        description = "The snapshot and a summary of its contents")))]
 pub(super) async fn snapshot(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,

@@ -16,32 +16,33 @@ pub(super) struct TasksJson {
     tasks: Vec<TaskJson>,
 }
 
-/// What happens on a schedule, and what goes on all the time
+/// List the tasks: scheduled ones, and those that run continuously
 #[utoipa::path(get, path = "/api/v1/tasks", tag = "tasks", security(("token" = ["operator"])),
     responses((status = 200, description = "The tasks, by name", body = TasksJson)))]
 pub(super) async fn tasks(State(api): State<Shared>) -> Json<TasksJson> {
     Json(TasksJson { tasks: api.engine.tasks().into_iter().map(TaskJson::from).collect() })
 }
 
-/// Which task is meant.
+/// The task to pause or resume.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhichTask {
-    /// Its name; none: all of them.
+    /// Name of the task. Default: all tasks.
     #[serde(default)]
     task: Option<String>,
 }
 
-/// Whether it is paused now.
+/// State of a task, or of all tasks.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PausedJson {
     task: Option<String>,
     paused: bool,
 }
 
-/// Begin nothing of a task, or nothing at all, until it is resumed
+/// Pause a task, or all tasks
 #[utoipa::path(post, path = "/api/v1/tasks/pause", tag = "tasks", security(("token" = ["operator"])),
-    request_body = WhichTask, responses((status = 200, description = "It is paused", body = PausedJson)))]
+    request_body = WhichTask,
+    responses((status = 200, description = "The task, or every task, is paused", body = PausedJson)))]
 pub(super) async fn pause(
     State(api): State<Shared>,
     Json(which): Json<WhichTask>,
@@ -49,9 +50,10 @@ pub(super) async fn pause(
     set(&api, which, true)
 }
 
-/// Begin a task, or all of them, by the schedule again
+/// Resume a task, or all tasks
 #[utoipa::path(post, path = "/api/v1/tasks/resume", tag = "tasks", security(("token" = ["operator"])),
-    request_body = WhichTask, responses((status = 200, description = "It is resumed", body = PausedJson)))]
+    request_body = WhichTask,
+    responses((status = 200, description = "The task, or every task, is resumed", body = PausedJson)))]
 pub(super) async fn resume(
     State(api): State<Shared>,
     Json(which): Json<WhichTask>,

@@ -17,33 +17,35 @@ use super::super::verbs;
 pub(super) struct WhichWords {
     /// Flags and names, as a JSON array of strings: `["--job=crm", "--", "latest"]`. Default: none.
     words: Option<String>,
-    /// Whether it answers in JSON. Default: as people read it.
+    /// `true`: print JSON. Default: text for people.
     json: Option<bool>,
-    /// Whether only results are wanted. Default: all.
+    /// `true`: print results only. Default: also messages.
     quiet: Option<bool>,
-    /// Whether there are colours in what people read. Default: none.
+    /// `true`: use colours in text. Default: no colours.
     color: Option<bool>,
 }
 
-/// What the program said.
+/// Output of a command.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SaidJson {
-    /// Its exit code.
+    /// Exit code of the command.
     exit_code: i32,
-    /// What it wrote on its standard output.
+    /// Standard output of the command.
     out: String,
-    /// What it wrote on its standard error.
+    /// Standard error of the command.
     err: String,
 }
 
-/// What a verb of the program `backup` says that looks at something
+/// Run a read-only command of `backup`, and return its output
 ///
-/// The verbs are `list`, `show`, `ls`, `find`, `diff`, `timeline`, `status`, `schedule`,
-/// `logs-status`, `logs-run`, `analyze`, `advise`, `alerts`, `storage`, `doctor`, and, also for
-/// auditors, `audit`, `audit-verify` and `report`.
+/// Operators may run `list`, `show`, `ls`, `find`, `diff`, `timeline`, `status`, `schedule`,
+/// `logs-status`, `logs-run`, `analyze`, `advise`, `alerts`, `storage` and `doctor`. Auditors may
+/// run `audit`, `audit-verify` and `report`.
 #[utoipa::path(get, path = "/api/v1/verbs/{verb}", operation_id = "verb", tag = "verbs",
-    security(("token" = ["auditor"])), params(("verb" = String, Path, description = "Which"), WhichWords),
-    responses((status = 200, description = "What it said, also if it failed", body = SaidJson)))]
+    security(("token" = ["auditor"])), params(
+        ("verb" = String, Path, description = "Name of the command"), WhichWords),
+    responses((status = 200, body = SaidJson,
+        description = "Output and exit code of the command, also for a failed one")))]
 pub(super) async fn verb(
     State(api): State<Shared>,
     Extension(who): Extension<Who>,
@@ -51,21 +53,19 @@ pub(super) async fn verb(
     Query(which): Query<WhichWords>,
 ) -> Answer<Json<SaidJson>> {
     let Some(verb) = verbs::named(&verb) else {
-        return Err(Problem::unknown(
-            "there is no such verb that could be asked for from elsewhere",
-        ));
+        return Err(Problem::unknown("no such command is available through the API"));
     };
     if !who.role.may(verb.role) {
         return Err(Problem::forbidden(format!(
-            "this takes the role {}, and {} is {}",
+            "the role {} is required, but {} has the role {}",
             verb.role, who.name, who.role
         ))
-        .hint("an admin can create a token of that role: `backupd token create`"));
+        .hint("get a token with this role from an admin (`backupd token create`)"));
     }
     let given: Vec<String> = match &which.words {
         None => Vec::new(),
         Some(text) => serde_json::from_str(text)
-            .map_err(|_| Problem::wrong("`words` is no JSON array of strings"))?,
+            .map_err(|_| Problem::wrong("`words` is not a JSON array of strings"))?,
     };
     let config = api.reads.config();
     let mut asked = verb.words(&given, |name| config.config.repositories.contains_key(name))?;

@@ -22,7 +22,7 @@ async fn the_socket_is_for_its_user_alone() {
     assert_eq!((mode(server.socket()), mode(&server.state())), (0o600, 0o700));
     let again = super::super::server::bind_socket(server.socket()).await.unwrap_err();
     assert!(
-        matches!(&again, Error::Listen(..)) && again.hint().contains("run already"),
+        matches!(&again, Error::Listen(..)) && again.hint().contains("another `backupd`"),
         "{again:?}"
     );
     let path = server.socket().to_path_buf();

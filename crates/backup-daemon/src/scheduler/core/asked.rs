@@ -46,13 +46,13 @@ impl Core {
         now: Now,
     ) -> Result<String, Refusal> {
         if self.stopping {
-            return Err(Refusal::Busy("the daemon is ending".to_owned()));
+            return Err(Refusal::Busy("the daemon is stopping".to_owned()));
         }
         if let Work::Follow { job } = &work
             && self.tasks.iter().any(|kept| kept.order.work == work)
         {
             return Err(Refusal::Refused(format!(
-                "the log of job {job} is followed all the time: resume or pause that"
+                "a task follows the log of job {job}: resume or pause that task"
             )));
         }
         let order = self.orders.asked(work, self.plan.deadline)?;
@@ -60,30 +60,33 @@ impl Core {
             item.order.work == order.work || !item.order.uses.jobs.is_disjoint(&order.uses.jobs)
         };
         if let Some(item) = self.items.iter().find(same) {
-            let how = if item.waits() { "waits for its turn" } else { "goes on" };
-            return Err(Refusal::Refused(format!("it {how} already, as {}", item.id)));
+            let how = if item.waits() { "queued" } else { "running" };
+            return Err(Refusal::Refused(format!(
+                "the same work, or a job of it, is already {how} as {}",
+                item.id
+            )));
         }
         // Tasks wait once each, and are never left out because of what people ask for.
         if self.items.iter().filter(|item| item.waits() && item.by != SCHEDULE).count()
             >= MAX_WAITING
         {
-            return Err(Refusal::Busy(format!("{MAX_WAITING} pieces of work wait already")));
+            return Err(Refusal::Busy(format!("{MAX_WAITING} operations are already queued")));
         }
         Ok(self.push(None, by, order, now))
     }
 
     pub(in crate::scheduler) fn cancel(&mut self, id: &str, now: Now) -> Result<(), Refusal> {
         let Some(at) = self.items.iter().position(|item| item.id == id) else {
-            return Err(Refusal::Unknown(format!("piece of work {id} that goes on or waits")));
+            return Err(Refusal::Unknown(format!("running or queued operation {id}")));
         };
         let item = &mut self.items[at];
         if let (Work::Follow { .. }, Some(task)) = (&item.order.work, &item.task) {
             return Err(Refusal::Refused(format!(
-                "it would be begun again: pause the task {task}"
+                "the daemon would restart it: pause the task {task}"
             )));
         }
         if item.waits() {
-            let ending = Ending::failed("it was stopped before it began");
+            let ending = Ending::failed("cancelled before the start");
             self.over(id, ending, now);
         } else {
             stop(item, Why::Cancelled, now);
@@ -113,7 +116,7 @@ impl Core {
         }
         self.changed = true;
         for name in named {
-            let text = if paused { "paused: it is begun no more" } else { "resumed" };
+            let text = if paused { "paused: no further starts" } else { "resumed" };
             self.say(Level::Info, Some(&name), None, text.into(), now);
             if paused {
                 self.troubles.remove(&name);
@@ -132,7 +135,7 @@ impl Core {
             return;
         };
         if item.waits() {
-            let (id, ending) = (item.id.clone(), Ending::failed("it was paused"));
+            let (id, ending) = (item.id.clone(), Ending::failed("the task was paused"));
             self.over(&id, ending, now);
         } else if matches!(item.order.work, Work::Follow { .. }) {
             stop(item, Why::Cancelled, now);

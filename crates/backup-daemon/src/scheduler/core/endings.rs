@@ -43,7 +43,7 @@ impl Core {
                 Level::Error,
                 task.as_deref(),
                 Some(&id),
-                "it takes longer than it may, and is stopped".into(),
+                "the deadline is exceeded; stopping the process".into(),
                 now,
             );
         }
@@ -67,9 +67,10 @@ impl Core {
         let why = item.runs().and_then(|runs| runs.stop).map(|(why, _)| why);
         let mut ending = ending;
         if why == Some(Why::Deadline) {
-            ending.error = format!("it took longer than it may, and was stopped. {}", ending.error)
-                .trim_end()
-                .to_owned();
+            ending.error =
+                format!("the deadline was exceeded, and the process was stopped. {}", ending.error)
+                    .trim_end()
+                    .to_owned();
         }
         let is_follow = matches!(item.order.work, Work::Follow { .. });
         self.say_ended(&item, &ending, why, now);
@@ -87,7 +88,7 @@ impl Core {
                 let began = item.runs().map_or(now.steady, |runs| runs.began);
                 let pause = kept.supervised.failed(began, now.steady);
                 let trouble = format!(
-                    "ended {}: {}; begun again after {} s",
+                    "ended {}: {}; restart after {} s",
                     code(&ending),
                     ending.error,
                     pause.as_secs()
@@ -111,9 +112,9 @@ impl Core {
         };
         let took = item.runs().map_or(0, |runs| now.steady.saturating_sub(runs.began).as_secs());
         let why = match why {
-            Some(Why::Cancelled) => ", stopped because somebody wanted that",
-            Some(Why::Ending) => ", stopped because the daemon ends",
-            Some(Why::Anew) => ", stopped to begin with other settings",
+            Some(Why::Cancelled) => ", cancelled by request",
+            Some(Why::Ending) => ", stopped because the daemon stops",
+            Some(Why::Anew) => ", stopped to apply other settings",
             Some(Why::Deadline) | None => "",
         };
         let error =
@@ -134,7 +135,7 @@ impl Core {
             let Some(at) = self.items.iter().position(|item| item.id == id) else { continue };
             let item = self.items.remove(at);
             if item.by != SCHEDULE {
-                let ending = Ending::failed("the daemon ended before it began");
+                let ending = Ending::failed("the daemon stopped before the start");
                 self.events.push(TaskEvent::Ended(item.ended(ending, now.wall)));
             }
         }
@@ -154,7 +155,7 @@ impl Core {
 
 fn code(ending: &Ending) -> String {
     match ending.exit_code {
-        Some(0) => "well".to_owned(),
+        Some(0) => "successfully".to_owned(),
         Some(code) => format!("with exit code {code}"),
         None => "without an exit code".to_owned(),
     }

@@ -163,7 +163,7 @@ impl Core {
                 Level::Warning,
                 Some(&name),
                 None,
-                format!("what was due at {owed} had no end, and is not made up for"),
+                format!("the run due at {owed} did not finish, and is not caught up"),
                 now,
             );
         }
@@ -228,10 +228,7 @@ impl Core {
     }
 
     pub(in crate::scheduler) fn damaged_memory(&mut self, aside: &Path, now: Now) {
-        let text = format!(
-            "what was remembered of tasks is damaged, and put aside as {}",
-            aside.display()
-        );
+        let text = format!("the damaged state of the tasks was moved to {}", aside.display());
         self.say(Level::Warning, None, None, text, now);
     }
 

@@ -57,7 +57,7 @@ impl Core {
                 Level::Warning,
                 Some(&name),
                 None,
-                "the clock was put back: its times begin anew".into(),
+                "the clock was set back: the schedule starts again from the present time".into(),
                 now,
             );
         }
@@ -69,7 +69,7 @@ impl Core {
                 Level::Warning,
                 Some(&name),
                 None,
-                format!("what was due at {missed} was missed, and is not made up for"),
+                format!("the run due at {missed} was missed, and is not caught up"),
                 now,
             );
         }
@@ -82,12 +82,12 @@ impl Core {
     pub(super) fn due(&mut self, at: usize, due: Due, now: Now) {
         let name = self.tasks[at].planned.name.clone();
         if let Some(item) = self.items.iter().find(|item| item.task.as_ref() == Some(&name)) {
-            let how = if item.waits() { "still waits for its turn" } else { "still goes on" };
+            let how = if item.waits() { "queued" } else { "running" };
             self.say(
                 Level::Warning,
                 Some(&name),
                 None,
-                format!("what is due at {} is left out: it {how}", due.time),
+                format!("the run due at {} is skipped: the previous one is still {how}", due.time),
                 now,
             );
             return;
@@ -97,7 +97,7 @@ impl Core {
                 Level::Info,
                 Some(&name),
                 None,
-                format!("what was due at {} is made up for", due.time),
+                format!("catching up the run due at {}", due.time),
                 now,
             );
         }
@@ -158,8 +158,8 @@ impl Core {
             let item = self.items.iter().find(|item| item.id == id);
             let (task, by) =
                 item.map(|item| (item.task.clone(), item.by.clone())).unwrap_or_default();
-            let by = if by == SCHEDULE { String::new() } else { format!(", asked for by {by}") };
-            self.say(Level::Info, task.as_deref(), Some(&id), format!("begun{by}"), now);
+            let by = if by == SCHEDULE { String::new() } else { format!(", requested by {by}") };
+            self.say(Level::Info, task.as_deref(), Some(&id), format!("started{by}"), now);
         }
         self.say_who_waits(now);
         todo
@@ -175,7 +175,7 @@ impl Core {
             })
             .collect();
         for (task, id) in said {
-            self.say(Level::Info, task.as_deref(), Some(&id), "waits for its turn".into(), now);
+            self.say(Level::Info, task.as_deref(), Some(&id), "queued".into(), now);
         }
     }
 }

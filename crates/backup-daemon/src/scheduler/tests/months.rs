@@ -206,7 +206,7 @@ fn a_clock_that_jumps() {
     world.now.wall -= SignedDuration::from_hours(10 * 365 * 24);
     world.minutes(24 * 60);
     assert_eq!(count(&world), 4, "{:?}", world.times("night/daily", zone));
-    assert!(world.said.iter().any(|line| line.contains("put back")));
+    assert!(world.said.iter().any(|line| line.contains("set back")));
 }
 
 #[test]
@@ -242,5 +242,5 @@ fn a_jitter_that_is_raised_and_lowered_repeats_nothing() {
     world.minutes(48 * 60);
     let nights = world.times("night/daily", zone).len() - before;
     assert!((2..=3).contains(&nights), "{:?}", world.times("night/daily", zone));
-    assert!(!world.said.iter().any(|line| line.contains("put back")), "{:?}", world.said);
+    assert!(!world.said.iter().any(|line| line.contains("set back")), "{:?}", world.said);
 }
