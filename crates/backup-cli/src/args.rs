@@ -70,7 +70,7 @@ pub(crate) struct TimeArgs {
     /// Only snapshots from this moment on; a day means its beginning
     #[arg(long, value_name = "MOMENT")]
     after: Option<String>,
-    /// Only snapshots of this many days of 24 hours before now
+    /// Only snapshots of the last NUMBER days of 24 hours
     #[arg(long, value_name = "NUMBER", conflicts_with = "after", value_parser = clap::value_parser!(i64).range(1..=36_500))]
     days: Option<i64>,
 }
@@ -137,7 +137,7 @@ pub(crate) fn selection(include: &[String], exclude: &[String]) -> CommandResult
 pub(crate) enum MethodArg {
     /// Copy the data directory of the whole cluster, whose log can be captured
     Physical,
-    /// Dump databases by SQL
+    /// Dump databases as SQL
     Logical,
 }
 

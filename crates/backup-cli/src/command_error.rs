@@ -17,9 +17,9 @@ use crate::exit_code;
 use crate::ui::SCHEMA_VERSION;
 
 /// What helps where archived data is in the way of a verb that thaws nothing.
-const THAW_HINT: &str = "only a restore thaws: `backup restore SNAPSHOT --thaw --no-wait --target \
-                         DIR` asks the store to make the data of a snapshot readable; run this \
-                         again when it is";
+const THAW_HINT: &str = "request a thaw with `backup restore SNAPSHOT --thaw --no-wait --target \
+                         DIR` (no other command can), and repeat this command when the data is \
+                         readable";
 
 /// How a command ended that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

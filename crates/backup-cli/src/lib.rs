@@ -105,7 +105,7 @@ fn run_to_the_end(args: &[OsString], env: Environment, failed: ExitCodeOf) -> u8
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            let error = CommandError::io("cannot start", &error);
+            let error = CommandError::io("cannot start the async runtime", &error);
             ui.error(&error);
             return failed(&error);
         }

@@ -15,7 +15,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Set up", &["quickstart", "init", "config", "key", "doctor", "completions"]),
     ("Back up and copy", &["run", "retry", "logs", "wal-push", "copy", "archive"]),
     ("Restore", &["restore", "export", "timeline", "compare", "wal-fetch"]),
-    ("Look into repositories", &["list", "find", "show", "ls", "diff", "stats", "storage"]),
+    ("Inspect repositories", &["list", "find", "show", "ls", "diff", "stats", "storage"]),
     ("Keep and remove", &["hold", "release", "forget", "undo-forget", "cleanup", "prune"]),
     ("Verify and repair", &["verify", "check", "repair"]),
     (

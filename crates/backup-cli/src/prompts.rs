@@ -78,7 +78,9 @@ impl Prompts<'_> {
             let prompt =
                 prompt.with_validator(|chosen: &[inquire::list_option::ListOption<&String>]| {
                     Ok(match chosen.is_empty() {
-                        true => Validation::Invalid("choose with the space bar".into()),
+                        true => Validation::Invalid(
+                            "select at least one line with the space bar".into(),
+                        ),
                         false => Validation::Valid,
                     })
                 });
@@ -160,8 +162,8 @@ fn failed(error: InquireError) -> CommandError {
         InquireError::OperationCanceled | InquireError::OperationInterrupted => {
             CoreError::cancelled().into()
         }
-        InquireError::NotTTY => CommandError::refused("there is no terminal to ask on"),
-        InquireError::IO(error) => CommandError::io("cannot ask on the terminal", &error),
-        other => CommandError::new(Kind::Io, format!("cannot ask on the terminal: {other}")),
+        InquireError::NotTTY => CommandError::refused("there is no terminal to prompt on"),
+        InquireError::IO(error) => CommandError::io("cannot prompt on the terminal", &error),
+        other => CommandError::new(Kind::Io, format!("cannot prompt on the terminal: {other}")),
     }
 }

@@ -41,7 +41,7 @@ impl Records {
             // Whoever does something says that it was stopped.
             Err(error) if error.is_cancelled() => None,
             Err(error) => {
-                warn(session, "runs are not remembered", &error);
+                warn(session, "runs are not recorded", &error);
                 None
             }
         }
@@ -50,8 +50,8 @@ impl Records {
     /// Opens the catalog, for those that can do nothing without it.
     pub(crate) async fn require(session: &Session) -> CommandResult<Self> {
         let Some(dir) = state::dir(&session.env) else {
-            return Err(CommandError::new(Kind::Io, "there is no place for a catalog")
-                .with_hint("name a directory in BACKUP_STATE_DIR"));
+            return Err(CommandError::new(Kind::Io, "no state directory for the catalog")
+                .with_hint("set BACKUP_STATE_DIR to a directory"));
         };
         let now = session.cx.clock.now();
         let home =
@@ -61,13 +61,12 @@ impl Records {
             () = session.cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
         };
         if let Some(aside) = opened.put_aside {
-            session.ui.warning(format_args!(
-                "the catalog was damaged: it is put aside as {}",
-                aside.display()
-            ));
+            session
+                .ui
+                .warning(format_args!("the damaged catalog was moved to {}", aside.display()));
             session.ui.hint(
-                "`backup catalog rebuild` brings back what is saved in repositories; nothing in \
-                 them depends on it",
+                "run `backup catalog rebuild` to add the runs saved in repositories; repositories \
+                 do not depend on the catalog",
             );
         }
         let catalog = opened.catalog;
@@ -118,11 +117,8 @@ impl Records {
                 return Ok(run);
             }
         }
-        Err(CommandError::new(
-            Kind::Core(ErrorKind::NotFound),
-            "the last backup of no job has failed",
-        )
-        .with_hint("`backup status --runs` shows the newest runs; name one"))
+        Err(CommandError::new(Kind::Core(ErrorKind::NotFound), "no job's last backup has failed")
+            .with_hint("name a run; `backup status --runs` lists the newest"))
     }
 
     /// The run called `name`: `latest`, or the beginning of its name.
@@ -136,7 +132,7 @@ impl Records {
         let shown = human::text(name.as_bytes());
         let fail = |kind, message: String| {
             CommandError::new(Kind::Core(kind), message)
-                .with_hint("`backup status --runs` shows the newest runs")
+                .with_hint("list the newest runs with `backup status --runs`")
         };
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
@@ -151,9 +147,9 @@ impl Records {
 
 fn why_closed(run: &Run, session: &Session) -> &'static str {
     if run.host == session.machine.host {
-        "its process died"
+        "its process has ended"
     } else {
-        "nothing was heard of its process for long"
+        "its process has ended or no longer reports"
     }
 }
 
@@ -161,9 +157,9 @@ fn why_closed(run: &Run, session: &Session) -> &'static str {
 pub(crate) fn warn_of_unreadable(session: &Session, rows: u64) {
     if rows > 0 {
         let runs = human::count(rows, "run", "runs");
-        session.ui.warning(format_args!(
-            "what the catalog holds of {runs} cannot be read, and is left out"
-        ));
+        session
+            .ui
+            .warning(format_args!("the catalog entries of {runs} are unreadable and left out"));
     }
 }
 
@@ -226,7 +222,7 @@ pub(crate) async fn recorded_as<T>(
             (result, Some(run))
         }
         Err(error) => {
-            warn(session, "what came of the run is not remembered", &error.into());
+            warn(session, "the result of the run is not recorded", &error.into());
             (result, None)
         }
     }
@@ -250,11 +246,9 @@ pub(crate) fn without_success(error: &CommandError) -> State {
 /// Why a run failed.
 pub(crate) fn failure(error: &CommandError) -> Failure {
     if error.is_cancelled() && signals::is_late() {
-        let hint =
-            "`backup analyze` shows which stage took how long; or give it a longer `deadline`"
-                .to_owned();
+        let hint = "find the slow stage with `backup analyze`, or raise `deadline`".to_owned();
         return Failure {
-            message: "it took longer than it may, and was stopped".to_owned(),
+            message: "the run exceeded its deadline and was stopped".to_owned(),
             hint: Some(hint),
         };
     }
@@ -271,7 +265,7 @@ pub(crate) async fn begin(
     match Recording::begin(dir, catalog.clone(), run, &session.cx).await {
         Ok(recording) => Some(recording),
         Err(error) => {
-            warn(session, "this run is not remembered", &error.into());
+            warn(session, "this run is not recorded", &error.into());
             None
         }
     }

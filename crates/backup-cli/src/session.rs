@@ -82,12 +82,12 @@ impl Session {
 
     /// The directory for what can be had again about a repository; it is made.
     pub(crate) fn cache_of(&self, repository: &Repository) -> CommandResult<PathBuf> {
-        const HINT: &str = "name a directory in BACKUP_CACHE_DIR";
+        const HINT: &str = "set BACKUP_CACHE_DIR to a directory";
         let dir = cache::dir(&self.env)
-            .ok_or_else(|| CommandError::usage("there is no place for a cache").with_hint(HINT))?
+            .ok_or_else(|| CommandError::usage("no directory for the cache").with_hint(HINT))?
             .join(&repository.config().id);
         let failed = |error| {
-            CommandError::io(format!("cannot make {}", dir.display()), &error).with_hint(HINT)
+            CommandError::io(format!("cannot create {}", dir.display()), &error).with_hint(HINT)
         };
         cache::create(&dir).map_err(failed)?;
         Ok(dir)
@@ -219,7 +219,7 @@ impl Session {
         if !self.ui.can_ask() {
             return Err(CommandError::new(
                 Kind::Passphrase,
-                "no pass phrase is given, and there is no terminal to ask on",
+                "no pass phrase is given, and there is no terminal to prompt for it",
             )
             .with_hint(PASSPHRASE_HINT));
         }
@@ -232,11 +232,11 @@ impl Session {
         let first = self.ask(prompt).await?;
         if first.is_empty() {
             return Err(CommandError::new(Kind::Passphrase, "the pass phrase is empty")
-                .with_hint("a repository cannot have an empty pass phrase"));
+                .with_hint("enter a pass phrase; a repository cannot have an empty one"));
         }
-        if first.reveal() != self.ask("The same once more: ").await?.reveal() {
-            return Err(CommandError::new(Kind::Passphrase, "the pass phrases are not the same")
-                .with_hint("nothing was changed; try again"));
+        if first.reveal() != self.ask("Repeat the pass phrase: ").await?.reveal() {
+            return Err(CommandError::new(Kind::Passphrase, "the pass phrases differ")
+                .with_hint("try again; nothing was changed"));
         }
         Ok(first)
     }
@@ -278,8 +278,10 @@ impl Session {
         if self.global.yes || self.ui.can_ask() {
             return Ok(());
         }
-        Err(CommandError::refused("this needs a confirmation, and there is no terminal to ask on")
-            .with_hint("add --yes if this is what you want; --dry-run shows the plan alone"))
+        Err(CommandError::refused(
+            "this command needs a confirmation, and there is no terminal to prompt on",
+        )
+        .with_hint("add --yes to confirm, or show only the plan with --dry-run"))
     }
 
     /// Runs something that waits for a person, until it is done or the command is cancelled.

@@ -12,9 +12,9 @@ use crate::exit_code;
 use crate::ui::Ui;
 
 /// What is said at the first signal, if something is to be stopped.
-pub(crate) const STOPPING: &str = "Stopping cleanly; the same once more stops at once.";
+pub(crate) const STOPPING: &str = "Stopping cleanly; a second signal stops at once.";
 /// Where what goes on elsewhere goes on.
-pub(crate) const LEAVING: &str = "Leaving it to the daemon.";
+pub(crate) const LEAVING: &str = "Disconnecting from the daemon.";
 
 /// Of the whole process, as signals are.
 static IS_LATE: AtomicBool = AtomicBool::new(false);

@@ -1,7 +1,14 @@
-//! Plain tables: as wide as their content, columns two spaces apart, columns without any content
-//! left out.
+//! Plain tables: columns two spaces apart, columns without any content left out. On a terminal, the
+//! widest texts are cut so that each row fits on a line; elsewhere a table is as wide as its content.
+
+use std::io::IsTerminal as _;
 
 use crate::style::{self, paint};
+
+/// Space between two columns.
+const GAP: usize = 2;
+/// Columns up to this width are never cut.
+const MIN_CUT: usize = 12;
 
 /// How a column is aligned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +35,29 @@ impl Table {
 
     /// The lines, headings first.
     pub(crate) fn lines(&self) -> Vec<String> {
+        self.fitted(terminal_width())
+    }
+
+    /// The lines, at most `limit` characters wide as far as texts can be cut.
+    fn fitted(&self, limit: Option<usize>) -> Vec<String> {
         let used: Vec<usize> = (0..self.columns.len())
             .filter(|at| {
                 self.rows.iter().any(|row| row.get(*at).is_some_and(|cell| !cell.is_empty()))
             })
             .collect();
-        let widths: Vec<usize> = used.iter().map(|at| self.width(*at)).collect();
+        let mut widths: Vec<usize> = used.iter().map(|at| self.width(*at)).collect();
+        if let Some(limit) = limit {
+            let can_cut: Vec<bool> =
+                used.iter().map(|at| self.columns[*at].1 == Align::Left).collect();
+            shrink(&mut widths, &can_cut, limit);
+        }
         let line = |cell: &dyn Fn(usize) -> String| {
             let mut line = String::new();
             for (at, width) in used.iter().zip(&widths) {
-                let text = cell(*at);
+                let text = cut(cell(*at), *width);
                 let space = " ".repeat(width.saturating_sub(length(&text)));
                 if !line.is_empty() {
-                    line.push_str("  ");
+                    line.push_str(&" ".repeat(GAP));
                 }
                 match self.columns[*at].1 {
                     Align::Left => line.extend([text, space]),
@@ -58,6 +75,38 @@ impl Table {
         let cells = self.rows.iter().filter_map(|row| row.get(at)).map(|cell| length(cell));
         cells.chain([length(self.columns[at].0)]).max().unwrap_or(0)
     }
+}
+
+/// Columns of the terminal that results are printed on, if they are.
+fn terminal_width() -> Option<usize> {
+    let out = std::io::stdout();
+    let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
+/// Narrows the widest columns that can be cut until the row has at most `limit` characters.
+fn shrink(widths: &mut [usize], can_cut: &[bool], limit: usize) {
+    loop {
+        let total = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        let excess = total.saturating_sub(limit);
+        let widest = (0..widths.len())
+            .filter(|at| can_cut[*at] && widths[*at] > MIN_CUT)
+            .max_by_key(|at| widths[*at]);
+        let Some(widest) = widest.filter(|_| excess > 0) else { return };
+        // Not more than the next widest one has to give, too.
+        let others = (0..widths.len()).filter(|at| *at != widest && can_cut[*at]);
+        let next = others.map(|at| widths[at]).max().unwrap_or(0);
+        let least = widths[widest].saturating_sub(excess).max(MIN_CUT);
+        widths[widest] = if next < widths[widest] { least.max(next) } else { widths[widest] - 1 };
+    }
+}
+
+/// The text within `width` characters. A coloured one is short, and stays as it is.
+fn cut(text: String, width: usize) -> String {
+    if length(&text) <= width || text.contains('\x1b') {
+        return text;
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// Characters that are seen: colours are not.
@@ -92,6 +141,17 @@ mod tests {
         let lines = table.lines();
         assert_eq!(lines[1..], ["a       5 B", "höhe  500 B"]);
         assert!(lines[0].contains("ID     Size") && !lines[0].contains("None"));
+    }
+
+    #[test]
+    fn long_texts_are_cut_to_the_terminal() {
+        let mut table =
+            Table::new([("ID", Align::Left), ("Size", Align::Right), ("Paths", Align::Left)]);
+        let path = "/a/rather/long/path/of/a/directory";
+        table.row(["a".to_owned(), "5 B".to_owned(), path.to_owned()]);
+        assert_eq!(table.fitted(None)[1], format!("a    5 B  {path}"));
+        assert_eq!(table.fitted(Some(30))[1], "a    5 B  /a/rather/long/path…");
+        assert_eq!(table.fitted(Some(5))[1], "a    5 B  /a/rather/l…", "twelve characters stay");
     }
 
     #[test]

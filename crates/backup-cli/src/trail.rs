@@ -270,23 +270,27 @@ async fn append(session: &Session, record: Record) {
             session.trail.told.fetch_add(1, Ordering::Relaxed);
             if let Some(aside) = put_aside {
                 session.ui.warning(format_args!(
-                    "the audit log was damaged: it is put aside as {}",
+                    "the damaged audit log was moved to {}",
                     aside.display()
                 ));
-                session.ui.hint("another one was begun; look at who changed it");
+                session
+                    .ui
+                    .hint("find out who changed the damaged log; a new audit log was started");
             }
             if let Err(error) = noted {
                 warn(session, &error);
             }
         }
         Ok((Err(error), _)) => warn(session, &error),
-        Err(error) => session.ui.warning(format_args!("what was done is not recorded: {error}")),
+        Err(error) => session
+            .ui
+            .warning(format_args!("the operation is not recorded in the audit log: {error}")),
     }
 }
 
 fn warn(session: &Session, error: &audit::Error) {
     let error = CommandError::from_error(Kind::Io, error);
-    records::warn(session, "what was done is not recorded", &error);
+    records::warn(session, "the operation is not recorded in the audit log", &error);
 }
 
 /// Removes what records said whose time is over, if the configuration says when that is.
@@ -318,12 +322,14 @@ async fn anchor(session: &Session) {
     for repository in opened {
         match tokio::time::timeout(ANCHORING, repository.anchor(&anchor)).await {
             Ok(Err(error)) if error.kind() != ErrorKind::PermissionDenied => {
-                let what = "how far the audit log has got is not noted in the repository";
+                let what = "cannot store an anchor of the audit log in the repository";
                 records::warn(session, what, &error.into());
             }
-            Err(_) => session
-                .ui
-                .warning("the repository takes too long to note how far the audit log has got"),
+            Err(_) => {
+                session
+                    .ui
+                    .warning("storing an anchor of the audit log in the repository timed out");
+            }
             Ok(_) => {}
         }
     }

@@ -223,7 +223,8 @@ impl Ui {
 
     /// Asks a question; the answer in small letters. Blocks until it is answered.
     pub(crate) fn ask(&self, question: &str) -> CommandResult<String> {
-        let failed = |error: io::Error| CommandError::io("cannot ask for a confirmation", &error);
+        let failed =
+            |error: io::Error| CommandError::io("cannot prompt for a confirmation", &error);
         self.bars
             .suspend(|| {
                 let mut err = lock(&self.err);
@@ -268,7 +269,7 @@ impl Ui {
         if self.closed_is_fine.load(Ordering::Relaxed) {
             return Ok(());
         }
-        Err(CommandError::new(Kind::BrokenPipe, "nobody reads the output"))
+        Err(CommandError::new(Kind::BrokenPipe, "stdout was closed"))
     }
 
     /// There is nowhere to complain about a standard error that cannot be written.

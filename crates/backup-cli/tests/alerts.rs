@@ -104,7 +104,7 @@ fn restores_damage_and_room_are_told() {
     assert!(pack.stdout.contains("quota_bytes"));
     env.write("backup.toml", &CONFIG.replace("heartbeat", "# heartbeat").replace("10GiB", "1KiB"));
     env.run(&["alerts", "check"]).ok();
-    assert_eq!(told(&env)[1..], [one("firing", "0% of repository main is left")]);
+    assert_eq!(told(&env)[1..], [one("firing", "0% of repository main is free")]);
     let packs = fs::read_dir(env.path("repo/data")).unwrap().map(|dir| dir.unwrap().path());
     for dir in packs {
         fs::remove_dir_all(dir).unwrap();
@@ -244,7 +244,7 @@ fn a_daemon_that_gives_no_sign_of_life_is_told() {
     assert!(told(&env).is_empty(), "it lives");
     lives(180);
     env.run(&["alerts", "check"]).ok();
-    let silent = "the daemon gives no sign of life";
+    let silent = "the daemon is silent";
     assert_eq!(told(&env), [one("firing", silent)]);
     lives(0);
     // Whatever else looks at rules sees it too.
@@ -306,7 +306,8 @@ fn a_heartbeat_follows_success_and_is_no_secret_told() {
     // Nobody listens any more: a warning, without the address, and the backup is what it is.
     let alone = env.run(&["run", "docs"]).ok();
     assert!(
-        alone.stderr.contains("was not heard") && !alone.stderr.contains("hush"),
+        alone.stderr.contains("cannot send the heartbeat of job docs")
+            && !alone.stderr.contains("hush"),
         "{}",
         alone.text()
     );

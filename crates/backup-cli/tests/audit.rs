@@ -136,7 +136,7 @@ fn changes_of_the_log_and_of_the_configuration_are_found() {
     env.run(&["audit", "verify", "--offline"]).ok();
     let found = env.run(&["audit", "verify"]);
     assert_eq!(found.code, 4, "{}", found.text());
-    assert!(found.stdout.contains("are gone"), "{}", found.text());
+    assert!(found.stdout.contains("are missing"), "{}", found.text());
     fs::write(env.path(STATE), &whole).unwrap();
     env.run(&["audit", "verify"]).ok();
     env.write("backup.toml", &CONFIG.replace("last = 1", "last = 2"));
@@ -164,7 +164,7 @@ fn what_was_cut_off_is_missed_for_good() {
         env.run(&["check", "-q"]).ok();
         let verdict = env.run(&["audit", "verify"]);
         assert!(
-            verdict.code == 4 && verdict.stdout.contains("is not what it was"),
+            verdict.code == 4 && verdict.stdout.contains("was changed after"),
             "{}",
             verdict.stdout
         );
@@ -190,5 +190,9 @@ fn one_that_cannot_be_written_stops_nothing() {
     let state = env.path("state");
     let run =
         env.run_with(&["run", "-q", "docs"], &[("BACKUP_STATE_DIR", state.to_str().unwrap())]).ok();
-    assert!(run.stderr.contains("what was done is not recorded"), "{}", run.text());
+    assert!(
+        run.stderr.contains("the operation is not recorded in the audit log"),
+        "{}",
+        run.text()
+    );
 }

@@ -56,7 +56,8 @@ fn are_run_together_and_remembered() {
     );
     let log = env.run(&["logs", "run", groups[0]["run"].as_str().unwrap()]).ok().stdout;
     assert!(
-        log.contains("job docs: snapshot") && log.contains("have these snapshots before them"),
+        log.contains("job docs: snapshot")
+            && log.contains("these snapshots precede every moment from "),
         "{log}"
     );
 }

@@ -100,7 +100,11 @@ fn outside_its_window_a_job_takes_force() {
     };
     let env = env(&format!("window = \"{}-{}\"\n", at(2), at(4)));
     let refused = env.run(&["run", "-q", "docs"]);
-    assert!(refused.code == 5 && refused.stderr.contains("may begin at "), "{}", refused.text());
+    assert!(
+        refused.code == 5 && refused.stderr.contains("may start only within "),
+        "{}",
+        refused.text()
+    );
     assert!(env.run(&["status", "--runs"]).ok().stdout.is_empty(), "what was refused is no run");
     env.run(&["run", "-q", "docs", "--force"]).ok();
     let text = std::fs::read_to_string(env.path("backup.toml")).unwrap();
@@ -150,7 +154,7 @@ fn what_is_away_is_tried_again() {
     );
     let run = env.run(&["run", "-q", "docs"]);
     assert_eq!(
-        (run.code, log(&env).matches("is tried again in ").count()),
+        (run.code, log(&env).matches("failed, retrying in ").count()),
         (1, 2),
         "{}{}",
         run.text(),
@@ -160,7 +164,7 @@ fn what_is_away_is_tried_again() {
     env.write("backup.toml", &text.replace("retry =", "max_size = 1\nretry ="));
     let run = env.run(&["run", "-q", "docs"]);
     assert_eq!(
-        (run.code, log(&env).matches("is tried again in ").count()),
+        (run.code, log(&env).matches("failed, retrying in ").count()),
         (1, 0),
         "{}{}",
         run.text(),
@@ -185,7 +189,7 @@ after_restore = "echo $BACKUP_HOOK_JOB $BACKUP_HOOK_RESULT > after"
     assert_eq!(read("before"), "", "nothing is done for a dry run");
     env.run(&[&in_place[..], &["--yes"]].concat()).ok();
     assert_eq!(read("after"), "docs success\n");
-    assert!(read("before").starts_with("to where it came from"), "{}", read("before"));
+    assert!(read("before").starts_with("to the original location"), "{}", read("before"));
     assert_ne!(read("data/letter.txt"), "another");
     // If the first fails nothing is restored.
     env.write("data/letter.txt", "another");

@@ -153,7 +153,11 @@ fn archives_remove_nothing_that_is_promised() {
         "--yes",
     ]);
     assert_eq!((run.code, ids(&env).len()), (3, 6), "{}", run.text());
-    assert!(run.stdout.contains("younger than job ledger promises"), "{}", run.text());
+    assert!(
+        run.stdout.contains("younger than the minimum age that job ledger guarantees"),
+        "{}",
+        run.text()
+    );
 }
 
 /// Nobody is asked about a repository that he cannot open.

@@ -78,7 +78,7 @@ async fn what_a_log_has_is_shown() {
     assert!(log["lag_seconds"].as_u64() > Some(0), "{json}");
 
     let timeline = env.run(&["timeline", "shop"]).ok();
-    for word in ["@1 to @3", "Missing:", "from 2026-03-01 12:00:00 UTC (@3)", "full", "Last moment"]
+    for word in ["@1 to @3", "Gaps:", "from 2026-03-01 12:00:00 UTC (@3)", "full", "Latest moment"]
     {
         assert!(timeline.stdout.contains(word), "{word}: {}", timeline.text());
     }

@@ -101,9 +101,9 @@ fn tells_how_much_room_is_left() {
     );
     assert_eq!(json["growth_is_known"], false);
     let run = env.run(&["storage", "-r", "main"]).ok();
-    assert!(run.stdout.contains("10% of it used") && run.stderr.is_empty(), "{}", run.text());
+    assert!(run.stdout.contains(", 10% used") && run.stderr.is_empty(), "{}", run.text());
     assert!(
-        run.stdout.contains("not known yet") && run.stdout.contains("known after a day"),
+        run.stdout.contains("unknown: the backups span") && run.stdout.contains("a forecast needs"),
         "{}",
         run.text()
     );

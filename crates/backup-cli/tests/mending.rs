@@ -59,7 +59,7 @@ fn lost_data_is_taken_from_a_copy() {
     remove_below(&env, "repo/data");
     let plan = env.run(&["repair", "--dry-run"]);
     assert_eq!(plan.code, 4, "without the copy it is lost: {}", plan.stdout);
-    assert!(plan.stdout.contains("lost for good"), "{}", plan.stdout);
+    assert!(plan.stdout.contains("cannot be recovered"), "{}", plan.stdout);
     env.run(&["repair", "--yes", "-q", "--from", "other"]).ok();
     env.run(&["check", "--read-data", "-q"]).ok();
     env.run(&["restore", "latest", "--target", "out", "-q"]).ok();
@@ -90,7 +90,7 @@ fn a_repaired_snapshot_says_that_it_is_not_whole() {
         let target: &[&str] = if args.contains(&"--target") { &[] } else { &["--target", "out"] };
         let run = env.run(&[&["restore", "latest"], args, target].concat());
         assert_eq!(run.code, 3, "{}", run.text());
-        assert!(run.text().contains("was repaired and lacks what was lost"), "{}", run.text());
+        assert!(run.text().contains("was repaired and lacks lost data"), "{}", run.text());
     }
 }
 
@@ -99,7 +99,7 @@ fn a_backup_that_finds_losses_says_what_to_do() {
     let env = with_a_lost_pack();
     let run = env.run(&["run", "--source", "data"]).ok();
     assert!(
-        run.stdout.contains("Damage") && run.stdout.contains("`backup repair` mends"),
+        run.stdout.contains("Damage") && run.stdout.contains("repair them with `backup repair`"),
         "{}",
         run.text()
     );

@@ -83,6 +83,6 @@ fn a_repository_that_is_away_hides_nothing_else() {
     assert_eq!(report.code, 3, "{}", report.text());
     assert!(
         report.stdout.contains("| docs | 1 | 0 | 100.0% |")
-            && report.stderr.contains("could not be asked")
+            && report.stderr.contains("cannot read repository")
     );
 }

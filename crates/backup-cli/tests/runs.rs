@@ -139,7 +139,7 @@ fn one_of_a_job_at_a_time() {
     let busy = env.run(&["run", "--source", "data"]);
     let who = format!("process {}, since ", first.id());
     assert!(
-        busy.code == 11 && busy.stderr.contains("job manual is being run already by "),
+        busy.code == 11 && busy.stderr.contains("job manual is already being run by "),
         "{}",
         busy.text()
     );
@@ -181,7 +181,7 @@ fn one_of_a_job_at_a_time_in_a_repository() {
     let is_held = |child: &Child| {
         let busy = elsewhere(&["run", "docs"]);
         assert!(
-            busy.code == 11 && busy.stderr.contains("job docs is being run already by "),
+            busy.code == 11 && busy.stderr.contains("job docs is already being run by "),
             "{}",
             busy.text()
         );
@@ -294,11 +294,7 @@ fn of_other_hosts_are_told_apart() {
     let is_elsewhere = |sql: &str| database.execute(sql, []).unwrap();
     assert_eq!(is_elsewhere("UPDATE runs SET host = 'elsewhere'"), 1);
     let refused = env.run(&["retry", "latest"]);
-    assert!(
-        refused.code == 5 && refused.stderr.contains("was not remembered"),
-        "{}",
-        refused.text()
-    );
+    assert!(refused.code == 5 && refused.stderr.contains("was not saved"), "{}", refused.text());
     // Its process is gone: nobody holds the lock.
     assert_eq!(is_elsewhere("UPDATE runs SET state = 'running', finished = NULL"), 1);
     assert_eq!(runs(&env)[0]["state"], "failed");
@@ -325,7 +321,7 @@ fn whoever_stands_in_the_door_of_the_catalog_holds_no_backup_up() {
     let since = Instant::now();
     let run = env.run(&["run", "-q", "--source", "data"]).ok();
     assert!(
-        run.stderr.contains("runs are not remembered: another process holds "),
+        run.stderr.contains("runs are not recorded: another process does not release the lock on "),
         "{}",
         run.text()
     );
@@ -343,7 +339,7 @@ fn rows_that_cannot_be_read_are_in_the_way_of_nothing() {
     let changed = "UPDATE runs SET evidence = 'x', finished = NULL WHERE job = 'lost'";
     assert_eq!(database.execute(changed, []).unwrap(), 1);
     let run = env.run(&["run", "-q", "--source", "data", "--job", "docs"]).ok();
-    assert!(run.stderr.contains("holds of 1 run cannot be read"), "{}", run.text());
+    assert!(run.stderr.contains("entries of 1 run are unreadable"), "{}", run.text());
     let lines = env.run(&["status", "--runs", "--json"]).ok();
     let known: serde_json::Value =
         serde_json::from_str(lines.stdout.lines().last().unwrap()).unwrap();
@@ -379,7 +375,7 @@ fn backups_do_without_a_catalog() {
         _ = std::fs::remove_file(state(&env).join(format!("catalog.db{end}")));
     }
     let run = env.run(&["run", "-q", "--source", "data"]).ok();
-    assert!(run.stderr.contains("the catalog was damaged: it is put aside as "), "{}", run.text());
+    assert!(run.stderr.contains("the damaged catalog was moved to "), "{}", run.text());
     assert_eq!(runs(&env).len(), 1, "the one that found it");
     let lines = env.run(&["status", "manual", "--json"]).ok().json();
     assert_eq!(lines["jobs"][0]["last_success"]["snapshot"], env.latest());
@@ -387,7 +383,7 @@ fn backups_do_without_a_catalog() {
     env.write("file", "in the way");
     let with = [("BACKUP_STATE_DIR", "file")];
     let run = env.run_with(&["run", "-q", "--source", "data"], &with).ok();
-    assert!(run.stderr.contains("runs are not remembered: cannot use "), "{}", run.text());
+    assert!(run.stderr.contains("runs are not recorded: cannot use "), "{}", run.text());
     let status = env.run_with(&["status", "manual", "--json"], &with).ok();
     let job =
         serde_json::from_str::<serde_json::Value>(status.stdout.lines().last().unwrap()).unwrap();
@@ -440,7 +436,8 @@ fn are_analyzed_beside_others() {
     env.run(&["run", "-q", "--source", "data", "--type", "full"]).ok();
     let second = env.run(&["analyze", "latest"]).ok().stdout;
     assert!(
-        second.contains("of 1 earlier run") && second.contains("the snapshot holds 11.0 times"),
+        second.contains("of 1 earlier run")
+            && second.contains("the size of the snapshot is 11.0 times"),
         "{second}"
     );
     let json = env.run(&["analyze", "latest", "--json"]).ok().json();
@@ -462,7 +459,7 @@ fn give_advice() {
     env.run(&["init", "-q"]).ok();
     env.write("backup.toml", &CONFIG.replace("[jobs.docs]", "[jobs.docs]\nkeep = { last = 7 }"));
     env.run(&["run", "-q", "docs"]).ok();
-    assert!(env.run(&["advise", "docs"]).ok().stderr.contains("Nothing to advise"));
+    assert!(env.run(&["advise", "docs"]).ok().stderr.contains("No advice."));
     assert_eq!(env.run(&["advise", "docs", "--json"]).ok().json()["advice"], serde_json::json!([]));
     assert_eq!(env.run(&["advise", "dosc"]).code, 2);
 }
@@ -539,7 +536,7 @@ fn a_machine_that_knows_nothing_learns_from_the_repository() {
     };
     assert_eq!(states(&env), []);
     let told = env.run(&["catalog", "rebuild"]).ok().stdout;
-    assert!(told.contains("3 runs added") && told.contains("known already: 0"), "{told}");
+    assert!(told.contains("3 runs added") && told.contains("already in the catalog: 0"), "{told}");
     let expected = [("docs", "verified"), ("lost", "failed"), ("photos", "verified")];
     assert_eq!(states(&env), expected.map(|(job, state)| (job.to_owned(), state.to_owned())));
     let again = env.run(&["catalog", "rebuild", "--json"]).ok().json();

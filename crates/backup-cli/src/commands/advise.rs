@@ -65,7 +65,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         return Ok(Outcome::Success);
     }
     if given.is_empty() {
-        session.ui.status("Nothing to advise.");
+        session.ui.status("No advice.");
         return Ok(Outcome::Success);
     }
     let line = |Advice { job, seen, advice }: &Advice| {

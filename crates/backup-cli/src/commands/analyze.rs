@@ -67,7 +67,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 fn heading(run: &Run, analysis: &Analysis) -> String {
     let (job, took) =
         (human::text(run.job.as_bytes()), human::duration(Duration::from_millis(analysis.millis)));
-    let verb = if run.state == State::Running { "goes on for" } else { "took" };
+    let verb = if run.state == State::Running { "for" } else { "took" };
     format!(
         "Run {}: {} of job {job}, {}, {verb} {took}",
         run.id,
@@ -79,12 +79,12 @@ fn heading(run: &Run, analysis: &Analysis) -> String {
 fn table(analysis: &Analysis) -> Table {
     let mut table = Table::new([
         ("Stage", Align::Left),
-        ("Took", Align::Right),
+        ("Duration", Align::Right),
         ("Share", Align::Right),
         ("Items", Align::Right),
         ("Size", Align::Right),
         ("Speed", Align::Right),
-        ("Usually", Align::Right),
+        ("Usual", Align::Right),
     ]);
     let duration = |millis: u64| human::duration(Duration::from_millis(millis));
     let share = |share: f64| format!("{:.0}%", share * 100.0);
@@ -103,7 +103,7 @@ fn table(analysis: &Analysis) -> Table {
         ]);
     }
     let outside = analysis.outside_millis as f64 / analysis.millis.max(1) as f64;
-    table.row(["outside of them".to_owned(), duration(analysis.outside_millis), share(outside)]);
+    table.row(["outside the stages".to_owned(), duration(analysis.outside_millis), share(outside)]);
     table
 }
 
@@ -111,9 +111,9 @@ fn comparison(analysis: &Analysis) -> Vec<String> {
     let longest =
         analysis.longest.as_ref().map(|stage| format!("Longest: {}", stage.replace('_', " ")));
     let earlier = match analysis.earlier {
-        None => "No earlier run to compare it with".to_owned(),
+        None => "No earlier run to compare with".to_owned(),
         Some(earlier) => format!(
-            "Usually (of {}): {}, {} in the snapshot, {} stored",
+            "Median of {}: {}, {} in the snapshot, {} stored",
             human::count(earlier.runs as u64, "earlier run", "earlier runs"),
             human::duration(Duration::from_millis(earlier.millis)),
             human::size(earlier.bytes),

@@ -157,15 +157,16 @@ fn show(
         ui.event(&PlanEvent { schema_version, event, verb, repository, dry_run, snapshots });
         return Ok(());
     }
-    let mut table = view::snapshot_table(&[("", Align::Left), ("Because", Align::Left)]);
+    let mut table = view::snapshot_table(&[("", Align::Left), ("Reason", Align::Left)]);
     for fate in fates {
         let mut row = view::snapshot_row(session, fate.info);
-        row.push(if fate.stays.is_some() { "stays" } else { "goes" }.to_owned());
+        row.push(if fate.stays.is_some() { "keep" } else { "remove" }.to_owned());
         row.push(fate.stays.clone().unwrap_or_default());
         table.row(row);
     }
     let going = fates.iter().filter(|fate| fate.stays.is_none()).count();
-    let heading = format!("Plan: once they are copied, {going} of {} go from {spec}", fates.len());
+    let heading =
+        format!("Plan: after the copy, remove {going} of {} snapshots from {spec}", fates.len());
     ui.print(format_args!("{heading}\n{}", table.lines().join("\n")))
 }
 
@@ -190,7 +191,7 @@ async fn remove(
     let there: Vec<SnapshotId> = gone.iter().filter_map(|copied| copied.to).collect();
     require_complete(&target.repository, &there, &session.cx).await?;
     session
-        .confirm(&format!("Remove {count} from {spec}? They are complete in {}.", target.spec))
+        .confirm(&format!("Remove {count} from {spec}? Complete copies are in {}.", target.spec))
         .await?;
     let ids: Vec<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
     forget::forget(session, opened.indexed.repository(), &ids).await?;

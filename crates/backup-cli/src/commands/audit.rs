@@ -108,8 +108,8 @@ struct VerifyJson<'a> {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let Some(dir) = state::dir(&session.env) else {
-        return Err(CommandError::new(Kind::Io, "there is no place for an audit log")
-            .with_hint("name a directory in BACKUP_STATE_DIR"));
+        return Err(CommandError::new(Kind::Io, "no state directory for the audit log")
+            .with_hint("set BACKUP_STATE_DIR to a directory"));
     };
     let audit = Audit::in_state(&dir);
     match &args.verb {
@@ -151,14 +151,14 @@ async fn list(session: &Session, args: &Args, audit: &Audit) -> CommandResult {
         let (schema_version, expired, unreadable) = (SCHEMA_VERSION, *expired, *unreadable);
         ui.json(&ListJson { schema_version, file, records, expired, unreadable })?;
     } else if found.records.is_empty() {
-        ui.status("Nothing is recorded that fits.");
+        ui.status("No matching records.");
     } else {
         ui.print(table(session, &found.records).lines().join("\n"))?;
     }
     if found.unreadable > 0 {
         let lines = human::count(found.unreadable, "line", "lines");
         ui.warning(format_args!("{lines} of {} cannot be read", audit.path().display()));
-        ui.hint("`backup audit verify` names them");
+        ui.hint("list the unreadable lines with `backup audit verify`");
         return Ok(Outcome::Damage);
     }
     Ok(Outcome::Success)
@@ -170,7 +170,7 @@ fn table(session: &Session, records: &[Record]) -> Table {
         ("User", Align::Left),
         ("Operation", Align::Left),
         ("Status", Align::Left),
-        ("About", Align::Left),
+        ("Details", Align::Left),
     ];
     let mut table = Table::new(columns);
     for record in records {
@@ -280,7 +280,7 @@ async fn collect(
             Err(error) => {
                 crate::records::warn(
                     session,
-                    &format!("what {spec} knows of the audit log cannot be read"),
+                    &format!("cannot read the anchors of the audit log in {spec}"),
                     &error,
                 );
                 outcome = Outcome::Warnings;
@@ -296,19 +296,21 @@ fn say(session: &Session, verdict: &Verdict, file: &str, repositories: usize) ->
     if verdict.is_sound() {
         let vouched = match verdict.anchored {
             Some(sequence) if repositories == 1 => {
-                format!("a repository vouches for it up to record {sequence}")
+                format!("confirmed by the repository up to record {sequence}")
             }
             Some(sequence) => {
-                format!("{repositories} repositories vouch for it up to record {sequence}")
+                format!(
+                    "compared with {repositories} repositories, confirmed up to record {sequence}"
+                )
             }
-            None => "no repository vouches for its end".to_owned(),
+            None => "no repository confirms its end".to_owned(),
         };
         return ui.print(format!(
             "{}: {records} in {file}; {vouched}",
-            paint(style::GOOD, "The chain is whole")
+            paint(style::GOOD, "The chain is intact")
         ));
     }
-    ui.print(format!("{}: {records} in {file}", paint(style::ERROR, "The chain is not whole")))?;
+    ui.print(format!("{}: {records} in {file}", paint(style::ERROR, "The chain is broken")))?;
     for finding in &verdict.findings {
         let at = finding.line.map(|line| format!("line {line}: ")).unwrap_or_default();
         ui.print(human::text(format!("  {at}{}", finding.what).as_bytes()))?;

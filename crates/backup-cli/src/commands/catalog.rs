@@ -54,7 +54,7 @@ async fn rebuild(session: &Session) -> CommandResult {
     let saved = repository.noted_runs::<SavedRun>().await?;
     if saved.damaged > 0 {
         let runs = human::count(saved.damaged, "run", "runs");
-        session.ui.warning(format_args!("what is saved of {runs} is damaged, and is left out"));
+        session.ui.warning(format_args!("the saved records of {runs} are damaged and left out"));
     }
     let records = Records::require(session).await?;
     let place = records::place(&spec);
@@ -71,7 +71,9 @@ async fn rebuild(session: &Session) -> CommandResult {
         session.ui.json(&RebuildJson { schema_version, repository, added, known })?;
     } else {
         let added = human::count(added, "run", "runs");
-        session.ui.print(format_args!("{added} added from {spec}; known already: {known}"))?;
+        session
+            .ui
+            .print(format_args!("{added} added from {spec}; already in the catalog: {known}"))?;
     }
     let incomplete = Outcome::with_warnings(saved.damaged);
     Ok(view::warn_of_damaged(&session.ui, &list).max(incomplete))

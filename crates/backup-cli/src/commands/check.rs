@@ -80,8 +80,7 @@ fn notes(
                  can be resumed",
             )
             .with_hint(
-                "add --read-data or --read-data-subset 1/12; what is chosen at random \
-                 is chosen anew",
+                "add --read-data or --read-data-subset 1/12; a random subset differs on every run",
             ));
         }
     };
@@ -114,7 +113,7 @@ pub(crate) fn print(session: &Session, report: &CheckReport) -> CommandResult<()
     let before = match report.read_before {
         0 => String::new(),
         packs => format!(
-            ", {} by the check that this one goes on with",
+            ", {} by the check that this one continues",
             human::count(packs, "pack", "packs")
         ),
     };

@@ -135,9 +135,7 @@ fn cleanups(session: &Session, args: &Args) -> CommandResult<Vec<Cleanup>> {
     let silent: Vec<&String> =
         config.jobs.keys().filter(|name| args.all && !names.contains(name)).collect();
     for name in silent {
-        session
-            .ui
-            .status(format_args!("Job {name} does not say which snapshots stay: all of them do"));
+        session.ui.status(format_args!("Job {name} has no `keep` policy: all its snapshots stay"));
     }
     Ok(cleanup::of_jobs(config, &names, session.named_repository()?.as_ref())?)
 }
@@ -199,17 +197,17 @@ fn show(
     }
     let heading = format!("Plan for job {} in {}", cleanup.job, cleanup.repository);
     if plan.snapshots.is_empty() {
-        return ui.print(format_args!("{heading}: it has no snapshots"));
+        return ui.print(format_args!("{heading}: no snapshots"));
     }
-    let mut table = view::snapshot_table(&[("", Align::Left), ("Because", Align::Left)]);
+    let mut table = view::snapshot_table(&[("", Align::Left), ("Reason", Align::Left)]);
     for planned in &plan.snapshots {
         let mut row = view::snapshot_row(session, &planned.info);
-        row.push(if planned.decision.keep() { "stays" } else { "goes" }.to_owned());
+        row.push(if planned.decision.keep() { "keep" } else { "forget" }.to_owned());
         row.push(reasons(&planned.decision.reasons));
         table.row(row);
     }
     ui.print(format_args!(
-        "{heading}: {dropped} of {} go\n{}",
+        "{heading}: forget {dropped} of {}\n{}",
         plan.snapshots.len(),
         table.lines().join("\n")
     ))
@@ -240,16 +238,16 @@ fn reasons(reasons: &[Reason]) -> String {
             Period::Year => "yearly",
         }
         .to_owned(),
-        Reason::Within => "young enough".to_owned(),
+        Reason::Within => "recent enough".to_owned(),
         Reason::Tag { tag } => format!("tag {}", human::text(tag.as_bytes())),
         Reason::Tier { tier } => format!("tier {}", human::text(tier.as_bytes())),
         Reason::Type { kind } => format!("type {}", human::text(kind.as_bytes())),
-        Reason::PointInTime => "every moment".to_owned(),
+        Reason::PointInTime => "point in time".to_owned(),
         Reason::Hold { reason } => format!("held: {}", human::text(reason.as_bytes())),
         Reason::Compliance => "compliance".to_owned(),
         Reason::MinCopies => "newest".to_owned(),
         Reason::NewestVerified => "newest verified".to_owned(),
-        Reason::WrongClock => "its date cannot be right".to_owned(),
+        Reason::WrongClock => "implausible date".to_owned(),
         Reason::NeededBy { id } => format!("needed by {}", id.short()),
         _ => "another rule".to_owned(),
     };

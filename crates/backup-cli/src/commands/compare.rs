@@ -97,11 +97,11 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         return Ok(Outcome::Success);
     }
     let text = format!(
-        "{} not what snapshot {short} holds",
-        human::count(differences.len() as u64, "object is", "objects are")
+        "{} from snapshot {short}",
+        human::count(differences.len() as u64, "object differs", "objects differ")
     );
     Err(CommandError::new(Kind::Mismatch, text)
-        .with_hint("was the server written to since, or is it another one?"))
+        .with_hint("check the server's address, and whether it received writes since the snapshot"))
 }
 
 /// The server that is meant.
@@ -113,8 +113,8 @@ fn server(session: &Session, args: &Args, info: &SnapshotInfo) -> CommandResult<
     let job = info.snapshot.tag("job").unwrap_or_default();
     let known = session.config()?.filter(|loaded| loaded.config.jobs.contains_key(job));
     let Some(loaded) = known else {
-        let text = format!("no configuration has a job {job:?}, so its server is not known");
-        return Err(CommandError::usage(text).with_hint("name the server by --with"));
+        let text = format!("cannot determine the server: no configuration has a job {job:?}");
+        return Err(CommandError::usage(text).with_hint("name the server with --with"));
     };
     let repository = Some(session.repository()?);
     Ok(Job::from_config(job, &loaded.config, repository, &JobFlags::default(), session.place())?
@@ -127,10 +127,11 @@ fn same(compared: &Compared, differences: &[Difference]) -> CommandResult<usize>
         - differences.iter().filter(|one| one.stored.is_some()).count();
     if same == 0 && differences.is_empty() {
         return Err(CommandError::usage(
-            "nothing of the snapshot is selected, so nothing was compared",
+            "nothing in the snapshot is selected, so nothing was compared",
         )
         .with_hint(
-            "`backup ls … -R` lists what it holds; patterns are globs over database.collection",
+            "list the collections with `backup ls … -R`; patterns are globs over \
+             database.collection",
         ));
     }
     Ok(same)
@@ -145,9 +146,7 @@ fn show(
     let same = human::count(same as u64, "object", "objects");
     let id = paint(style::SNAPSHOT, short);
     if differences.is_empty() {
-        return session
-            .ui
-            .summary(format_args!("Snapshot {id} and the server are the same: {same}"));
+        return session.ui.summary(format_args!("Snapshot {id} and the server are equal: {same}"));
     }
     let mut table = Table::new([
         ("Object", Align::Left),
@@ -165,15 +164,17 @@ fn show(
     for line in table.lines() {
         session.ui.line(line)?;
     }
-    session.ui.print(format_args!("Snapshot {id} and the server differ; the same: {same}"))
+    session.ui.print(format_args!("Snapshot {id} and the server differ; equal: {same}"))
 }
 
 /// How the two sides differ.
 fn why(one: &Difference) -> &'static str {
     match (&one.stored, &one.found) {
-        (Some(stored), Some(found)) if stored.count != found.count => "other documents",
-        (Some(stored), Some(found)) if stored.bytes != found.bytes => "documents of other content",
-        (Some(_), Some(_)) => "other content, options or indexes",
+        (Some(stored), Some(found)) if stored.count != found.count => {
+            "different number of documents"
+        }
+        (Some(stored), Some(found)) if stored.bytes != found.bytes => "different document content",
+        (Some(_), Some(_)) => "different content, options or indexes",
         (Some(_), None) => "not on the server",
         (None, _) => "not in the snapshot",
     }

@@ -127,15 +127,14 @@ fn from_env(session: &Session) -> CommandResult {
     }
     session.ui.print(made.text.trim_end())?;
     for (name, instead) in made.without {
-        session.ui.warning(format_args!("nothing stands for {name}: {instead}"));
+        session.ui.warning(format_args!("{name} is not converted: {instead}"));
     }
     Ok(Outcome::Success)
 }
 
 fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
     let config = &loaded.config;
-    let mut lines =
-        vec![format!("{} {}", loaded.file.display(), paint(style::GOOD, "can be used"))];
+    let mut lines = vec![format!("{} {}", loaded.file.display(), paint(style::GOOD, "is valid"))];
     for (name, repository) in &config.repositories {
         let how = match (
             &repository.passphrase_file,
@@ -161,7 +160,7 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
             job.source, job.options.tier
         );
         if let Some(window) = job.execution.window {
-            line.push_str(&format!(", begins at {window}"));
+            line.push_str(&format!(", starts within {window}"));
         }
         if let Some(size) = config.jobs.get(name).and_then(|job| job.max_size) {
             line.push_str(&format!(", at most {size}"));
@@ -205,9 +204,9 @@ fn show(session: &Session, loaded: &LoadedConfig) -> CommandResult {
         return Ok(Outcome::Success);
     }
     let named = match (&session.global.config, session.env.get("BACKUP_CONFIG")) {
-        (Some(_), _) => "named by --config",
-        (None, Some(_)) => "named by BACKUP_CONFIG",
-        (None, None) => "found",
+        (Some(_), _) => "from --config",
+        (None, Some(_)) => "from BACKUP_CONFIG",
+        (None, None) => "from a default location",
     };
     let text = loaded.to_toml().map_err(internal)?;
     session.ui.print(format_args!("# {}, {named}\n{}", loaded.file.display(), text.trim_end()))?;

@@ -89,7 +89,7 @@ impl ToArgs {
                 let from = human::shell(&from.repository().sink().to_string());
                 let (program, to) = (human::shell(&session.program), human::shell(&self.to));
                 let command = format!("{program} init -r {to} --like {from}");
-                Err(error.with_hint(format!("create it first: {command}")))
+                Err(error.with_hint(format!("create the repository first: {command}")))
             }
             opened => Ok(Target { repository: opened?, spec }),
         }
@@ -173,7 +173,7 @@ pub(super) async fn copy_to(
 fn describe(report: &CopyReport, to: &str, dry_run: bool) -> String {
     let count = human::count(report.copied.len() as u64, "snapshot", "snapshots");
     let heading = match dry_run {
-        true => format!("Dry run, nothing was stored. It would be: {count} to {to}"),
+        true => format!("Dry run, nothing was stored. Would copy {count} to {to}"),
         false => format!("{count} {} to {to}", paint(style::GOOD, "copied")),
     };
     let there = match report.present.len() {
@@ -185,7 +185,7 @@ fn describe(report: &CopyReport, to: &str, dry_run: bool) -> String {
         blobs => format!("{}, {}", human::count(blobs, "blob", "blobs"), human::size(report.bytes)),
     };
     let rows = [
-        ("There already", there),
+        ("Already there", there),
         (if dry_run { "To copy" } else { "Copied" }, missing),
         (
             "Left out",
@@ -205,5 +205,5 @@ pub(super) fn require_whole(report: &CopyReport) -> CommandResult<()> {
         return Ok(());
     }
     Err(CommandError::refused("some snapshots are damaged and were not copied; nothing is removed")
-        .with_hint("`backup check` says what is affected"))
+        .with_hint("list the affected snapshots with `backup check`"))
 }

@@ -201,7 +201,7 @@ impl Search<'_> {
         let has_commands = find_keys(snapshot, globs, &session.cx, &mut tell).await?;
         if has_commands || info.snapshot.x_log.as_ref().is_some_and(|log| !log.extents.is_empty()) {
             session.ui.warning(format_args!(
-                "snapshot {} has commands behind its dump: what they wrote or deleted is not \
+                "snapshot {} has commands after its dump: keys that these wrote or deleted are not \
                  searched",
                 info.id.short()
             ));
@@ -236,22 +236,21 @@ impl Search<'_> {
                 ));
             }
             if self.more > 0 {
-                ui.status(format_args!("{} of them are not listed; --json lists all", self.more));
+                ui.status(format_args!("{} matches are not listed; --json lists all", self.more));
             }
         }
         if self.dumps > 0 {
             let dumps = human::count(self.dumps, "snapshot", "snapshots");
             ui.hint(format_args!(
-                "the keys of {dumps} of Redis were not searched: --keys reads their dumps, which \
-                 is slow"
+                "add --keys to search the keys of {dumps} of Redis; reading the dumps is slow"
             ));
         }
         let outcome = view::warn_of_damaged(ui, &self.opened.snapshots);
         if count == 0 {
-            let error = CommandError::new(Kind::Core(ErrorKind::NotFound), "nothing was found");
+            let error = CommandError::new(Kind::Core(ErrorKind::NotFound), "no match was found");
             return Err(error.with_hint(
-                "`backup list` shows what snapshots there are, `backup ls SNAPSHOT \
-                 -R` what is in one",
+                "list snapshots with `backup list`, or the content of one with `backup ls SNAPSHOT \
+                 -R`",
             ));
         }
         Ok(outcome)

@@ -59,7 +59,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let ids: Vec<SnapshotId> = infos.iter().map(|info| info.id).collect();
         forget(session, &repository, &ids).await?;
         ui.status(format_args!("{count} {}", paint(style::GOOD, "forgotten")));
-        ui.hint("`backup undo-forget` brings them back until a prune has removed their data");
+        ui.hint("bring them back with `backup undo-forget` until a prune removes their data");
     }
     if ui.is_json() {
         let snapshots = infos.into_iter().map(SnapshotJson::from).collect();

@@ -94,7 +94,7 @@ fn hold(session: &Session, args: &Args) -> CommandResult<Hold> {
     let now = session.cx.clock.now();
     if args.reason.trim().is_empty() {
         return Err(CommandError::usage("the reason is empty")
-            .with_hint("say why, for those who find the hold later"));
+            .with_hint("give the reason for the hold with --reason"));
     }
     let until = match (&args.until, &args.length) {
         (Some(until), _) => Some(session.moment(until)?.end()),
@@ -104,7 +104,7 @@ fn hold(session: &Session, args: &Args) -> CommandResult<Hold> {
     if let Some(until) = until.filter(|until| *until <= now) {
         let until = human::full_time(until, session.zone());
         return Err(CommandError::usage(format!("{until} has passed already"))
-            .with_hint("give a later time with --until, or a length with --for"));
+            .with_hint("give a later time with --until, or a duration with --for"));
     }
     Ok(Hold { until, reason: args.reason.trim().to_owned(), since: now })
 }
@@ -133,8 +133,8 @@ pub(super) fn warn_of_unreadable(ui: &Ui, unreadable: Option<&str>) -> Outcome {
     let Some(why) = unreadable else {
         return Outcome::Success;
     };
-    ui.warning(format_args!("which snapshots are held cannot be read: {why}"));
-    ui.hint("`backup hold` writes a hold anew");
+    ui.warning(format_args!("cannot read which snapshots are held: {why}"));
+    ui.hint("write a damaged hold again with `backup hold`");
     Outcome::Damage
 }
 
@@ -142,7 +142,7 @@ pub(super) fn warn_of_unreadable(ui: &Ui, unreadable: Option<&str>) -> Outcome {
 pub(super) fn words(session: &Session, hold: &Hold) -> String {
     let until = match hold.until {
         Some(until) => format!("held until {}", human::time(until, session.zone())),
-        None => "held until it is released".to_owned(),
+        None => "held until released".to_owned(),
     };
     format!("{until} ({})", human::text(hold.reason.as_bytes()))
 }

@@ -103,7 +103,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         Ok(concerns) => concerns.iter().for_each(|concern| session.ui.warning(concern)),
         Err(error) => {
             session.ui.warning(format_args!(
-                "the storage could not be tried out: {error}; `backup doctor` does so again"
+                "the storage could not be tested: {error}; repeat the test with `backup doctor`"
             ));
         }
     }
@@ -128,9 +128,9 @@ async fn likeness(session: &Session, name: &str, args: &Args) -> CommandResult<L
 fn generate(session: &Session, args: &Args, repository: &RepositorySpec) -> CommandResult<Key> {
     let configured = repository.config.as_ref().and_then(|config| config.passphrase_file.clone());
     if let Some(PassphraseOrigin::Variable(name)) = session.passphrase_origin(repository) {
-        session.ui.warning(format_args!(
-            "{name} holds another pass phrase than the one that is generated now"
-        ));
+        session
+            .ui
+            .warning(format_args!("{name} holds a different pass phrase than the generated one"));
     }
     let passphrase = Passphrase::generate();
     let file = args.key_file.clone().or(configured);
@@ -171,16 +171,20 @@ fn report(
     ui.status(format_args!("{} at {repository}", paint(style::GOOD, "Repository created")));
     if let Some(file) = &file {
         ui.status(format_args!(
-            "Its pass phrase is in {}. Keep a copy elsewhere: without it the backups are lost.",
+            "The pass phrase is in {}. Keep a copy elsewhere: without the pass phrase, the backups \
+             are lost.",
             file.display()
         ));
     }
     if let Some(passphrase) = &generated {
-        ui.status("Its pass phrase, shown this once; without it the backups are lost:");
+        ui.status("The pass phrase, shown only once; without it, the backups are lost:");
         ui.print(passphrase.reveal())?;
     }
     if let Some(recovery) = recovery {
-        ui.status("Recovery key, shown this once; it opens the repository too. Keep it offline:");
+        ui.status(
+            "The recovery key, shown only once; it also opens the repository. Keep the key \
+             offline:",
+        );
         ui.print(recovery.reveal())?;
     }
     Ok(())
@@ -196,10 +200,13 @@ pub(super) struct KeyFile {
 impl KeyFile {
     pub(super) fn create(path: &Path, passphrase: &Passphrase) -> CommandResult<Self> {
         let failed = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                CommandError::refused(format!("the key file {} exists already", path.display()))
-                    .with_hint("choose another, or use the pass phrase in it with --password-file")
-            }
+            std::io::ErrorKind::AlreadyExists => CommandError::refused(format!(
+                "the key file {} exists already",
+                path.display()
+            ))
+            .with_hint(
+                "choose another file, or use the pass phrase in this one with --password-file",
+            ),
             _ => CommandError::io(format!("cannot write the key file {}", path.display()), &error),
         };
         let mut file = std::fs::OpenOptions::new()

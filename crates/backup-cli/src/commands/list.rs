@@ -86,7 +86,7 @@ fn print(
     if shown.is_empty() {
         ui.status("No snapshots.");
         if list.snapshots.is_empty() {
-            ui.hint("`backup run` makes the first");
+            ui.hint("create the first snapshot with `backup run`");
         }
         return Ok(());
     }

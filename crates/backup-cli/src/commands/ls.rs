@@ -103,7 +103,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 pub(super) fn entry_path(text: &str) -> CommandResult<EntryPath> {
     EntryPath::new(text).ok_or_else(|| {
         CommandError::usage(format!("{text:?} is not a path in a snapshot"))
-            .with_hint("paths in a snapshot are absolute and have no `..`")
+            .with_hint("give an absolute path without `..`")
     })
 }
 
@@ -111,7 +111,7 @@ pub(super) fn entry_path(text: &str) -> CommandResult<EntryPath> {
 pub(super) fn not_found(path: &EntryPath, snapshot: &str) -> CommandError {
     let path = human::text(path.as_bytes());
     CoreError::new(ErrorKind::NotFound, format!("snapshot {snapshot} has no {path}"))
-        .with_hint(format!("`backup ls {snapshot} -R` lists everything in it"))
+        .with_hint(format!("list the content of the snapshot with `backup ls {snapshot} -R`"))
         .into()
 }
 

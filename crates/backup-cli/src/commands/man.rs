@@ -28,8 +28,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     written.map_err(|error| {
         CommandError::io(format!("cannot write pages to {}", args.dir.display()), &error)
     })?;
-    session
-        .ui
-        .status(format_args!("The pages are in {}; `man -l FILE` shows one", args.dir.display()));
+    session.ui.status(format_args!(
+        "Manual pages written to {}; show one with `man -l FILE`",
+        args.dir.display()
+    ));
     Ok(Outcome::Success)
 }

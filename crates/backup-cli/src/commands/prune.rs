@@ -89,7 +89,7 @@ pub(super) async fn prune(
 
 fn describe(report: &PruneReport, spec: &RepositorySpec) -> String {
     let heading = match report.dry_run {
-        true => format!("Dry run, nothing was changed. Pruning {spec} would be:"),
+        true => format!("Dry run, nothing was changed. Plan for {spec}:"),
         false => format!("{spec} {}", paint(style::GOOD, "pruned")),
     };
     let packs = |packs: u64, bytes: u64| match packs {
@@ -122,7 +122,7 @@ fn describe(report: &PruneReport, spec: &RepositorySpec) -> String {
         ("Marked now", packs(report.marked_packs, report.marked_bytes)),
         ("Marked earlier, waiting", packs(report.waiting_packs, report.waiting_bytes)),
         ("Needed again", nonzero(report.recovered_packs)),
-        ("Written anew", packs(report.repacked_packs, report.repacked_bytes)),
+        ("Rewritten", packs(report.repacked_packs, report.repacked_bytes)),
         ("Removed", packs(report.deleted_packs, report.deleted_bytes)),
         ("Locked by the store", nonzero(report.locked_packs)),
         ("Index objects", indexes),

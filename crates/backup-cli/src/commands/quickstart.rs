@@ -162,12 +162,12 @@ impl Folder {
             path,
         };
         if folder.path.to_str().is_none() {
-            return Err(CommandError::usage("the folder needs a name that is UTF-8")
-                .with_hint("choose one with --at"));
+            return Err(CommandError::usage("the name of the folder is not valid UTF-8")
+                .with_hint("choose another folder with --at"));
         }
         if dir.starts_with(&folder.path) {
             return Err(CommandError::usage(format!(
-                "{} is where the backup would go",
+                "{} is inside the folder for the backup",
                 dir.display()
             ))
             .with_hint("choose another folder with --at"));
@@ -176,7 +176,7 @@ impl Folder {
         let empty = std::fs::read_dir(&folder.path).map_err(failed)?.next().is_none();
         if !empty && !folder.key_file.is_file() {
             return Err(CommandError::refused(format!(
-                "{} holds something else already",
+                "{} is not empty and not from an earlier quickstart",
                 folder.path.display()
             ))
             .with_hint("choose a new or empty folder with --at"));
@@ -217,7 +217,7 @@ impl Folder {
         session.ui.status(format_args!("{} at {spec}", paint(style::GOOD, "Repository created")));
         session
             .ui
-            .status(format_args!("Its generated pass phrase is in {}", self.key_file.display()));
+            .status(format_args!("The generated pass phrase is in {}", self.key_file.display()));
         Ok(repository)
     }
 }
@@ -300,8 +300,8 @@ async fn compare(
             format!("the restored copy {} differs from {}", copy.display(), dir.display()),
         )
         .with_hint(
-            "the copy equals the snapshot; if something writes to the directory, run this \
-             again when it rests",
+            "repeat the command while no program writes to the directory; the copy equals the \
+             snapshot",
         )),
     }
 }
@@ -329,7 +329,7 @@ fn finish(
     let original = if sample.is_partial() { "the sample" } else { "the original" };
     ui.summary(format_args!(
         "{}: all data was read back, and the restored copy equals {original}: {}, {}",
-        paint(style::GOOD, "Proven"),
+        paint(style::GOOD, "Verified"),
         human::count(digest.count, "entry", "entries"),
         human::size(digest.bytes)
     ))
@@ -343,9 +343,9 @@ fn next_steps(session: &Session, folder: &Folder) {
     session.ui.status(format_args!(
         "
 {heading}
-1. Keep a copy of the key in another place. Without it nothing can be restored.
+1. Keep a copy of the key in another place. Without the key, nothing can be restored.
      {key}
-2. Look around, with this program or with stock restic:
+2. Inspect the repository with this program or with stock restic:
      export BACKUP_REPO={repository} BACKUP_PASSWORD_FILE={key}
      {backup} ls latest -R
      {backup} restore latest --target DIR

@@ -78,10 +78,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     let mut question = format!("Repair {spec}?");
     if !plan.lost.is_empty() {
-        question = format!("Repair {spec}, and leave out of its snapshots what is lost for good?");
+        question = format!("Repair {spec}, and remove permanently lost parts from its snapshots?");
         if args.from.is_empty() {
             session.ui.hint(
-                "if there is a copy elsewhere, name it with --from before anything is given up",
+                "if a copy of the repository exists, name it with --from before parts are removed",
             );
         }
     }
@@ -89,7 +89,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     options.dry_run = false;
     let report = maintenance::repair(&repository, &options, &session.cx).await?;
     show(session, &spec.to_string(), &report)?;
-    session.ui.hint("`backup check --read-data` says whether all is well now");
+    session.ui.hint("check the result with `backup check --read-data`");
     Ok(outcome(&report))
 }
 
@@ -118,10 +118,12 @@ fn show(session: &Session, repository: &str, report: &RepairReport) -> CommandRe
             format!("{}: {repository}", paint(style::GOOD, "Nothing to repair"))
         }
         (true, true) => {
-            format!("Plan: nothing in {repository} can be repaired; what is lost is put aside")
+            format!(
+                "Plan: nothing in {repository} can be repaired; unreadable snapshots are set aside"
+            )
         }
         (true, false) => {
-            format!("{repository}: nothing could be repaired; what is lost is put aside")
+            format!("{repository}: nothing could be repaired; unreadable snapshots are set aside")
         }
         // What a lost directory held is known only once it is back.
         (false, true) => format!("Plan: repair at least {count} of {repository}"),

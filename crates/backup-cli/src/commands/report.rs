@@ -78,7 +78,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             std::fs::write(file, &text).map_err(|error| {
                 CommandError::io(format!("cannot write {}", file.display()), &error)
             })?;
-            session.ui.status(format_args!("The report is in {}", file.display()));
+            session.ui.status(format_args!("Report written to {}", file.display()));
         }
         // Somebody who only sends it does not want to read it here.
         None if args.send.is_empty() => session.ui.print(text.trim_end())?,
@@ -110,7 +110,7 @@ async fn make(
             Ok(known) => _ = repositories.insert(name.clone(), known),
             Err(error) if error.is_cancelled() => return Err(error),
             Err(error) => {
-                records::warn(session, &format!("repository {name} could not be asked"), &error);
+                records::warn(session, &format!("cannot read repository {name}"), &error);
                 outcome = Outcome::Warnings;
                 let spec = session.resolve(name)?;
                 let place = records::place(&spec);
@@ -219,7 +219,7 @@ async fn send(
     report: &Report,
 ) -> CommandResult {
     let (ui, host) = (&session.ui, &report.host);
-    let failed = |error: &std::io::Error| CommandError::io("the outbox cannot be used", error);
+    let failed = |error: &std::io::Error| CommandError::io("cannot use the outbox", error);
     let outbox = Outbox::open(&records.dir).map_err(|error| failed(&error))?;
     let text = markdown(report);
     let message = Message {
@@ -231,7 +231,7 @@ async fn send(
         place: format!("host {host}"),
         // The headings and the line behind them.
         cause: text.lines().nth(4).unwrap_or_default().to_owned(),
-        next: "read the report, and what its checklist does not find met".to_owned(),
+        next: "read the report, and the unmet items of its checklist".to_owned(),
         job: None,
         time: report.to,
         details: [("report".to_owned(), text)].into(),
@@ -245,7 +245,8 @@ async fn send(
         {
             let count = human::count(given_up.len() as u64, "message was", "messages were");
             ui.warning(human::text(
-                format!("channel {channel}: too much waits; {count} given up").as_bytes(),
+                format!("channel {channel}: too many messages are waiting; {count} abandoned")
+                    .as_bytes(),
             ));
             outcome = Outcome::Warnings;
         }

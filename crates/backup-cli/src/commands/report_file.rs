@@ -39,5 +39,5 @@ impl ReportFile {
 
 fn failed(path: &Path, error: &io::Error) -> CommandError {
     CommandError::io(format!("cannot write the report to {}", path.display()), error)
-        .with_hint("check that the directory exists and can be written")
+        .with_hint("check that the directory exists and is writable")
 }

@@ -56,12 +56,12 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     } else {
         let shown: Vec<String> = words.iter().map(|word| human::shell(word)).collect();
         let shown = human::text(shown.join(" ").as_bytes());
-        session.ui.status(format_args!("Run {} again: {} {shown}", run.id, session.program));
+        session.ui.status(format_args!("Repeating run {}: `{} {shown}`", run.id, session.program));
     }
     remind(session, &run);
     if run.host != session.machine.host {
         let question = format!(
-            "The run was on {}, and this is {}. Run it here?",
+            "The run was on host {}; this host is {}. Repeat the run here?",
             run.host, session.machine.host
         );
         session.confirm(&human::text(question.as_bytes())).await?;
@@ -70,10 +70,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         Cli::try_parse_from(std::iter::once("backup").chain(words.iter().map(String::as_str)));
     let Ok(Cli { command: Command::Run(again), global }) = parsed else {
         return Err(CommandError::refused(format!(
-            "the flags of run {} mean nothing to this version",
+            "this version does not understand the flags of run {}",
             run.id
         ))
-        .with_hint("run it by `backup run`"));
+        .with_hint("start the backup with `backup run`"));
     };
     let session = Session { global: merged(&session.global, global), ..session.clone() };
     Box::pin(run_verb::run(&session, &again)).await
@@ -85,8 +85,8 @@ fn remind(session: &Session, run: &Run) {
         session.global.password_file.is_some() || session.global.password_command.is_some();
     if !run.evidence.left_out.is_empty() && !has_passphrase {
         let flags = run.evidence.left_out.join(", ");
-        session.ui.warning(format_args!("{flags} may hold a secret and was not remembered"));
-        session.ui.hint("give it to `backup retry` again if it is needed");
+        session.ui.warning(format_args!("{flags} may hold a secret and was not saved"));
+        session.ui.hint("give the flag to `backup retry` again if needed");
     }
 }
 
@@ -97,7 +97,7 @@ fn words<'a>(records: &Records, run: &'a Run) -> CommandResult<&'a [String]> {
     if run.what == What::Restore {
         return refused(
             format!("run {id} is a restore"),
-            "restore again by `backup restore`, which shows its plan first",
+            "repeat the restore with `backup restore`; --dry-run shows its plan",
         );
     }
     match run.state {
@@ -105,24 +105,24 @@ fn words<'a>(records: &Records, run: &'a Run) -> CommandResult<&'a [String]> {
         state if state.is_success() => {
             return refused(
                 format!("run {id} did not fail"),
-                "`backup run` makes another snapshot",
+                "create another snapshot with `backup run`",
             );
         }
         // Nobody could close it, but nobody is at it.
         _ if !records.may_live(run) => {}
         _ => {
-            let message = format!("run {id} goes on, as process {} on {}", run.pid, run.host);
-            return refused(message, "wait until it has finished");
+            let message =
+                format!("run {id} may still be running as process {} on {}", run.pid, run.host);
+            return refused(message, "wait until the run has finished");
         }
     }
     match &run.evidence.again {
         Some(words) => Ok(words),
         None => refused(
             format!(
-                "the flags of run {id} are not remembered: they would hold a secret, or what is no \
-                 text"
+                "the flags of run {id} are not saved: they hold a secret or are not valid UTF-8"
             ),
-            "run it by `backup run`, with the address once more",
+            "start the backup with `backup run` and the full address",
         ),
     }
 }

@@ -195,7 +195,7 @@ fn tasks(session: &Session, args: &Args) -> CommandResult<Vec<Task>> {
 fn configured(session: &Session, names: &[String], flags: &JobFlags) -> CommandResult<Vec<Task>> {
     let Some(loaded) = session.config()? else {
         return Err(match names {
-            [] => CommandError::usage("nothing to back up is given")
+            [] => CommandError::usage("no source or job is given")
                 .with_hint("name directories with --source, or jobs of a configuration file"),
             _ => backup_control::config::not_found(&session.env).into(),
         });
@@ -205,11 +205,11 @@ fn configured(session: &Session, names: &[String], flags: &JobFlags) -> CommandR
         let known: Vec<&str> =
             config.jobs.keys().chain(config.groups.keys()).map(String::as_str).collect();
         let hint = match known[..] {
-            [] => format!("{} has no jobs; name directories with --source", loaded.file.display()),
+            [] => format!("name directories with --source; {} has no jobs", loaded.file.display()),
             _ if config.groups.is_empty() => {
-                format!("jobs in {}: {}", loaded.file.display(), known.join(", "))
+                format!("name a job in {}: {}", loaded.file.display(), known.join(", "))
             }
-            _ => format!("jobs and groups in {}: {}", loaded.file.display(), known.join(", ")),
+            _ => format!("name a job or group in {}: {}", loaded.file.display(), known.join(", ")),
         };
         return Err(CommandError::usage("no job is given").with_hint(hint));
     }

@@ -127,7 +127,7 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     };
     session.ui.print(lines.join("\n"))?;
     if plan.tasks.iter().any(|task| paused.contains(&task.name)) {
-        session.ui.hint("`backup schedule resume` lets the daemon begin what is paused again");
+        session.ui.hint("resume paused tasks with `backup schedule resume`");
     }
     Ok(Outcome::Success)
 }
@@ -138,8 +138,7 @@ fn paused(session: &Session) -> BTreeSet<String> {
         state::dir(&session.env).map_or_else(|| Ok(BTreeSet::new()), |dir| schedule::paused(&dir));
     known.unwrap_or_else(|error| {
         session.ui.warning(format_args!(
-            "what the daemon remembers cannot be read: whether a task is paused is not known: \
-             {error}"
+            "cannot read the daemon's state, so paused tasks are unknown: {error}"
         ));
         BTreeSet::new()
     })
@@ -175,7 +174,7 @@ fn times<'a>(
 fn table_of_tasks(plan: &Plan, paused: &BTreeSet<String>, now: Timestamp) -> Table {
     let mut table = Table::new([
         ("Task", Align::Left),
-        ("Does", Align::Left),
+        ("Action", Align::Left),
         ("Schedule", Align::Left),
         ("Next", Align::Left),
         ("Window", Align::Left),
@@ -201,7 +200,7 @@ fn table_of_tasks(plan: &Plan, paused: &BTreeSet<String>, now: Timestamp) -> Tab
 
 fn table_of_times(plan: &Plan, times: &[(Timestamp, &Planned)]) -> Table {
     let mut table =
-        Table::new([("Time", Align::Left), ("Task", Align::Left), ("Does", Align::Left)]);
+        Table::new([("Time", Align::Left), ("Task", Align::Left), ("Action", Align::Left)]);
     for (time, task) in times {
         let local = time.to_zoned(plan.zone.clone()).strftime("%a %Y-%m-%d %H:%M").to_string();
         table.row([local, task.name.clone(), does(&task.duty)]);
@@ -241,7 +240,9 @@ fn does(duty: &Duty) -> String {
         }
         Duty::Follow { job } => format!("captures the log of {job}"),
         Duty::Verify { job } => format!("verifies the newest snapshot of {job}"),
-        Duty::Cleanup => "forgets and removes what no policy keeps".to_owned(),
+        Duty::Cleanup => {
+            "forgets snapshots that no policy keeps, and removes their data".to_owned()
+        }
         Duty::Check { repository, data } => {
             let data = data
                 .as_ref()
@@ -249,7 +250,7 @@ fn does(duty: &Duty) -> String {
                 .unwrap_or_default();
             format!("checks repository {repository}{data}")
         }
-        Duty::Prune { repository } => format!("removes from {repository} what nothing needs"),
+        Duty::Prune { repository } => format!("removes unneeded data from {repository}"),
         Duty::Copy(copy) => {
             let of = copy.job.as_ref().map(|job| format!(" of {job}")).unwrap_or_default();
             format!("copies snapshots{of} from {} to {}", copy.from, copy.to)
@@ -262,8 +263,8 @@ fn does(duty: &Duty) -> String {
                 archive.older_than, archive.from, archive.to
             )
         }
-        Duty::Compact { job } => format!("makes a full snapshot of the log of {job}"),
-        Duty::Alerts => "looks at all alert rules".to_owned(),
-        Duty::Report { since, to } => format!("reports on {since} to {}", to.join(", ")),
+        Duty::Compact { job } => format!("builds a full snapshot from the log of {job}"),
+        Duty::Alerts => "evaluates all alert rules".to_owned(),
+        Duty::Report { since, to } => format!("reports on the last {since} to {}", to.join(", ")),
     }
 }

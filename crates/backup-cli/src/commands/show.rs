@@ -82,7 +82,7 @@ fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)>
     let age = human::age(snapshot.time, session.cx.clock.now());
     let stored = snapshot.summary.as_ref().map(|summary| {
         format!(
-            "{} new, {} as stored",
+            "{} of new data, {} after compression",
             human::size(summary.data_added),
             human::size(summary.data_added_packed)
         )
@@ -102,7 +102,7 @@ fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)>
         ("Paths", text(&snapshot.paths.join(" "))),
         ("Tags", view::user_tags(info)),
         ("Excluded", text(&snapshot.excludes.join(" "))),
-        ("Compared with", snapshot.parent.as_ref().map(|id| id.short()).unwrap_or_default()),
+        ("Parent", snapshot.parent.as_ref().map(|id| id.short()).unwrap_or_default()),
         ("Stored", stored.unwrap_or_default()),
         ("Warnings", warnings),
         ("Program", text(&snapshot.program_version)),
@@ -122,7 +122,7 @@ fn details(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let took = human::between(manifest.checkpoint.started, manifest.checkpoint.finished);
     vec![
         ("Content", content.join(", ")),
-        ("Read within", human::duration(took)),
+        ("Read in", human::duration(took)),
         (
             "Position",
             human::text(manifest.checkpoint.position.as_deref().unwrap_or_default().as_bytes()),

@@ -83,11 +83,8 @@ fn table(heading: &'static str, usages: &BTreeMap<String, Usage>) -> Table {
     ];
     let mut table = Table::new(columns);
     for (name, usage) in usages {
-        let name = if name.is_empty() {
-            "(of other tools)".to_owned()
-        } else {
-            human::text(name.as_bytes())
-        };
+        let name =
+            if name.is_empty() { "(other tools)".to_owned() } else { human::text(name.as_bytes()) };
         let (size, added) = (human::size(usage.source_bytes), human::size(usage.added_bytes));
         table.row([name, usage.snapshots.to_string(), size, added]);
     }
@@ -103,7 +100,7 @@ fn overview(stats: &Stats, storage: &StorageReport) -> Vec<(&'static str, String
         |ratio: Option<f64>| ratio.map_or_else(String::new, |ratio| format!("{ratio:.1} to 1"));
     vec![
         ("Snapshots", stats.snapshots.to_string()),
-        ("Restored, all together", human::size(stats.restore_bytes)),
+        ("Total restore size", human::size(stats.restore_bytes)),
         (
             "After deduplication",
             human::size(stats.unique_bytes) + &share(stats.unique_bytes, stats.restore_bytes),

@@ -120,7 +120,7 @@ pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
     {
         let percent = percent(report.total.bytes, quota);
         ui.warning(format_args!("{percent} of the quota of {} is used", human::size(quota)));
-        ui.hint("`backup cleanup` and `backup prune` give space back");
+        ui.hint("free space with `backup cleanup` and `backup prune`");
     }
     Ok(Outcome::Success)
 }
@@ -132,17 +132,14 @@ fn percent(part: u64, whole: u64) -> String {
 fn overview(report: &StorageReport, forecast: &Forecast) -> Vec<(&'static str, String)> {
     let total = format!("{} in {}", human::size(report.total.bytes), objects(report.total.objects));
     let quota = forecast.quota_bytes.map(|quota| {
-        format!("{}, {} of it used", human::size(quota), percent(report.total.bytes, quota))
+        format!("{}, {} used", human::size(quota), percent(report.total.bytes, quota))
     });
     let room = match (forecast.room_bytes, forecast.days_left, forecast.full_on) {
         (None, ..) => "unknown: set `quota` in the configuration".to_owned(),
         (Some(room), None, _) if !forecast.growth_is_known => {
-            format!(
-                "{}; for how long that will do is known after a day with backups",
-                human::size(room)
-            )
+            format!("{}; a forecast needs backups over at least one day", human::size(room))
         }
-        (Some(room), None, _) => format!("{}; it does not grow", human::size(room)),
+        (Some(room), None, _) => format!("{}; the repository does not grow", human::size(room)),
         (Some(room), Some(days), Some(date)) if days < 3650 => {
             format!(
                 "{}, enough for {}, until {date}",
@@ -154,12 +151,15 @@ fn overview(report: &StorageReport, forecast: &Forecast) -> Vec<(&'static str, S
     };
     let growth = match forecast.growth_is_known {
         true => human::size(report.growth_per_day),
-        false => "not known yet: the backups do not span a day".to_owned(),
+        false => "unknown: the backups span less than one day".to_owned(),
     };
     let marked = match report.marked_bytes {
         0 => String::new(),
         bytes => {
-            format!("{}; `backup prune` removes it after the grace period", human::size(bytes))
+            format!(
+                "{}; `backup prune` removes the data after the grace period",
+                human::size(bytes)
+            )
         }
     };
     vec![
@@ -167,8 +167,8 @@ fn overview(report: &StorageReport, forecast: &Forecast) -> Vec<(&'static str, S
         ("Marked", marked),
         ("Growth per day", growth),
         ("Quota", quota.unwrap_or_default()),
-        ("Free on the disk", report.free_bytes.map(human::size).unwrap_or_default()),
-        ("Room", room),
+        ("Free disk space", report.free_bytes.map(human::size).unwrap_or_default()),
+        ("Remaining", room),
     ]
 }
 

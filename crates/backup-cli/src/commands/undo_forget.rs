@@ -97,8 +97,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 fn explain(error: CommandError) -> CommandError {
     match error.is_not_found() {
         true => error
-            .context("among what was forgotten")
-            .with_hint("`backup undo-forget --list` shows what can come back"),
+            .context("among forgotten snapshots")
+            .with_hint("list the forgotten snapshots with `backup undo-forget --list`"),
         false => error,
     }
 }
@@ -116,7 +116,7 @@ fn list(session: &Session, repository: String, shown: &[&Forgotten]) -> CommandR
         return ui.json(&ListJson { schema_version: SCHEMA_VERSION, repository, snapshots });
     }
     if shown.is_empty() {
-        ui.status("Nothing was forgotten that could be brought back.");
+        ui.status("No forgotten snapshot can be brought back.");
         return Ok(());
     }
     let mut table = view::snapshot_table(&[("Forgotten", Align::Left)]);

@@ -126,7 +126,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             sound,
             snapshots,
         })?;
-        session.ui.status(format_args!("The report is in {}", path.display()));
+        session.ui.status(format_args!("Report written to {}", path.display()));
     }
     Ok(worst)
 }
@@ -139,9 +139,9 @@ fn require_any(session: &Session, args: &Args) -> CommandResult<()> {
     }
     let error = CoreError::new(
         ErrorKind::NotFound,
-        "no snapshot fits what is asked for, so nothing was verified",
+        "no snapshot matches the filters, so nothing was verified",
     );
-    Err(error.with_hint("`backup list` shows what there is").into())
+    Err(error.with_hint("list the snapshots with `backup list`").into())
 }
 
 fn verified<'a>(info: &SnapshotInfo, level: VerifyLevel, report: &'a VerifyReport) -> Verified<'a> {
@@ -175,10 +175,7 @@ pub(super) async fn verify(
         // it.
         let noted = opened.indexed.repository().record_verified(&info.id, level, &session.cx).await;
         if let Err(error) = noted {
-            session.ui.warning(format_args!(
-                "that it was verified could not be noted: {}",
-                error.chain()
-            ));
+            session.ui.warning(format_args!("cannot record the verification: {}", error.chain()));
         }
     }
     show(session, info, repository, level, &report)?;

@@ -160,7 +160,7 @@ pub(super) fn warn_of_damaged(ui: &Ui, list: &SnapshotList) -> Outcome {
     if list.damaged.is_empty() {
         return Outcome::Success;
     }
-    ui.hint("`backup check` says what else is affected");
+    ui.hint("list all damage with `backup check`");
     Outcome::Damage
 }
 

@@ -49,7 +49,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         Ok(Err(error)) => Err(error),
         Err(_) => Err(CommandError::new(
             Kind::Core(backup_core::error::ErrorKind::Internal),
-            "the program failed",
+            "wal-fetch failed unexpectedly",
         )),
     }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         require_job(&snapshots, job, &files::stream_of(&file))?;
     }
     let new = files::push(&repository, &file, &session.holder(), &session.cx).await?;
-    let what = if new { "stored" } else { "stored already" };
+    let what = if new { "stored" } else { "already stored" };
     session.ui.status(format_args!("{file}: {what}"));
     Ok(Outcome::Success)
 }
@@ -61,10 +61,11 @@ pub(super) fn require_job(
     if newest.is_none_or(|log| log.stream == stream.name()) {
         return Ok(());
     }
-    let text = format!("the snapshots of job {job} are of another cluster than this log");
+    let text = format!("the snapshots of job {job} belong to another cluster than this log");
     Err(CoreError::new(ErrorKind::Invalid, text)
         .with_hint(
-            "name the job of this cluster, or leave --job out if it was made anew on purpose",
+            "name the job of this cluster, or leave out --job if the cluster was recreated on \
+             purpose",
         )
         .into())
 }

@@ -18,7 +18,7 @@ pub(crate) struct Right {
 }
 
 /// What is said where others cannot be asked.
-const UNKNOWN: &str = "whether another machine runs the job already is not known";
+const UNKNOWN: &str = "cannot determine whether another machine already runs the job";
 
 impl Right {
     /// The right to execute the job of `run`. On this machine the system tells who has it; among
@@ -93,7 +93,7 @@ impl Right {
         if let Err(why) = agreed.end().await {
             let why = human::text(why.as_bytes());
             session.ui.warning(format_args!(
-                "other machines do not know yet that the job is not run any more: {why}"
+                "cannot release the job lock, so other machines still see the job as running: {why}"
             ));
         }
     }
@@ -106,8 +106,8 @@ fn flight(session: &Session, run: &Run) -> CommandResult<Option<Flight>> {
     match Flight::take(&dir, &run.repository, &run.evidence.subject, run)? {
         Ok(flight) => Ok(Some(flight)),
         Err(error) => {
-            let error = CommandError::io("nothing can be locked in the state directory", &error);
-            warn(session, "whether the job is being run already is not known", &error);
+            let error = CommandError::io("cannot lock a file in the state directory", &error);
+            warn(session, "cannot determine whether the job is already running", &error);
             Ok(None)
         }
     }

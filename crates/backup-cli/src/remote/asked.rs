@@ -103,24 +103,24 @@ impl Asked {
             let known: Vec<String> = flags.iter().map(|flag| format!("--{flag}")).collect();
             let hint = match known[..] {
                 [] => format!(
-                    "`backup {verb}` takes no flags with --server; do it on the machine of the \
-                     daemon"
+                    "run the command on the daemon's machine; `backup {verb}` takes no flags with \
+                     --server"
                 ),
                 _ => format!(
-                    "with --server it takes {}; all else is done on the machine of the daemon",
+                    "use only {} with --server, or run the command on the daemon's machine",
                     known.join(", ")
                 ),
             };
             return Err(CommandError::usage(format!(
-                "a daemon cannot be told --{flag} of `backup {verb}`"
+                "`backup {verb}` does not take --{flag} with --server"
             ))
             .with_hint(hint));
         }
         if self.names.len() > names {
             return Err(CommandError::usage(format!(
-                "a daemon cannot be told so much at once of `backup {verb}`"
+                "`backup {verb}` has too many arguments for --server: at most {names} allowed"
             ))
-            .with_hint("one after the other"));
+            .with_hint("split the command, or run it on the daemon's machine"));
         }
         Ok(())
     }
@@ -128,8 +128,8 @@ impl Asked {
 
 fn text(value: &OsStr) -> CommandResult<String> {
     value.to_str().map(str::to_owned).ok_or_else(|| {
-        CommandError::usage("a daemon can only be told what is valid UTF-8")
-            .with_hint("do it on the machine of the daemon")
+        CommandError::usage("an argument is not valid UTF-8, as --server requires")
+            .with_hint("run the command on the daemon's machine")
     })
 }
 

@@ -37,10 +37,10 @@ impl Client {
         let ca_file = server.ca_file.as_deref();
         let made = match &server.address {
             Address::Socket(_) if ca_file.is_some() => {
-                return Err(CommandError::usage(
-                    "nobody has to vouch for a socket of this machine",
-                )
-                .with_hint("leave --ca-file out"));
+                return Err(CommandError::usage("a Unix socket has no certificate to check")
+                    .with_hint(
+                        "leave out --ca-file, or `ca_file` of the server in the configuration",
+                    ));
             }
             Address::Socket(socket) => http::client_of_machine(None, Some(socket)),
             address if address.is_this_machine() => http::client_of_machine(ca_file, None),
@@ -160,16 +160,16 @@ impl Client {
         let error = error.without_url();
         let shown = CommandError::from_error(Kind::Core(ErrorKind::Unavailable), &error);
         let is_unknown = shown.chain().contains("certificate");
-        let failed = shown.context(format!("the daemon at {} cannot be reached", self.shown));
+        let failed = shown.context(format!("cannot reach the daemon at {}", self.shown));
         failed.with_hint(match (is_unknown, self.has_ca_file) {
-            (true, false) => "name the file with the authority that vouches for it by --ca-file",
+            (true, false) => "name the file with the daemon's certificate authority with --ca-file",
             (true, true) => {
-                "the authorities in --ca-file do not vouch for it: is it the right one, and the \
-                 right host?"
+                "check that --ca-file holds the daemon's certificate authority, and that the host \
+                 name is correct"
             }
             _ => {
-                "does `backupd` run there, and does `[api]` of its configuration say that it \
-                 listens?"
+                "check that `backupd` runs there, and that `[api]` of its configuration sets \
+                 `listen`"
             }
         })
     }
@@ -180,16 +180,18 @@ impl Client {
             Kind::Core(ErrorKind::Unavailable),
             format!("{} does not answer", self.shown),
         )
-        .with_hint("`backupd` may hang there: look at its log")
+        .with_hint("check the log of `backupd`, which may hang")
     }
 
     /// Something answers that is no daemon.
     fn strange(&self) -> CommandError {
         CommandError::new(
             Kind::Core(ErrorKind::Unavailable),
-            format!("{} does not answer as a daemon does", self.shown),
+            format!("{} does not answer like a backup daemon", self.shown),
         )
-        .with_hint("is something else at this address, or a daemon of another version?")
+        .with_hint(
+            "check the address; another service or a daemon of another version may answer there",
+        )
     }
 
     /// What a status means.
@@ -215,8 +217,8 @@ impl Client {
         let error = CommandError::new(kind, human::text(message.as_bytes()));
         match (status, wait, said["hint"].as_str()) {
             (StatusCode::UNAUTHORIZED, ..) => error.with_hint(
-                "give a token that is good in BACKUP_TOKEN or --token-file; `backupd token create` \
-                 on the machine of the daemon makes one",
+                "give a valid token in BACKUP_TOKEN or --token-file; create one with `backupd \
+                 token create` on the daemon's machine",
             ),
             (_, Some(seconds), _) => error.with_hint(format!("try again in {seconds} s")),
             (_, None, Some(hint)) => error.with_hint(human::text(hint.as_bytes())),

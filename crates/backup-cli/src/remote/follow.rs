@@ -27,9 +27,9 @@ pub(super) async fn follow(session: &Session, client: &Client, id: &str) -> Comm
     let ended = tokio::select! {
         ended = until_the_end(session, client, id) => ended?,
         () = session.cx.cancel.cancelled() => {
-            session.ui.status(format_args!("{id} goes on in the daemon."));
-            session.ui.hint(format_args!("`backup cancel {id}{}` stops it, `backup running{0}` \
-                                          shows it", client.flag()));
+            session.ui.status(format_args!("Operation {id} continues in the daemon."));
+            session.ui.hint(format_args!("stop the operation with `backup cancel {id}{}`, or show \
+                                          it with `backup running{0}`", client.flag()));
             return Err(CoreError::cancelled().into());
         }
     };
@@ -51,15 +51,16 @@ async fn until_the_end(session: &Session, client: &Client, id: &str) -> CommandR
             Err(error) if !error.may_pass() && !error.is_busy() => {
                 return Err(match error.hint() {
                     Some(_) => error,
-                    None => {
-                        error.with_hint(format!("what was begun, {id}, goes on if the daemon does"))
-                    }
+                    None => error.with_hint(format!(
+                        "check `backup running`; operation {id} continues if the daemon still runs"
+                    )),
                 });
             }
             Err(error) => {
                 if lost.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
-                    return Err(error
-                        .with_hint(format!("what was begun, {id}, goes on if the daemon does")));
+                    return Err(error.with_hint(format!(
+                        "check `backup running`; operation {id} continues if the daemon still runs"
+                    )));
                 }
                 tokio::time::sleep(AGAIN).await;
             }
@@ -99,8 +100,10 @@ async fn over(session: &Session, client: &Client, id: &str) -> CommandResult<Val
     let list = client.get(session, &["api", "v1", "ended"], &[]).await?;
     let found = list["ended"].as_array().into_iter().flatten().find(|ended| ended["id"] == id);
     found.cloned().ok_or_else(|| {
-        CommandError::new(Kind::Io, format!("the daemon does not know any more what came of {id}"))
-            .with_hint("it was begun anew meanwhile: `backup status --runs` shows what came of it")
+        CommandError::new(Kind::Io, format!("the daemon has no record of operation {id}"))
+            .with_hint(
+                "look for the result in `backup status --runs`; the daemon may have restarted",
+            )
     })
 }
 
@@ -126,7 +129,7 @@ impl Events {
             if self.read.len() + piece.len() > LONGEST {
                 return Err(CommandError::new(
                     Kind::Core(ErrorKind::Unavailable),
-                    "the daemon sends events without an end",
+                    "the daemon sent an event larger than 1 MiB",
                 ));
             }
             self.read.extend_from_slice(&piece);
@@ -161,7 +164,7 @@ impl View<'_> {
     fn waits(&mut self, running: &Value) {
         if running["since"].is_null() && !self.has_waited {
             self.has_waited = true;
-            self.session.ui.status("It waits for its turn.");
+            self.session.ui.status("Waiting in the queue of the daemon.");
         }
         self.progress(&running["progress"]);
     }

@@ -37,18 +37,18 @@ pub(super) async fn running(session: &Session, client: &Client, asked: &Asked) -
     }
     let list = answer[what].as_array().map(Vec::as_slice).unwrap_or_default();
     match (list, what) {
-        ([], "running") => session.ui.status("Nothing goes on, and nothing waits."),
-        ([], _) => session.ui.status("Nothing is over since the daemon began."),
+        ([], "running") => session.ui.status("No operation is running or waiting."),
+        ([], _) => session.ui.status("No operation has ended since the daemon started."),
         (list, "running") => {
             session.ui.print(table_of_running(session, list).lines().join("\n"))?;
         }
         (list, _) => session.ui.print(table_of_ended(session, list).lines().join("\n"))?,
     }
     if !paused.is_empty() {
-        session.ui.status(format_args!("Paused: {}.", paused.join(", ")));
+        session.ui.status(format_args!("Paused tasks: {}.", paused.join(", ")));
         session
             .ui
-            .hint(format_args!("`backup schedule resume{}` lets them begin again", client.flag()));
+            .hint(format_args!("resume the tasks with `backup schedule resume{}`", client.flag()));
     }
     say_health(session, &health);
     Ok(outcome)
@@ -56,7 +56,7 @@ pub(super) async fn running(session: &Session, client: &Client, asked: &Asked) -
 
 fn say_health(session: &Session, health: &Value) {
     if health["stopping"] == json!(true) {
-        session.ui.warning("the daemon is ending, and begins nothing any more");
+        session.ui.warning("the daemon is shutting down and starts no more operations");
     }
     for (what, trouble) in health["troubles"].as_object().into_iter().flatten() {
         let trouble = human::text(trouble.as_str().unwrap_or_default().as_bytes());
@@ -64,7 +64,7 @@ fn say_health(session: &Session, health: &Value) {
     }
     let is_quiet = health["troubles"].as_object().is_none_or(serde_json::Map::is_empty);
     if health["healthy"] != json!(true) && is_quiet {
-        session.ui.warning("the daemon has not looked at its tasks for a minute");
+        session.ui.warning("the daemon has not checked its tasks for a minute");
     }
 }
 
@@ -73,7 +73,7 @@ fn table_of_running(session: &Session, list: &[Value]) -> Table {
     let mut table = Table::new(columns);
     for item in list {
         let since = if item["since"].is_null() {
-            "waits".to_owned()
+            "waiting".to_owned()
         } else {
             moment(session, &item["since"])
         };
@@ -143,13 +143,16 @@ pub(super) async fn cancel(session: &Session, client: &Client, asked: &Asked) ->
     let id = asked.name(0).unwrap_or_default();
     let answer = client.post(session, &["api", "v1", "running", id, "cancel"], &json!({})).await;
     let answer = answer.map_err(|error| match error.is_not_found() {
-        true => error.with_hint(format!("`backup running{}` shows what goes on", client.flag())),
+        true => error.with_hint(format!(
+            "list the running operations with `backup running{}`",
+            client.flag()
+        )),
         false => error,
     })?;
     if session.ui.is_json() {
         session.ui.json(&json!({ "schema_version": SCHEMA_VERSION, "cancelled": answer["id"] }))?;
     }
-    session.ui.status("It was asked to stop, and comes to a safe point.");
+    session.ui.status("The operation stops at its next safe point.");
     Ok(Outcome::Success)
 }
 
@@ -166,9 +169,8 @@ pub(super) async fn pause(
     let mut answer =
         client.post(session, &["api", "v1", "tasks", verb], &order).await.map_err(|error| {
             match error.is_not_found() {
-                true => {
-                    error.with_hint(format!("`backup schedule{}` shows the tasks", client.flag()))
-                }
+                true => error
+                    .with_hint(format!("list the tasks with `backup schedule{}`", client.flag())),
                 false => error,
             }
         })?;
@@ -180,9 +182,9 @@ pub(super) async fn pause(
     let what =
         asked.name(0).map_or_else(|| "Every task".to_owned(), |task| human::text(task.as_bytes()));
     let words = if paused {
-        "is paused: nothing of it is begun until it is resumed"
+        "is paused and does not start until resumed"
     } else {
-        "begins by the schedule again"
+        "runs by the schedule again"
     };
     session.ui.status(format_args!("{what} {words}."));
     Ok(Outcome::Success)

@@ -78,7 +78,7 @@ pub(crate) fn server(session: &Session, command: &Command) -> CommandResult<Opti
 
 /// For what never comes to where it would be done here.
 pub(crate) fn only_by_a_daemon() -> CommandError {
-    CommandError::usage("only a daemon knows what goes on in it").with_hint("name it by --server")
+    CommandError::usage("this command needs a daemon").with_hint("name the daemon with --server")
 }
 
 /// Has a daemon do a command.
@@ -110,14 +110,14 @@ fn require_nothing_of_here(session: &Session) -> CommandResult<()> {
         ("--no-cache", global.no_cache),
     ];
     if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
-        let text = format!("{flag} is about this machine, and the daemon of --server does it");
+        let text = format!("{flag} applies to this machine and cannot be used with --server");
         return Err(CommandError::usage(text)
-            .with_hint("leave it out: the daemon has its own configuration"));
+            .with_hint("leave out the flag; the daemon uses its own configuration"));
     }
     match &global.repo {
         Some(repo) if repo.contains('/') || repo.contains(':') => {
-            Err(CommandError::usage("a daemon is told no address of a repository")
-                .with_hint("give --repo the name that its configuration has for it"))
+            Err(CommandError::usage("--repo takes no address with --server")
+                .with_hint("give --repo the repository's name in the daemon's configuration"))
         }
         _ => Ok(()),
     }
@@ -177,11 +177,13 @@ async fn silence(session: &Session, client: &Client, asked: &Asked) -> CommandRe
     }
     let rule = human::text(asked.name(0).unwrap_or_default().as_bytes());
     session.ui.status(format_args!(
-        "Nobody is told of {rule} until {}",
+        "Alert rule {rule} is silenced until {}",
         moment(session, &silence["until"])
     ));
     let id = silence["id"].as_str().unwrap_or_default();
-    session.ui.hint(format_args!("`backup alerts unsilence {id}{}` ends it", client.flag()));
+    session
+        .ui
+        .hint(format_args!("end the silence with `backup alerts unsilence {id}{}`", client.flag()));
     Ok(Outcome::Success)
 }
 
@@ -190,7 +192,7 @@ async fn unsilence(session: &Session, client: &Client, asked: &Asked) -> Command
     let id = asked.name(0).unwrap_or_default();
     let silence = client.delete(session, &["api", "v1", "alerts", "silences", id]).await?;
     let rule = human::text(silence["rule"].as_str().unwrap_or_default().as_bytes());
-    session.ui.status(format_args!("{rule} is heard again"));
+    session.ui.status(format_args!("The silence of alert rule {rule} has ended"));
     Ok(Outcome::Success)
 }
 
@@ -213,6 +215,7 @@ fn failure(code: Option<u64>, message: &str) -> CommandError {
         Some(130) => Kind::Core(ErrorKind::Cancelled),
         _ => Kind::Io,
     };
-    let message = if message.is_empty() { "it failed, and did not say why" } else { message };
+    let message =
+        if message.is_empty() { "the operation failed without an error message" } else { message };
     CommandError::new(kind, message)
 }

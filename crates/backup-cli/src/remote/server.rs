@@ -36,7 +36,7 @@ impl Server {
         let Some(name) = name else {
             if global.token_file.is_some() || global.ca_file.is_some() {
                 return Err(CommandError::usage(
-                    "--token-file and --ca-file are for a daemon, and none is named",
+                    "--token-file and --ca-file need a daemon, and no --server is given",
                 )
                 .with_hint("add --server"));
             }
@@ -63,11 +63,9 @@ impl Server {
         let configured = session.config()?.and_then(|loaded| loaded.config.api.socket);
         let socket = configured.or_else(|| Some(state::dir(&session.env)?.join(SOCKET)));
         let socket = socket.ok_or_else(|| {
-            CommandError::usage(
-                "there is no state directory in which a daemon could have its socket",
-            )
-            .with_hint(
-                "name it by --server unix:///PATH, or its state directory in BACKUP_STATE_DIR",
+            CommandError::usage("no state directory to find the daemon's socket in").with_hint(
+                "name the socket with --server unix:///PATH, or set BACKUP_STATE_DIR to the \
+                 daemon's state directory",
             )
         })?;
         Ok(Self { address: Address::Socket(socket), name: None, token: None, ca_file: None })
@@ -79,10 +77,10 @@ fn known(session: &Session, name: &str) -> CommandResult<ServerConfig> {
     servers.get(name).cloned().ok_or_else(|| {
         let names: Vec<&str> = servers.keys().map(String::as_str).collect();
         let hint = match names[..] {
-            [] => "write https://HOST:PORT, or unix:///PATH of its socket".to_owned(),
-            _ => format!("servers of the configuration: {}", names.join(", ")),
+            [] => "write https://HOST:PORT, or unix:///PATH of the socket".to_owned(),
+            _ => format!("name a server of the configuration: {}", names.join(", ")),
         };
-        CommandError::usage("--server names no server of the configuration, and no address")
+        CommandError::usage("--server is neither a server of the configuration nor an address")
             .with_hint(hint)
     })
 }
@@ -93,15 +91,15 @@ fn read(file: &Path) -> CommandResult<HeaderValue> {
     let mut text = String::new();
     let read = std::fs::File::open(file)
         .and_then(|file| file.take(LONGEST_TOKEN).read_to_string(&mut text));
-    read.map_err(|error| CommandError::io(format!("the token in {shown} cannot be read"), &error))?;
+    read.map_err(|error| CommandError::io(format!("cannot read the token in {shown}"), &error))?;
     header(&text, &shown)
 }
 
 /// The header that shows a token, which is never shown to anybody else.
 fn header(token: &str, from: &str) -> CommandResult<HeaderValue> {
     let wrong = || {
-        CommandError::usage(format!("there is no token in {from}")).with_hint(
-            "`backupd token create NAME --role ROLE` prints one, which begins with bkpd_",
+        CommandError::usage(format!("{from} holds no valid token")).with_hint(
+            "create a token, which begins with bkpd_, with `backupd token create NAME --role ROLE`",
         )
     };
     let token = token.trim();

@@ -51,7 +51,7 @@ fn say(session: &Session, event: &Value) -> CommandResult<()> {
             // A long list has only its beginning.
             match event["problems_count"].as_u64() {
                 Some(all) => ui.print(format_args!(
-                    "The first of {}.",
+                    "Only the first of {} are shown.",
                     human::count(all, "problem", "problems")
                 )),
                 None => Ok(()),
@@ -99,7 +99,7 @@ fn restored(event: &Value, report: &RestoreReport) -> String {
         lines.push(format!("  written: {entries}, {}", human::size(report.written_bytes)));
         lines.extend(shown::rest(report));
     } else {
-        lines.extend(shown::files(report, false, ["written", "as they were", "removed"]));
+        lines.extend(shown::files(report, false, ["written", "unchanged", "removed"]));
     }
     lines.join("\n")
 }

@@ -11,9 +11,9 @@ use crate::human;
 use crate::session::Session;
 
 /// What else there is to be done.
-const HINT: &str = "with --server there are run, restore, verify, check, cleanup, prune, copy, \
-                    archive, logs compact, alerts check, and all verbs that look at something; the \
-                    rest is done on the machine of the daemon";
+const HINT: &str = "run the command on the daemon's machine; --server supports run, restore, \
+                    verify, check, cleanup, prune, copy, archive, logs compact, alerts check and \
+                    most read-only commands";
 
 /// Has the daemon do it, and waits for the end.
 pub(super) async fn run(session: &Session, client: &Client, asked: &Asked) -> CommandResult {
@@ -24,12 +24,11 @@ pub(super) async fn run(session: &Session, client: &Client, asked: &Asked) -> Co
     let works = works(asked, repository)?;
     if removes(asked) && !session.global.yes {
         return Err(CommandError::refused(format!(
-            "`backup {}` removes something, and is not planned first",
+            "`backup {}` removes data, and shows no plan with --server",
             asked.verb
         ))
         .with_hint(
-            "add --yes if this is what you want; on the machine of the daemon --dry-run \
-             shows the plan",
+            "add --yes to confirm, or show the plan with --dry-run on the daemon's machine",
         ));
     }
     let several = works.len() > 1;
@@ -66,9 +65,10 @@ async fn require_known(session: &Session, client: &Client, names: &[String]) -> 
     if unknown.is_empty() {
         return Ok(());
     }
-    let text = format!("the daemon has no job or group {}; nothing was begun", unknown.join(", "));
+    let text =
+        format!("the daemon has no job or group {}; nothing was started", unknown.join(", "));
     Err(CommandError::new(Kind::Core(ErrorKind::NotFound), text)
-        .with_hint("`backup status` shows those of the daemon"))
+        .with_hint("list the daemon's jobs with `backup status --server SERVER`"))
 }
 
 /// Whether something goes.
@@ -82,10 +82,11 @@ fn works(asked: &Asked, repository: Option<&str>) -> CommandResult<Vec<Value>> {
     let about_repository = ["verify", "check", "prune", "archive"].contains(&asked.verb.as_str());
     if repository.is_some() && !about_repository {
         return Err(CommandError::usage(format!(
-            "`backup {}` of a daemon goes by its configuration",
+            "`backup {}` with --server takes no --repo: the daemon's configuration names the \
+             repository",
             asked.verb
         ))
-        .with_hint("leave --repo out"));
+        .with_hint("leave out --repo"));
     }
     match asked.verb.as_str() {
         "run" => backups(asked),
@@ -116,10 +117,8 @@ fn works(asked: &Asked, repository: Option<&str>) -> CommandResult<Vec<Value>> {
         }
         verb => {
             let verb = verb.replace('-', " ");
-            Err(CommandError::usage(format!(
-                "`backup {verb}` cannot be done by a daemon elsewhere"
-            ))
-            .with_hint(HINT))
+            Err(CommandError::usage(format!("`backup {verb}` is not available with --server"))
+                .with_hint(HINT))
         }
     }
 }
@@ -132,7 +131,7 @@ fn backups(asked: &Asked) -> CommandResult<Vec<Value>> {
     asked.allow(&["type", "tier"], 64)?;
     if asked.names.is_empty() {
         return Err(CommandError::usage("no job is given")
-            .with_hint("`backup status` shows those of the daemon"));
+            .with_hint("list the daemon's jobs with `backup status --server SERVER`"));
     }
     let of = |job| {
         with(
@@ -148,8 +147,10 @@ fn verification(asked: &Asked, repository: Option<&str>) -> CommandResult<Value>
     let snapshot = match (asked.name(0), asked.value("job")) {
         (Some("latest"), Some(job)) => format!("{job}:latest"),
         (Some(_), Some(_)) => {
-            return Err(CommandError::usage("--job says of which job `latest` is")
-                .with_hint("leave it out"));
+            return Err(CommandError::usage(
+                "--job needs the snapshot name `latest` with --server",
+            )
+            .with_hint("leave out --job, or name the snapshot `latest`"));
         }
         (name, _) => name.unwrap_or_default().to_owned(),
     };
@@ -160,8 +161,10 @@ fn copy(asked: &Asked) -> CommandResult<Value> {
     asked.allow(&["from", "to", "all", "job"], 0)?;
     let (from, to) = (asked.value("from"), asked.value("to"));
     if from.is_none() {
-        return Err(CommandError::usage("a daemon has to be told which repository is copied")
-            .with_hint("add --from NAME"));
+        return Err(CommandError::usage(
+            "copy with --server needs the name of the repository to copy",
+        )
+        .with_hint("add --from NAME"));
     }
     Ok(with(json!({ "kind": "copy" }), [("from", from), ("to", to), ("job", asked.value("job"))]))
 }
@@ -169,8 +172,10 @@ fn copy(asked: &Asked) -> CommandResult<Value> {
 fn archive(asked: &Asked, repository: Option<&str>) -> CommandResult<Value> {
     asked.allow(&["to", "older-than", "storage-class", "remove", "job"], 0)?;
     if repository.is_none() {
-        return Err(CommandError::usage("a daemon has to be told which repository is archived")
-            .with_hint("add --repo NAME"));
+        return Err(CommandError::usage(
+            "archive with --server needs the name of the repository to archive",
+        )
+        .with_hint("add --repo NAME"));
     }
     let values = [
         ("from", repository),
@@ -205,19 +210,24 @@ async fn restore(
         (Some(job), Some("latest"), None) => format!("{job}:latest"),
         (None, Some(what), _) => what.to_owned(),
         (Some(_), _, _) => {
-            return Err(CommandError::usage("--job says of which job `latest` or --at is")
-                .with_hint("leave it out"));
+            return Err(CommandError::usage(
+                "--job with --server needs the snapshot name `latest`, or --at",
+            )
+            .with_hint("leave out --job, or name the snapshot `latest`"));
         }
         (None, None, _) => {
-            return Err(CommandError::usage("a daemon has to be told of which job")
+            return Err(CommandError::usage("restore with --server needs a snapshot or a job")
                 .with_hint("add --job NAME"));
         }
     };
     let targets = asked.flags.iter().filter(|(flag, _)| flag == "target").count();
     let Some(target) = asked.value("target").filter(|_| targets == 1) else {
-        return Err(CommandError::usage("a daemon restores to one target").with_hint(
-            "name a directory of its machine, or a target of its configuration, by \
-             --target; for a group with targets of its own, the group",
+        return Err(CommandError::usage(
+            "restore with --server needs exactly one --target",
+        )
+        .with_hint(
+            "give --target a directory on the daemon's machine or a target of its configuration; \
+             for a group with its own targets, the group's name",
         ));
     };
     let order =

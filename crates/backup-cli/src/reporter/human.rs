@@ -172,7 +172,7 @@ fn label(stage: Stage) -> &'static str {
     match stage {
         Stage::LoadIndex => "Loading the index",
         Stage::Backup => "Backing up",
-        Stage::Commit => "Making durable",
+        Stage::Commit => "Committing",
         Stage::Plan => "Planning",
         Stage::Restore => "Restoring",
         Stage::Verify => "Verifying",
@@ -180,8 +180,8 @@ fn label(stage: Stage) -> &'static str {
         Stage::ReadData => "Reading data",
         Stage::Copy => "Copying",
         Stage::Thaw => "Thawing",
-        Stage::Reach => "Finding what is needed",
-        Stage::Repack => "Moving",
+        Stage::Reach => "Finding needed data",
+        Stage::Repack => "Repacking",
         Stage::Delete => "Deleting",
         _ => "Working",
     }

@@ -43,13 +43,14 @@ impl Pace {
         let mut parts = Vec::new();
         if progress.done_items > 0 || progress.total_items > 0 {
             parts.push(match progress.total_items {
-                0 => format!("{} done", progress.done_items),
+                total if total < progress.done_items => format!("{} done", progress.done_items),
                 total => format!("{} of {total}", progress.done_items),
             });
         }
         if progress.done_bytes > 0 || progress.total_bytes > 0 {
             parts.push(match progress.total_bytes {
-                0 => human::size(progress.done_bytes),
+                // The source estimated less than it holds.
+                total if total < progress.done_bytes => human::size(progress.done_bytes),
                 total => format!("{} of {}", human::size(progress.done_bytes), human::size(total)),
             });
         }
@@ -113,5 +114,10 @@ mod tests {
     #[test]
     fn unknown_totals_are_left_out() {
         assert_eq!(Pace::default().describe(&progress(5, 0)), "3 done, 5 B");
+    }
+
+    #[test]
+    fn totals_below_the_part_done_are_left_out() {
+        assert_eq!(Pace::default().describe(&progress(5, 4)), "3 done, 5 B");
     }
 }

@@ -43,7 +43,10 @@ const FILTERS: [(&str, &str); 38] = [
     (r"\b\d+ of them directories\b", "[N] of them directories"),
     (r"(verified|the same): \d+ entr(y|ies), [\d.]+ [KM]?i?B", "$1: [N] entries, [SIZE]"),
     (r"\b\d+ in metadata only\b", "[N] in metadata only"),
-    (r"[\d.]+ [KMG]?i?B new, [\d.]+ [KMG]?i?B as stored", "[SIZE] new, [SIZE] as stored"),
+    (
+        r"[\d.]+ [KMG]?i?B of new data, [\d.]+ [KMG]?i?B after compression",
+        "[SIZE] of new data, [SIZE] after compression",
+    ),
     (r"(?m)^(  (?:Copied|To copy) +).* blobs?, .*$", "$1[N]"),
     (
         r"(?m)^(  (?:Before|Needed|Not needed|Deduplication|Compression|Growth per day) +)\S.*$",

@@ -38,11 +38,7 @@ pub(super) async fn everything(session: &Session) -> CommandResult {
                 worst = Outcome::Warnings;
                 let of_it = looked_into.jobs.values_mut().filter(|job| job.repository == *name);
                 of_it.for_each(|job| job.is_out_of_reach = true);
-                records::warn(
-                    session,
-                    &format!("repository {name} could not be looked at"),
-                    &error,
-                );
+                records::warn(session, &format!("cannot examine repository {name}"), &error);
             }
         }
     }
@@ -108,7 +104,7 @@ async fn besides(session: &Session, loaded: &LoadedConfig, within: Duration) {
         Ok(looked) => {
             say(session, &looked);
         }
-        Err(error) => records::warn(session, "rules were not looked at", &error),
+        Err(error) => records::warn(session, "alert rules were not evaluated", &error),
     }
 }
 
@@ -166,7 +162,7 @@ async fn of_slots(session: &Session, config: &Config, facts: &mut Facts) -> Comm
                 worst = Outcome::Warnings;
                 records::warn(
                     session,
-                    &format!("the server of job {job} could not be asked for its slot"),
+                    &format!("cannot read the replication slot of job {job}"),
                     &error,
                 );
             }
@@ -214,7 +210,7 @@ fn gap_time(missing: &logs::figures::Missing) -> Option<Timestamp> {
 fn say(session: &Session, looked: &Looked) -> Outcome {
     let ui = &session.ui;
     for message in &looked.told {
-        ui.status(format_args!("Told: {}", human::text(message.subject().as_bytes())));
+        ui.status(format_args!("Notification: {}", human::text(message.subject().as_bytes())));
     }
     let mut outcome = Outcome::Success;
     let mut warn = |text: String| {
@@ -238,7 +234,8 @@ fn say(session: &Session, looked: &Looked) -> Outcome {
     if looked.unheard > 0 {
         let messages = human::count(looked.unheard as u64, "alert", "alerts");
         warn(format!(
-            "no channel wants {messages}: see `notify` of the rule and `severity` of the channels"
+            "no channel accepts {messages}: check `notify` of the rule and `severity` of the \
+             channels"
         ));
     }
     outcome

@@ -128,8 +128,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 
 fn dir(session: &Session) -> CommandResult<PathBuf> {
     state::dir(&session.env).ok_or_else(|| {
-        CommandError::new(Kind::Io, "there is no place for what fires")
-            .with_hint("name a directory in BACKUP_STATE_DIR")
+        CommandError::new(Kind::Io, "no state directory for alerts")
+            .with_hint("set BACKUP_STATE_DIR to a directory")
     })
 }
 
@@ -141,11 +141,13 @@ async fn ledger(session: &Session) -> CommandResult<Ledger> {
     let ledger = opened.map_err(|error| CommandError::new(Kind::Io, error.to_string()))?;
     let ledger = ledger.map_err(|error| CommandError::from_error(Kind::Io, &error))?;
     if let Some(aside) = ledger.put_aside() {
-        session.ui.warning(format_args!(
-            "what fired could not be read: it is put aside as {}",
-            aside.display()
-        ));
-        session.ui.hint("silences are lost; `backup alerts check` finds again what lasts");
+        session
+            .ui
+            .warning(format_args!("the unreadable alert state was moved to {}", aside.display()));
+        session.ui.hint(
+            "find lasting alerts again with `backup alerts check`, and repeat the silences, which \
+             are lost",
+        );
     }
     Ok(ledger)
 }
@@ -159,8 +161,8 @@ fn configured(session: &Session) -> CommandResult<LoadedConfig> {
     let loaded =
         session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
     if loaded.config.alerts.is_empty() {
-        return Err(CommandError::usage(format!("{} has no rules", loaded.file.display()))
-            .with_hint("add `[alerts.NAME]`; `backup config example aquarium` shows some"));
+        return Err(CommandError::usage(format!("{} has no alert rules", loaded.file.display()))
+            .with_hint("add `[alerts.NAME]`, as in `backup config example aquarium`"));
     }
     Ok(loaded)
 }
@@ -183,7 +185,7 @@ fn show(session: &Session, ledger: &Ledger) -> CommandResult<()> {
         return ui.json(&ListJson { schema_version: SCHEMA_VERSION, alerts, silences });
     }
     if alerts.is_empty() {
-        ui.print(paint(style::GOOD, "Nothing is wrong, as far as the rules see."))?;
+        ui.print(paint(style::GOOD, "No alerts are pending or firing."))?;
     } else {
         ui.print(table(session, ledger).lines().join("\n"))?;
     }
@@ -204,9 +206,9 @@ fn table(session: &Session, ledger: &Ledger) -> Table {
     let columns = [
         ("Severity", Align::Left),
         ("Rule", Align::Left),
-        ("What", Align::Left),
+        ("Alert", Align::Left),
         ("Since", Align::Left),
-        ("Told", Align::Left),
+        ("Sent", Align::Left),
     ];
     let (mut table, now) = (Table::new(columns), session.cx.clock.now());
     for alert in ledger.alerts() {
@@ -217,7 +219,7 @@ fn table(session: &Session, ledger: &Ledger) -> Table {
             human::text(format!("{}: {}", alert.title, alert.cause).as_bytes()),
             human::time(alert.since, session.zone()),
             match (alert.phase, is_silenced, alert.told) {
-                (Phase::Pending, ..) => "not yet".to_owned(),
+                (Phase::Pending, ..) => "pending".to_owned(),
                 (_, true, _) => "silenced".to_owned(),
                 (_, _, Some(told)) => human::time(told, session.zone()),
                 (_, _, None) => "no".to_owned(),
@@ -235,7 +237,11 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
             "there is no rule {}",
             human::text(args.rule.as_bytes())
         ))
-        .with_hint(format!("rules in {}: {}", loaded.file.display(), known.join(", "))));
+        .with_hint(format!(
+            "name a rule in {}: {}",
+            loaded.file.display(),
+            known.join(", ")
+        )));
     }
     if let Some(on) = &args.on
         && !loaded.config.jobs.contains_key(on)
@@ -253,7 +259,11 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
             "there is no job or repository {}",
             human::text(on.as_bytes())
         ))
-        .with_hint(format!("in {}: {}", loaded.file.display(), known.join(", "))));
+        .with_hint(format!(
+            "name a job or repository in {}: {}",
+            loaded.file.display(),
+            known.join(", ")
+        )));
     }
     let silence = Silence {
         config: String::new(),
@@ -266,9 +276,8 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
         since: session.cx.clock.now(),
     };
     if silence.reason.is_empty() {
-        return Err(
-            CommandError::usage("the reason is empty").with_hint("say why, for those who wonder")
-        );
+        return Err(CommandError::usage("the reason is empty")
+            .with_hint("give the reason for the silence with --reason"));
     }
     session.trail.note("reason", &silence.reason);
     session.trail.note("rule", &silence.rule);
@@ -282,10 +291,10 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
     }
     let until = human::time(silence.until, session.zone());
     ui.status(format_args!(
-        "Nobody is told of {} until {until}",
+        "Alert rule {} is silenced until {until}",
         human::text(silence.rule.as_bytes())
     ));
-    ui.hint(format_args!("`backup alerts unsilence {}` ends it", silence.id));
+    ui.hint(format_args!("end the silence with `backup alerts unsilence {}`", silence.id));
     Ok(Outcome::Success)
 }
 
@@ -302,9 +311,8 @@ fn until(session: &Session, args: &SilenceArgs) -> CommandResult<Timestamp> {
         (None, None) => now,
     };
     if until <= now {
-        return Err(
-            CommandError::usage("the silence would be over already").with_hint("give a later time")
-        );
+        return Err(CommandError::usage("the end of the silence has already passed")
+            .with_hint("give a later time"));
     }
     Ok(until)
 }
@@ -316,11 +324,14 @@ async fn unsilence(session: &Session, args: &UnsilenceArgs) -> CommandResult {
             "there is no silence {}",
             human::text(args.id.as_bytes())
         ))
-        .with_hint("`backup alerts` shows those that there are"));
+        .with_hint("list the silences with `backup alerts`"));
     };
     session.trail.note("rule", &silence.rule);
     saved(ledger)?;
-    session.ui.status(format_args!("{} is heard again", human::text(silence.rule.as_bytes())));
+    session.ui.status(format_args!(
+        "The silence of alert rule {} has ended",
+        human::text(silence.rule.as_bytes())
+    ));
     Ok(Outcome::Success)
 }
 

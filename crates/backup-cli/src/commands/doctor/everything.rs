@@ -67,12 +67,11 @@ pub(super) async fn run(session: &Session, loaded: &LoadedConfig) -> CommandResu
             .ui
             .json(&EverythingJson { schema_version: SCHEMA_VERSION, checks: &round.checks })?;
     } else if crosses == 0 {
-        session.ui.print(paint(style::GOOD, "All is well"))?;
+        session.ui.print(paint(style::GOOD, "No problems"))?;
     } else {
-        session.ui.print(format_args!(
-            "{} to be mended",
-            human::count(crosses as u64, "thing has", "things have")
-        ))?;
+        session
+            .ui
+            .print(format_args!("{} found", human::count(crosses as u64, "problem", "problems")))?;
     }
     Ok(Outcome::with_warnings(crosses as u64))
 }
@@ -138,7 +137,7 @@ impl Round<'_> {
                 MACHINE,
                 "catalog of runs",
                 error,
-                "backups go on without it; look at its server",
+                "check the server of the catalog; backups continue without the catalog",
             ),
         }
     }
@@ -150,9 +149,9 @@ impl Round<'_> {
             ("cache directory", cache::dir(&self.session.env), "BACKUP_CACHE_DIR"),
         ];
         for (what, dir, variable) in dirs {
-            let fix = format!("name a directory that this user may write in {variable}");
+            let fix = format!("set {variable} to a directory that this user may write to");
             let Some(dir) = dir else {
-                self.ill(MACHINE, what, "there is no place for it".to_owned(), fix)?;
+                self.ill(MACHINE, what, "no directory is set".to_owned(), fix)?;
                 continue;
             };
             let tried = cache::create(&dir).and_then(|()| {
@@ -181,7 +180,7 @@ impl Round<'_> {
                     &of,
                     "can be opened",
                     error,
-                    "correct its address or pass phrase in [repositories]",
+                    "correct the address or pass phrase in [repositories]",
                 );
             }
         };
@@ -192,21 +191,25 @@ impl Round<'_> {
                 let (clock, concerns): (Vec<_>, Vec<_>) =
                     verdict.concerns().into_iter().partition(is_of_clock);
                 if concerns.is_empty() {
-                    self.well(&of, "storage", format!("{}: does what it must", verdict.store))?;
-                }
-                for concern in concerns {
-                    self.ill(
+                    self.well(
                         &of,
                         "storage",
-                        concern,
-                        "docs/storage.md says what that means; or use another store",
+                        format!("{}: meets the requirements", verdict.store),
                     )?;
+                }
+                for concern in concerns {
+                    self.ill(&of, "storage", concern, "see docs/storage.md, or use another store")?;
                 }
                 match (verdict.clock_ahead_seconds, clock.into_iter().next()) {
                     (_, Some(concern)) => {
-                        self.ill(&of, "clock", concern, "let NTP set the clock of this machine")?;
+                        self.ill(
+                            &of,
+                            "clock",
+                            concern,
+                            "synchronise the clock of this machine with NTP",
+                        )?;
                     }
-                    (Some(_), None) => self.well(&of, "clock", "as here")?,
+                    (Some(_), None) => self.well(&of, "clock", "in step with this machine")?,
                     (None, None) => {}
                 }
             }
@@ -214,14 +217,14 @@ impl Round<'_> {
                 &of,
                 "storage",
                 error.into(),
-                "docs/storage.md says which rights it takes",
+                "grant the rights listed in docs/storage.md",
             )?,
         }
         match repository.sink().free_bytes() {
             None => Ok(()),
             Some(free) if free < LITTLE => {
-                let fix = "make room, remove what is not needed (`backup cleanup`, `backup \
-                           prune`), or move it to a larger disk";
+                let fix = "free disk space, remove old snapshots (`backup cleanup`, `backup \
+                           prune`), or move the repository to a larger disk";
                 self.ill(&of, "room", format!("{} free", human::size(free)), fix)
             }
             Some(free) => self.well(&of, "room", format!("{} free", human::size(free))),
@@ -244,7 +247,7 @@ impl Round<'_> {
                     &of,
                     "configuration",
                     error.into(),
-                    "`backup config check` says where",
+                    "find the error with `backup config check`",
                 );
             }
         };
@@ -252,7 +255,7 @@ impl Round<'_> {
         let connected = match session.unless_cancelled(source.open(&session.env)).await {
             Ok(connected) => connected,
             Err(error) => {
-                let fix = "start the server, let this machine reach it, or correct its address in \
+                let fix = "start the server, let this machine reach it, or correct the address in \
                            [sources]";
                 return self.failed(&of, "connection", error, fix);
             }
@@ -260,7 +263,7 @@ impl Round<'_> {
         self.well(&of, "connection", connected.to_string())?;
         match connected.probe(&session.cx).await.map_err(backup_core::error::Error::from) {
             Ok(probe) if probe.problems.is_empty() => {
-                self.well(&of, "rights and tools", "it can be backed up")?;
+                self.well(&of, "rights and tools", "ready for backup")?;
             }
             Ok(probe) => {
                 for problem in probe.problems {
@@ -271,12 +274,9 @@ impl Round<'_> {
                     self.ill(&of, "rights and tools", found.to_owned(), fix)?;
                 }
             }
-            Err(error) => self.failed(
-                &of,
-                "rights and tools",
-                error.into(),
-                "see what the server says of it",
-            )?,
+            Err(error) => {
+                self.failed(&of, "rights and tools", error.into(), "check the log of the server")?;
+            }
         }
         Ok(())
     }

@@ -96,7 +96,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let ends = verdict.config_locked_until.is_none_or(|until| until < cx.clock.now());
         if ends && !args.renew_locks {
             concerns.push(
-                "Objects are to be locked, but the config is not: run this with --renew-locks."
+                "Object locks are configured, but the config object is not locked: repeat the \
+                 command with --renew-locks."
                     .to_owned(),
             );
         }
@@ -115,7 +116,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         concerns.push(format!("A lock could not be renewed: {failure}."));
     }
     if args.renew_locks && locks.is_none() {
-        session.ui.warning("objects of this repository are not locked: there is nothing to renew");
+        session.ui.warning("this repository does not lock objects: there is nothing to renew");
     }
     let cleared_uploads = match (&custody, args.clear_unfinished) {
         (Some(custody), true) => {
@@ -123,9 +124,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             Some(custody.clear_unfinished(before).await.map_err(backup_core::error::Error::from)?)
         }
         (None, true) => {
-            session
-                .ui
-                .warning("this kind of storage has no unfinished uploads that could be cleared");
+            session.ui.warning("this kind of storage has no unfinished uploads to clear");
             None
         }
         (_, false) => None,
@@ -152,7 +151,7 @@ fn report(session: &Session, spec: &RepositorySpec, json: &DoctorJson<'_>) -> Co
         session.ui.warning(concern);
     }
     if json.concerns.is_empty() {
-        session.ui.print(format_args!("{}: {spec}", paint(style::GOOD, "All is well")))?;
+        session.ui.print(format_args!("{}: {spec}", paint(style::GOOD, "No problems")))?;
     }
     Ok(())
 }
@@ -160,14 +159,15 @@ fn report(session: &Session, spec: &RepositorySpec, json: &DoctorJson<'_>) -> Co
 fn describe(verdict: &StoreVerdict, locks: Option<&LockReport>, cleared: Option<u64>) -> String {
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let skew = match verdict.clock_ahead_seconds {
-        None => "the store does not say".to_owned(),
+        None => "unknown: the store reports no time".to_owned(),
         Some(ahead) => format!("{ahead:+} seconds"),
     };
-    let deletes = verdict.deletes.map_or_else(|| "these credentials may not".to_owned(), yes);
+    let deletes =
+        verdict.deletes.map_or_else(|| "not permitted for these credentials".to_owned(), yes);
     let locks = locks.map_or_else(String::new, |locks| {
         let renewed = human::count(locks.renewed, "lock", "locks");
         format!(
-            "{renewed} of {} renewed, {} of them were not locked",
+            "{renewed} of {} objects renewed, {} previously unlocked",
             locks.objects, locks.unlocked
         )
     });
@@ -176,9 +176,9 @@ fn describe(verdict: &StoreVerdict, locks: Option<&LockReport>, cleared: Option<
     });
     facts(&[
         ("Storage", verdict.store.clone()),
-        ("Refuses to create twice", yes(verdict.refuses_second_create)),
-        ("One winner of a race", yes(verdict.one_winner)),
-        ("Lists what was just put", yes(verdict.lists_at_once)),
+        ("Refuses a second create", yes(verdict.refuses_second_create)),
+        ("Concurrent creates have one winner", yes(verdict.one_winner)),
+        ("Lists new objects at once", yes(verdict.lists_at_once)),
         ("Reads ranges", yes(verdict.ranges)),
         ("Deletes", deletes),
         ("Clock ahead by", skew),

@@ -50,10 +50,9 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
             session.ui.warning(problem);
         }
         if source.probe.problems.is_empty() {
-            session.ui.print(format_args!(
-                "{}: it can be backed up",
-                paint(style::GOOD, "All is well")
-            ))?;
+            session
+                .ui
+                .print(format_args!("{}: ready for backup", paint(style::GOOD, "No problems")))?;
         }
     }
     Ok(Outcome::with_warnings(problems as u64))
@@ -96,8 +95,8 @@ fn describe(source: &SourceJson) -> String {
         ("Job", source.job.clone().unwrap_or_default()),
         ("Source", source.source.clone()),
         ("Version", probe.version.clone().unwrap_or_default()),
-        ("Objects, about", probe.estimated_objects.map_or_else(String::new, count)),
-        ("Size, about", probe.estimated_bytes.map_or_else(String::new, human::size)),
-        ("Log can be captured", if source.captures_log { "yes" } else { "no" }.to_owned()),
+        ("Objects (estimate)", probe.estimated_objects.map_or_else(String::new, count)),
+        ("Size (estimate)", probe.estimated_bytes.map_or_else(String::new, human::size)),
+        ("Log capture", if source.captures_log { "yes" } else { "no" }.to_owned()),
     ])
 }

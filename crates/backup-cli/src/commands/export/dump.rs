@@ -87,7 +87,7 @@ fn words(exported: Exported, directory: &Path) -> (String, Option<String>) {
                 human::count(collections, "collection or view", "collections and views");
             let documents = human::count(documents, "document", "documents");
             let hint = format!(
-                "`mongorestore {}` restores it",
+                "restore the dump with `mongorestore {}`",
                 human::shell(&directory.display().to_string())
             );
             (format!("{collections}, {documents}, {}", human::size(bytes)), Some(hint))

@@ -136,12 +136,12 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         Some(node) if !node.is_dir() => {
             let kind = human::kind(&node.metadata.kind);
             return Err(CommandError::usage(format!("{path} is a {kind}, which has no content"))
-                .with_hint("export the directory it is in"));
+                .with_hint("export the directory that contains it"));
         }
         _ => false,
     };
     if !raw && to_stdout && std::io::stdout().is_terminal() {
-        return Err(CommandError::refused("an archive is nothing for a terminal")
+        return Err(CommandError::refused("cannot write an archive to a terminal")
             .with_hint("write it to a file with -o, or pipe it into `tar -x`"));
     }
     let replace = args.if_exists == IfFileExists::Replace;
@@ -254,9 +254,9 @@ impl Reader<'_> {
             self.session.cx.check_cancelled()?;
             if node.metadata.kind == NodeKind::Socket {
                 let path = human::text(path.as_bytes());
-                self.session.ui.warning(format_args!(
-                    "{path}: a socket cannot be in an archive; it is left out"
-                ));
+                self.session
+                    .ui
+                    .warning(format_args!("{path}: a socket cannot be archived and is left out"));
                 skipped += 1;
             } else if self.entry(path, node, &mut links).await?.is_none() {
                 return Ok(None);

@@ -121,7 +121,7 @@ fn exists(path: &Path) -> CommandError {
 /// The failure of a write.
 pub(super) fn failed(error: &io::Error) -> CommandError {
     if error.kind() == io::ErrorKind::BrokenPipe {
-        CommandError::new(Kind::BrokenPipe, "nobody reads the output")
+        CommandError::new(Kind::BrokenPipe, "the output was closed")
     } else {
         CommandError::io("cannot write the export", error)
     }

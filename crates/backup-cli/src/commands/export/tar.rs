@@ -204,7 +204,9 @@ impl Read for Incoming<'_> {
                     self.current = bytes;
                 }
                 Some(_) => {
-                    return Err(io::Error::other("a file has another length than its blobs"));
+                    return Err(io::Error::other(
+                        "the length of a file differs from that of its blobs",
+                    ));
                 }
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }

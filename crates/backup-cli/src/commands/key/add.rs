@@ -68,7 +68,7 @@ impl NewArgs {
         if !session.ui.can_ask() {
             return Err(CommandError::new(
                 Kind::Passphrase,
-                "no new pass phrase is given, and there is no terminal to ask on",
+                "no new pass phrase is given, and there is no terminal to prompt for it",
             )
             .with_hint(
                 "use --new-password-file, --new-password-command, BACKUP_NEW_PASSWORD, \
@@ -91,7 +91,7 @@ pub(super) async fn add(session: &Session, args: &Args) -> CommandResult {
         session.ui.json(&KeyJson { label, ..KeyJson::new(spec.to_string(), &key) })?;
     }
     session.ui.status(format_args!(
-        "{} key {} of {spec}",
+        "{} key {} to {spec}",
         paint(style::GOOD, "Added"),
         key.short()
     ));
@@ -120,15 +120,18 @@ pub(super) async fn generate(session: &Session, args: &GenerateArgs) -> CommandR
         return Ok(Outcome::Success);
     }
     ui.status(format_args!(
-        "{} key {} ({}) of {spec}",
+        "{} key {} ({}) to {spec}",
         paint(style::GOOD, "Added"),
         key.short(),
         args.label
     ));
     match file {
-        Some(file) => ui.status(format_args!("Its pass phrase is in {}.", file.display())),
+        Some(file) => ui.status(format_args!("The pass phrase is in {}.", file.display())),
         None => {
-            ui.status("Its pass phrase, shown this once; it opens everything. Keep it offline:");
+            ui.status(
+                "The pass phrase, shown only once; it opens the whole repository. Keep the pass \
+                 phrase offline:",
+            );
             ui.print(passphrase.reveal())?;
         }
     }

@@ -67,7 +67,7 @@ fn write(path: &Path, bundle: &[u8]) -> CommandResult<()> {
                 .with_hint("choose another name")
         }
         _ => CommandError::io(format!("cannot write {}", path.display()), &error)
-            .with_hint("check that the directory exists and can be written"),
+            .with_hint("check that the directory exists and is writable"),
     };
     let mut file = std::fs::OpenOptions::new()
         .write(true)

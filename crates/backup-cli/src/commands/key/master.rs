@@ -52,7 +52,7 @@ async fn target(
     );
     let origin = args.new.origin(session).or(configured);
     if to.exists(env).await? {
-        session.ui.status(format_args!("Going on with {to}"));
+        session.ui.status(format_args!("Continuing with {to}"));
         return match args.key_file.clone().map(PassphraseOrigin::File).or(origin) {
             Some(origin) => Ok(to.open(&origin.fetch(env).await?, env).await?),
             None => session.open_with(to, &PassphraseFlags::default()).await,
@@ -71,7 +71,8 @@ async fn target(
     ));
     if let Some(path) = file.map(KeyFile::keep) {
         session.ui.status(format_args!(
-            "Its pass phrase is in {}. Keep a copy elsewhere: without it the backups are lost.",
+            "The pass phrase is in {}. Keep a copy elsewhere: without the pass phrase, the backups \
+             are lost.",
             path.display()
         ));
     }
@@ -81,21 +82,23 @@ async fn target(
 /// What is left to be done by a person.
 fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec) {
     let ui = &session.ui;
-    ui.status("Everything is in both. To switch:");
+    ui.status("All readable snapshots are in both repositories. To switch:");
     ui.status(format_args!("  1. {} check -r {} --read-data", session.program, called(to)));
     let place = match &from.name {
         Some(name) => format!("[repositories.{name}] in the configuration"),
-        None => "BACKUP_REPO, or wherever the old address is written".to_owned(),
+        None => "BACKUP_REPO, or every place that holds the old address".to_owned(),
     };
-    ui.status(format_args!("  2. put the new address and where its pass phrase is into {place}"));
+    ui.status(format_args!(
+        "  2. put the new address and the origin of its pass phrase into {place}"
+    ));
     let (old, new) = (called(from), called(to));
     let again = format!("{} key rotate --master -r {old} --to {new}", session.program);
-    ui.status(format_args!("  3. {again}, once more: it copies what was backed up meanwhile"));
+    ui.status(format_args!("  3. {again}, again, to copy snapshots created since"));
     ui.status(format_args!(
         "  4. {} key generate -r {new}, for a new recovery key",
         session.program
     ));
-    ui.status(format_args!("  5. delete {from}: its old master key opens what is in it for ever"));
+    ui.status(format_args!("  5. delete {from}: the old master key opens its data for ever"));
 }
 
 /// How a repository is named on a command line.

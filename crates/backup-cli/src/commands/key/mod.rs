@@ -177,7 +177,7 @@ async fn list(session: &Session) -> CommandResult {
 
 fn table(session: &Session, keys: &[KeyInfo]) -> Table {
     let columns =
-        [("ID", Align::Left), ("Made", Align::Left), ("Label", Align::Left), ("", Align::Left)];
+        [("ID", Align::Left), ("Created", Align::Left), ("Label", Align::Left), ("", Align::Left)];
     let mut table = Table::new(columns);
     for key in keys {
         table.row([
@@ -192,9 +192,7 @@ fn table(session: &Session, keys: &[KeyInfo]) -> Table {
 
 /// There is no plan that `--dry-run` could show.
 fn require_confirmable(session: &Session) -> CommandResult<()> {
-    session
-        .require_confirmable()
-        .map_err(|error| error.with_hint("add --yes if this is what you want"))
+    session.require_confirmable().map_err(|error| error.with_hint("add --yes to confirm"))
 }
 
 /// The key called `name`: the beginning of its identifier. Damaged key files have names too.
@@ -208,7 +206,7 @@ async fn find(repository: &Repository, name: &str) -> CommandResult<(KeyId, Opti
             return Ok((id, info.ok()));
         }
         0 => CoreError::new(ErrorKind::NotFound, format!("there is no key {name:?}"))
-            .with_hint("`backup key list` shows what there is"),
+            .with_hint("list the keys with `backup key list`"),
         _ => CoreError::new(ErrorKind::Ambiguous, format!("several keys begin with {name}"))
             .with_hint("give more digits"),
     };
@@ -227,7 +225,9 @@ async fn remove(session: &Session, args: &RemoveArgs) -> CommandResult {
         None => format!("key {}", id.short()),
     };
     session
-        .confirm(&format!("Remove {named} of {spec}? Its pass phrase opens nothing afterwards."))
+        .confirm(&format!(
+            "Remove {named} of {spec}? Its pass phrase then no longer opens the repository."
+        ))
         .await?;
     session.trail.note("key", id.short());
     repository

@@ -97,8 +97,10 @@ async fn rotate(session: &Session, args: &Args) -> CommandResult {
             keys.into_iter().find(|(id, _)| *id == old).and_then(|(_, info)| info.ok()?.label)
         }
     };
-    let question =
-        format!("Rotate key {} of {spec}? Its pass phrase opens nothing afterwards.", old.short());
+    let question = format!(
+        "Rotate key {} of {spec}? The old pass phrase then no longer opens the repository.",
+        old.short()
+    );
     session.confirm(&question).await?;
     let (passphrase, file) = args.passphrase(session).await?;
     let rotated = repository.rotate_key(&passphrase, label, &session.cx).await;
@@ -109,7 +111,7 @@ async fn rotate(session: &Session, args: &Args) -> CommandResult {
             if let Some(file) = file {
                 let path = file.keep();
                 session.ui.warning(format_args!(
-                    "the new pass phrase is in {}, and may open it",
+                    "the new pass phrase is in {}, and may already open the repository",
                     path.display()
                 ));
             }
@@ -129,10 +131,7 @@ async fn rotate(session: &Session, args: &Args) -> CommandResult {
         return Ok(Outcome::Success);
     }
     let (added, removed) = (rotated.added.short(), rotated.removed.short());
-    ui.status(format_args!(
-        "{}: key {added} in the place of {removed}",
-        paint(style::GOOD, "Rotated")
-    ));
+    ui.status(format_args!("{}: key {added} replaces {removed}", paint(style::GOOD, "Rotated")));
     if let Some(path) = &key_file {
         ui.status(format_args!(
             "The new pass phrase is in {}. Keep a copy elsewhere.",
@@ -143,11 +142,9 @@ async fn rotate(session: &Session, args: &Args) -> CommandResult {
         let place = match origin {
             PassphraseOrigin::File(path) => path.display().to_string(),
             PassphraseOrigin::Variable(name) => name,
-            PassphraseOrigin::Command(_) => {
-                "what the command for the pass phrase prints".to_owned()
-            }
+            PassphraseOrigin::Command(_) => "the output of the pass phrase command".to_owned(),
         };
-        ui.hint(format_args!("the old pass phrase came from {place}: put the new one there"));
+        ui.hint(format_args!("replace the old pass phrase with the new one in {place}"));
     }
     Ok(Outcome::Success)
 }

@@ -32,7 +32,8 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     let none = || {
         let message =
             format!("no snapshot of a job {} has a log", human::text(args.job.as_bytes()));
-        CoreError::new(ErrorKind::NotFound, message).with_hint("`backup run` makes the first one")
+        CoreError::new(ErrorKind::NotFound, message)
+            .with_hint("create the first snapshot with `backup run`")
     };
     let newest = logs::newest_of_job(&opened.snapshots.snapshots, &args.job).ok_or_else(none)?;
     let (base, replay) =
@@ -44,9 +45,9 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
         };
     if sources::is_compact(&base, &replay) {
         let rest = if sources::applies_log(&base) {
-            "and there is no log behind it"
+            "and no log follows it"
         } else {
-            "and the log behind it is a server's to apply"
+            "and only a server can apply the log after it"
         };
         session.ui.status(format_args!(
             "Nothing to apply: {} is a full snapshot, {rest}.",
@@ -70,7 +71,7 @@ fn describe(report: &BackupReport) -> String {
     let id = report.snapshot.map(|id| paint(style::SNAPSHOT, id.short())).unwrap_or_default();
     format!(
         "{} a full snapshot {id}: {}, {} new",
-        paint(style::GOOD, "Made"),
+        paint(style::GOOD, "Created"),
         human::size(report.totals.bytes),
         human::size(report.stored.packed_bytes),
     )

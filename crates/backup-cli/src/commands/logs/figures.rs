@@ -155,7 +155,7 @@ impl Missing {
             Some(to) => format!("to {}", at(self.to_time, to)),
             None => "on".to_owned(),
         };
-        let reason = self.gap.reason.as_deref().unwrap_or("nobody noted why");
+        let reason = self.gap.reason.as_deref().unwrap_or("unknown reason");
         format!(
             "from {} {until}: {}",
             at(self.from_time, self.gap.from),

@@ -47,7 +47,7 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
     let id = &repository.config().id;
     let options = logs::follow_options(&job, id, &session.holder(), &session.env)?;
     session.ui.status(format_args!(
-        "Following the log of {source} into {}; Ctrl-C ends it.",
+        "Following the log of {source} into {}; press Ctrl-C to stop.",
         job.repository
     ));
     let lines = Arc::new(Lines::new(session, &job.options.job));
@@ -131,7 +131,7 @@ async fn begin_anew(
                 return;
             }
             let is_lasting = error.is_lasting();
-            session.ui.error(&error.context("the full backup after a gap"));
+            session.ui.error(&error.context("full backup after a gap"));
             // Or there would be one snapshot after the other that does not hold what is expected.
             if is_lasting {
                 break;

@@ -129,28 +129,28 @@ impl Words {
                 let text = self.stored(at, *time, *waiting_bytes, now);
                 // That a trouble is over is no line that another one may replace.
                 Some(match self.trouble.take() {
-                    Some(_) => Line::Remark(format!("Going on: {text}")),
+                    Some(_) => Line::Remark(format!("Resumed: {text}")),
                     None => Line::Stored(text),
                 })
             }
             LogEvent::Delayed { message, waiting_bytes } => {
                 let waiting = size(waiting_bytes);
                 self.trouble("delayed", at, || {
-                    format!("cannot store it, trying again: {}; {waiting} waiting", clean(message))
+                    format!("cannot store the log, retrying: {}; {waiting} waiting", clean(message))
                 })
             }
             LogEvent::Full { waiting_bytes } => {
                 let waiting = size(waiting_bytes);
                 self.trouble("full", at, || {
                     format!(
-                        "no room for more: {waiting} waiting; the source keeps the rest as \
-                         long as it can"
+                        "buffer full: {waiting} waiting; the source keeps the rest as long as it \
+                         can"
                     )
                 })
             }
             LogEvent::Reconnecting { message, seconds } => self.trouble("reconnecting", at, || {
                 format!(
-                    "not capturing: {}; trying again in {}",
+                    "capture interrupted: {}; retrying in {}",
                     clean(message),
                     human::duration(Duration::from_secs(*seconds))
                 )
@@ -158,8 +158,8 @@ impl Words {
             LogEvent::Gap { reason } => {
                 let (reason, job) = (clean(reason), human::shell(&self.job));
                 Some(Line::Trouble(format!(
-                    "a part of the log is missing: {reason}; moments after it can be restored once \
-                     `backup run {job}` has made a new backup"
+                    "a part of the log is missing: {reason}; later moments can be restored only \
+                     after a new backup with `backup run {job}`"
                 )))
             }
             LogEvent::RolledUp { id } => {
@@ -209,14 +209,28 @@ impl Words {
     }
 }
 
-/// A position, printable: branches are named by servers.
+/// A position, printable: branches are named by servers. Of a replication ID of Redis the first
+/// eight of its 40 digits are shown; `--at` accepts them.
 pub(in crate::commands) fn position(position: &Position) -> String {
-    human::text(position.to_string().as_bytes())
+    format!("{}@{}", branch(&position.branch), position.offset)
+}
+
+/// The name of a branch as [`position`] shows it.
+pub(in crate::commands) fn branch(name: &str) -> String {
+    let is_id = name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    human::text(if is_id { &name.as_bytes()[..8] } else { name.as_bytes() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replication_ids_are_shortened() {
+        let id = "a166680e1fb3c23a69270675b69b39fb5d6bf056";
+        assert_eq!(position(&Position::new(id, 7)), "a166680e@7");
+        assert_eq!(position(&Position::new("a\x1b", 7)), human::text(b"a\x1b@7"));
+    }
 
     fn words() -> Words {
         Words { zone: TimeZone::UTC, job: "shop".to_owned(), trouble: None }
@@ -252,19 +266,19 @@ mod tests {
         );
         assert_eq!(
             said(delayed()),
-            "! cannot store it, trying again: disk\\u{1b} full; 2.0 KiB waiting"
+            "! cannot store the log, retrying: disk\\u{1b} full; 2.0 KiB waiting"
         );
         assert_eq!(
             said(stored(0)),
-            "Going on: Stored up to 2026-03-01 12:00:00 UTC (a@7), 2 s behind"
+            "Resumed: Stored up to 2026-03-01 12:00:00 UTC (a@7), 2 s behind"
         );
         let full = LogEvent::Full { waiting_bytes: 16 << 20 };
-        assert!(said(full).starts_with("! no room for more: 16.0 MiB waiting"));
+        assert!(said(full).starts_with("! buffer full: 16.0 MiB waiting"));
         let away = LogEvent::Reconnecting { message: "nobody there".to_owned(), seconds: 4 };
-        assert_eq!(said(away), "! not capturing: nobody there; trying again in 4 s");
+        assert_eq!(said(away), "! capture interrupted: nobody there; retrying in 4 s");
         assert!(
             said(LogEvent::Gap { reason: "gone".to_owned() })
-                .contains("missing: gone; moments after it")
+                .contains("missing: gone; later moments")
         );
     }
 

@@ -33,7 +33,7 @@ use crate::human;
 use crate::reporter::Detail;
 use crate::session::{Opened, Session};
 
-pub(super) use lines::position;
+pub(super) use lines::{branch, position};
 
 /// Capture database logs, show their state, or show messages of runs
 ///
@@ -106,12 +106,10 @@ async fn source_with_log(session: &Session, job: &Job) -> CommandResult<Arc<dyn 
 }
 
 fn without_log(job: &Job) -> CommandError {
-    let message = format!(
-        "job {} backs up {}, which has no log that could be captured",
-        job.options.job, job.source
-    );
+    let message =
+        format!("job {} backs up {}, which has no log to capture", job.options.job, job.source);
     CommandError::usage(message)
-        .with_hint("run the job more often instead: `backup run` stores only what is new")
+        .with_hint("run the job more often instead; `backup run` stores only new data")
 }
 
 /// The repository of a job: the one that the flags name, else that of its configuration, else the
@@ -154,9 +152,7 @@ async fn find_stream(
     if !known {
         let message = format!("no snapshot of a job {} has a log", human::text(job.as_bytes()));
         let error = CoreError::new(ErrorKind::NotFound, message);
-        return Err(error
-            .with_hint("`backup list` shows the jobs that there are snapshots of")
-            .into());
+        return Err(error.with_hint("list the jobs that have snapshots with `backup list`").into());
     }
     let source =
         session.unless_cancelled(configured(session, job)?.source.open(&session.env)).await?;

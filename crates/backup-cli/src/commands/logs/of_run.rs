@@ -35,16 +35,16 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
         |error| CommandError::io(format!("cannot read the messages of run {}", run.id), &error);
     let Some(text) = Log::read(&records.dir, &run.id).map_err(failed)? else {
         let message = if run.host == session.machine.host {
-            format!("the messages of run {} are not kept any more", run.id)
+            format!("the messages of run {} are no longer kept", run.id)
         } else {
             format!(
-                "the messages of run {} are not here: it was on {}",
+                "the messages of run {} are not on this machine: the run was on {}",
                 run.id,
                 human::text(run.host.as_bytes())
             )
         };
         return Err(CommandError::new(Kind::Core(ErrorKind::NotFound), message)
-            .with_hint("what came of it: `backup status --runs --json`"));
+            .with_hint("see the result with `backup status --runs --json`"));
     };
     let ui = &session.ui;
     if ui.is_json() {

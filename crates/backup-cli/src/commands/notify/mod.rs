@@ -133,11 +133,11 @@ fn list(session: &Session) -> CommandResult {
         return Ok(Outcome::Success);
     }
     if all.is_empty() {
-        session.ui.status("No channels: nobody is told anything.");
+        session.ui.status("No channels: no notifications are sent.");
         session.ui.hint("add `[notify.NAME]` to the configuration");
         return Ok(Outcome::Success);
     }
-    let columns = ["Channel", "Kind", "To", "From severity", "Jobs"];
+    let columns = ["Channel", "Kind", "To", "Minimum severity", "Jobs"];
     let mut table = Table::new(columns.map(|column| (column, Align::Left)));
     for ChannelJson { name, kind, to, severity, jobs } in all {
         let words = [name.to_owned(), kind.to_string(), to, severity.to_string(), jobs.join(", ")];
@@ -152,10 +152,10 @@ fn target(channel: &NotifyConfig) -> String {
     let to = channel.to.join(", ");
     match (channel.kind, &channel.url) {
         (ChannelKind::Smtp, _) => {
-            format!("{to} by {}", channel.host.as_deref().unwrap_or_default())
+            format!("{to} via {}", channel.host.as_deref().unwrap_or_default())
         }
         (ChannelKind::Resend | ChannelKind::Sms, None) => to,
-        (ChannelKind::Resend | ChannelKind::Sms, Some(url)) => format!("{to} by {url}"),
+        (ChannelKind::Resend | ChannelKind::Sms, Some(url)) => format!("{to} via {url}"),
         (_, Some(url)) => url.to_string(),
         (_, None) => String::new(),
     }
@@ -218,7 +218,11 @@ fn tell(session: &Session, channel: &str, failed: Option<(&str, bool)>) -> Comma
     let Some((why, is_passing)) = failed else {
         return session.ui.print(format_args!("{} {channel}", paint(style::GOOD, "sent  ")));
     };
-    let what = if is_passing { "it would be tried again later" } else { "it would be given up" };
+    let what = if is_passing {
+        "a message would be retried later"
+    } else {
+        "a message would be abandoned"
+    };
     let why = human::text(why.as_bytes());
     session.ui.print(format_args!("{} {channel}: {why} ({what})", paint(style::ERROR, "failed")))
 }

@@ -29,18 +29,18 @@ pub(super) struct SendArgs {
 }
 
 fn open(session: &Session) -> CommandResult<Outbox> {
-    const HINT: &str = "name a directory in BACKUP_STATE_DIR";
+    const HINT: &str = "set BACKUP_STATE_DIR to a directory";
     let dir = state::dir(&session.env).ok_or_else(|| {
-        CommandError::new(Kind::Io, "there is no place for an outbox").with_hint(HINT)
+        CommandError::new(Kind::Io, "no state directory for the outbox").with_hint(HINT)
     })?;
     Outbox::open(&dir).map_err(|error| {
-        CommandError::io(format!("cannot make an outbox in {}", dir.display()), &error)
+        CommandError::io(format!("cannot create the outbox in {}", dir.display()), &error)
             .with_hint(HINT)
     })
 }
 
 fn unusable(error: &std::io::Error) -> CommandError {
-    CommandError::io("the outbox cannot be used", error)
+    CommandError::io("cannot use the outbox", error)
 }
 
 /// A message that was given up, in JSON.
@@ -83,22 +83,23 @@ pub(super) fn status(session: &Session) -> CommandResult {
         return Ok(outcome);
     }
     if waiting.is_empty() && is_well {
-        session.ui.status("Nothing waits, and nothing was given up.");
+        session.ui.status("No messages are waiting or abandoned.");
         return Ok(outcome);
     }
     if !waiting.is_empty() {
         session.ui.print(waiting_table(session, &waiting))?;
-        session.ui.hint("`backup notify send` tries at once");
+        session.ui.hint("send waiting messages now with `backup notify send`");
     }
     if !failed.is_empty() {
         session.ui.print(failed_lines(session, &failed))?;
     }
     for path in unreadable {
-        session.ui.warning(format_args!("{} is no message", path.display()));
+        session.ui.warning(format_args!("{} is not a readable message", path.display()));
     }
     if !is_well {
         session.ui.hint(
-            "`backup notify send --failed` tries again, `backup notify discard` forgets them",
+            "retry with `backup notify send --failed`, or remove the messages with `backup notify \
+             discard`",
         );
     }
     Ok(outcome)
@@ -122,13 +123,13 @@ fn waiting_table(session: &Session, waiting: &BTreeMap<String, StillWaiting>) ->
 fn failed_lines(session: &Session, failed: &[Entry]) -> String {
     let line = |entry: &Entry| {
         let time = human::time(entry.message.time, session.zone());
-        let why = entry.error.as_deref().unwrap_or("for no known reason");
+        let why = entry.error.as_deref().unwrap_or("unknown reason");
         let words = format!("{}: {}", entry.channel, entry.message.subject());
         format!("  {time}  {}\n    {}", human::text(words.as_bytes()), human::text(why.as_bytes()))
     };
     let lines: Vec<String> = failed.iter().map(line).collect();
     format!(
-        "Given up: {}\n{}",
+        "Abandoned: {}\n{}",
         human::count(failed.len() as u64, "message", "messages"),
         lines.join("\n")
     )
@@ -161,7 +162,7 @@ pub(super) async fn send(session: &Session, args: &SendArgs) -> CommandResult {
     }
     let sent = delivered.sent.len() as u64;
     match (sent, delivered.is_complete()) {
-        (0, true) => session.ui.status("Nothing waits."),
+        (0, true) => session.ui.status("No messages are waiting."),
         _ => {
             session
                 .ui
@@ -173,7 +174,7 @@ pub(super) async fn send(session: &Session, args: &SendArgs) -> CommandResult {
     }
     for given_up in &delivered.given_up {
         let words = format!("{}: {}: {}", given_up.channel, given_up.subject, given_up.why);
-        session.ui.warning(format_args!("given up: {}", human::text(words.as_bytes())));
+        session.ui.warning(format_args!("abandoned: {}", human::text(words.as_bytes())));
     }
     delivered
         .trouble
@@ -194,14 +195,14 @@ pub(super) async fn discard(session: &Session) -> CommandResult {
     let count = (failed.len() + unreadable.len()) as u64;
     if count > 0 {
         let messages = human::count(count, "message", "messages");
-        session.confirm(&format!("Forget {messages} that nobody was told?")).await?;
+        session.confirm(&format!("Discard {messages} that were not delivered?")).await?;
     }
     let discarded = outbox.discard_failed().map_err(|error| unusable(&error))?;
     if session.ui.is_json() {
         session.ui.json(&DiscardJson { schema_version: SCHEMA_VERSION, discarded })?;
     } else {
         session.ui.status(format_args!(
-            "Forgotten: {}",
+            "Discarded: {}",
             human::count(discarded as u64, "message", "messages")
         ));
     }

@@ -61,7 +61,7 @@ pub(crate) struct Args {
     /// is not in the configuration.
     #[arg(long, value_name = "DIR_OR_SERVER")]
     pub(super) target: Vec<String>,
-    /// Restore to the original place; for MongoDB and Redis, into the server of the job's
+    /// Restore to the original location; for MongoDB and Redis, into the server of the job's
     /// configuration
     #[arg(long)]
     pub(super) in_place: bool,
@@ -185,7 +185,7 @@ Examples:
   Restore files below a directory:
     backup restore latest --target /tmp/restored
     backup restore latest --target /tmp/restored --only /home/me/letters
-  Restore files to their original place:
+  Restore files to their original location:
     backup restore 1a2b3c4d --in-place --if-exists merge --only '/etc/**/*.conf'
   Restore collections under other names:
     backup restore latest --job shop --target mongodb://admin@db1/ --rename 'shop.*=shop_test.*'

@@ -117,11 +117,8 @@ fn newest_with_log<'a>(opened: &'a Opened, choice: &Choice) -> CommandResult<&'a
     let logged = |info: &&SnapshotInfo| info.snapshot.x_log.is_some() && choice.matches(info);
     let mut logged = opened.snapshots.snapshots.iter().rev().filter(logged);
     let Some(newest) = logged.next() else {
-        return Err(CommandError::new(
-            Kind::Core(ErrorKind::NotFound),
-            "there is no snapshot that has a log",
-        )
-        .with_hint("leave --at out, and name a snapshot: `backup list` shows what there is"));
+        return Err(CommandError::new(Kind::Core(ErrorKind::NotFound), "no snapshot has a log")
+            .with_hint("leave out --at, and name a snapshot; `backup list` shows all"));
     };
     let stream = |info: &SnapshotInfo| info.snapshot.x_log.as_ref().map(|log| log.stream.clone());
     let job = |info: &SnapshotInfo| info.snapshot.tag("job").unwrap_or_default().to_owned();
@@ -130,7 +127,7 @@ fn newest_with_log<'a>(opened: &'a Opened, choice: &Choice) -> CommandResult<&'a
         Some(other) => {
             let jobs = [job(newest), job(other)].map(|job| human::text(job.as_bytes()));
             Err(CommandError::usage("several jobs have a log").with_hint(format!(
-                "say which by --job, for instance {} or {}, or name a snapshot",
+                "choose one with --job, for instance {} or {}, or name a snapshot",
                 jobs[0], jobs[1]
             )))
         }
@@ -193,17 +190,16 @@ pub(in crate::commands) fn refused(refusal: &Refusal, zone: &TimeZone) -> Comman
         }
         None => format!("--at {}", human::shell(&position(at))),
     };
-    let nearest: Vec<String> =
-        [("the last before it", &refusal.before), ("the first after it", &refusal.after)]
-            .into_iter()
-            .filter_map(|(which, found)| Some(format!("{which}: {}", moment(found.as_ref()?))))
-            .collect();
+    let nearest: Vec<String> = [("last before", &refusal.before), ("first after", &refusal.after)]
+        .into_iter()
+        .filter_map(|(which, found)| Some(format!("{which}: {}", moment(found.as_ref()?))))
+        .collect();
     let hint = match nearest[..] {
-        [] => "`backup timeline JOB` shows which moments can be restored".to_owned(),
-        _ => nearest.join("; "),
+        [] => "list the restorable moments with `backup timeline JOB`".to_owned(),
+        _ => format!("choose a restorable moment: {}", nearest.join("; ")),
     };
     let reason = human::text(refusal.reason.as_bytes());
-    let message = format!("that moment cannot be restored: {reason}");
+    let message = format!("the moment cannot be restored: {reason}");
     CommandError::new(Kind::Core(ErrorKind::NotFound), message).with_hint(hint)
 }
 
@@ -221,33 +217,40 @@ impl<'a> From<&'a Plan> for LogJson<'a> {
     }
 }
 
-/// What is said of a plan.
-pub(super) fn words(plan: &Plan, zone: &TimeZone) -> Vec<String> {
+/// Lines about the log: before a restore with `dry_run`, else after it.
+pub(super) fn words(plan: &Plan, dry_run: bool, zone: &TimeZone) -> Vec<String> {
     let base = paint(style::SNAPSHOT, plan.base.id.short());
     let pieces = match plan.log.len() {
-        0 => "nothing of the log".to_owned(),
+        0 => "no log".to_owned(),
         some => human::count(some as u64, "piece of the log", "pieces of the log"),
     };
     let last = match plan.time {
         Some(time) => format!("{} ({})", human::full_time(time, zone), position(&plan.stop)),
         None => position(&plan.stop),
     };
-    let estimate = plan.estimate_ms.map_or_else(String::new, |ms| {
-        format!(
-            ", in about {} if it goes as fast as a backup",
-            human::duration(Duration::from_millis(ms))
-        )
-    });
-    let mut lines = vec![
-        format!("  begin with: snapshot {base}, of {}", human::full_time(plan.base.time, zone)),
-        format!("  then apply: {pieces}; {} are read in all{estimate}", human::size(plan.bytes)),
-        format!("  stop at: {last}"),
-    ];
+    let from = format!("snapshot {base}, of {}", human::full_time(plan.base.time, zone));
+    let read = human::size(plan.bytes);
+    let mut lines = if dry_run {
+        let estimate = plan.estimate_ms.map_or_else(String::new, |ms| {
+            let time = human::duration(Duration::from_millis(ms));
+            format!(", in about {time} at the speed of a backup")
+        });
+        vec![
+            format!("  begin with: {from}"),
+            format!("  then apply: {pieces}; reads {read} in total{estimate}"),
+            format!("  stop at: {last}"),
+        ]
+    } else {
+        vec![
+            format!("  began with: {from}"),
+            format!("  applied: {pieces}; {read} in total"),
+            format!("  stopped at: {last}"),
+        ]
+    };
     if let Some(until) = plan.until {
-        lines.push(format!(
-            "  nothing that happened after {} is applied",
-            human::full_time(until, zone)
-        ));
+        let verb = if dry_run { "are" } else { "were" };
+        let until = human::full_time(until, zone);
+        lines.push(format!("  changes after {until} {verb} not applied"));
     }
     lines
 }
@@ -273,10 +276,10 @@ mod tests {
         assert_eq!(error.exit_code(), exit_code::FAILURE);
         assert_eq!(
             error.message(),
-            "that moment cannot be restored: the log is missing there: power cut"
+            "the moment cannot be restored: the log is missing there: power cut"
         );
-        let hint = "the last before it: 2026-03-01 12:00:00 UTC (--at 'a b@7'); the first after \
-                    it: --at 'a b@9'";
+        let hint = "choose a restorable moment: last before: 2026-03-01 12:00:00 UTC (--at 'a \
+                    b@7'); first after: --at 'a b@9'";
         assert_eq!(error.hint(), Some(hint));
         let none = refused(&Refusal { before: None, after: None, ..refusal }, &TimeZone::UTC);
         assert!(none.hint().unwrap().contains("backup timeline"));
@@ -298,14 +301,13 @@ mod tests {
         let (log, turns, stop) = (Vec::new(), Vec::new(), Position::new("", 8));
         let plan =
             Plan { base, log, turns, stop, until, time, bytes: 2048, estimate_ms: Some(90_000) };
-        let text = words(&plan, &TimeZone::UTC).join("\n");
+        let text = words(&plan, true, &TimeZone::UTC).join("\n");
         let text = anstream::adapter::strip_str(&text).to_string();
         assert_eq!(
             text,
-            "  begin with: snapshot a1a1a1a1, of 2026-03-01 12:00:00 UTC\n  then apply: nothing of \
-             the log; 2.0 KiB are read in all, in about 1 min 30 s if it goes as fast as a \
-             backup\n  stop at: 2026-03-01 12:59:00 UTC (@8)\n  nothing that happened after \
-             2026-03-01 13:00:00 UTC is applied"
+            "  begin with: snapshot a1a1a1a1, of 2026-03-01 12:00:00 UTC\n  then apply: no log; \
+             reads 2.0 KiB in total, in about 1 min 30 s at the speed of a backup\n  stop at: \
+             2026-03-01 12:59:00 UTC (@8)\n  changes after 2026-03-01 13:00:00 UTC are not applied"
         );
     }
 }

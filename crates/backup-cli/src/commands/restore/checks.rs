@@ -45,26 +45,27 @@ impl Restore {
         let short = self.snapshot.id().short();
         let hint = match self.restorer.kind {
             SourceKind::Files => {
-                format!("`backup ls {short} -R` lists what it holds; patterns are globs over paths")
+                format!(
+                    "list the content with `backup ls {short} -R`; patterns are globs over paths"
+                )
             }
             SourceKind::Mongodb => {
                 format!(
-                    "`backup ls {short} -R` lists what it holds; patterns are globs over \
+                    "list the collections with `backup ls {short} -R`; patterns are globs over \
                      database.collection"
                 )
             }
             SourceKind::Redis if self.restorer.is_server() => {
-                "patterns are globs over /database/key, for instance '/0/session:*'".to_owned()
+                "give globs over /database/key, for instance '/0/session:*'".to_owned()
             }
             SourceKind::Redis => {
-                "files for a server hold everything: leave --only and --exclude out".to_owned()
+                "leave out --only and --exclude; files for a server hold everything".to_owned()
             }
             SourceKind::Postgres if self.restorer.is_server() => {
-                "patterns are globs over database, database.schema and database.schema.table"
-                    .to_owned()
+                "give globs over database, database.schema and database.schema.table".to_owned()
             }
             SourceKind::Postgres => {
-                "a data directory is restored as a whole: leave --only and --exclude out".to_owned()
+                "leave out --only and --exclude; a data directory is restored as a whole".to_owned()
             }
         };
         let error =
@@ -80,7 +81,8 @@ impl Restore {
             return Ok(());
         }
         let Some(manifest) = self.snapshot.manifest().await? else {
-            let error = CommandError::refused("the snapshot does not say what it was made of");
+            let error =
+                CommandError::refused("the snapshot has no manifest, so its selection is unknown");
             return Err(error.with_hint("use --if-exists merge, which drops nothing"));
         };
         self.request.selection =
@@ -96,15 +98,16 @@ impl Restore {
         let (ui, short) = (&self.session.ui, self.snapshot.id().short());
         if snapshot.tags.iter().any(|tag| tag == REPAIRED) {
             ui.warning(format_args!(
-                "snapshot {short} was repaired and lacks what was lost: {entries}"
+                "snapshot {short} was repaired and lacks lost data: {entries}"
             ));
-            ui.hint("an earlier or later snapshot, or a copy in another repository, may have them");
+            ui.hint(
+                "look for the lost data in other snapshots, or in a copy in another repository",
+            );
             return Outcome::Warnings;
         }
         if snapshot.x_warnings.is_some_and(|some| some > 0) {
             ui.status(format_args!(
-                "Note: {entries} of snapshot {short} could not be backed up in full when it was \
-                 made"
+                "Note: {entries} of snapshot {short} could not be backed up in full"
             ));
         }
         Outcome::Success

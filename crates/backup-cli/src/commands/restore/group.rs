@@ -129,11 +129,8 @@ impl Group {
             let pair =
                 text.split_once('=').filter(|(job, _)| members.iter().any(|member| member == job));
             let (job, target) = pair.ok_or_else(|| {
-                CommandError::usage(
-                    "this --target does not say which member of the group it is for",
-                )
-                .with_hint(format!(
-                    "write --target JOB=DIR_OR_SERVER, for one of {}",
+                CommandError::usage("--target names no member of the group").with_hint(format!(
+                    "write --target JOB=DIR_OR_SERVER, with JOB one of {}",
                     members.join(", ")
                 ))
             })?;
@@ -152,12 +149,13 @@ impl Group {
         let of = |job: &'_ String| match target(job) {
             _ if args.in_place => Ok(None),
             Some(target) => Ok(Some(target)),
-            None => Err(CommandError::usage(format!("where to restore job {job} to is not said"))
-                .with_hint(format!(
-                    "add --target {job}=DIR_OR_SERVER, or name it in [groups.{}.targets] of the \
-                     configuration",
+            None => Err(CommandError::usage(format!("job {job} has no restore target")).with_hint(
+                format!(
+                    "add --target {job}=DIR_OR_SERVER, or set the target in [groups.{}.targets] of \
+                     the configuration",
                     self.name
-                ))),
+                ),
+            )),
         };
         members.iter().map(|job| Ok((job.as_str(), of(job)?))).collect()
     }
@@ -235,7 +233,7 @@ impl Group {
             MemberPlan::Snapshot(info) => {
                 let time = human::full_time(info.snapshot.time, session.zone());
                 session.ui.status(format_args!(
-                    "{}: has no log; its snapshot is of {time}",
+                    "{}: no log; restoring the snapshot of {time}",
                     human::text(job.as_bytes())
                 ));
                 (info, None)
@@ -339,7 +337,7 @@ impl Group {
         let count = human::count(members.len() as u64, "job", "jobs");
         let word = match good == members.len() {
             true => paint(style::GOOD, "restored"),
-            false => paint(style::ERROR, "restored in part"),
+            false => paint(style::ERROR, "partly restored"),
         };
         session.ui.summary(format_args!("Group {name} {word} as of {moment}: {good} of {count}"))
     }

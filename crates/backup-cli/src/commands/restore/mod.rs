@@ -117,14 +117,16 @@ async fn prepare(session: &Session, args: &Args) -> CommandResult<Restore> {
     let to = match &args.target[..] {
         [] if args.in_place => RestoreTo::Origin,
         [] => {
-            let hint = "name a directory or a server by --target, or restore to where the data \
-                        came from by --in-place";
-            return Err(CommandError::usage("where to restore to is not said").with_hint(hint));
+            let hint = "name a directory or a server with --target, or restore to the original \
+                        location with --in-place";
+            return Err(CommandError::usage("no restore target is given").with_hint(hint));
         }
         [target] => RestoreTo::Target(target),
         _ => {
-            return Err(CommandError::usage("a snapshot is restored to one target")
-                .with_hint("several are for groups of the configuration"));
+            return Err(CommandError::usage(
+                "a snapshot takes one --target, and several are given",
+            )
+            .with_hint("give one --target; only a group takes several"));
         }
     };
     let spec = session.repository()?;
@@ -198,7 +200,7 @@ impl Restore {
 
     fn show_plan(&self, report: &RestoreReport) -> CommandResult<()> {
         let heading = format!("Plan: restore snapshot {} to {}", self.short(), self.restorer.place);
-        self.report(report, true, &heading, ["write", "leave as they are", "remove"])
+        self.report(report, true, &heading, ["write", "keep unchanged", "remove"])
     }
 
     /// What would be done; nothing is.
@@ -215,7 +217,7 @@ impl Restore {
         self.require_entries(&report)?;
         let restored = paint(style::GOOD, "restored");
         let heading = format!("Snapshot {} {restored} to {}", self.short(), self.restorer.place);
-        self.report(&report, false, &heading, ["written", "as they were", "removed"])?;
+        self.report(&report, false, &heading, ["written", "unchanged", "removed"])?;
         Ok(report)
     }
 

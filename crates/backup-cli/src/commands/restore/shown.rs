@@ -47,7 +47,7 @@ impl Restore {
             None => vec![heading.to_owned()],
         };
         if let Some(log) = &self.request.log {
-            lines.extend(at::words(log.plan(), self.session.zone()));
+            lines.extend(at::words(log.plan(), dry_run, self.session.zone()));
         }
         lines.extend(if of_server {
             self.collections(report, dry_run, verbs)
@@ -65,7 +65,8 @@ impl Restore {
         [write, _, remove]: [&str; 3],
     ) -> Vec<String> {
         let words = match self.restorer.kind {
-            SourceKind::Mongodb => ("collection or view", "collections and views"),
+            // Users and roles count, too.
+            SourceKind::Mongodb => ("object", "objects"),
             SourceKind::Redis => ("key", "keys"),
             SourceKind::Postgres | SourceKind::Files => ("table", "tables"),
         };
@@ -82,16 +83,16 @@ impl Restore {
         match (dry_run, report.removed) {
             (true, _) if self.replaces_server() => {
                 let what = match (self.is_mapping, self.is_renaming) {
-                    (true, _) => "everything in the databases that are written",
-                    (false, true) => "everything that the target has, under whatever name",
-                    (false, false) => "everything that the target has",
+                    (true, _) => "all data in the target databases",
+                    (false, true) => "all data of the target, under any name",
+                    (false, false) => "all data of the target",
                 };
                 lines.push(format!("  {remove}: {what}, {}", count(report.removed)));
             }
             // How many is known only when they are dropped.
             (true, _) if drops && !self.is_renaming => {
                 lines.push(format!(
-                    "  {remove}: whatever else is there of what the snapshot was made of"
+                    "  {remove}: all other objects within the selection of the backup"
                 ));
             }
             (_, 0) => {}
@@ -108,7 +109,8 @@ pub(crate) fn files(
     dry_run: bool,
     [write, leave, remove]: [&str; 3],
 ) -> Vec<String> {
-    let bytes = |part: u64| match part == report.total_bytes {
+    // Layers that were written over one another are written more than once.
+    let bytes = |part: u64| match part >= report.total_bytes {
         true => human::size(part),
         false => format!("{} of {}", human::size(part), human::size(report.total_bytes)),
     };
@@ -136,7 +138,7 @@ pub(crate) fn rest(report: &RestoreReport) -> Vec<String> {
     }
     if report.warnings > 0 {
         lines.push(format!(
-            "  not exactly as in the snapshot: {}; see the warnings",
+            "  different from the snapshot: {}; see the warnings",
             human::count(report.warnings, "entry", "entries")
         ));
     }

@@ -51,10 +51,7 @@ impl Restore {
             if self.restorer.kind == SourceKind::Files { &self.request.selection } else { &all };
         let mut thaw = Thaw::survey(&self.snapshot, selection, cx).await?;
         if !thaw.is_possible() {
-            ui.warning(
-                "this storage has no archive that can be thawed from here; restoring what \
-                 can be read",
-            );
+            ui.warning("this storage does not support thawing; restoring without a thaw");
         }
         let figures = thaw.figures();
         if figures.is_ready() {
@@ -62,25 +59,27 @@ impl Restore {
         }
         if figures.archived > 0 {
             ui.status(format_args!(
-                "To be thawed for {days} days: {} of {}; {} of {} can be read already",
+                "To thaw for {days} days: {}, {}; readable or thawing already: {}, {}",
                 human::count(figures.archived, "object", "objects"),
                 human::size(figures.archived_bytes),
                 figures.ready + figures.thawing,
                 human::size(figures.ready_bytes + figures.thawing_bytes)
             ));
-            self.session.confirm("Thaw them? The store charges by object and by size.").await?;
+            self.session
+                .confirm("Thaw these objects? The store charges by object and by size.")
+                .await?;
             thaw.request(days, speed, cx).await?;
         }
         let figures = thaw.figures();
         ui.status(format_args!(
-            "Thawing: {} of {}; {} of {} can be read already",
+            "Thawing: {}, {}; readable already: {}, {}",
             human::count(figures.thawing, "object", "objects"),
             human::size(figures.thawing_bytes),
             figures.ready,
             human::size(figures.ready_bytes)
         ));
         if !wait {
-            ui.status("The same command restores as soon as the store has thawed them.");
+            ui.status("Repeat the same command to restore once the store has thawed the objects.");
             return Ok(false);
         }
         thaw.wait(THAW_POLL, cx).await?;

@@ -27,7 +27,7 @@ pub(super) fn require_window(session: &Session, job: &Job) -> CommandResult<()> 
         None => Ok(()),
         Some(window) => {
             let text = format!(
-                "job {} may begin at {window} only, and it is {}",
+                "job {} may start only within {window}, and the time is {}",
                 job.options.job,
                 now.strftime("%H:%M")
             );
@@ -137,7 +137,7 @@ async fn beat(session: &Session, job: &Job) {
     let Some(address) = &job.execution.heartbeat else { return };
     if let Err(why) = heartbeat::send(address, &session.env, &session.cx).await {
         session.ui.warning(format_args!(
-            "the heartbeat of job {} was not heard by {address}: {why}",
+            "cannot send the heartbeat of job {} to {address}: {why}",
             job.options.job
         ));
     }
@@ -235,8 +235,7 @@ async fn persistently(
         let Some(pause) = job.execution.retry.as_ref().and_then(|retry| retry.pause(failed)) else {
             return Err(error);
         };
-        let text =
-            format!("failed, and is tried again in {}: {}", human::duration(pause), error.chain());
+        let text = format!("failed, retrying in {}: {}", human::duration(pause), error.chain());
         session.cx.events.note(text);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -266,32 +265,38 @@ pub(super) async fn require_expected(
     let Some(manifest) = manifest else {
         return Err(CommandError::new(
             Kind::Mismatch,
-            format!("what snapshot {} holds cannot be told", id.short()),
+            format!("snapshot {} has no manifest to compare with `expect`", id.short()),
         ));
     };
     let unmet = expect::unmet(expected, &manifest);
     if !unmet.is_empty() {
-        let text =
-            format!("snapshot {} does not hold what is expected: {}", id.short(), unmet.join("; "));
+        let text = format!("snapshot {} does not meet `expect`: {}", id.short(), unmet.join("; "));
         match damage::hold_last_complete(repository, &id, expected, &session.cx).await {
             Ok(Some(last)) => session.ui.warning(format_args!(
-                "snapshot {0}, the last one that does, is held from now on; `backup release {0}` \
-                 ends that",
+                "snapshot {0}, the last one that meets `expect`, is now held; `backup release {0}` \
+                 ends the hold",
                 last.id.short()
             )),
             Ok(None) => {}
             Err(error) => {
-                records::warn(session, "the last one that does could not be held", &error.into());
+                records::warn(
+                    session,
+                    "cannot hold the last snapshot that meets `expect`",
+                    &error.into(),
+                );
             }
         }
-        return Err(CommandError::new(Kind::Mismatch, text)
-            .with_hint("it is kept; look at the source before older snapshots are forgotten"));
+        return Err(CommandError::new(Kind::Mismatch, text).with_hint(
+            "check the source before older snapshots are forgotten; the new snapshot is kept",
+        ));
     }
     if expected.iter().all(|expected| expect::can_tell(expected, &manifest)) {
         return Ok(Outcome::Success);
     }
-    let text =
-        format!("snapshot {} counts no objects: what is expected of them is not known", id.short());
+    let text = format!(
+        "snapshot {} has no counts of objects, so `expect` cannot be checked in full",
+        id.short()
+    );
     if report.kind == BackupKind::Full {
         session.cx.events.warn(WarningKind::Other, "", text);
         return Ok(Outcome::Warnings);

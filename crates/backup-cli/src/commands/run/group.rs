@@ -92,11 +92,13 @@ impl Group {
                 |evidence: &mut Evidence| (evidence.failure, evidence.moment) = (failure, moment);
             match recording.end(state, change).await {
                 Ok(run) => trail::run(session, &run).await,
-                Err(error) => records::warn(
-                    session,
-                    "what came of the group is not remembered",
-                    &error.into(),
-                ),
+                Err(error) => {
+                    records::warn(
+                        session,
+                        "the result of the group is not recorded",
+                        &error.into(),
+                    );
+                }
             }
         }
         let done = done?;
@@ -168,7 +170,7 @@ impl Group {
             session
                 .cx
                 .events
-                .note(format!("moments from {moment} on have these snapshots before them"));
+                .note(format!("these snapshots precede every moment from {moment} on"));
         }
         Ok(Done { members, worst, moment })
     }
@@ -206,7 +208,8 @@ impl Group {
         if let Some(moment) = done.moment {
             let moment = human::full_time(moment, session.zone());
             lines.push(format!(
-                "Moments from {moment} on can be restored with them, as far as logs are captured"
+                "Moments from {moment} on can be restored with these snapshots, as far as logs are \
+                 captured"
             ));
         }
         session.ui.summary(lines.join("\n"))

@@ -82,7 +82,7 @@ async fn after_snapshot(
 fn with_hint_at_limit(error: backup_core::error::Error) -> backup_core::error::Error {
     match error.kind() {
         ErrorKind::TooLarge => {
-            error.with_hint("raise `max_size`, leave something out by `exclude`, or add --force")
+            error.with_hint("raise `max_size`, leave out data with `exclude`, or add --force")
         }
         _ => error,
     }
@@ -115,11 +115,11 @@ async fn require_same_cluster(
         return Ok(());
     }
     let text = format!(
-        "the snapshots of job {} are of cluster {known}, and this is cluster {}",
+        "the snapshots of job {} belong to cluster {known}, but the source is cluster {}",
         job.options.job, found.id
     );
     Err(CommandError::refused(text).with_hint(
-        "use a job of its own for it; if it takes the other one's place, say so by its `system_id` \
+        "use a separate job for the new cluster; if it replaces the other one, set its `system_id` \
          in the configuration",
     ))
 }
@@ -131,11 +131,11 @@ async fn hold_last_clean(
 ) -> CommandResult<()> {
     if let Some(clean) = damage::hold_last_clean(repository, damaged, &session.cx).await? {
         let short = clean.id.short();
-        session.ui.warning(format_args!(
-            "snapshot {short}, the last one without damage, is held from now on"
-        ));
+        session
+            .ui
+            .warning(format_args!("snapshot {short}, the last one without damage, is now held"));
         session.ui.hint(format_args!(
-            "when the damage is mended and backed up: `backup release {short}`"
+            "run `backup release {short}` when the source is repaired and backed up"
         ));
     }
     Ok(())

@@ -11,8 +11,8 @@ use crate::style::{self, paint};
 use crate::table::facts;
 
 /// What to do about a repository that lacks packs.
-const DAMAGE: &str = "the repository lost data that earlier snapshots need: `backup check` names \
-                      them, `backup repair` mends what can be mended, also from a copy (--from)";
+const DAMAGE: &str = "the repository lost data that earlier snapshots need; list them with `backup \
+                      check`, and repair them with `backup repair`, also from a copy (--from)";
 
 /// Hears whether a backup finds the repository damaged, which it survives: what it needs is stored
 /// again.
@@ -52,13 +52,13 @@ pub(crate) fn describe(report: &BackupReport, finds_damage: bool) -> String {
             let saved = paint(style::GOOD, "saved");
             format!("Snapshot {} {saved}: {kind}{compared}", paint(style::SNAPSHOT, id.short()))
         }
-        None => format!("Dry run, nothing was stored. It would be: {kind}{compared}"),
+        None => format!("Dry run, nothing was stored. Type of the snapshot: {kind}{compared}"),
     };
     let (totals, stored) = (&report.totals, &report.stored);
     let packed = match stored.added_bytes {
         0 => "nothing new".to_owned(),
         added => format!(
-            "{} new, {} as stored, in {}",
+            "{} of new data, {} after compression, in {}",
             human::size(added),
             human::size(stored.packed_bytes),
             human::count(stored.packs, "pack", "packs")

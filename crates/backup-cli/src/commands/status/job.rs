@@ -143,23 +143,23 @@ impl JobStatus {
         let warnings = self.last_success.as_ref().map_or(0, |success| success.warnings);
         let incomplete = (warnings > 0).then(|| {
             format!(
-                "its last snapshot lacks something: {}",
+                "the last snapshot is incomplete: {}",
                 human::count(warnings, "warning", "warnings")
             )
         });
         let of_no_moment =
             self.last_success.as_ref().is_some_and(|success| success.point_in_time == Some(false));
         let of_no_moment = of_no_moment.then(|| {
-            "its last snapshot is not point-in-time: it was read piece by piece, while others may \
-             have written"
+            "the last snapshot is not point-in-time: the source may have changed while it was read"
                 .to_owned()
         });
         let failure = self.last_run.as_ref().and_then(|run| run.failure.as_ref());
-        let failed = failure.map(|failure| format!("its last run failed: {}", failure.message));
+        let failed =
+            failure.map(|failure| format!("the last run did not succeed: {}", failure.message));
         let refused = self
             .recovery_refused
             .as_ref()
-            .map(|why| format!("no moment of its log can be restored: {why}"));
+            .map(|why| format!("no moment of the log can be restored: {why}"));
         let line = |text: String| human::text(format!("{}: {text}", self.job).as_bytes());
         [failed, incomplete, of_no_moment, refused].into_iter().flatten().map(line).collect()
     }
@@ -246,7 +246,7 @@ async fn newest(
     match records.catalog.runs(filter).await {
         Ok(found) => Ok(found.runs.into_iter().next()),
         Err(error) => {
-            records::warn(session, "what came of runs is not known", &error.into());
+            records::warn(session, "cannot read the results of runs", &error.into());
             Err(())
         }
     }

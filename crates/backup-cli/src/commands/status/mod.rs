@@ -101,7 +101,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     if known.is_empty() {
         session.ui.status("No jobs.");
-        session.ui.hint("`backup run` makes the first snapshot");
+        session.ui.hint("create the first snapshot with `backup run`");
         return Ok(worst);
     }
     let mut lines = table(session, &known).lines();
@@ -117,10 +117,9 @@ fn unknown(session: &Session, name: &str) -> CommandResult<CoreError> {
     let message =
         match session.config()?.is_some_and(|loaded| loaded.config.jobs.contains_key(name)) {
             true => format!("job {shown} was never run"),
-            false => format!("nothing is known of a job {shown}"),
+            false => format!("unknown job {shown}"),
         };
-    Ok(CoreError::new(ErrorKind::NotFound, message)
-        .with_hint("`backup status` without a name shows all jobs"))
+    Ok(CoreError::new(ErrorKind::NotFound, message).with_hint("list all jobs with `backup status`"))
 }
 
 /// The jobs that are meant, and where their snapshots are.
@@ -162,7 +161,7 @@ fn table(session: &Session, jobs: &[JobStatus]) -> Table {
         ("Size", Align::Right),
         ("Last run", Align::Left),
         ("State", Align::Left),
-        ("Can be restored up to", Align::Left),
+        ("Restorable up to", Align::Left),
         ("Next run", Align::Left),
     ]);
     let (zone, now) = (session.zone(), session.cx.clock.now());

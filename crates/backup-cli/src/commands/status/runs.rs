@@ -74,7 +74,7 @@ pub(super) async fn run(session: &Session, asked: Asked<'_>) -> CommandResult {
         return Ok(Outcome::Success);
     }
     if runs.is_empty() {
-        ui.status("No runs are remembered.");
+        ui.status("No runs are recorded.");
         return Ok(Outcome::Success);
     }
     for line in table(session, &records, &runs).lines() {
@@ -87,9 +87,9 @@ pub(super) async fn run(session: &Session, asked: Asked<'_>) -> CommandResult {
 fn table(session: &Session, records: &Records, runs: &[Run]) -> Table {
     let mut table = Table::new([
         ("Run", Align::Left),
-        ("Began", Align::Left),
-        ("Took", Align::Right),
-        ("What", Align::Left),
+        ("Started", Align::Left),
+        ("Duration", Align::Right),
+        ("Kind", Align::Left),
         ("Job", Align::Left),
         ("Host", Align::Left),
         ("State", Align::Left),

@@ -37,8 +37,9 @@ pub(super) fn bars(
         }
     }
     let left_out = days.cells.len().saturating_sub(DAYS);
-    let earlier = (left_out > 0)
-        .then(|| format!("and {} before", human::count(left_out as u64, "day", "days")));
+    let earlier = (left_out > 0).then(|| {
+        format!("{} not shown", human::count(left_out as u64, "earlier day", "earlier days"))
+    });
     let shown = days
         .cells
         .iter()
@@ -126,7 +127,7 @@ mod tests {
             &[],
             &TimeZone::UTC,
         );
-        assert_eq!((lines.len(), lines[0].as_str()), (32, "and 29 days before"));
+        assert_eq!((lines.len(), lines[0].as_str()), (32, "29 earlier days not shown"));
         assert!(lines[31].starts_with("2026-03-01  =."));
     }
 }

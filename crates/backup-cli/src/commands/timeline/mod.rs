@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::logs::figures::{Figures, Missing};
-use super::logs::{self, position};
+use super::logs::{self, branch as branch_name, position};
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -138,27 +138,24 @@ impl Drawing {
         let mut parts = Vec::new();
         if self.ranges.is_empty() {
             parts.push(
-                "No moment can be restored: the log begins to count with the first backup."
+                "No moment can be restored: restorable ranges start with the first backup."
                     .to_owned(),
             );
         } else {
-            parts.push(section("Any moment of these can be restored", self.ranges(zone).lines()));
+            parts.push(section("Restorable ranges", self.ranges(zone).lines()));
         }
         let bars = days::bars(&self.ranges, timeline.bases(), &self.gaps, zone);
         if !bars.is_empty() {
             parts.push(section(
-                "By day, half an hour a letter (= any moment, B a snapshot to begin with, ! gap)",
+                "By day, one letter for each half hour (= restorable, B base snapshot, ! gap)",
                 bars,
             ));
         }
         if !self.gaps.is_empty() {
-            parts.push(section("Missing", self.gaps.iter().map(|gap| gap.words(zone)).collect()));
+            parts.push(section("Gaps", self.gaps.iter().map(|gap| gap.words(zone)).collect()));
         }
         if !timeline.bases().is_empty() {
-            parts.push(section(
-                "Restores begin with",
-                bases(timeline.bases(), snapshots, zone).lines(),
-            ));
+            parts.push(section("Base snapshots", bases(timeline.bases(), snapshots, zone).lines()));
         }
         if let Some(latest) = &self.latest {
             let time = latest.time.map(|time| {
@@ -170,7 +167,7 @@ impl Drawing {
             });
             let place = position(&latest.position);
             let latest = time.map_or_else(|| place.clone(), |time| format!("{time} ({place})"));
-            parts.push(facts(&[("Last moment", latest)]));
+            parts.push(facts(&[("Latest moment", latest)]));
         }
         parts.join("\n\n")
     }
@@ -185,14 +182,10 @@ impl Drawing {
         ];
         let mut table = Table::new(columns);
         let time = |time: Option<Timestamp>| {
-            time.map_or_else(|| "not known".to_owned(), |time| human::full_time(time, zone))
+            time.map_or_else(|| "unknown".to_owned(), |time| human::full_time(time, zone))
         };
         for range in &self.ranges {
-            let branch = if self.has_branches {
-                human::text(range.branch.as_bytes())
-            } else {
-                String::new()
-            };
+            let branch = if self.has_branches { branch_name(&range.branch) } else { String::new() };
             let at = |offset: u64| position(&Position::new(range.branch.clone(), offset));
             let positions = if range.from == range.to {
                 at(range.from)

@@ -29,8 +29,8 @@ impl Asking<'_> {
                 groups::moment(text, &now).map(|_| ()).map_err(|error| error.to_string())
             }
         };
-        let question =
-            "Which moment? (`latest` that all have, a time such as `2026-11-21 14:30` or `2h ago`)";
+        let question = "Which moment? (`latest` of all members, or a time such as `2026-11-21 \
+                        14:30` or `2h ago`)";
         let moment = session.prompts().text(question, Some("latest".to_owned()), check).await?;
         if moment != "latest" {
             self.words.flag("--at", &moment);
@@ -54,8 +54,8 @@ impl Asking<'_> {
     ) -> CommandResult<()> {
         let shown = human::text(name.as_bytes());
         let lines = vec![
-            format!("to targets of their own ([groups.{shown}.targets], or asked for)"),
-            "to where they came from".to_owned(),
+            format!("to a target for each job ([groups.{shown}.targets], or a prompt)"),
+            "to the original locations".to_owned(),
         ];
         let session = self.session.clone();
         if session.prompts().choose("Where to?", lines, 0).await? == 1 {
@@ -67,7 +67,7 @@ impl Asking<'_> {
             if let Some(target) = configured(job) {
                 session
                     .ui
-                    .status(format_args!("{shown} goes to {}", human::text(target.as_bytes())));
+                    .status(format_args!("Target for {shown}: {}", human::text(target.as_bytes())));
                 continue;
             }
             let check = |text: &str| {
@@ -78,7 +78,7 @@ impl Asking<'_> {
                 }
             };
             let question =
-                format!("Where to for {shown}? (a directory with a / in it, or a server)");
+                format!("Target for {shown}? (a directory with a / in its path, or a server)");
             let target = session.prompts().text(&question, None, check).await?;
             self.words.flag("--target", &format!("{job}={target}"));
         }

@@ -79,7 +79,7 @@ impl Before {
     pub(super) async fn verified(&self, session: &Session) -> CommandResult<()> {
         match &self.verify {
             Some(words) => {
-                done(session, words, "what was chosen is damaged; nothing was restored").await
+                done(session, words, "the chosen snapshot is damaged; nothing was restored").await
             }
             None => Ok(()),
         }
@@ -89,8 +89,12 @@ impl Before {
     pub(super) async fn backed_up(&self, session: &Session) -> CommandResult<()> {
         match &self.backup {
             Some(words) => {
-                done(session, words, "what is there is not backed up in full; nothing was restored")
-                    .await
+                done(
+                    session,
+                    words,
+                    "the existing data was not backed up in full; nothing was restored",
+                )
+                .await
             }
             None => Ok(()),
         }
@@ -127,9 +131,9 @@ pub(in crate::commands) async fn asked(
     args: &Args,
 ) -> CommandResult<(Session, Args)> {
     if !session.can_converse() {
-        return Err(CommandError::usage("what to restore is not said").with_hint(
-            "name a snapshot, for instance `latest`, and where to by --target; on a terminal, \
-             `backup restore` alone asks",
+        return Err(CommandError::usage("no snapshot to restore is given").with_hint(
+            "name a snapshot, for instance `latest`, and a --target; on a terminal, `backup \
+             restore` alone prompts for both",
         ));
     }
     let loaded = session.config()?;
@@ -153,7 +157,7 @@ pub(in crate::commands) async fn asked(
     let words = words.after(typed);
     show(session, before.verify.iter().chain(&before.backup).chain([&words]))?;
     let Cli { command: Command::Restore(chosen), global } = parsed(&words)? else {
-        return Err(CommandError::usage("what was chosen is no restore"));
+        return Err(CommandError::usage("the answers do not form a restore command"));
     };
     session.trail.chosen(words);
     let session = Session {
@@ -172,7 +176,7 @@ fn show<'a>(session: &Session, all: impl Iterator<Item = &'a Vec<String>>) -> Co
         format!("  {program} {}\n", human::text(words.join(" ").as_bytes()))
     };
     let lines: String = all.map(line).collect();
-    session.ui.print(format_args!("\n{}\n{lines}", paint(style::FAINT, "The same by commands:")))
+    session.ui.print(format_args!("\n{}\n{lines}", paint(style::FAINT, "Equivalent commands:")))
 }
 
 /// Asks before something is written: in words of a terminal if what to restore was asked there too.
@@ -182,7 +186,7 @@ pub(super) async fn confirm(
     question: &str,
     drops: bool,
 ) -> CommandResult<()> {
-    const DROPS: &str = "What is there is dropped.";
+    const DROPS: &str = "Existing data is dropped.";
     if args.asked.is_none() || session.global.yes {
         return match drops {
             // A whole server may go at once: that takes more than one letter.
@@ -221,12 +225,13 @@ struct Asking<'a> {
 impl Asking<'_> {
     async fn ask(&mut self, config: Option<&Config>) -> CommandResult<()> {
         self.session.ui.status(
-            "Escape or Ctrl-C ends this at any time; nothing is written before it is confirmed.",
+            "Press Escape or Ctrl-C to stop at any time; nothing is written before the \
+             confirmation.",
         );
         match self.subject(config).await? {
             Subject::Group(name) => self.ask_of_group(&name, config).await,
             Subject::Snapshot(subject) => {
-                let question = "Verify it first? (everything that it holds is read)";
+                let question = "Verify the snapshot first? (reads all its data)";
                 if self.session.prompts().confirm(question, false).await? {
                     let name = self.words.name.clone().unwrap_or_default();
                     self.verify = Some(vec!["verify".to_owned(), name]);
@@ -241,7 +246,7 @@ impl Asking<'_> {
     /// which it belongs.
     async fn safety(&mut self, name: &str) -> CommandResult<()> {
         let shown = human::text(name.as_bytes());
-        let question = format!("Back up what is there first? (backup run {shown})");
+        let question = format!("Back up the existing data first? (backup run {shown})");
         if (self.args.in_place || self.words.is_in_place())
             && self.session.prompts().confirm(&question, true).await?
         {
@@ -256,7 +261,7 @@ impl Asking<'_> {
             && self
                 .session
                 .prompts()
-                .confirm("Read back what was written, and compare it?", true)
+                .confirm("Read back the restored data, and compare it?", true)
                 .await?
         {
             self.words.switch("--verify");

@@ -41,6 +41,10 @@ impl Asking<'_> {
     ) -> CommandResult<()> {
         let there = match (&self.args.target[..], self.args.in_place) {
             ([], false) => self.target(chosen, is_part, config).await?,
+            ([target], false) if is_directory_of_postgres(chosen, is_part) => {
+                require_new(target)?;
+                There::Nothing
+            }
             ([target], false) if !chosen.kind().starts_with("postgres") && target.contains('/') => {
                 there(Path::new(target))
             }
@@ -76,7 +80,7 @@ impl Asking<'_> {
                 let paths = chosen.info.snapshot.paths.join(", ");
                 add(
                     Place::Origin,
-                    format!("to where it came from: {}", human::text(paths.as_bytes())),
+                    format!("to the original location: {}", human::text(paths.as_bytes())),
                 );
             }
             "postgres" if is_part => add(Place::Server, "into a server".to_owned()),
@@ -101,10 +105,10 @@ impl Asking<'_> {
                 }
                 add(Place::Server, "into another server".to_owned());
                 if kind == SourceKind::Redis && !is_part {
-                    add(Place::Directory, "as files that a server is started on".to_owned());
+                    add(Place::Directory, "as files to start a server with".to_owned());
                 }
                 if let Some((_, source)) = of_kind.iter().find(|(name, _)| is_origin(name)) {
-                    add(Place::Origin, format!("to where it came from: {}", line(source)));
+                    add(Place::Origin, format!("to the original location: {}", line(source)));
                 }
             }
         }
@@ -142,7 +146,8 @@ impl Asking<'_> {
             };
             if fits { Ok(()) } else { Err(format!("write {example}")) }
         };
-        let question = format!("{question} ({example}; its password by BACKUP_TARGET_PASSWORD)");
+        let question =
+            format!("{question} ({example}; set its password in BACKUP_TARGET_PASSWORD)");
         let address = self.session.prompts().text(&question, None, check).await?;
         self.words.flag("--target", &address);
         Ok(There::Perhaps)
@@ -153,10 +158,10 @@ impl Asking<'_> {
         let check = move |text: &str| match there(Path::new(&path(text))) {
             _ if text.is_empty() => Err("name a directory".to_owned()),
             _ if text.starts_with('~') => {
-                Err("write the whole path: no shell puts your home in the place of ~".to_owned())
+                Err("write the full path: ~ is not expanded here".to_owned())
             }
             There::Perhaps if must_be_new => {
-                Err("there is something: name a new directory, or an empty one".to_owned())
+                Err("name a new or empty directory; this path is neither".to_owned())
             }
             _ => Ok(()),
         };
@@ -174,12 +179,12 @@ impl Asking<'_> {
             return Ok(());
         }
         let lines = [
-            "stop, and write nothing",
-            "replace what differs, keep what the snapshot does not have",
-            "make it equal to the snapshot: remove what that does not have",
+            "fail, and write nothing",
+            "replace differing objects, keep objects that the snapshot lacks",
+            "make the target equal to the snapshot, and remove other objects",
         ];
         let lines = lines.map(str::to_owned).to_vec();
-        match self.session.prompts().choose("If something is there already?", lines, 0).await? {
+        match self.session.prompts().choose("If data exists at the target?", lines, 0).await? {
             1 => self.words.flag("--if-exists", "merge"),
             2 => self.words.flag("--if-exists", "replace"),
             _ => {}
@@ -197,6 +202,16 @@ fn is_directory_of_postgres(chosen: &Chosen, is_part: bool) -> bool {
 fn path(text: &str) -> String {
     let is_plain = !text.contains('/') && !text.starts_with('.');
     if is_plain { format!("./{text}") } else { text.to_owned() }
+}
+
+/// Refuses a target of a data directory that holds something, before more is asked.
+fn require_new(target: &str) -> CommandResult<()> {
+    if there(Path::new(target)) == There::Nothing {
+        return Ok(());
+    }
+    let target = human::text(target.as_bytes());
+    let error = CommandError::refused(format!("{target} is not empty"));
+    Err(error.with_hint("name a new or empty directory with --target"))
 }
 
 fn there(directory: &Path) -> There {
@@ -218,7 +233,7 @@ fn kind_of(kind: &str) -> CommandResult<SourceKind> {
                 human::text(other.as_bytes())
             ));
             Err(error.with_hint(
-                "use the version that made it, or `restic restore` and the notes in \
+                "use the version that made the snapshot, or `restic restore` and the notes in \
                  .backup/RESTORE.md",
             ))
         }
@@ -241,5 +256,7 @@ mod tests {
         std::fs::write(dir.path().join("x"), "x").unwrap();
         assert_eq!(there(dir.path()), There::Perhaps);
         assert_eq!(there(&dir.path().join("x")), There::Perhaps);
+        assert!(require_new(dir.path().to_str().unwrap()).is_err());
+        assert!(require_new(dir.path().join("new").to_str().unwrap()).is_ok());
     }
 }

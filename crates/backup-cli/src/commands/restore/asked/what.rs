@@ -71,9 +71,11 @@ impl Asking<'_> {
         if jobs.is_empty() && groups.is_empty() {
             return Err(CommandError::new(
                 crate::command_error::Kind::Core(backup_core::error::ErrorKind::NotFound),
-                "there is no snapshot that could be restored",
+                "there is no snapshot to restore",
             )
-            .with_hint("`backup list` shows what there is; `backup run` makes the first"));
+            .with_hint(
+                "create a snapshot with `backup run`; `backup list` shows the existing ones",
+            ));
         }
         let job = self.job(&jobs, &groups, config).await?;
         let Some(line) = jobs.get(job) else {
@@ -146,7 +148,7 @@ impl Asking<'_> {
             self.session.ui.status(format_args!("Restoring {only}"));
             return Ok(0);
         }
-        self.session.prompts().choose("What do you want back?", lines, 0).await
+        self.session.prompts().choose("What do you want to restore?", lines, 0).await
     }
 
     /// Which snapshot of the job, or which moment of its log.
@@ -171,12 +173,12 @@ impl Asking<'_> {
         let mut lines = rows(&table);
         let has_log = newest.snapshot.x_log.is_some();
         if has_log {
-            lines.insert(0, "any moment of its log: the latest, or a time".to_owned());
+            lines.insert(0, "any moment of the log: the latest, or a time".to_owned());
         }
         let chosen = self
             .session
             .prompts()
-            .choose("Which state of it?", lines, usize::from(has_log))
+            .choose("Which snapshot or moment?", lines, usize::from(has_log))
             .await?;
         match chosen.checked_sub(usize::from(has_log)) {
             Some(chosen) => {
@@ -230,7 +232,7 @@ impl Asking<'_> {
             _ => "a part: databases, schemas, tables",
         };
         let lines = vec!["everything".to_owned(), part.to_owned()];
-        if self.session.prompts().choose("What of it?", lines, 0).await? == 0 {
+        if self.session.prompts().choose("All or a part?", lines, 0).await? == 0 {
             return Ok(false);
         }
         let manifest = chosen.opened.indexed.snapshot(&chosen.info).manifest().await?;
@@ -244,7 +246,7 @@ impl Asking<'_> {
                 let some = self
                     .session
                     .prompts()
-                    .choose_some("Which? (space chooses, typing searches)", lines)
+                    .choose_some("Which? (space selects, typing filters)", lines)
                     .await?;
                 some.into_iter().map(|at| literally(&objects[at])).collect()
             }
@@ -266,11 +268,11 @@ impl Asking<'_> {
         loop {
             let question = match globs.is_empty() {
                 true => format!("Which? ({example})"),
-                false => "And? (nothing: that is all)".to_owned(),
+                false => "Another one? (leave empty to finish)".to_owned(),
             };
             let is_first = globs.is_empty();
             let check = move |text: &str| match text {
-                "" if is_first => Err("name at least one; `**` is everything".to_owned()),
+                "" if is_first => Err("name at least one; `**` matches everything".to_owned()),
                 "" => Ok(()),
                 glob => Selection::new(vec![glob.to_owned()], Vec::new())
                     .map(|_| ())
@@ -282,7 +284,7 @@ impl Asking<'_> {
             }
             if chosen.kind() == "files" && !self.matches(chosen, &glob).await? {
                 self.session.ui.warning(format_args!(
-                    "nothing in it matches {}",
+                    "nothing in the snapshot matches {}",
                     human::text(glob.as_bytes())
                 ));
                 continue;

@@ -52,11 +52,11 @@ pub(super) fn require_different_targets(
         };
         if let Some((other, _)) = restores[..at].iter().find(same) {
             let text = format!(
-                "jobs {} and {} would be restored to the same place",
+                "jobs {} and {} have the same restore target",
                 other.member(),
                 one.member()
             );
-            return Err(CommandError::usage(text).with_hint("give each a target of its own"));
+            return Err(CommandError::usage(text).with_hint("give each job its own target"));
         }
     }
     Ok(())
@@ -76,10 +76,9 @@ pub(super) fn require_meaning(args: &Args) -> CommandResult<()> {
     match of_one.into_iter().find(|(_, given)| *given) {
         None => Ok(()),
         Some((flag, _)) => {
-            let hint = "leave it out, or restore the member alone: `backup restore --job JOB --at \
-                        MOMENT --target …`";
-            Err(CommandError::usage(format!("{flag} is not for groups, but for one of their jobs"))
-                .with_hint(hint))
+            let hint = "leave it out, or restore the member alone with `backup restore --job JOB \
+                        --at MOMENT --target …`";
+            Err(CommandError::usage(format!("a group does not support {flag}")).with_hint(hint))
         }
     }
 }
