@@ -1,0 +1,300 @@
+//! README and `docs/` as users copy them.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `mod.rs` | the pages, and a check that each page with commands is among them |
+//! | `page.rs` | code blocks of a page |
+//! | `machine.rs` | [`Machine`]: directories and hosts of the documentation, and a shell |
+//! | `servers.rs` | servers with the documented users |
+//!
+//! A block in `sh` is executed. Every other block with commands is `console`, with the reason in a
+//! comment before it.
+
+mod machine;
+mod page;
+mod servers;
+
+use machine::Machine;
+use page::{blocks, names};
+use servers::{ALL_ORDERS, assert_sessions, fill, passwords, postgres_total, total};
+
+use crate::support::mongod::{self, Mongod};
+use crate::support::postgres::{self, Postgres, hand_over_all};
+use crate::support::redis::Redis;
+
+/// Pages whose blocks a test below executes.
+const EXECUTED: [&str; 15] = [
+    "README.md",
+    "docs/audit.md",
+    "docs/commands.md",
+    "docs/files.md",
+    "docs/format.md",
+    "docs/logs.md",
+    "docs/mongodb.md",
+    "docs/postgres.md",
+    "docs/redis.md",
+    "docs/runbooks/configuration-broken.md",
+    "docs/runbooks/disk-full.md",
+    "docs/runbooks/key-lost.md",
+    "docs/runbooks/log-gap.md",
+    "docs/runbooks/replication-slot.md",
+    "docs/runbooks/repository-damaged.md",
+];
+
+/// These too: they need several servers.
+const EXECUTED_WITH_ALL: [&str; 2] = ["docs/runbooks/restore-now.md", "docs/runs.md"];
+
+/// A repository `main` with a copy `offsite`, and the job `documents`.
+const MAIN: &str = r#"
+cat > ~/backup.toml <<'END'
+[repositories.main]
+url = "/mnt/backup/main"
+passphrase_file = "/etc/backup/main.key"
+[repositories.offsite]
+url = "/mnt/backup/offsite"
+passphrase_file = "/etc/backup/offsite.key"
+[sources.documents]
+kind = "files"
+paths = ["${HOME}/documents"]
+[jobs.documents]
+source = "documents"
+repository = "main"
+keep = { daily = 7 }
+[[jobs.documents.schedule]]
+at = "30 2 * * *"
+END
+export BACKUP_REPO=main
+backup init --generate-key
+backup init --repo offsite --like main --generate-key
+backup run documents
+backup copy --from main --to offsite --all
+"#;
+
+/// The job `crm` in the repository `main`.
+const CRM: &str = r#"
+cat >> ~/backup.toml <<'END'
+[sources.crm]
+kind = "postgres"
+url = "postgres://backup@db1/"
+password_file = "/etc/backup/crm.password"
+[jobs.crm]
+source = "crm"
+repository = "main"
+logs = {}
+END
+backup run crm -r main
+timeout --signal INT 8 backup logs follow crm -r main || test $? -eq 124
+"#;
+
+/// The jobs `shop` and `cache` in the repository `main`.
+const SHOP_AND_CACHE: &str = r#"
+cat >> ~/backup.toml <<'END'
+[sources.shop]
+kind = "mongodb"
+url = "mongodb://backup@db1,db2/?replicaSet=rs0"
+password_file = "/etc/backup/shop.password"
+[jobs.shop]
+source = "shop"
+repository = "main"
+[sources.cache]
+kind = "redis"
+url = "redis://backup@cache1"
+password_file = "/etc/backup/cache.password"
+[jobs.cache]
+source = "cache"
+repository = "main"
+END
+backup run shop -r main
+backup run cache -r main
+"#;
+
+#[test]
+fn each_block_is_executed_or_has_a_reason() {
+    let known =
+        ["sh", "console", "toml", "text", "json", "js", "sql", "ini", "rust", "yaml", "promql"];
+    for name in names() {
+        let executed = [&EXECUTED[..], &EXECUTED_WITH_ALL].concat().contains(&name.as_str());
+        for block in blocks(&name) {
+            let place = format!("{name}:{}", block.line);
+            assert!(known.contains(&block.language.as_str()), "{place}: `{}`", block.language);
+            assert!(block.language != "sh" || executed, "{place}: no test executes this page");
+            let has_reason = block.has_reason == (block.language == "console");
+            assert!(has_reason, "{place}: `<!-- console: reason -->` belongs before `console`");
+            if block.language == "toml" {
+                let parsed = toml::from_str::<toml::Table>(&block.text);
+                assert!(parsed.is_ok(), "{place}: {}", parsed.unwrap_err());
+            }
+        }
+    }
+}
+
+fn mongodb_hosts(server: &Mongod) -> (&'static str, String) {
+    ("db1,db2/?replicaSet=rs0", format!("127.0.0.1:{}/?replicaSet=rs", server.port()))
+}
+
+fn postgres_hosts(server: &Postgres) -> [(&'static str, String); 2] {
+    ["db1,db2/", "db1/"].map(|host| (host, format!("127.0.0.1:{}/", server.port())))
+}
+
+fn redis_host(host: &'static str, server: &Redis) -> (&'static str, String) {
+    (host, format!("127.0.0.1:{}", server.port()))
+}
+
+/// A server starts on the data directory, and has the orders.
+async fn assert_starts(machine: &Machine, directory: &str) {
+    let data = machine.path(directory);
+    hand_over_all(&data);
+    let server = Postgres::recovered(postgres::Version::V18, &data, &[]).await;
+    assert_eq!(postgres_total(&server, "crm").await, ALL_ORDERS);
+}
+
+#[test]
+fn needs_restic_new_page_files() {
+    let machine = Machine::new(&[]);
+    machine.execute("docs/files.md");
+    machine.assert_documents("tmp/restored");
+    let listed = machine.shell("tar -tf /tmp/documents.tar");
+    assert!(listed.contains("letter.txt") && listed.contains("thesis.odt"), "{listed}");
+    machine.assert_intact("home");
+}
+
+#[test]
+fn needs_restic_new_page_commands() {
+    let machine = Machine::new(&[]);
+    machine.execute("docs/commands.md");
+    machine.assert_documents("tmp/restored");
+    machine.assert_intact("home");
+    machine.shell("cp /etc/backup/home2.key /etc/backup/home2-copy.key");
+    machine.shell(
+        "restic -r /mnt/backup2/home --password-file /etc/backup/home2.key --no-lock --no-cache \
+         check --read-data",
+    );
+}
+
+/// Pages that need no server, each on a machine with the repository `main`.
+#[test]
+fn needs_restic_new_pages_of_a_repository() {
+    for page in [
+        "docs/audit.md",
+        "docs/format.md",
+        "docs/runbooks/configuration-broken.md",
+        "docs/runbooks/disk-full.md",
+        "docs/runbooks/key-lost.md",
+        "docs/runbooks/repository-damaged.md",
+    ] {
+        let machine = Machine::new(&[]);
+        machine.shell(MAIN);
+        machine.execute(page);
+        machine.assert_intact("main");
+        machine.assert_intact("offsite");
+        machine.shell("backup restore latest -r main --target /srv/later");
+        machine.assert_documents("srv/later");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_docs_mongodb() {
+    let server = servers::mongodb().await;
+    let machine = Machine::new(&[mongodb_hosts(&server)]);
+    passwords(&machine);
+    machine.execute("docs/mongodb.md");
+    for database in ["shop", "shop_test"] {
+        assert_eq!(total(&server, database).await, ALL_ORDERS, "{database}");
+    }
+    assert_eq!(total(&server, "shop_then").await.0, 0, "a dry run");
+    let dumped = machine.shell("stat -c %s /tmp/dump/shop/orders.bson");
+    assert!(dumped.trim().parse::<u64>().unwrap() >= 500 * 20, "{dumped}");
+    machine.assert_intact("home");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_docs_mongodb_logs() {
+    let server = servers::mongodb().await;
+    let machine = Machine::new(&[mongodb_hosts(&server)]);
+    passwords(&machine);
+    machine.execute("docs/logs.md");
+    assert_eq!(total(&server, "shop_then").await, ALL_ORDERS);
+    machine.assert_intact("home");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_docs_postgres() {
+    let server = servers::postgres().await;
+    let machine = Machine::new(&postgres_hosts(&server));
+    passwords(&machine);
+    machine.execute("docs/postgres.md");
+    assert_eq!(postgres_total(&server, "crm_copy").await, ALL_ORDERS);
+    machine.assert_intact("home");
+    assert_starts(&machine, "srv/crm").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_docs_postgres_runbooks() {
+    let server = servers::postgres().await;
+    for page in ["docs/runbooks/log-gap.md", "docs/runbooks/replication-slot.md"] {
+        let machine = Machine::new(&postgres_hosts(&server));
+        passwords(&machine);
+        machine.shell(&format!("{MAIN}{CRM}"));
+        machine.execute(page);
+        machine.assert_intact("main");
+        machine.shell("backup restore latest -r main --job crm --target /srv/later");
+        assert_starts(&machine, "srv/later").await;
+        server.run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots").await;
+    }
+}
+
+#[test]
+fn needs_docs_redis() {
+    let (server, target) = (servers::redis(), servers::redis());
+    let machine = Machine::new(&[redis_host("cache1", &server), redis_host("cache2", &target)]);
+    passwords(&machine);
+    fill(&server);
+    machine.execute("docs/redis.md");
+    assert_eq!(target.debug_digest(), server.debug_digest(), "a restore as a replica");
+    machine.assert_intact("home");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_docs_all_readme() {
+    let (shop, crm, cache) =
+        (servers::mongodb().await, servers::postgres().await, servers::redis());
+    let mut hosts = vec![mongodb_hosts(&shop), redis_host("cache1", &cache)];
+    hosts.extend(postgres_hosts(&crm));
+    let machine = Machine::new(&hosts);
+    passwords(&machine);
+    fill(&cache);
+    machine.execute("README.md");
+    machine.assert_documents("tmp/restored");
+    machine.assert_documents("tmp/restored-by-restic");
+    assert_eq!(total(&shop, "shop_test").await, ALL_ORDERS);
+    assert_sessions(&cache, "7");
+    machine.assert_intact("home");
+    assert_starts(&machine, "srv/crm").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_docs_all_restore_now() {
+    let (shop, crm) = (servers::mongodb().await, servers::postgres().await);
+    let (cache, empty) = (servers::redis(), servers::redis());
+    let target = Mongod::start(mongod::Version::V6_0).await;
+    let mut hosts = vec![
+        mongodb_hosts(&shop),
+        redis_host("cache1", &cache),
+        redis_host("cache2:6379", &empty),
+        ("db3:27017/", format!("127.0.0.1:{}/?directConnection=true", target.port())),
+    ];
+    hosts.extend(postgres_hosts(&crm));
+    let machine = Machine::new(&hosts);
+    passwords(&machine);
+    fill(&cache);
+    machine.shell(&format!("{MAIN}{CRM}{SHOP_AND_CACHE}"));
+    machine.execute("docs/runbooks/restore-now.md");
+    machine.assert_documents("srv/restored");
+    assert_eq!(total(&target, "shop").await, ALL_ORDERS);
+    assert_eq!(empty.debug_digest(), cache.debug_digest());
+    machine.shell("rm ~/backup.toml");
+    machine.shell(&format!("rm -r /mnt/backup/main /mnt/backup/offsite\n{MAIN}"));
+    machine.execute("docs/runs.md");
+    machine.assert_intact("main");
+    assert_starts(&machine, "srv/crm").await;
+}
