@@ -34,7 +34,7 @@ impl Args {
         }
         let text = self.0.remove(at + 1);
         self.0.remove(at);
-        Ok(Some(text.parse().map_err(|_| format!("{name}: {text:?} is no value for it"))?))
+        Ok(Some(text.parse().map_err(|_| format!("{name}: {text:?} is not a valid value"))?))
     }
 
     /// The same with a value for when the option is not there.
@@ -51,7 +51,7 @@ impl Args {
     /// An option is left that nobody has asked for.
     pub fn words(self) -> Result<Vec<String>> {
         match self.0.iter().find(|arg| arg.starts_with('-')) {
-            Some(unknown) => Err(format!("{unknown} is not known").into()),
+            Some(unknown) => Err(format!("unknown argument {unknown}").into()),
             None => Ok(self.0),
         }
     }
@@ -62,7 +62,7 @@ impl Args {
     /// Something is.
     pub fn end(self) -> Result<()> {
         match self.0.first() {
-            Some(unknown) => Err(format!("{unknown} is not known").into()),
+            Some(unknown) => Err(format!("unknown argument {unknown}").into()),
             None => Ok(()),
         }
     }

@@ -59,6 +59,6 @@ pub fn kilobytes(name: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = line
         .and_then(|line| line.split_whitespace().next())
-        .ok_or(format!("no {name} in the status"))?;
+        .ok_or(format!("no {name} in /proc/self/status"))?;
     Ok(number.parse()?)
 }

@@ -190,7 +190,7 @@ impl Report {
                 Some(tool) => {
                     let its = of(bar.step, tool).and_then(|row| row.median(bar.measure));
                     let share = ours.zip(its).map(|(ours, its)| ours / its);
-                    (format!("{}: {} beside {tool}", bar.step, bar.measure.name()), share)
+                    (format!("{}: {} vs {tool}", bar.step, bar.measure.name()), share)
                 }
             };
             Judged { what, value, at_most: bar.at_most }

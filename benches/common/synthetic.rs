@@ -120,9 +120,11 @@ impl Synthetic {
             0 => made.store_all(told).await?,
             _ if there == Self::objects(blobs) => {}
             _ => {
-                return Err(
-                    format!("{} holds {there} index objects: remove it", dir.display()).into()
-                );
+                return Err(format!(
+                    "{} has {there} index objects, which is not the expected number: remove it",
+                    dir.display()
+                )
+                .into());
             }
         }
         Ok(made)

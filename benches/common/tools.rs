@@ -23,7 +23,7 @@ pub fn tool_if_there(name: &str) -> Option<PathBuf> {
 /// # Errors
 /// It is not there.
 pub fn tool(name: &str) -> Result<PathBuf> {
-    let link = tool_if_there(name).ok_or(format!("{name} is not there: scripts/tools {name}"))?;
+    let link = tool_if_there(name).ok_or(format!("{name} is missing: run scripts/tools {name}"))?;
     // Others lie beside the program itself.
     Ok(link.canonicalize()?)
 }

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                 Ok(())
             })
         }
-        _ => Err(format!("{WORD} is for this program itself").into()),
+        _ => Err(format!("{WORD} is an internal argument of this program").into()),
     }
 }
 
@@ -85,7 +85,7 @@ async fn open(sink: Arc<LocalSink>) -> Result<Repository> {
 async fn backed_up(repository: &Repository, source: Fed) -> Result<String> {
     let options = BackupOptions { estimate: false, ..BackupOptions::default() };
     let report = backup(repository, &source, &options, &Context::silent()).await?;
-    Ok(report.snapshot.ok_or("there is no snapshot")?.to_string())
+    Ok(report.snapshot.ok_or("the backup created no snapshot")?.to_string())
 }
 
 /// What is backed up.
@@ -99,12 +99,12 @@ enum Fed {
 
 impl fmt::Display for Fed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("what the bench makes")
+        f.write_str("generated data")
     }
 }
 
 fn nothing() -> SourceError {
-    SourceError::new(SourceErrorKind::Unsupported, "it can be backed up, and nothing else")
+    SourceError::new(SourceErrorKind::Unsupported, "this source supports backups only")
 }
 
 #[async_trait]

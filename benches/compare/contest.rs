@@ -64,7 +64,7 @@ pub(crate) fn measure(contest: &Contest<'_>, peers: &[Peer]) -> Result<Vec<Row>>
         {
             match one_run(contest, &peers[which], &mut costs[which]) {
                 Err(error) if peers[which].kind.is_extra() => {
-                    println!("{} takes no part: {error}", peers[which].name);
+                    println!("{} is left out: {error}", peers[which].name);
                     costs[which].iter_mut().for_each(Vec::clear);
                     failed[which] = true;
                 }

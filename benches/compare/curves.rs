@@ -94,10 +94,8 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
         pictures.push((format!("curve-{}", curve.name), curve.picture(&measured)));
         rows.extend(measured.into_iter().map(|(_, row)| row));
     }
-    let title = format!(
-        "What `backup` takes for twice as much, and twice as much again; {}",
-        options.told()
-    );
+    let title =
+        format!("Cost of `backup` at four points, each of twice the size; {}", options.told());
     let mut report = Report::new("curves", title, rows, &[]);
     (report.bars, report.pictures) = (bars, pictures);
     Ok(report)

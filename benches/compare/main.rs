@@ -40,14 +40,14 @@ cargo bench -p backup-benches --bench compare -- [OPTIONS] [CONTEST...]
   small        a million small files: first backup, restore
   stream       20 GB from a pipe
   seaweedfs    2 GB of files into an object store, and back
-  prune        half of 2 million blobs is no longer needed
-  curves       what grows with bytes, files, blobs and snapshots
+  prune        forget and prune half of 2 million blobs
+  curves       cost against the number of bytes, files, blobs and snapshots
 
-  --runs N     times that each step is measured (3)
-  --size N     MB of files, files of small, MB of stream, MB of seaweedfs, blobs of prune, the first
-               points of curves; for one contest
-  --quick      small and once: whether everything works; what is missed fails nothing
-  --results D  write NAME.md and NAME.json there, and pictures
+  --runs N     measure each step N times (3)
+  --size N     size of one contest: MB of files, stream or seaweedfs, files of small, blobs of
+               prune, first points of curves
+  --quick      small sizes, one run: test that everything works; missed limits do not fail
+  --results D  write NAME.md, NAME.json and pictures into the directory D
 ";
 
 /// What was asked for.
@@ -70,7 +70,7 @@ impl Options {
         if self.runs == 1 {
             "one run".to_owned()
         } else {
-            format!("medians (and least–most) of {} runs", self.runs)
+            format!("medians (minimum–maximum) of {} runs", self.runs)
         }
     }
 }
@@ -107,10 +107,10 @@ fn main() -> Result<()> {
     if let Some(unknown) =
         wanted.iter().find(|name| CONTESTS.iter().all(|(known, _)| known != name))
     {
-        return Err(format!("there is no contest {unknown}").into());
+        return Err(format!("unknown contest {unknown}").into());
     }
     if options.size.is_some() && wanted.len() > 1 {
-        return Err("--size is for one contest".into());
+        return Err("--size requires exactly one contest".into());
     }
     let mut missed = Vec::new();
     for (_, contest) in

@@ -62,7 +62,7 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
             #[expect(clippy::cast_precision_loss, reason = "a share is wanted")]
             if stored as f64 > full as f64 * LEFT {
                 return Err(format!(
-                    "{}: {stored} of {full} bytes of data are left",
+                    "{}: {stored} of {full} bytes of data remain after the prune",
                     peers[which].name
                 )
                 .into());

@@ -17,7 +17,9 @@ pub(crate) fn require(source: &Path, target: &Path) -> Result<()> {
 fn same(one: &Path, other: &Path) -> Result<()> {
     let is_dir = fs::symlink_metadata(one)?.is_dir();
     if fs::symlink_metadata(other)?.is_dir() != is_dir {
-        return Err(format!("{} is something else than {}", other.display(), one.display()).into());
+        return Err(
+            format!("{} has another file type than {}", other.display(), one.display()).into()
+        );
     }
     if !is_dir {
         return same_content(one, other);
@@ -54,6 +56,6 @@ fn same_content(one: &Path, other: &Path) -> Result<()> {
     if is_same {
         Ok(())
     } else {
-        Err(format!("{} is not {}", other.display(), one.display()).into())
+        Err(format!("the content of {} differs from {}", other.display(), one.display()).into())
     }
 }

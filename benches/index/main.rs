@@ -26,7 +26,7 @@ const HELP: &str = "\
 cargo bench -p backup-benches --bench index -- [OPTIONS]
 
   --millions N   blobs in the repository, in millions (100)
-  --dir DIR      keep the repository here, and take it if it is there (a temporary directory)
+  --dir DIR      keep the repository in DIR, and reuse it if it exists (a temporary directory)
 ";
 /// Most memory of its own that a process may hold, megabytes.
 const LIMIT: f64 = 200.0;
@@ -79,12 +79,15 @@ async fn bench(dir: &Path, blobs: u64) -> Result<()> {
     );
     let told = |stored: u64| {
         if stored.is_multiple_of(tenth) {
-            println!("{stored} are stored");
+            println!("{stored} index objects stored");
         }
     };
     let synthetic =
         Synthetic::make(&repository, &Passphrase::new(steps::PHRASE), blobs, told).await?;
-    println!("they have {} MB\n", data::size_of(&repository.join("index"))? / 1_000_000);
+    println!(
+        "the index objects have {} MB\n",
+        data::size_of(&repository.join("index"))? / 1_000_000
+    );
     let cache = tempfile::Builder::new().prefix("cache-").tempdir_in(dir)?;
     println!(
         "{:<24}{:>10}{:>10}{:>16}{:>14}{:>12}",
@@ -115,7 +118,7 @@ fn need_space(dir: &Path, needed: u64) -> Result<()> {
     if free < needed {
         let (free, needed) = (free / 1_000_000, needed / 1_000_000);
         return Err(
-            format!("{} has {free} MB free, and {needed} MB are needed", dir.display()).into()
+            format!("{} has {free} MB free, but {needed} MB are needed", dir.display()).into()
         );
     }
     Ok(())
@@ -157,7 +160,7 @@ fn run(
 
 async fn child(args: &[String]) -> Result<()> {
     let [step, repository, cache, blobs] = args else {
-        return Err(format!("{CHILD} is for this program itself").into());
+        return Err(format!("{CHILD} is an internal argument of this program").into());
     };
     let (repository, cache, blobs) = (Path::new(repository), Path::new(cache), blobs.parse()?);
     match step.as_str() {
@@ -166,7 +169,7 @@ async fn child(args: &[String]) -> Result<()> {
             let (cost, [unknown, known, again]) = steps::lookups(repository, cache, blobs).await?;
             println!("{cost} {unknown} {known} {again}");
         }
-        _ => return Err(format!("there is no step {step}").into()),
+        _ => return Err(format!("unknown step {step}").into()),
     }
     Ok(())
 }

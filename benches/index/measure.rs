@@ -40,7 +40,7 @@ impl Cost {
             [wall, cpu, anon, rss, ref rest @ ..] => {
                 Ok((Self { wall, cpu, anon, rss }, rest.to_vec()))
             }
-            _ => Err(format!("a child wrote {text:?}").into()),
+            _ => Err(format!("cannot parse the output of a step: {text:?}").into()),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Watch {
     pub(crate) fn end(self, step: &Step) -> Result<Cost> {
         let (wall, cpu) = (step.begun.elapsed().as_secs_f64(), cpu_seconds() - step.cpu);
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| "the watch over memory failed")?;
+        self.thread.join().map_err(|_| "the thread that samples memory failed")?;
         let anon = self.anon.load(Ordering::Relaxed).max(kilobytes("RssAnon")?);
         let megabytes = |kilobytes: u64| kilobytes as f64 * 1024.0 / 1e6;
         Ok(Cost { wall, cpu, anon: megabytes(anon), rss: megabytes(kilobytes("VmHWM")?) })

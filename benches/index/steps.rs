@@ -78,7 +78,7 @@ fn expect(loaded: &IndexedRepository, blobs: u64) -> Result<()> {
     for blob in [0, blobs / 2, blobs - 1] {
         let found = index.find_lasting(kind_of(blob), &blob_id(blob));
         if found.map(|at| at.pack) != Some(pack_of(blob)) {
-            return Err(format!("blob {blob} is {found:?}").into());
+            return Err(format!("blob {blob} has the unexpected location {found:?}").into());
         }
     }
     Ok(())
@@ -101,7 +101,7 @@ fn look_up(
         time += begun.elapsed();
         for (blob, found) in numbers.iter().zip(found) {
             if found.map(|at| at.pack) != expected(*blob) {
-                return Err(format!("blob {blob} is {found:?}").into());
+                return Err(format!("blob {blob} has the unexpected location {found:?}").into());
             }
         }
     }

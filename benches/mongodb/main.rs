@@ -36,7 +36,9 @@ fn main() -> Result<()> {
     let (origin, target) = (Server::start()?, Server::start()?);
     println!("making {megabytes} MB of documents …");
     runtime.block_on(server::fill(&origin.uri, megabytes))?;
-    println!("medians of {runs} runs; per GB of documents, the last one per operation\n");
+    println!(
+        "medians of {runs} runs, per GB of documents; the last row in operations per second\n"
+    );
     println!("{:<34}{:>10}{:>10}{:>12}{:>10}", "", "CPU s/GB", "wall s/GB", "peak MB", "at most");
     let mut missed = Vec::new();
     for step in STEPS {

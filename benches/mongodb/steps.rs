@@ -69,7 +69,7 @@ impl Step {
             Self::Zstd1 => "zstd -1 alone, in memory",
             Self::Backup => "first backup, encrypted",
             Self::Restore => "restore",
-            Self::Fold => "fold of 200 000 operations",
+            Self::Fold => "apply 200 000 oplog operations",
         }
     }
 
@@ -148,7 +148,7 @@ impl FromStr for Cost {
             text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
         match numbers[..] {
             [cpu, wall, peak, gb] => Ok(Self { cpu, wall, peak, gb }),
-            _ => Err(format!("a step wrote {text:?}").into()),
+            _ => Err(format!("cannot parse the output of a step: {text:?}").into()),
         }
     }
 }
@@ -179,7 +179,7 @@ impl Clock {
 /// Runs a step: its word, the servers' addresses and a scratch directory.
 pub(crate) async fn run(args: &[String]) -> Result<Cost> {
     let [word, origin, target, scratch] = args else {
-        return Err("a step has four arguments".into());
+        return Err("a step requires four arguments".into());
     };
     let scratch = Path::new(scratch);
     match word.as_str() {
@@ -189,7 +189,7 @@ pub(crate) async fn run(args: &[String]) -> Result<Cost> {
         "backup" => Ok(backed_up(&source(origin).await?, scratch).await?.0),
         "restore" => restored(origin, target, scratch).await,
         "fold" => folded(target, scratch).await,
-        other => Err(format!("no step is called {other}").into()),
+        other => Err(format!("unknown step {other}").into()),
     }
 }
 
@@ -266,8 +266,11 @@ async fn backed_up(source: &dyn Source, scratch: &Path) -> Result<(Cost, Snapsho
     let options = BackupOptions { estimate: false, ..BackupOptions::default() };
     let report = backup(&repository, source, &options, &cx).await?;
     let list = repository.snapshots(&cx).await?;
-    let info =
-        list.snapshots.iter().find(|info| Some(info.id) == report.snapshot).ok_or("no snapshot")?;
+    let info = list
+        .snapshots
+        .iter()
+        .find(|info| Some(info.id) == report.snapshot)
+        .ok_or("the repository has no such snapshot")?;
     let snapshot = repository.load_index(&cx).await?.snapshot(info);
     let bytes = snapshot.manifest().await?.map_or(0, |manifest| manifest.totals.bytes);
     Ok((clock.stop(bytes)?, snapshot))
@@ -321,7 +324,7 @@ impl Source for Busy {
         let reader = self.inner.open_backup(cx, request).await?;
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             let kind = backup_core::source::SourceErrorKind::Io;
-            backup_core::source::SourceError::new(kind, "cannot write what is to be folded")
+            backup_core::source::SourceError::new(kind, "cannot write the operations to apply")
                 .with_source(error)
         };
         operations(&self.uri).await.map_err(failed)?;

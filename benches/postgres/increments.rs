@@ -41,21 +41,22 @@ pub(crate) fn judge(bench: &Bench, runs: u32) -> Result<Vec<String>> {
     }
     let (theirs, own) = (median(of_theirs)?, median(of_own)?);
     println!(
-        "\n{TRANSACTIONS} transactions of TPC-B on {BRANCHES} branches; stored MB are behind each"
+        "\n{TRANSACTIONS} transactions of TPC-B on {BRANCHES} branches; the last column is stored \
+         MB"
     );
     println!("{}{:>10.1}", theirs.cost.row("pgBackRest: changed blocks"), theirs.stored);
     println!("{}{:>10.1}", own.cost.row("incremental backup, encrypted"), own.stored);
     let (cpu, stored) = (own.cost.sum() / theirs.cost.sum(), own.stored / theirs.stored);
     println!(
-        "\nincremental backup: {cpu:.2} of its CPU (at most {CPU}), {stored:.2} of its bytes (at \
-         most {STORED})"
+        "\nincremental backup vs pgBackRest: CPU {cpu:.2} (at most {CPU}), stored bytes \
+         {stored:.2} (at most {STORED})"
     );
     let mut missed = Vec::new();
     for (what, found, limit) in
         [("CPU", cpu, CPU), ("bytes", stored, STORED), ("MB of memory", own.cost.peak, MEMORY)]
     {
         if found > limit {
-            missed.push(format!("incremental backup: {found:.2} {what}"));
+            missed.push(format!("incremental backup, {what}: {found:.2}"));
         }
     }
     Ok(missed)
@@ -68,7 +69,7 @@ fn increment(
 ) -> Result<Increment> {
     let before = size(repository)?;
     let cost = bench.cost(command)?;
-    #[expect(clippy::cast_precision_loss, reason = "megabytes for people")]
+    #[expect(clippy::cast_precision_loss, reason = "megabytes for display")]
     let stored = size(repository)?.saturating_sub(before) as f64 / 1e6;
     Ok(Increment { cost, stored })
 }

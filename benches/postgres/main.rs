@@ -58,7 +58,7 @@ fn main() -> Result<()> {
     if megabytes > FEW {
         let medians = table(&bench, FEW, &[Step::Dump, Step::Logical], runs)?;
         let share = medians[1].sum() / medians[0].sum();
-        println!("\n{}: {share:.2} of {}", Step::Logical.title(), Step::Dump.title());
+        println!("\n{}: CPU {share:.2} of {}", Step::Logical.title(), Step::Dump.title());
         bench.server.clear()?;
     }
     let mut missed = judge(&table(&bench, megabytes, &STEPS, runs)?)?;
@@ -104,9 +104,9 @@ fn judge(medians: &[Cost]) -> Result<Vec<String>> {
     let mut missed = Vec::new();
     for (ours, other, limit) in LIMITS {
         let share = of(ours)?.sum() / of(other)?.sum();
-        println!("{}: {share:.2} of {} (at most {limit})", ours.title(), other.title());
+        println!("{}: CPU {share:.2} of {} (at most {limit})", ours.title(), other.title());
         if share > limit {
-            missed.push(format!("{}: {share:.2}", ours.title()));
+            missed.push(format!("{}: CPU {share:.2}", ours.title()));
         }
     }
     for step in STEPS.into_iter().filter(|step| step.is_ours()) {

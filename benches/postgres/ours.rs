@@ -33,7 +33,9 @@ pub(crate) fn command(
 /// A step: its name, the server's port, and where the repository is. What is restored goes beside
 /// that.
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let [step, port, repository] = args else { return Err("a step has three arguments".into()) };
+    let [step, port, repository] = args else {
+        return Err("a step requires three arguments".into());
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let address = format!("postgres://postgres@127.0.0.1:{port}/?sslmode=disable");
@@ -91,7 +93,7 @@ async fn add(source: &dyn Source, repository: &str) -> Result<()> {
     if report.kind == BackupKind::Incremental {
         Ok(())
     } else {
-        Err("the backup became a full one".into())
+        Err("the backup is not incremental".into())
     }
 }
 
@@ -100,7 +102,7 @@ async fn restored(repository: &str) -> Result<()> {
     let target = PathBuf::from(repository).with_extension("restored");
     let opened = opened(repository).await?;
     let snapshots = opened.snapshots(&cx).await?;
-    let newest = snapshots.snapshots.last().ok_or("there is no snapshot")?;
+    let newest = snapshots.snapshots.last().ok_or("the repository has no snapshot")?;
     let snapshot = opened.load_index(&cx).await?.snapshot(newest);
     let request =
         RestoreRequest { target: Some(target.display().to_string()), ..RestoreRequest::default() };

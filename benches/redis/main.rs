@@ -73,17 +73,16 @@ fn judge(keys: u32, rdb: &Cost, snapshot: &Cost, pipe: &Cost, restored: &Cost) -
     let millions = f64::from(keys) / 1e6;
     let (server, slower) = (snapshot.server / rdb.server, restored.wall / pipe.wall);
     println!(
-        "\nsnapshot: {server:.2} of the server's main thread with redis-cli --rdb (at most \
-         {SERVER})"
+        "\nsnapshot: {server:.2} times the main-thread CPU of redis-cli --rdb (at most {SERVER})"
     );
     println!(
-        "restore: {slower:.2} times as long as redis-cli --pipe (at most {PIPE}, or {RATE} keys \
-         per second)"
+        "restore: {slower:.2} times the duration of redis-cli --pipe (at most {PIPE}, or at least \
+         {RATE} keys per second)"
     );
     let is_fast = slower <= PIPE || f64::from(keys) / restored.wall >= RATE;
     let rows = [
-        (server <= SERVER, "the server's part of a snapshot"),
-        (snapshot.client <= CLIENT * millions, "the client's part of a snapshot"),
+        (server <= SERVER, "server CPU of a snapshot"),
+        (snapshot.client <= CLIENT * millions, "client CPU of a snapshot"),
         (is_fast, "restoring"),
         (snapshot.peak.max(restored.peak) <= MEMORY, "memory"),
     ];

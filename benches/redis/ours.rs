@@ -35,14 +35,18 @@ pub(crate) fn step(step: &str, server: &Server, repository: &Path) -> Result<Cos
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let numbers: Vec<f64> =
         said.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
-    let [client, wall, peak] = numbers[..] else { return Err("a step says three numbers".into()) };
+    let [client, wall, peak] = numbers[..] else {
+        return Err("a step must print three numbers".into());
+    };
     Ok(Cost { client, server: server.cpu()? - before, wall, peak })
 }
 
 /// A step: its name, the server's port, and where the repository is. Says CPU seconds, seconds and
 /// megabytes.
 pub(crate) fn run(args: &[String]) -> Result<String> {
-    let [step, port, repository] = args else { return Err("a step has three arguments".into()) };
+    let [step, port, repository] = args else {
+        return Err("a step requires three arguments".into());
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
@@ -62,7 +66,7 @@ pub(crate) fn run(args: &[String]) -> Result<String> {
             let opened =
                 Repository::open(Arc::new(LocalSink::open(repository)?), &passphrase).await?;
             let snapshots = opened.snapshots(&cx).await?;
-            let newest = snapshots.snapshots.last().ok_or("there is no snapshot")?;
+            let newest = snapshots.snapshots.last().ok_or("the repository has no snapshot")?;
             let snapshot = opened.load_index(&cx).await?.snapshot(newest);
             let begun = (Instant::now(), cpu_of("self")?);
             restore(&snapshot, &source, &RestoreRequest::default(), &cx).await?;

@@ -47,7 +47,7 @@ pub(crate) fn cut(dir: &Path) -> Result<Work> {
             }
         }
         lens.push(chunker.take(memory).len());
-        expect(lens.iter().sum::<usize>() == bytes.len(), "chunks are not the whole")
+        expect(lens.iter().sum::<usize>() == bytes.len(), "the chunks do not add up to the input")
     }))
 }
 

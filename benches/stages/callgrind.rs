@@ -22,7 +22,7 @@ impl Callgrind {
         let link = tools.join("bin/valgrind");
         let program = link
             .canonicalize()
-            .map_err(|_| format!("no {}: scripts/tools valgrind", link.display()))?;
+            .map_err(|_| format!("{} is missing: run scripts/tools valgrind", link.display()))?;
         let parts = program.with_file_name("../libexec/valgrind").canonicalize()?;
         Ok(Self { program, parts })
     }
@@ -30,7 +30,9 @@ impl Callgrind {
     /// Instructions of one round of a stage.
     pub(crate) fn round(&self, stage: &str, dir: &Path) -> Result<u64> {
         let (one, two) = (self.rounds(stage, 1, dir)?, self.rounds(stage, 2, dir)?);
-        Ok(two.checked_sub(one).ok_or(format!("{stage}: two rounds took less than one"))?)
+        Ok(two
+            .checked_sub(one)
+            .ok_or(format!("{stage}: two rounds took fewer instructions than one"))?)
     }
 
     fn rounds(&self, stage: &str, rounds: u32, dir: &Path) -> Result<u64> {
@@ -52,9 +54,7 @@ impl Callgrind {
             .lines()
             .find_map(|line| line.split_once("Collected :"))
             .map(|(_, count)| count.trim());
-        Ok(collected
-            .ok_or(format!("{stage}: callgrind has not said what it counted: {said}"))?
-            .parse()?)
+        Ok(collected.ok_or(format!("{stage}: callgrind printed no count: {said}"))?.parse()?)
     }
 }
 

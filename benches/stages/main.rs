@@ -37,8 +37,8 @@ use work::Stage;
 const HELP: &str = "\
 scripts/counts [--update] [STAGE...]
 
-  --update   write what was counted into benches/stages/counts.json
-  STAGE...   only these
+  --update   write the counts into benches/stages/counts.json
+  STAGE...   count only these stages
 ";
 /// How much more or less than what is written down is said, percent; more of it fails.
 const TOLERANCE: f64 = 5.0;
@@ -60,15 +60,15 @@ fn main() -> Result<()> {
     let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--update").collect();
     if let Some(unknown) = wanted.iter().find(|name| all_stages().all(|stage| stage.name != **name))
     {
-        return Err(format!("there is no stage {unknown}").into());
+        return Err(format!("unknown stage {unknown}").into());
     }
     let stages = all_stages()
         .filter(|stage| wanted.is_empty() || wanted.iter().any(|name| *name == stage.name));
     let stages: Vec<&Stage> = stages.collect();
     if !callgrind::sees_the_same_everywhere() {
         println!(
-            "Nothing is counted: counts can be compared on x86-64 with AVX2 only, elsewhere other \
-             code is chosen."
+            "Nothing is counted: counts are comparable only on x86-64 with AVX2, other processors \
+             run other code."
         );
         return Ok(());
     }
@@ -90,7 +90,8 @@ fn main() -> Result<()> {
         return Ok(());
     }
     Err(format!(
-        "{}: more than what is written down; if that is meant, scripts/counts --update",
+        "{}: more than the recorded count; if the increase is intended, run scripts/counts \
+         --update",
         worse.join(", ")
     )
     .into())
@@ -105,7 +106,7 @@ fn all_stages() -> impl Iterator<Item = &'static Stage> {
 fn run_rounds(name: &str, rounds: usize, dir: &Path) -> Result<()> {
     on_one_processor()?;
     let stage =
-        all_stages().find(|stage| stage.name == name).ok_or(format!("there is no stage {name}"))?;
+        all_stages().find(|stage| stage.name == name).ok_or(format!("unknown stage {name}"))?;
     let mut work = (stage.prepare)(dir)?;
     for _ in 0..rounds.min(whole::ROUNDS) {
         work()?;
@@ -118,8 +119,9 @@ fn on_one_processor() -> Result<()> {
     let allowed = sched_getaffinity(None)?;
     let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
     // Not always the first one: several stages run at a time.
-    let which =
-        all.get(std::process::id() as usize % all.len().max(1)).ok_or("there is no processor")?;
+    let which = all
+        .get(std::process::id() as usize % all.len().max(1))
+        .ok_or("the process may run on no processor")?;
     let mut one = CpuSet::new();
     one.set(*which);
     Ok(sched_setaffinity(None, &one)?)
@@ -157,21 +159,18 @@ fn count(stages: &[&Stage]) -> Result<Counts> {
             });
         }
     });
-    counts.into_inner().map_err(|_| "a thread of the count failed")?
+    counts.into_inner().map_err(|_| "a counting thread failed")?
 }
 
 /// Prints the table and says which stages take more than they may.
 fn compare(stages: &[&Stage], counted: &Counts, known: &Counts) -> Vec<String> {
-    println!(
-        "{:<16}{:>16}{:>16}{:>9}  a round of it",
-        "stage", "instructions", "written down", "more"
-    );
+    println!("{:<16}{:>16}{:>16}{:>9}  one round", "stage", "instructions", "recorded", "more");
     let mut worse = Vec::new();
     for stage in stages {
         let Some(count) = counted.get(stage.name) else { continue };
         let Some(before) = known.get(stage.name) else {
             println!("{:<16}{count:>16}{:>16}{:>9}  {}", stage.name, "–", "", stage.what);
-            worse.push(format!("{} is not written down", stage.name));
+            worse.push(format!("{} has no recorded count", stage.name));
             continue;
         };
         #[expect(clippy::cast_precision_loss, reason = "a share is wanted")]
@@ -186,8 +185,8 @@ fn compare(stages: &[&Stage], counted: &Counts, known: &Counts) -> Vec<String> {
             worse.push(format!("{} {more:+.1} %", stage.name));
         } else if more < -TOLERANCE {
             println!(
-                "  less than what is written down: `scripts/counts --update {}`, so that it stays \
-                 so",
+                "  less than the recorded count: record the new one with `scripts/counts --update \
+                 {}`",
                 stage.name
             );
         }

@@ -29,7 +29,7 @@ pub(crate) fn read(dir: &Path) -> Result<Work> {
     Ok(Box::new(move || {
         // Removed in the end.
         let _ = &scratch;
-        let file = WalFile::read(&path)?.ok_or("the segment was left out")?;
+        let file = WalFile::read(&path)?.ok_or("the segment was skipped")?;
         black_box(file.range());
         Ok(())
     }))

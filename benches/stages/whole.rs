@@ -76,7 +76,7 @@ impl Place {
         let report =
             self.runtime.block_on(pipeline::backup(repository, &source, &options, &self.cx))?;
         if report.files.new == 0 || report.warnings > 0 {
-            Err("the backup is not whole".into())
+            Err("the backup is incomplete".into())
         } else {
             Ok(())
         }
@@ -87,7 +87,7 @@ fn backup(dir: &Path) -> Result<Work> {
     let place = Place::new(dir)?;
     let mut repositories =
         (0..ROUNDS).map(|number| place.repository(number)).collect::<Result<Vec<_>>>()?;
-    Ok(Box::new(move || place.back_up(&repositories.pop().ok_or("there is no repository left")?)))
+    Ok(Box::new(move || place.back_up(&repositories.pop().ok_or("no repository is left")?)))
 }
 
 fn restore(dir: &Path) -> Result<Work> {
@@ -95,7 +95,7 @@ fn restore(dir: &Path) -> Result<Work> {
     let repository = place.repository(0)?;
     place.back_up(&repository)?;
     let snapshots = place.runtime.block_on(repository.snapshots(&place.cx))?;
-    let snapshot = snapshots.snapshots.last().ok_or("there is no snapshot")?;
+    let snapshot = snapshots.snapshots.last().ok_or("the repository has no snapshot")?;
     let snapshot = place.runtime.block_on(repository.load_index(&place.cx))?.snapshot(snapshot);
     let (source, mut round) = (place.source()?, 0);
     Ok(Box::new(move || {

@@ -49,7 +49,7 @@ pub(crate) const STAGES: [Stage; 12] = [
     },
     Stage {
         name: "index-find",
-        what: "40 000 look-ups there, half of them in vain",
+        what: "40 000 look-ups there, half of them without a match",
         prepare: bytes::find_in_index,
     },
     Stage { name: "wal", what: "1 MiB of PostgreSQL's log, every checksum", prepare: wal::read },

@@ -303,7 +303,7 @@ async fn the_probe_tells_stores_apart() {
     let repo = Repo::init(Arc::new(sink.clone())).await;
     let verdict = repo.repository.probe_store(&cx).await.unwrap();
     assert!(!verdict.refuses_second_create && !verdict.one_winner, "{verdict:?}");
-    assert!(verdict.concerns()[0].contains("ignores the conditions"));
+    assert!(verdict.concerns()[0].contains("ignores conditional requests"));
     assert!(
         sink.0.list_all(&Prefix::new("x-probe").unwrap()).await.unwrap().is_empty(),
         "nothing stays"

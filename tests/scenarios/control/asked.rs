@@ -65,7 +65,7 @@ fn read(path: impl AsRef<Path>) -> String {
 
 /// The command line that was shown.
 fn command_line(screen: &str) -> Vec<String> {
-    let line = screen.split("The same by commands:").nth(1).unwrap().trim().lines().next().unwrap();
+    let line = screen.split("Equivalent commands:").nth(1).unwrap().trim().lines().next().unwrap();
     line.split_whitespace().skip(1).map(str::to_owned).collect()
 }
 
@@ -76,18 +76,18 @@ fn files_come_back_by_questions() {
     terminal.sees("From which repository?").sees("other").types(ENTER);
     // The job with the newest snapshot is the first; typing searches.
     terminal
-        .sees("What do you want back?")
+        .sees("What do you want to restore?")
         .sees("letters")
         .sees("2 snapshots, the newest")
         .types("hom")
         .types(ENTER);
-    terminal.sees("Which state of it?").sees("incremental").types(ENTER);
-    terminal.sees("Verify it first?").types("y").types(ENTER);
-    terminal.sees("What of it?").types(ENTER);
+    terminal.sees("Which snapshot or moment?").sees("incremental").types(ENTER);
+    terminal.sees("Verify the snapshot first?").types("y").types(ENTER);
+    terminal.sees("All or a part?").types(ENTER);
     terminal.sees("Where to?").sees("below a directory").types(ENTER);
     terminal.sees("Which directory?").sees("restored-").types("back again").types(ENTER);
-    terminal.sees("Read back what was written").types(ENTER);
-    terminal.sees("The same by commands:").sees("Plan: restore snapshot").sees("write: 2 files");
+    terminal.sees("Read back the restored data").types(ENTER);
+    terminal.sees("Equivalent commands:").sees("Plan: restore snapshot").sees("write: 2 files");
     assert!(!place.path("back again").exists(), "written before it is confirmed");
     terminal.sees("Restore to ./back again?").types("y").types(ENTER);
     let (code, screen) = terminal.ends();
@@ -110,10 +110,19 @@ fn files_come_back_by_questions() {
 fn an_older_state_and_a_part_come_back() {
     let place = place();
     let terminal = restore(&place, &["-r", "main", "--job", "home"]);
-    terminal.sees("Restoring home").sees("Which state of it?").types(DOWN).types(ENTER);
-    terminal.sees("Verify it").types(ENTER).sees("What of it?").types(DOWN).types(ENTER);
-    terminal.sees("Which?").types("nosuch*").types(ENTER).sees("nothing in it matches nosuch*");
-    terminal.types("*.txt").types(ENTER).sees("And?").types(ENTER);
+    terminal.sees("Restoring home").sees("Which snapshot or moment?").types(DOWN).types(ENTER);
+    terminal
+        .sees("Verify the snapshot")
+        .types(ENTER)
+        .sees("All or a part?")
+        .types(DOWN)
+        .types(ENTER);
+    terminal
+        .sees("Which?")
+        .types("nosuch*")
+        .types(ENTER)
+        .sees("nothing in the snapshot matches nosuch*");
+    terminal.types("*.txt").types(ENTER).sees("Another one?").types(ENTER);
     terminal.sees("Where to?").types(ENTER).sees("Which directory?").types("old").types(ENTER);
     terminal
         .sees("Read back")
@@ -144,27 +153,27 @@ fn what_is_there_is_replaced_only_by_whoever_says_so() {
     let asked = |policy: &str| {
         let terminal = restore(&place, &["-r", "main", "--job", "home"]);
         terminal
-            .sees("Which state of it?")
+            .sees("Which snapshot or moment?")
             .types(ENTER)
-            .sees("Verify it")
+            .sees("Verify the snapshot")
             .types(ENTER)
-            .sees("What of it?")
+            .sees("All or a part?")
             .types(ENTER);
         terminal.sees("Where to?").types(DOWN).types(ENTER);
-        terminal.sees("If something is there already?").types(policy).types(ENTER);
-        terminal.sees("Back up what is there first?").types(ENTER);
+        terminal.sees("If data exists at the target?").types(policy).types(ENTER);
+        terminal.sees("Back up the existing data first?").types(ENTER);
         terminal.sees("Read back").types(ENTER);
         terminal
     };
     let (code, screen) = asked("").ends();
     assert_eq!((code, screen.contains("Hint:")), (5, true), "{screen}");
     let terminal = asked(DOWN);
-    terminal.sees("backup run home").sees("Restore to where it came from").types(ENTER);
+    terminal.sees("backup run home").sees("Restore to the original location").types(ENTER);
     let (code, screen) = terminal.ends();
     assert_eq!((code, screen.contains("not confirmed")), (5, true), "{screen}");
     assert_eq!(read(place.path("home/a b.txt")), "spoilt");
     let terminal = asked(DOWN);
-    terminal.sees("Restore to where it came from").types("y").types(ENTER);
+    terminal.sees("Restore to the original location").types("y").types(ENTER);
     let (code, screen) = terminal.ends();
     assert_eq!(code, 0, "{screen}");
     assert_eq!(
@@ -191,9 +200,9 @@ fn whoever_leaves_has_changed_nothing() {
     let steps = [
         "From which",
         "What do you want",
-        "Which state",
-        "Verify it",
-        "What of it",
+        "Which snapshot",
+        "Verify the snapshot",
+        "All or a part",
         "Where to",
         "Which dir",
         "Read back",
@@ -228,10 +237,14 @@ fn whoever_leaves_has_changed_nothing() {
 fn nobody_is_asked_who_cannot_answer() {
     let place = place();
     let text = place.fails(2, &["restore"]);
-    assert!(text.contains("what to restore is not said"), "{text}");
+    assert!(text.contains("no snapshot to restore is given"), "{text}");
     for more in [&["--json"][..], &["--quiet"]] {
         let (code, screen) = restore(&place, more).ends();
-        assert_eq!((code, screen.contains("what to restore is not said")), (2, true), "{screen}");
+        assert_eq!(
+            (code, screen.contains("no snapshot to restore is given")),
+            (2, true),
+            "{screen}"
+        );
     }
 }
 
@@ -267,17 +280,22 @@ mod needs_redis_8 {
         let terminal = restore(&place, &[]);
         terminal
             .sees("Restoring cache")
-            .sees("Which state of it?")
+            .sees("Which snapshot or moment?")
             .types(ENTER)
-            .sees("Verify it")
+            .sees("Verify the snapshot")
             .types(ENTER)
-            .sees("What of it?")
+            .sees("All or a part?")
             .types(DOWN)
             .types(ENTER);
-        terminal.sees("Which?").types("/0/session:*").types(ENTER).sees("And?").types(ENTER);
+        terminal
+            .sees("Which?")
+            .types("/0/session:*")
+            .types(ENTER)
+            .sees("Another one?")
+            .types(ENTER);
         terminal.sees("Where to?").sees("into the server standby").types(ENTER);
         terminal
-            .sees("If something is there already?")
+            .sees("If data exists at the target?")
             .types(DOWN)
             .types(ENTER)
             .sees("Read back")
@@ -293,16 +311,16 @@ mod needs_redis_8 {
         let everything = || {
             let terminal = restore(&place, &[]);
             terminal
-                .sees("Which state of it?")
+                .sees("Which snapshot or moment?")
                 .types(ENTER)
-                .sees("Verify it")
+                .sees("Verify the snapshot")
                 .types(ENTER)
-                .sees("What of it?")
+                .sees("All or a part?")
                 .types(ENTER)
                 .sees("Where to?")
                 .types(ENTER);
             terminal
-                .sees("If something is there already?")
+                .sees("If data exists at the target?")
                 .types(DOWN)
                 .types(DOWN)
                 .types(ENTER)

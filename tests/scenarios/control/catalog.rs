@@ -155,7 +155,7 @@ async fn a_server_may_go_and_come_back(version: Version) {
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     let text = format!("{error:?} {} {}", backup_control::words::chain(&error), error.hint());
     assert!(
-        !text.contains("hush") && text.contains("127.0.0.1") && text.contains("go on without"),
+        !text.contains("hush") && text.contains("127.0.0.1") && text.contains("continue without"),
         "{text}"
     );
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());

@@ -133,10 +133,10 @@ impl Hosts {
         let outcome = self.run(host, &["run", "crm"]);
         assert_eq!(outcome.code, 11, "{outcome}");
         for words in [
-            "job crm is being run already",
+            "job crm is already being run",
             &format!("@{by}, process "),
             "since 20",
-            "its machine has gone",
+            "its machine is down",
         ] {
             assert!(outcome.stderr.contains(words), "{words}: {outcome}");
         }
@@ -210,7 +210,7 @@ mod needs_postgres_17 {
         let away = "postgres://backup:hush@127.0.0.1:1/catalog";
         let outcome = done(away, &["run", "crm"]).succeeded();
         for words in [
-            "runs are not remembered: the catalog postgres://…@127.0.0.1:1/catalog cannot be \
+            "runs are not recorded: the catalog postgres://…@127.0.0.1:1/catalog cannot be \
              reached",
             "Hint:",
         ] {

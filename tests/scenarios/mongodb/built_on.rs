@@ -251,7 +251,7 @@ pub(super) async fn what_cannot_be_built_on_is_read_in_full(version: Version) {
     same(&state(&server.client).await, &state(&target.client).await);
     assert!(from.capabilities().incremental);
 
-    becomes_full(&repository, &from, only(), "made of other collections").await;
+    becomes_full(&repository, &from, only(), "covers other collections").await;
     // What comes to the name by way of another that is not covered is known, unless it was there
     // before.
     server.run("db", doc! { "create": "tmp" }).await;
@@ -270,7 +270,7 @@ pub(super) async fn what_cannot_be_built_on_is_read_in_full(version: Version) {
         state(&target.client).await["db.c"].documents
     );
     rename("other").await;
-    becomes_full(&repository, &from, only(), "db.c got its name from a collection").await;
+    becomes_full(&repository, &from, only(), "db.c was renamed from a collection").await;
 
     let before = from.newest_entry(&Context::silent()).await.unwrap().at;
     let started = Instant::now();

@@ -62,13 +62,8 @@ pub(super) async fn what_lost_something_is_not_built_on(version: Version) {
     comes_back(BackupKind::Full).await;
     comes_back(BackupKind::Incremental).await;
     lose_documents(&sink);
-    becomes_full(
-        &repository,
-        &from,
-        Selection::all(),
-        "has lost something of the earlier snapshot",
-    )
-    .await;
+    becomes_full(&repository, &from, Selection::all(), "has lost data of the earlier snapshot")
+        .await;
     comes_back(BackupKind::Incremental).await;
 
     // Mended as far as that goes: without the documents.

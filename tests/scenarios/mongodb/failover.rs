@@ -81,7 +81,7 @@ pub(super) async fn a_member_that_lags_adds_nothing_wrong(version: Version) {
     let options = BackupOptions { kind: Some(BackupKind::Incremental), ..BackupOptions::default() };
     let error = backup(&repository, &late, &options, &Context::silent()).await.unwrap_err();
     assert!(
-        error.chain().contains("no majority has that yet") && error.hint().is_some(),
+        error.chain().contains("no majority has this entry yet") && error.hint().is_some(),
         "{}",
         error.chain()
     );

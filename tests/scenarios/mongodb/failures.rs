@@ -47,7 +47,7 @@ pub(super) async fn a_server_that_dies_leaves_no_snapshot(version: Version) {
         }
     };
     let text = error.chain();
-    assert!(text.contains("reading db.c") && !error.concerns_one_entry(), "{text}");
+    assert!(text.contains("cannot read db.c") && !error.concerns_one_entry(), "{text}");
     drop(content);
     reader.abort().await;
 

@@ -160,10 +160,14 @@ async fn by_the_server(snapshot: &SnapshotReader, expected: &State, target: &Mon
     restored(snapshot, &applying, RestoreRequest::default()).await;
     same(expected, &state(&target.client).await);
     let error = super::try_restore(snapshot, &applying, verified()).await.unwrap_err();
-    assert!(error.hint().unwrap_or_default().contains("folded"), "{}", error.chain());
+    assert!(
+        error.hint().unwrap_or_default().contains("set `replay` to `fold`"),
+        "{}",
+        error.chain()
+    );
     let merge = RestoreRequest { if_exists: IfExists::Merge, ..RestoreRequest::default() };
     let error = super::try_restore(snapshot, &applying, merge).await.unwrap_err();
-    assert!(error.chain().contains("that merging keeps"), "{}", error.chain());
+    assert!(error.chain().contains("that --if-exists merge keeps"), "{}", error.chain());
     same(expected, &state(&target.client).await);
 }
 

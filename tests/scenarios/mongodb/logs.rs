@@ -416,7 +416,7 @@ pub(super) async fn what_was_not_captured_is_refused(version: Version) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
     assert_eq!(gap.from, before.offset);
-    assert!(gap.reason.as_ref().unwrap().contains("reaches back to"), "{gap:?}");
+    assert!(gap.reason.as_ref().unwrap().contains("reaches back only to"), "{gap:?}");
     let refusal = logged.plan(&Target::Position(after)).await.unwrap_err();
     assert_eq!(refusal.before.unwrap().0, before);
     logged.back_up().await;

@@ -153,7 +153,7 @@ pub(super) async fn to_a_moment_and_in_part(version: Version) {
         same(&without_sessions(moment), &state(&target.client).await);
         // Without restoring, the same is told; the job's own server has gone on.
         let copied = stage.run(&["compare", "--job", "shop", "--at", &at, "--with", target.uri()]);
-        assert!(copied.contains("are the same: "), "{copied}");
+        assert!(copied.contains("are equal: "), "{copied}");
         if at != "latest" {
             let changed =
                 stage.place.cli.run(&stage.with(&["compare", "--job", "shop", "--at", &at]));

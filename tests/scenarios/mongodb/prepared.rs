@@ -116,7 +116,7 @@ pub(super) async fn prepared_transactions_may_cross_borders(version: Version) {
     let error = synthetic_full(repository, &open, None, &BackupOptions::default(), &talking())
         .await
         .unwrap_err();
-    assert!(error.chain().contains("a transaction is under way"), "{}", error.chain());
+    assert!(error.chain().contains("a transaction is open"), "{}", error.chain());
     logged.reached(&offset(between)).await;
     logged.roll_up().await;
 

@@ -131,7 +131,7 @@ pub(super) async fn from_the_first_backup_to_a_copy(version: Version) {
     assert!(
         place
             .done(&[&compare[..], &["--only", "odd", "--only", "shop"]].concat())
-            .contains("are the same")
+            .contains("are equal")
     );
     let text = place.fails(1, &compare);
     assert!(text.contains("copy.orders") && !text.contains("shop.sessions"), "{text}");

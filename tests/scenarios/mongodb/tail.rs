@@ -118,7 +118,7 @@ pub(super) async fn what_is_gone_is_a_gap(version: Version) {
     let other = LogPosition { term: from.term + 1, ..from };
     let error = source.follow(other).unwrap().next(&cx).await.unwrap_err();
     assert!(
-        error.kind() == SourceErrorKind::LogGap && error.chain().contains("taken back"),
+        error.kind() == SourceErrorKind::LogGap && error.chain().contains("rolled back"),
         "{}",
         error.chain()
     );
@@ -141,7 +141,7 @@ pub(super) async fn what_is_gone_is_a_gap(version: Version) {
     let error = source.follow(from).unwrap().next(&cx).await.unwrap_err();
     assert_eq!(error.kind(), SourceErrorKind::LogGap);
     assert!(
-        error.chain().contains("reaches back to") && error.hint().is_some(),
+        error.chain().contains("reaches back only to") && error.hint().is_some(),
         "{}",
         error.chain()
     );

@@ -60,9 +60,9 @@ pub(super) async fn what_is_not_as_it_was_is_an_error(version: Version) {
         (doc! { "collMod": "c00", "index": { "name": "v_1", "hidden": true } }, "its indexes"),
         (doc! { "collMod": "c00", "validator": {} }, "its validator"),
         (doc! { "collMod": "c00", "validationAction": "warn" }, "its options"),
-        (doc! { "delete": "c00", "deletes": [delete] }, "there are 199 documents"),
-        (doc! { "update": "c00", "updates": [change] }, "there are 200 documents"),
-        (doc! { "drop": "c00" }, "is not there after it was restored"),
+        (doc! { "delete": "c00", "deletes": [delete] }, "the target has 199 documents"),
+        (doc! { "update": "c00", "updates": [change] }, "the target has 200 documents"),
+        (doc! { "drop": "c00" }, "is missing at the target after the restore"),
     ] {
         target.clear().await;
         let over = AtomicBool::new(false);

@@ -72,7 +72,7 @@ fn what_is_refused_for_good_is_told() {
     let sent = place.cli().run(&["notify", "send"]);
     assert!(
         sent.code == 1
-            && sent.stderr.contains("given up: hook: [critical] The backup of shop failed"),
+            && sent.stderr.contains("abandoned: hook: [critical] The backup of shop failed"),
         "{sent}"
     );
     let status = place.cli().run(&["notify", "status"]);

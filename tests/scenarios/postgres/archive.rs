@@ -197,10 +197,10 @@ async fn a_beginning_is_lost(place: &Place, data: &str, segment: &str) {
     assert_eq!(codes(), [200, 1, 200]);
     std::fs::remove_dir_all(&wal).unwrap();
     let again = ["wal-push", &place.path(segment)];
-    assert!(!place.done(&again).contains("stored already"));
+    assert!(!place.done(&again).contains("already stored"));
     assert_eq!(codes(), [0, 0, 1]);
-    assert!(place.done(&again).contains("stored already"));
-    assert!(place.done(&["wal-push", &place.path("00000003.history")]).contains("stored already"));
+    assert!(place.done(&again).contains("already stored"));
+    assert!(place.done(&["wal-push", &place.path("00000003.history")]).contains("already stored"));
 }
 
 /// A data directory of which only the cluster is known.
@@ -252,7 +252,7 @@ async fn again_and_of_others(place: &Place, server: &Postgres, segment: &str, ve
     let kept = PathBuf::from(place.path(segment));
     std::fs::copy(server.data().join("pg_wal").join(segment), &kept).unwrap();
     hand_over(&kept);
-    assert!(place.done(&["wal-push", kept.to_str().unwrap()]).contains("stored already"));
+    assert!(place.done(&["wal-push", kept.to_str().unwrap()]).contains("already stored"));
     for name in [&format!("{segment}.00000028.backup"), &format!("{segment}.partial")] {
         place.done(&["wal-push", &place.path(name)]);
     }

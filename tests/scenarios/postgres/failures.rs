@@ -130,14 +130,14 @@ pub(super) async fn certificates_are_checked(version: Version) {
         (TlsMode::Require, "localhost", Some(&*other_ca)),
     ] {
         let error = with(tls, host, ca).await.unwrap_err();
-        assert!(error.chain().contains("TLS fails"), "{tls:?}: {}", error.chain());
+        assert!(error.chain().contains("TLS failed"), "{tls:?}: {}", error.chain());
     }
     server.run("SELECT 1").await;
     let plain = Postgres::start(version).await;
     let mut options = options(&plain);
     options.tls = TlsMode::Require;
     let error = PostgresSource::connect(options).await.unwrap_err();
-    assert!(error.chain().contains("does not speak TLS"), "{}", error.chain());
+    assert!(error.chain().contains("does not support TLS"), "{}", error.chain());
 }
 
 /// A slot of the same name that is for something else is not taken for a log that is gone.
@@ -242,7 +242,7 @@ pub(super) async fn a_start_that_hangs_is_given_up(version: Version) {
     starting.start_timeout = Some(std::time::Duration::from_secs(2));
     let starting = source_with(starting).await;
     for (number, (text, said)) in
-        [("exit 0", "has not replayed"), ("sleep 300", "does not end")].iter().enumerate()
+        [("exit 0", "has not replayed"), ("sleep 300", "has not ended")].iter().enumerate()
     {
         program("pg_ctl", text);
         let (data, begun) = (room.path().join(format!("data-{number}")), std::time::Instant::now());

@@ -224,7 +224,7 @@ pub(super) async fn without_the_log_it_is_a_full_one(version: Version) {
     server.run("INSERT INTO log VALUES (-1, 'little')").await;
     let (report, notes) = noted(&repo, &origin).await;
     assert_eq!(report.kind, BackupKind::Incremental);
-    assert!(notes.contains("by the log"), "{notes}");
+    assert!(notes.contains("according to the WAL"), "{notes}");
     comes_back((&repo, version, &origin), &report, &digest(&origin).await, &[]).await;
 }
 
@@ -246,7 +246,9 @@ pub(super) async fn rights_decide_what_is_read(version: Version) {
          boolean), pg_read_binary_file(text, bigint, bigint, boolean) TO backup"
     );
     let mut last = None;
-    for (right, remark) in [("SELECT 1", "no right to pg_"), (&*grant, "is read, by the log")] {
+    for (right, remark) in
+        [("SELECT 1", "no privilege to execute pg_"), (&*grant, "are read, according to the WAL")]
+    {
         server.run(right).await;
         let shop = server.client_of("shop").await;
         shop.batch_execute("UPDATE large SET t = t || 'z' WHERE id % 70 = 3").await.unwrap();
@@ -324,7 +326,7 @@ pub(super) async fn missing_summaries_cost_nothing(version: Version) {
     }
     let (report, notes) = noted(&repo, &origin).await;
     assert_eq!(report.kind, BackupKind::Incremental);
-    assert!(notes.contains("summaries") && notes.contains("by the log"), "{notes}");
+    assert!(notes.contains("summaries") && notes.contains("according to the WAL"), "{notes}");
     comes_back((&repo, version, &origin), &report, &digest(&origin).await, &[]).await;
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn from_the_first_backup_to_a_running_copy(version: Version) {
     server.run("CREATE TABLE log (id int, t text)").await;
     let place = Place::new(&server, "slot = \"crm\"\nfast_checkpoint = true");
     assert!(place.done(&["config", "check"]).contains("PostgreSQL at postgres://…@127.0.0.1"));
-    assert!(place.done(&["doctor", "crm"]).contains("it can be backed up"));
+    assert!(place.done(&["doctor", "crm"]).contains("ready for backup"));
     let run = place.done(&["run", "crm"]);
     assert!(run.contains("PostgreSQL"), "{run}");
     let shown = place.done(&["show", "latest", "--json"]);
@@ -252,9 +252,9 @@ pub(super) async fn what_is_wrong_does_not_push_out_what_is_right(version: Versi
     file.write_all_at(&[0xff; 100], 3 * 8192 + 4000).unwrap();
     let outcome = place.run(&["run", "crm"]);
     let text = format!("{}{}", outcome.text(), outcome.stderr);
-    assert!(outcome.code == 3 && text.contains("is held from now on"), "{text}");
+    assert!(outcome.code == 3 && text.contains("is now held"), "{text}");
     // Once is enough.
-    assert!(!place.run(&["run", "crm"]).stderr.contains("is held from now on"));
+    assert!(!place.run(&["run", "crm"]).stderr.contains("is now held"));
     let clean: serde_json::Value = serde_json::from_str(&clean).unwrap();
     let id = clean["snapshots"][0]["id"].as_str().unwrap_or_else(|| panic!("{clean}")).to_owned();
     assert!(place.run(&["forget", &id, "--yes"]).stderr.contains("held"));

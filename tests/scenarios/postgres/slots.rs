@@ -106,7 +106,7 @@ pub(super) async fn what_is_wrong_with_a_slot_is_told(version: Version) {
     };
     lost(&mut seen, "firing");
     let shown = place.done(&["alerts"]);
-    assert!(shown.contains("thrown away"), "{shown}");
+    assert!(shown.contains("has removed WAL"), "{shown}");
     set(&server, "max_slot_wal_keep_size = '-1'").await;
     // Makes a new slot, and a full backup.
     let capturing = place.spawn(&["logs", "follow", "crm"]);

@@ -104,7 +104,7 @@ mod needs_rclone {
         let repo = Repo::init(weak(&rclone).sink().await).await;
         let verdict = repo.repository.probe_store(&Context::silent()).await.unwrap();
         assert!(!verdict.creates_atomically() && !verdict.refuses_second_create, "{verdict:?}");
-        assert!(verdict.concerns()[0].contains("ignores the conditions"), "{verdict:?}");
+        assert!(verdict.concerns()[0].contains("ignores conditional requests"), "{verdict:?}");
         assert_eq!(
             repo.repository.store_verdict().await.unwrap().as_ref(),
             Some(&verdict),

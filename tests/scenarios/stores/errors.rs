@@ -67,7 +67,7 @@ async fn nobody_gives_a_token() {
         store.environment = [("IDENTITY_ENDPOINT".to_owned(), service.to_owned())].into();
         let error = refused(&store).await;
         assert_told(&error, kind, &["AZURE_STORAGE_ACCOUNT_KEY"]);
-        assert!(told(&error).contains("no token"), "{}", told(&error));
+        assert!(told(&error).contains("cannot get a token"), "{}", told(&error));
     }
 }
 
@@ -90,7 +90,11 @@ mod needs_azurite_blob {
 
         let mut store = Store::azure(&azurite, "x");
         store.address = store.address.replace("az://bucket/", "az://no-such-container/");
-        assert_says(&store.cli("password").run(&["init"]), 1, &["no-such-container", "make it"]);
+        assert_says(
+            &store.cli("password").run(&["init"]),
+            1,
+            &["no-such-container", "create the bucket"],
+        );
     }
 }
 
@@ -131,10 +135,10 @@ mod needs_weed {
         assert_told(
             &refused(&store).await,
             SinkErrorKind::NotFound,
-            &["no-such-bucket", "make it"],
+            &["no-such-bucket", "create the bucket"],
         );
         // It is not told that there is no repository, which is why it is made.
-        assert_says(&cli(&store), 1, &["no-such-bucket", "make it"]);
+        assert_says(&cli(&store), 1, &["no-such-bucket", "create the bucket"]);
         assert_says(&store.cli("password").run(&["list"]), 10, &["no-such-bucket"]);
         assert_eq!(
             s3.send(Method::GET, "/no-such-bucket", &[], b"").status,

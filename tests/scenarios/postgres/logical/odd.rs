@@ -117,7 +117,7 @@ pub(crate) async fn merging_follows_foreign_keys(version: Version) {
     let alone = request(&["shop.public.a_orders"], IfExists::Merge);
     let error = try_restore(&snapshot, logical(&server), alone).await.unwrap_err();
     assert!(
-        error.hint().unwrap_or_default().contains("those tables, too"),
+        error.hint().unwrap_or_default().contains("restore the referenced tables too"),
         "{} {:?}",
         error.chain(),
         error.hint()
@@ -254,7 +254,7 @@ pub(crate) async fn nothing_is_dropped_too_early(version: Version) {
         tokio::join!(try_restore(&snapshot, logical(&server), replace.clone()), enter);
     let error = done.unwrap_err();
     assert!(
-        error.chain().contains("shop is as it was before") && error.chain().contains("somebody"),
+        error.chain().contains("shop is unchanged") && error.chain().contains("another session"),
         "{}",
         error.chain()
     );
@@ -347,7 +347,7 @@ pub(crate) async fn definitions_race_with_the_dump(version: Version) {
                 Ok(report) if report.warnings == 0 => {
                     snapshots.push(super::super::base::last_snapshot(&repo).await);
                 }
-                Ok(_) => others.push("definitions were changed all the time".to_owned()),
+                Ok(_) => others.push("definitions changed repeatedly".to_owned()),
                 Err(error) => others.push(error.chain()),
             }
             assert!(others.len() < 8, "{others:?}");

@@ -81,7 +81,7 @@ pub(crate) async fn a_part_is_restored_alone(version: Version) {
         try_restore(&snapshot, logical(&copy), request(&["shop.nothing"], IfExists::Fail))
             .await
             .unwrap_err();
-    assert!(nothing.chain().contains("nothing of what is asked for"), "{}", nothing.chain());
+    assert!(nothing.chain().contains("nothing that the selection matches"), "{}", nothing.chain());
 }
 
 /// Under other names, beside the originals: nothing of them changes, and nothing of the copy
