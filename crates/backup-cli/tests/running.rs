@@ -92,6 +92,51 @@ fn selects() {
 }
 
 #[test]
+fn selection_without_a_match_is_no_backup() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    let snapshots =
+        || env.run(&["list", "--json"]).ok().json()["snapshots"].as_array().unwrap().len();
+    let only_typos = env.run(&["run", "--source", "data", "--include", "lettre.txt"]);
+    assert_eq!(only_typos.code, 1, "{}", only_typos.text());
+    assert!(only_typos.stderr.contains("nothing in the source matches \"lettre.txt\""));
+    let list = env.run(&["run", "--source", "data", "--include", "letter.txt,photo.jpg"]);
+    assert!(list.code == 1 && list.stderr.contains("not as a list with commas"), "{}", list.text());
+    assert_eq!(snapshots(), 1, "nothing becomes the latest snapshot");
+    let one_typo =
+        ["run", "--source", "data", "--include", "letter.txt", "--include", "lettre.txt"];
+    let one_typo = env.run(&one_typo);
+    assert_eq!(one_typo.code, 3, "{}", one_typo.text());
+    let text = "the include pattern \"lettre.txt\" matches nothing in the source";
+    assert!(one_typo.stderr.contains(text) && !one_typo.stderr.contains("\"letter.txt\""));
+    assert_eq!(snapshots(), 2);
+    // A pattern for a file in a directory that another pattern includes.
+    let nested =
+        ["run", "-q", "--source", "data", "--include", "**/data/*", "--include", "letter.txt"];
+    env.run(&nested).ok();
+    // Excludes need no match.
+    env.run(&["run", "-q", "--source", "data", "--exclude", "nothing*"]).ok();
+}
+
+#[test]
+fn restore_names_patterns_without_a_match() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    let restore = |target: &str, only: &[&str]| {
+        let flags: Vec<&str> = only.iter().flat_map(|pattern| ["--only", pattern]).collect();
+        env.run(&[&["restore", "latest", "--target", target], &flags[..]].concat())
+    };
+    let none = restore("one", &["lettre.txt"]);
+    assert!(none.code == 1 && !env.path("one").exists(), "{}", none.text());
+    let some = restore("two", &["letter.txt", "lettre.txt"]);
+    assert_eq!(some.code, 3, "{}", some.text());
+    assert!(some.stderr.contains("the pattern \"lettre.txt\" matches nothing in the snapshot"));
+    restore("three", &["letter.txt"]).ok();
+}
+
+#[test]
 fn what_cannot_be_read_is_named_and_has_its_exit_code() {
     let env = Env::with_repository();
     env.write_tree();

@@ -27,6 +27,7 @@
 //! | `own.rs` | servers and tools that the environment names |
 //! | `rights.rs` | users with few rights |
 //! | `failures.rs` | servers that die or cannot be used |
+//! | `selections.rs` | selections that match nothing |
 //! | `program.rs` | the program, from the first backup to a restored copy |
 
 mod built_on;
@@ -48,6 +49,7 @@ mod program;
 mod ranges;
 mod rights;
 mod round_trip;
+mod selections;
 mod slow;
 mod tail;
 mod targets;
@@ -167,6 +169,7 @@ scenarios! {
         logs::the_log_is_close_behind as alone_the_log_is_close_behind,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
         parts::a_part_reads_less_of_the_log as a_part_reads_less_of_the_log,
+        selections::misspelt_selection_is_no_backup as misspelt_selection_is_no_backup,
         ranges::a_large_collection_is_read_by_ranges as a_large_collection_is_read_by_ranges,
         ranges::other_collections_are_read_by_one_cursor as other_collections_are_read_by_one_cursor,
         ranges::sessions_that_end_are_made_up_for as sessions_that_end_are_made_up_for,

@@ -2,11 +2,13 @@
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::event::{Event, Warning, WarningKind};
 use crate::repository::SnapshotReader;
 use crate::repository::session::Session;
 use crate::source::{RestoreReport, RestoreRequest, Source};
 
-/// Writes a snapshot, or the selected part of it, to the target that `target` stands for.
+/// Writes a snapshot, or the selected part of it, to the target that `target` stands for. Each include
+/// pattern that matches nothing in the snapshot is a warning.
 ///
 /// # Errors
 /// Those of the source's [`restore`](Source::restore).
@@ -22,9 +24,19 @@ pub async fn restore(
     } else {
         Session::begin_reading(snapshot.repository(), "restore", cx).await
     };
-    let report = target.restore(cx, request, snapshot).await;
+    let request = RestoreRequest { selection: request.selection.fresh(), ..request.clone() };
+    let report = target.restore(cx, &request, snapshot).await;
     if let Some(reading) = reading {
         reading.end().await;
     }
-    Ok(report?)
+    let mut report = report?;
+    if report.entries > 0 {
+        for pattern in request.selection.unmatched() {
+            report.warnings += 1;
+            let message = format!("the pattern {pattern:?} matches nothing in the snapshot");
+            let (kind, path) = (WarningKind::Other, String::new());
+            cx.events.emit(&Event::Warning(Warning { kind, path, message }));
+        }
+    }
+    Ok(report)
 }

@@ -32,7 +32,9 @@ pub use report::{
     Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, RestoreReport,
     SourceIdentity,
 };
-pub use request::{BackupKind, BackupRequest, IfExists, RestoreRequest, Selection, SelectionError};
+pub use request::{
+    BackupKind, BackupRequest, IfExists, MatchRecord, RestoreRequest, Selection, SelectionError,
+};
 
 use crate::context::Context;
 use crate::log::{Position, Timeline};

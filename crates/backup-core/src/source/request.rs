@@ -1,6 +1,7 @@
 //! What is asked of a source.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
@@ -65,17 +66,57 @@ pub struct SelectionError {
     pub message: String,
 }
 
-/// Which objects of a source are meant: include and exclude globs over paths (or over
+/// Selected objects of a source: include and exclude globs over paths (or over
 /// `database.collection` names).
 ///
 /// Without include patterns everything is included. Excluding wins over including. A pattern also
 /// covers everything below what it matches.
+///
+/// A selection records which of its include patterns have matched an object. Clones share this
+/// record; [`Selection::fresh`] starts a new one.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     include: Vec<String>,
     exclude: Vec<String>,
     include_set: GlobSet,
     exclude_set: GlobSet,
+    record: MatchRecord,
+}
+
+/// The include patterns of a selection that have matched an object. Clones share the record.
+#[derive(Debug, Clone, Default)]
+pub struct MatchRecord(Arc<Matches>);
+
+#[derive(Debug, Default)]
+struct Matches {
+    /// Number of patterns that have matched nothing.
+    unmatched: AtomicUsize,
+    matched: Vec<AtomicBool>,
+}
+
+impl MatchRecord {
+    fn new(patterns: usize) -> Self {
+        let matched = (0..patterns).map(|_| AtomicBool::new(false)).collect();
+        Self(Arc::new(Matches { unmatched: AtomicUsize::new(patterns), matched }))
+    }
+
+    /// `true` while some pattern has matched nothing: only then a source has to record matches.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.0.unmatched.load(Ordering::Relaxed) > 0
+    }
+
+    /// Records that the pattern with this index has matched an object of the source.
+    pub fn note(&self, pattern: usize) {
+        let Some(matched) = self.0.matched.get(pattern) else { return };
+        if !matched.swap(true, Ordering::Relaxed) {
+            self.0.unmatched.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn has(&self, pattern: usize) -> bool {
+        self.0.matched.get(pattern).is_some_and(|matched| matched.load(Ordering::Relaxed))
+    }
 }
 
 impl Selection {
@@ -94,9 +135,29 @@ impl Selection {
         Ok(Self {
             include_set: compile(&include)?,
             exclude_set: compile(&exclude)?,
+            record: MatchRecord::new(include.len()),
             include,
             exclude,
         })
+    }
+
+    /// The same selection, none of whose patterns has matched yet.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self { record: MatchRecord::new(self.include.len()), ..self.clone() }
+    }
+
+    /// The record of the patterns that have matched.
+    #[must_use]
+    pub fn record(&self) -> &MatchRecord {
+        &self.record
+    }
+
+    /// The include patterns that have matched nothing until now.
+    #[must_use]
+    pub fn unmatched(&self) -> Vec<&str> {
+        let is_unmatched = |(at, _): &(usize, &String)| !self.record.has(*at);
+        self.include.iter().enumerate().filter(is_unmatched).map(|(_, text)| &**text).collect()
     }
 
     /// The include patterns.
@@ -136,7 +197,20 @@ impl Selection {
             included |= self.include_set.is_match(as_path(&path));
             at = path.parent();
         }
+        if included && self.record.is_incomplete() {
+            self.note_matches(path);
+        }
         included
+    }
+
+    /// Records the include patterns that match `path` or a directory above it.
+    pub fn note_matches(&self, path: &EntryPath) {
+        let mut at = Some(path.clone());
+        while let Some(path) = at {
+            let matches = self.include_set.matches(as_path(&path));
+            matches.into_iter().for_each(|pattern| self.record.note(pattern));
+            at = path.parent();
+        }
     }
 }
 
@@ -254,6 +328,19 @@ mod tests {
         assert!(s.covers(&path("/etc/x.conf")));
         assert!(!s.covers(&path("/etc/secret.conf")));
         assert!(!s.covers(&path("/a/c")));
+    }
+
+    #[test]
+    fn selection_records_unmatched_patterns() {
+        let s = selection(&["/a/b", "*.conf", "/tipo"], &["secret.conf"]);
+        assert_eq!(s.unmatched(), ["/a/b", "*.conf", "/tipo"]);
+        assert!(!s.covers(&path("/etc/secret.conf")), "an excluded object is no match");
+        assert_eq!(s.unmatched().len(), 3);
+        let other = s.clone();
+        assert!(other.covers(&path("/a/b/c")) && other.covers(&path("/etc/x.conf")));
+        assert_eq!((s.unmatched(), s.record().is_incomplete()), (vec!["/tipo"], true));
+        assert_eq!(s.fresh().unmatched().len(), 3);
+        assert!(!Selection::all().record().is_incomplete());
     }
 
     #[test]

@@ -67,7 +67,14 @@ impl Filter {
         {
             return Cover::No;
         }
-        if parent == Cover::Yes { Cover::Yes } else { self.included(path) }
+        if parent == Cover::Yes {
+            // It is covered by a directory above it, and may match another pattern by itself.
+            if self.selection.record().is_incomplete() {
+                self.selection.note_matches(path);
+            }
+            return Cover::Yes;
+        }
+        self.included(path)
     }
 
     fn included(&self, path: &EntryPath) -> Cover {

@@ -154,6 +154,27 @@ pub(super) async fn read(
     Ok(found)
 }
 
+/// Records the include patterns of a selection that match a collection of the server.
+pub(super) async fn note_matches(
+    cx: &Context,
+    server: &Server,
+    filter: &Filter,
+) -> SourceResult<()> {
+    for db in databases(server).await?.into_keys() {
+        let listing = async {
+            server
+                .list(&db, doc! { "listCollections": 1 })
+                .await
+                .reading("cannot list the collections")
+        };
+        for entry in unless_cancelled(cx, listing).await? {
+            let namespace = collection_of(&db, &entry)?.namespace;
+            _ = !namespace.is_internal() && filter.covers(&namespace);
+        }
+    }
+    Ok(())
+}
+
 /// One of them, by its name.
 pub(super) async fn find(
     server: &Server,

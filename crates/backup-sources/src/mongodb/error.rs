@@ -189,7 +189,7 @@ mod tests {
         let error = ::mongodb::options::ClientOptions::parse("mongodb://me:se%zzcret@h/?x=1")
             .await
             .unwrap_err();
-        let ours = convert(&error, Doing::Reading, "reading the address");
+        let ours = convert(&error, Doing::Reading, "cannot parse the server's address");
         assert!(!ours.chain().contains("cret"), "{}", ours.chain());
         assert_eq!(ours.kind(), SourceErrorKind::Invalid);
         assert!(ours.hint().is_some());

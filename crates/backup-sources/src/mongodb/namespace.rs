@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use backup_core::source::{EntryPath, Selection, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    EntryPath, MatchRecord, Selection, SourceError, SourceErrorKind, SourceResult,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -121,6 +123,8 @@ pub(super) struct Filter {
     exclude: GlobSet,
     /// Where the include patterns may match.
     databases: Option<Vec<Databases>>,
+    /// Records the include patterns that match.
+    record: MatchRecord,
 }
 
 /// Names of databases that a pattern may match something in.
@@ -152,12 +156,14 @@ impl Filter {
         let databases =
             selection.include().iter().map(|pattern| Databases::of(pattern)).collect::<Vec<_>>();
         let databases = (!databases.is_empty()).then_some(databases);
-        Ok(Self { include, exclude: compile(selection.exclude())?, databases })
+        let exclude = compile(selection.exclude())?;
+        Ok(Self { include, exclude, databases, record: selection.record().clone() })
     }
 
     /// Nothing is left out.
     pub(super) fn everything() -> Self {
-        Self { include: None, exclude: GlobSet::empty(), databases: None }
+        let record = MatchRecord::default();
+        Self { include: None, exclude: GlobSet::empty(), databases: None, record }
     }
 
     pub(super) fn covers_everything(&self) -> bool {
@@ -184,7 +190,14 @@ impl Filter {
         let visible = namespace.visible();
         let full = visible.to_string();
         let matches = |set: &GlobSet| set.is_match(&full) || set.is_match(&visible.db);
-        !matches(&self.exclude) && self.include.as_ref().is_none_or(matches)
+        let covers = !matches(&self.exclude) && self.include.as_ref().is_none_or(matches);
+        if let Some(include) = self.include.as_ref().filter(|_| covers)
+            && self.record.is_incomplete()
+        {
+            let found = include.matches(&full).into_iter().chain(include.matches(&visible.db));
+            found.for_each(|pattern| self.record.note(pattern));
+        }
+        covers
     }
 }
 

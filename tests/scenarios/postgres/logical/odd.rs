@@ -64,7 +64,16 @@ pub(crate) async fn what_is_not_there_is_told(version: Version) {
     let (repo, origin) = (repo().await, source(logical(&server)).await);
     let misspelt = selection(&["pattern", "pattern.public.orderz"], &[]);
     assert_eq!(try_back_up(&repo, &origin, misspelt).await.unwrap().warnings, 1);
-    assert_eq!(try_back_up(&repo, &origin, selection(&["patern"], &[])).await.unwrap().warnings, 1);
+    let before = repo.snapshots().await.len();
+    let error = try_back_up(&repo, &origin, selection(&["patern"], &[])).await.unwrap_err();
+    assert!(
+        error.kind() == backup_core::error::ErrorKind::NotFound
+            && error.chain().contains("\"patern\""),
+        "{}",
+        error.chain()
+    );
+    let after = repo.snapshots().await.len();
+    assert_eq!(before, after, "nothing becomes the latest snapshot");
     let snapshot = backed_up(&repo, &origin, Selection::all()).await;
     let some = request(&["pattern", "shop"], IfExists::Fail);
     copy.run("CREATE ROLE few LOGIN CREATEDB CREATEROLE").await;

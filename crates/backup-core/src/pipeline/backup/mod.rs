@@ -90,7 +90,8 @@ async fn run_backup(
     let earlier =
         parent.and_then(|parent| snapshots.snapshots.iter().find(|info| info.id == parent.id));
     let earlier = earlier.map(|info| indexed.snapshot(info));
-    let request = BackupRequest { kind, selection: options.selection.clone(), parent: earlier };
+    let selection = options.selection.fresh();
+    let request = BackupRequest { kind, selection: selection.clone(), parent: earlier };
     let reader = source.open_backup(&source_cx, &request).await?;
     let writer = BlobWriter::new(&indexed, &options.write, options.dry_run);
     let meter = Meter::start(Stage::Backup, &cx.events);
@@ -101,6 +102,7 @@ async fn run_backup(
         collected = run.collect(&mut items) => collected,
         never = estimate(source, &source_cx, options, &meter) => never,
     };
+    let collected = collected.and_then(|()| run.require_matches(&selection));
     if collected.is_err() {
         source_cx.cancel.cancel();
         run.stop().await;

@@ -78,7 +78,8 @@ impl Publication<'_> {
         let before = writer.uploaded().stored();
         let count = || {
             let bytes = writer.uploaded();
-            meter.set_bytes(bytes.stored() - before, bytes.submitted() - before);
+            let since = |count: u64| count.saturating_sub(before);
+            meter.set_bytes(since(bytes.stored()), since(bytes.submitted()));
         };
         let counting = async {
             let _ticking = meter.ticking();

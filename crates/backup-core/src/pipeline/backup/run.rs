@@ -18,13 +18,13 @@ use super::options::{BackupOptions, EntryCounts};
 use super::parent::Parent;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, Warning};
+use crate::event::{Event, Warning, WarningKind};
 use crate::format::{BlobKind, ManifestTotals, Node};
 use crate::id::{BlobId, SnapshotId};
 use crate::pipeline::Meter;
 use crate::repository::cpu::panicked;
 use crate::repository::{BlobReader, BlobWriter, IndexedRepository};
-use crate::source::{Content, Entry, EntryPath, Item, Metadata};
+use crate::source::{Content, Entry, EntryPath, Item, Metadata, Selection};
 
 /// A batch is complete with so many bytes or files.
 const BATCH_BYTES: u64 = 1 << 20;
@@ -151,6 +151,31 @@ impl Run {
                 Ok(())
             }
         }
+    }
+
+    /// Compares the selection with what was found. A pattern that matches nothing is a warning.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if no include pattern matches anything: a misspelt selection must not
+    /// become a snapshot.
+    pub(super) fn require_matches(&mut self, selection: &Selection) -> Result<()> {
+        let unmatched = selection.unmatched();
+        let patterns: Vec<String> =
+            unmatched.iter().map(|pattern| format!("{pattern:?}")).collect();
+        if !patterns.is_empty() && patterns.len() == selection.include().len() {
+            let text = format!("nothing in the source matches {}", patterns.join(", "));
+            let hint = if unmatched.iter().any(|pattern| pattern.contains(',')) {
+                "give each pattern separately, not as a list with commas"
+            } else {
+                "correct the include patterns"
+            };
+            return Err(Error::new(ErrorKind::NotFound, text).with_hint(hint));
+        }
+        for pattern in patterns {
+            let message = format!("the include pattern {pattern} matches nothing in the source");
+            self.warn(Warning { kind: WarningKind::Other, path: String::new(), message });
+        }
+        Ok(())
     }
 
     fn warn(&mut self, warning: Warning) {

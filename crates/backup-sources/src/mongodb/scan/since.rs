@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::{Pieces, Scan, oplog, slice};
 use crate::mongodb::capture::ahead;
+use crate::mongodb::catalog;
 use crate::mongodb::dump::Dump;
 use crate::mongodb::history::{entry_at, newest};
 use crate::mongodb::layout::Layout;
@@ -63,6 +64,9 @@ pub(super) async fn open(
         let text = "was renamed from a collection that the earlier snapshot does not have";
         cx.events.note(format!("This backup is a full one: {name} {text}."));
         return Ok(None);
+    }
+    if request.selection.record().is_incomplete() {
+        catalog::note_matches(cx, server, &filter).await?;
     }
     cx.events.note(format!(
         "The oplog from {} to {to} is added to snapshot {}.",

@@ -1,13 +1,13 @@
 //! Which databases, schemas and relations are meant: globs over `database`, `database.schema` and
 //! `database.schema.relation`. `*` also matches dots. Excluding wins.
 
-use backup_core::source::{Selection, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{MatchRecord, Selection, SourceError, SourceErrorKind, SourceResult};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
-    /// As they were written.
-    patterns: Vec<String>,
+    /// Records the include patterns that match.
+    record: MatchRecord,
     include: Option<GlobSet>,
     /// Names of databases that an include pattern may match something in: what stands before one of
     /// its dots, for names may have some, too.
@@ -24,7 +24,7 @@ impl Filter {
         };
         let databases: Vec<String> = selection.include().iter().flat_map(beginnings).collect();
         Ok(Self {
-            patterns: selection.include().to_vec(),
+            record: selection.record().clone(),
             include: given.then(|| compile(selection.include())).transpose()?,
             databases: given.then(|| compile(&databases)).transpose()?,
             exclude: compile(selection.exclude())?,
@@ -64,18 +64,13 @@ impl Filter {
         names.iter().any(|name| self.exclude.is_match(name))
     }
 
-    /// The patterns of what is meant that match none of `names`: databases, schemas and relations
-    /// with those before them.
-    pub(super) fn unmatched(&self, names: impl IntoIterator<Item = String>) -> Vec<&str> {
-        let Some(include) = &self.include else { return Vec::new() };
-        let mut left: Vec<Option<&str>> =
-            self.patterns.iter().map(|pattern| Some(&**pattern)).collect();
+    /// Records the include patterns that match one of `names`: databases, schemas and relations with
+    /// those before them.
+    pub(super) fn note_matches(&self, names: impl IntoIterator<Item = String>) {
+        let Some(include) = &self.include else { return };
         for name in names {
-            for at in include.matches(&name) {
-                left[at] = None;
-            }
+            include.matches(&name).into_iter().for_each(|at| self.record.note(at));
         }
-        left.into_iter().flatten().collect()
     }
 
     fn is_meant(&self, names: &[&str]) -> bool {
@@ -107,14 +102,20 @@ fn compile(patterns: &[String]) -> SourceResult<GlobSet> {
 mod tests {
     use super::*;
 
-    fn filter(include: &[&str], exclude: &[&str]) -> Filter {
+    fn selection(include: &[&str], exclude: &[&str]) -> Selection {
         let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        Filter::new(&Selection::new(owned(include), owned(exclude)).unwrap()).unwrap()
+        Selection::new(owned(include), owned(exclude)).unwrap()
+    }
+
+    fn filter(include: &[&str], exclude: &[&str]) -> Filter {
+        Filter::new(&selection(include, exclude)).unwrap()
     }
 
     #[test]
     fn patterns_match_relations_schemas_and_databases() {
-        let f = filter(&["shop", "crm.public.*", "wiki.docs"], &["shop.tmp", "*.*.cache_*"]);
+        let selection =
+            selection(&["shop", "crm.public.*", "wiki.docs"], &["shop.tmp", "*.*.cache_*"]);
+        let f = Filter::new(&selection).unwrap();
         assert!(
             f.covers_database("shop") && f.covers_schema("shop", "x") && f.covers("shop", "x", "y")
         );
@@ -136,8 +137,8 @@ mod tests {
                 && filter(&["my.db.public.t"], &[]).may_cover("my.db")
         );
         let names = ["crm", "crm.public", "crm.public.people", "wiki"].map(str::to_owned);
-        assert_eq!(f.unmatched(names), ["shop", "wiki.docs"]);
-        assert!(all.unmatched(["x".to_owned()]).is_empty());
+        f.note_matches(names);
+        assert_eq!(selection.unmatched(), ["shop", "wiki.docs"]);
         assert!(all.covers_database("x") && all.covers("x", "y", "z") && !all.may_cover("old"));
     }
 }

@@ -212,7 +212,7 @@ fn not_started(error: SourceError) -> SourceError {
     if error.kind() == SourceErrorKind::Cancelled {
         return error;
     }
-    error.context("the scratch server did not start").with_hint(
+    error.context("the scratch server did not become ready").with_hint(
         "restore the data directory (--target DIR --start) to investigate: the scratch copy was \
          removed. A scratch server does not load extensions that replay their own WAL records",
     )

@@ -93,10 +93,9 @@ impl Sql {
                 (true, _) => {}
                 (false, Some(_)) => _ = config.channel_binding(Binding::Require),
                 (false, None) => {
-                    let text = "SQL with a password needs TLS, loopback or a Unix socket";
-                    return Err(invalid(text)
-                        .with_hint("use sslmode=require or verify-full")
-                        .into());
+                    let text = "SQL with a password needs verified TLS, TLS with channel binding, \
+                                loopback or a Unix socket";
+                    return Err(invalid(text).with_hint("use sslmode=verify-full").into());
                 }
             }
             config.password(password);

@@ -144,7 +144,8 @@ impl Reader {
         filter: &Filter,
     ) -> SourceResult<()> {
         self.items.push_back(Next::Directory(self.place.top()));
-        self.items.extend(unmatched(&self.state.databases, filter).map(Next::Warning));
+        note_matches(&self.state.databases, filter);
+        self.items.extend(without_databases(&self.state.databases).map(Next::Warning));
         let (mut data, mut last) = (Vec::new(), Vec::new());
         for (at, (database, definitions)) in
             self.state.databases.iter().zip(definitions).enumerate()
@@ -205,8 +206,8 @@ fn parts(at: usize, database: &Database, split: u64, version: u32) -> Vec<Part> 
         .collect()
 }
 
-/// What is meant and is not there: a misspelt name must not look like a backup.
-fn unmatched(databases: &[Database], filter: &Filter) -> Option<Warning> {
+/// Records the patterns that match something in these databases; the pipeline reports the others.
+fn note_matches(databases: &[Database], filter: &Filter) {
     let names = databases.iter().flat_map(|database| {
         let name = &database.name;
         let schemas = database.catalog.schemas.iter().map(move |schema| format!("{name}.{schema}"));
@@ -218,18 +219,17 @@ fn unmatched(databases: &[Database], filter: &Filter) -> Option<Warning> {
         let large_objects = format!("{name}.pg_catalog.pg_largeobject");
         schemas.chain(relations).chain([name.clone(), large_objects])
     });
-    let unmatched = filter.unmatched(names);
-    let what = match (databases.is_empty(), unmatched.is_empty()) {
-        (true, _) => "the selection matches nothing in the cluster".to_owned(),
-        (false, false) => format!("nothing in the cluster matches {}", unmatched.join(", ")),
-        (false, true) => return None,
-    };
-    Some(Warning {
+    filter.note_matches(names);
+}
+
+/// A warning if no database is selected.
+fn without_databases(databases: &[Database]) -> Option<Warning> {
+    databases.is_empty().then(|| Warning {
         kind: WarningKind::Other,
         path: String::new(),
-        message: format!(
-            "{what}: patterns match database, database.schema or database.schema.table"
-        ),
+        message: "the selection matches nothing in the cluster: patterns match database, \
+                  database.schema or database.schema.table"
+            .to_owned(),
     })
 }
 

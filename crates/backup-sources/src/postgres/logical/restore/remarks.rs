@@ -16,10 +16,7 @@ pub(super) fn remark(job: &Job<'_>, filter: &Filter, plans: &[Plan<'_>]) -> u64 
         job.cx.events.warn(WarningKind::Other, about, text);
         warnings += 1;
     };
-    let unmatched = unmatched(job.dump, filter);
-    if !unmatched.is_empty() {
-        warn("", format!("nothing in the snapshot matches {}", unmatched.join(", ")));
-    }
+    note_matches(job.dump, filter);
     for plan in plans {
         let mut names = keeping_names(plan);
         if !names.is_empty() {
@@ -34,13 +31,13 @@ pub(super) fn remark(job: &Job<'_>, filter: &Filter, plans: &[Plan<'_>]) -> u64 
     warnings
 }
 
-/// Patterns of what is wanted that nothing in the snapshot goes by.
-fn unmatched<'f>(dump: &Dump, filter: &'f Filter) -> Vec<&'f str> {
+/// Records the patterns that match something in the snapshot; the pipeline reports the others.
+fn note_matches(dump: &Dump, filter: &Filter) {
     let names = dump.databases.iter().flat_map(|stored| {
         let name = &stored.manifest.name;
         below(stored).into_iter().map(move |below| format!("{name}.{below}")).chain([name.clone()])
     });
-    filter.unmatched(names)
+    filter.note_matches(names);
 }
 
 /// Schemas and relations of a database.
