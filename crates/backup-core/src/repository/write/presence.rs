@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::TryStreamExt;
 
-use crate::error::{Error, Result};
+use super::upload::stored_size;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 use crate::repository::{IndexedRepository, layout};
 use crate::sink::Prefix;
@@ -22,7 +23,7 @@ const OBJECTS_PER_REQUEST: u64 = 1000;
 /// role that may only list them suffices.
 ///
 /// # Errors
-/// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if a pack is missing or has another
+/// [`ErrorKind::Damaged`] if a pack is missing or has another
 /// size; those of the sink.
 pub(super) async fn require_packs(
     indexed: &IndexedRepository,
@@ -54,15 +55,21 @@ pub(super) async fn require_packs(
             }
         }
     }
-    match missing.keys().min() {
-        None => Ok(()),
-        Some(id) => Err(changed(&format!(
-            "{} is missing ({} of {} packs of this run)",
-            layout::pack(id),
-            missing.len(),
-            packs.len()
-        ))),
+    // Listings of some stores lag behind.
+    for (id, size) in missing {
+        let key = layout::pack(&id);
+        match stored_size(indexed.repository(), &key).await {
+            Ok(found) if found == size => {}
+            Ok(found) => {
+                return Err(changed(&format!("{key} has {found} instead of {size} bytes")));
+            }
+            Err(error) if error.is_damage() || error.kind() == ErrorKind::NotFound => {
+                return Err(changed(&format!("{key} is missing")));
+            }
+            Err(error) => return Err(error),
+        }
     }
+    Ok(())
 }
 
 fn changed(text: &str) -> Error {

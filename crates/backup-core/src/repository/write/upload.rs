@@ -329,7 +329,7 @@ async fn store(
 }
 
 /// The size of a pack in the store. Those who may not read packs may still list them.
-async fn stored_size(repository: &Repository, key: &Key) -> Result<u64> {
+pub(super) async fn stored_size(repository: &Repository, key: &Key) -> Result<u64> {
     match repository.sink().head(key).await {
         Ok(meta) => Ok(meta.size),
         Err(error) if error.kind() == SinkErrorKind::PermissionDenied => {
