@@ -1,5 +1,5 @@
-//! Plain tables: columns two spaces apart, columns without any content left out. On a terminal, the
-//! widest texts are cut so that each row fits on a line; elsewhere a table is as wide as its content.
+//! Plain tables: columns two spaces apart, columns without any content left out. On a terminal, long
+//! texts are cut if rows then fit on a line; elsewhere a table is as wide as its content.
 
 use std::io::IsTerminal as _;
 
@@ -15,6 +15,8 @@ const MIN_CUT: usize = 12;
 pub(crate) enum Align {
     Left,
     Right,
+    /// Left, and cut if a row is wider than the terminal: for texts that need not be copied.
+    Text,
 }
 
 /// A table being filled.
@@ -48,7 +50,7 @@ impl Table {
         let mut widths: Vec<usize> = used.iter().map(|at| self.width(*at)).collect();
         if let Some(limit) = limit {
             let can_cut: Vec<bool> =
-                used.iter().map(|at| self.columns[*at].1 == Align::Left).collect();
+                used.iter().map(|at| self.columns[*at].1 == Align::Text).collect();
             shrink(&mut widths, &can_cut, limit);
         }
         let line = |cell: &dyn Fn(usize) -> String| {
@@ -60,7 +62,7 @@ impl Table {
                     line.push_str(&" ".repeat(GAP));
                 }
                 match self.columns[*at].1 {
-                    Align::Left => line.extend([text, space]),
+                    Align::Left | Align::Text => line.extend([text, space]),
                     Align::Right => line.extend([space, text]),
                 }
             }
@@ -84,10 +86,20 @@ fn terminal_width() -> Option<usize> {
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
-/// Narrows the widest columns that can be cut until the row has at most `limit` characters.
+/// Narrows the widest columns that can be cut until the row has at most `limit` characters. Leaves
+/// all columns alone if that is not enough.
 fn shrink(widths: &mut [usize], can_cut: &[bool], limit: usize) {
+    let gaps = GAP * widths.len().saturating_sub(1);
+    let least = widths.iter().zip(can_cut).map(
+        |(width, cut)| {
+            if *cut { (*width).min(MIN_CUT) } else { *width }
+        },
+    );
+    if least.sum::<usize>() + gaps > limit {
+        return;
+    }
     loop {
-        let total = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        let total = widths.iter().sum::<usize>() + gaps;
         let excess = total.saturating_sub(limit);
         let widest = (0..widths.len())
             .filter(|at| can_cut[*at] && widths[*at] > MIN_CUT)
@@ -145,13 +157,18 @@ mod tests {
 
     #[test]
     fn long_texts_are_cut_to_the_terminal() {
-        let mut table =
-            Table::new([("ID", Align::Left), ("Size", Align::Right), ("Paths", Align::Left)]);
+        let mut table = Table::new([
+            ("Identifier", Align::Left),
+            ("Size", Align::Right),
+            ("Paths", Align::Text),
+        ]);
         let path = "/a/rather/long/path/of/a/directory";
-        table.row(["a".to_owned(), "5 B".to_owned(), path.to_owned()]);
-        assert_eq!(table.fitted(None)[1], format!("a    5 B  {path}"));
-        assert_eq!(table.fitted(Some(30))[1], "a    5 B  /a/rather/long/path…");
-        assert_eq!(table.fitted(Some(5))[1], "a    5 B  /a/rather/l…", "twelve characters stay");
+        let id = "20261125-154522-d38761";
+        table.row([id.to_owned(), "5 B".to_owned(), path.to_owned()]);
+        assert_eq!(table.fitted(None)[1], format!("{id}   5 B  {path}"));
+        assert_eq!(table.fitted(Some(50))[1], format!("{id}   5 B  /a/rather/long/path…"));
+        let whole = format!("{id}   5 B  {path}");
+        assert_eq!(table.fitted(Some(30))[1], whole, "cutting would not be enough");
     }
 
     #[test]

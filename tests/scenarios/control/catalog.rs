@@ -108,7 +108,10 @@ async fn what_is_silent_is_closed(version: Version) {
     assert_eq!(close().await, std::slice::from_ref(&gone.id));
     let known = there.named(gone.id.as_str()).await.unwrap().remove(0);
     let why = known.evidence.failure.unwrap().message;
-    assert!(known.state == State::Failed && why.contains("gone for 30 minutes"), "{why}");
+    assert!(
+        known.state == State::Failed && why.contains("on gone did not report for 30 minutes"),
+        "{why}"
+    );
     assert_eq!(close().await, []);
     // It was only away: what came of it counts, and is not changed again.
     let (mut ended, mut again) = (gone.clone(), gone.clone());
@@ -262,7 +265,10 @@ async fn what_stands_in_the_way_is_told(version: Version) {
     let sql = server.client_of("shared").await;
     sql.batch_execute("SELECT pg_advisory_lock(x'6261636b75706361'::bigint)").await.unwrap();
     let (_, text) = trouble(&shared).await;
-    assert!(text.contains("lock timeout") && text.contains("for long"), "{text}");
+    assert!(
+        text.contains("lock timeout") && text.contains("another session locks the catalog"),
+        "{text}"
+    );
     sql.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
     opened(&shared).await.add(&run_on("host", "docs", 0)).await.unwrap();
     sql.batch_execute("UPDATE backup_catalog SET version = 99").await.unwrap();

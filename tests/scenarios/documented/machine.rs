@@ -6,7 +6,9 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::page::{Block, blocks};
+use toml::{Table, Value};
+
+use super::page::blocks;
 use crate::support::cli::built;
 use crate::support::postgres::hand_over;
 use crate::support::process::run;
@@ -45,6 +47,12 @@ impl Machine {
         symlink(built("backup-daemon", "backupd"), machine.path("bin/backupd")).unwrap();
         let tools = PathBuf::from(std::env::var_os("BACKUP_TEST_TOOLS").unwrap_or_default());
         symlink(tools.join("bin/restic-new"), machine.path("bin/restic")).unwrap();
+        // Programs look for their libraries beside themselves.
+        if let Ok(pg_dump) = tools.join("bin/pg_dump-18").canonicalize() {
+            for name in ["pg_dump", "pg_dumpall"] {
+                symlink(pg_dump.with_file_name(name), machine.path("bin").join(name)).unwrap();
+            }
+        }
         machine
     }
 
@@ -57,12 +65,21 @@ impl Machine {
         std::fs::write(self.path("etc/backup").join(name), password).unwrap();
     }
 
-    /// Executes the `sh` blocks of a page in one shell, in their order. Each `toml` block is
-    /// appended to `backup.toml` when its turn comes.
-    pub(super) fn execute(&self, page: &str) {
-        let mut script = String::new();
+    /// Executes the `sh` blocks of a page in one shell, in their order. The configuration is `config`;
+    /// each `toml` block is merged into it when its turn comes.
+    pub(super) fn execute(&self, page: &str, config: &str) {
+        let mut config: Table = toml::from_str(config).unwrap();
+        let mut script = save(&config);
         for block in blocks(page) {
-            write!(script, "echo '==> {page}:{}' >&2\n{}", block.line, step(&block)).unwrap();
+            writeln!(script, "echo '==> {page}:{}' >&2", block.line).unwrap();
+            match block.language.as_str() {
+                "sh" => script.push_str(&block.text),
+                "toml" => {
+                    merge(&mut config, toml::from_str(&block.text).unwrap());
+                    script.push_str(&save(&config));
+                }
+                _ => {}
+            }
         }
         self.shell(&script);
     }
@@ -103,7 +120,9 @@ impl Machine {
     /// Fails unless the documents were restored below `directory` as they are.
     pub(super) fn assert_documents(&self, directory: &str) {
         let restored = find(&self.path(directory), "letter.txt");
-        self.shell(&format!("diff -r ~/documents {:?}", restored.parent().unwrap()));
+        let mut diff = Command::new("diff");
+        diff.arg("-r").arg(self.path("home/documents")).arg(restored.parent().unwrap());
+        run(&mut diff).succeeded();
     }
 
     /// Stock restic finds no fault in the repository `name`.
@@ -115,12 +134,24 @@ impl Machine {
     }
 }
 
-/// The part of a script that executes a block.
-fn step(block: &Block) -> String {
-    match block.language.as_str() {
-        "sh" => block.text.clone(),
-        "toml" => format!("cat >> ~/backup.toml <<'END_OF_TOML'\n{}END_OF_TOML\n", block.text),
-        _ => String::new(),
+/// Commands that write the configuration.
+pub(super) fn save(config: &Table) -> String {
+    let text = toml::to_string(config).unwrap();
+    format!("cat > ~/backup.toml <<'END_OF_TOML'\n{text}END_OF_TOML\n")
+}
+
+/// Adds the keys of `from`, table by table; other values, and tables of another kind, replace those
+/// of `into`.
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(table)), Value::Table(from))
+                if !from.contains_key("kind") || table.get("kind") == from.get("kind") =>
+            {
+                merge(table, from);
+            }
+            (_, value) => _ = into.insert(key, value),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ mod machine;
 mod page;
 mod servers;
 
-use machine::Machine;
+use machine::{Machine, save};
 use page::{blocks, names};
 use servers::{ALL_ORDERS, assert_sessions, fill, passwords, postgres_total, total};
 
@@ -23,35 +23,44 @@ use crate::support::postgres::{self, Postgres, hand_over_all};
 use crate::support::redis::Redis;
 
 /// Pages whose blocks a test below executes.
-const EXECUTED: [&str; 15] = [
+const EXECUTED: [&str; 22] = [
     "README.md",
+    "docs/alerts.md",
+    "docs/api.md",
     "docs/audit.md",
     "docs/commands.md",
+    "docs/compliance.md",
+    "docs/daemon.md",
     "docs/files.md",
     "docs/format.md",
     "docs/logs.md",
     "docs/mongodb.md",
+    "docs/notify.md",
     "docs/postgres.md",
     "docs/redis.md",
+    "docs/retention.md",
     "docs/runbooks/configuration-broken.md",
     "docs/runbooks/disk-full.md",
     "docs/runbooks/key-lost.md",
     "docs/runbooks/log-gap.md",
     "docs/runbooks/replication-slot.md",
     "docs/runbooks/repository-damaged.md",
+    "docs/storage.md",
 ];
 
 /// These too: they need several servers.
 const EXECUTED_WITH_ALL: [&str; 2] = ["docs/runbooks/restore-now.md", "docs/runs.md"];
 
-/// A repository `main` with a copy `offsite`, and the job `documents`.
-const MAIN: &str = r#"
-cat > ~/backup.toml <<'END'
+/// A configuration for pages that show parts of one.
+const CONFIG: &str = r#"
 [repositories.main]
 url = "/mnt/backup/main"
 passphrase_file = "/etc/backup/main.key"
 [repositories.offsite]
 url = "/mnt/backup/offsite"
+passphrase_file = "/etc/backup/offsite.key"
+[repositories.cold]
+url = "/mnt/backup/cold"
 passphrase_file = "/etc/backup/offsite.key"
 [sources.documents]
 kind = "files"
@@ -62,17 +71,26 @@ repository = "main"
 keep = { daily = 7 }
 [[jobs.documents.schedule]]
 at = "30 2 * * *"
-END
-export BACKUP_REPO=main
-backup init --generate-key
-backup init --repo offsite --like main --generate-key
-backup run documents
-backup copy --from main --to offsite --all
+[notify.ops]
+kind = "command"
+command = "cat > /dev/null"
+[notify.ops-mail]
+kind = "command"
+command = "cat > /dev/null"
+[notify.slack]
+kind = "command"
+command = "cat > /dev/null"
+[notify.oncall]
+kind = "command"
+command = "cat > /dev/null"
+[alerts.failed]
+condition = "failure"
+severity = "critical"
+notify = ["ops"]
 "#;
 
-/// The job `crm` in the repository `main`.
+/// The job `crm`.
 const CRM: &str = r#"
-cat >> ~/backup.toml <<'END'
 [sources.crm]
 kind = "postgres"
 url = "postgres://backup@db1/"
@@ -80,15 +98,10 @@ password_file = "/etc/backup/crm.password"
 [jobs.crm]
 source = "crm"
 repository = "main"
-logs = {}
-END
-backup run crm -r main
-timeout --signal INT 8 backup logs follow crm -r main || test $? -eq 124
 "#;
 
-/// The jobs `shop` and `cache` in the repository `main`.
+/// The jobs `shop` and `cache`.
 const SHOP_AND_CACHE: &str = r#"
-cat >> ~/backup.toml <<'END'
 [sources.shop]
 kind = "mongodb"
 url = "mongodb://backup@db1,db2/?replicaSet=rs0"
@@ -103,10 +116,22 @@ password_file = "/etc/backup/cache.password"
 [jobs.cache]
 source = "cache"
 repository = "main"
-END
-backup run shop -r main
-backup run cache -r main
 "#;
+
+/// A repository `main` with a snapshot, and a copy `offsite`.
+const MAIN: &str = "
+backup init -r main --generate-key
+backup init -r offsite --like main --generate-key
+backup init -r cold --like main
+backup run documents -r main
+backup copy --from main --to offsite --all
+";
+
+/// A base backup and some log of the job `crm`.
+const CRM_LOG: &str = "
+backup run crm -r main
+timeout --signal INT 8 backup logs follow crm -r main || test $? -eq 124
+";
 
 #[test]
 fn each_block_is_executed_or_has_a_reason() {
@@ -151,7 +176,7 @@ async fn assert_starts(machine: &Machine, directory: &str) {
 #[test]
 fn needs_restic_new_page_files() {
     let machine = Machine::new(&[]);
-    machine.execute("docs/files.md");
+    machine.execute("docs/files.md", "");
     machine.assert_documents("tmp/restored");
     let listed = machine.shell("tar -tf /tmp/documents.tar");
     assert!(listed.contains("letter.txt") && listed.contains("thesis.odt"), "{listed}");
@@ -161,35 +186,59 @@ fn needs_restic_new_page_files() {
 #[test]
 fn needs_restic_new_page_commands() {
     let machine = Machine::new(&[]);
-    machine.execute("docs/commands.md");
+    machine.execute("docs/commands.md", "");
     machine.assert_documents("tmp/restored");
     machine.assert_intact("home");
-    machine.shell("cp /etc/backup/home2.key /etc/backup/home2-copy.key");
     machine.shell(
         "restic -r /mnt/backup2/home --password-file /etc/backup/home2.key --no-lock --no-cache \
          check --read-data",
     );
 }
 
-/// Pages that need no server, each on a machine with the repository `main`.
+/// A machine with the repository `main`, after the commands `before`.
+fn machine_with_main(hosts: &[(&str, String)], jobs: &str, before: &str) -> (Machine, String) {
+    let machine = Machine::new(hosts);
+    passwords(&machine);
+    machine.password("mail.password", "hush");
+    let config = format!("{CONFIG}{jobs}");
+    machine.shell(&format!("{}{MAIN}{before}", save(&toml::from_str(&config).unwrap())));
+    (machine, config)
+}
+
+/// Pages that need no server, each on a machine of its own.
+fn of_a_repository(pages: &[&str]) {
+    for page in pages {
+        let (machine, config) = machine_with_main(&[], CRM, "");
+        machine.execute(page, &config);
+        machine.assert_intact("main");
+        machine.assert_intact("offsite");
+        machine.shell("backup restore latest -r main --job documents --target /srv/later");
+        machine.assert_documents("srv/later");
+    }
+}
+
 #[test]
 fn needs_restic_new_pages_of_a_repository() {
-    for page in [
+    of_a_repository(&[
         "docs/audit.md",
         "docs/format.md",
-        "docs/runbooks/configuration-broken.md",
+        "docs/retention.md",
+        "docs/storage.md",
         "docs/runbooks/disk-full.md",
         "docs/runbooks/key-lost.md",
         "docs/runbooks/repository-damaged.md",
-    ] {
-        let machine = Machine::new(&[]);
-        machine.shell(MAIN);
-        machine.execute(page);
-        machine.assert_intact("main");
-        machine.assert_intact("offsite");
-        machine.shell("backup restore latest -r main --target /srv/later");
-        machine.assert_documents("srv/later");
-    }
+    ]);
+}
+
+#[test]
+fn needs_restic_new_pages_of_the_daemon() {
+    of_a_repository(&[
+        "docs/alerts.md",
+        "docs/api.md",
+        "docs/compliance.md",
+        "docs/daemon.md",
+        "docs/notify.md",
+    ]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +246,7 @@ async fn needs_docs_mongodb() {
     let server = servers::mongodb().await;
     let machine = Machine::new(&[mongodb_hosts(&server)]);
     passwords(&machine);
-    machine.execute("docs/mongodb.md");
+    machine.execute("docs/mongodb.md", "");
     for database in ["shop", "shop_test"] {
         assert_eq!(total(&server, database).await, ALL_ORDERS, "{database}");
     }
@@ -212,7 +261,7 @@ async fn needs_docs_mongodb_logs() {
     let server = servers::mongodb().await;
     let machine = Machine::new(&[mongodb_hosts(&server)]);
     passwords(&machine);
-    machine.execute("docs/logs.md");
+    machine.execute("docs/logs.md", "");
     assert_eq!(total(&server, "shop_then").await, ALL_ORDERS);
     machine.assert_intact("home");
 }
@@ -222,7 +271,7 @@ async fn needs_docs_postgres() {
     let server = servers::postgres().await;
     let machine = Machine::new(&postgres_hosts(&server));
     passwords(&machine);
-    machine.execute("docs/postgres.md");
+    machine.execute("docs/postgres.md", "");
     assert_eq!(postgres_total(&server, "crm_copy").await, ALL_ORDERS);
     machine.assert_intact("home");
     assert_starts(&machine, "srv/crm").await;
@@ -232,10 +281,8 @@ async fn needs_docs_postgres() {
 async fn needs_docs_postgres_runbooks() {
     let server = servers::postgres().await;
     for page in ["docs/runbooks/log-gap.md", "docs/runbooks/replication-slot.md"] {
-        let machine = Machine::new(&postgres_hosts(&server));
-        passwords(&machine);
-        machine.shell(&format!("{MAIN}{CRM}"));
-        machine.execute(page);
+        let (machine, config) = machine_with_main(&postgres_hosts(&server), CRM, CRM_LOG);
+        machine.execute(page, &config);
         machine.assert_intact("main");
         machine.shell("backup restore latest -r main --job crm --target /srv/later");
         assert_starts(&machine, "srv/later").await;
@@ -249,7 +296,7 @@ fn needs_docs_redis() {
     let machine = Machine::new(&[redis_host("cache1", &server), redis_host("cache2", &target)]);
     passwords(&machine);
     fill(&server);
-    machine.execute("docs/redis.md");
+    machine.execute("docs/redis.md", "");
     assert_eq!(target.debug_digest(), server.debug_digest(), "a restore as a replica");
     machine.assert_intact("home");
 }
@@ -263,7 +310,7 @@ async fn needs_docs_all_readme() {
     let machine = Machine::new(&hosts);
     passwords(&machine);
     fill(&cache);
-    machine.execute("README.md");
+    machine.execute("README.md", "");
     machine.assert_documents("tmp/restored");
     machine.assert_documents("tmp/restored-by-restic");
     assert_eq!(total(&shop, "shop_test").await, ALL_ORDERS);
@@ -284,17 +331,16 @@ async fn needs_docs_all_restore_now() {
         ("db3:27017/", format!("127.0.0.1:{}/?directConnection=true", target.port())),
     ];
     hosts.extend(postgres_hosts(&crm));
-    let machine = Machine::new(&hosts);
-    passwords(&machine);
     fill(&cache);
-    machine.shell(&format!("{MAIN}{CRM}{SHOP_AND_CACHE}"));
-    machine.execute("docs/runbooks/restore-now.md");
+    let before = format!("{CRM_LOG}backup run shop -r main\nbackup run cache -r main\n");
+    let (machine, config) = machine_with_main(&hosts, &format!("{CRM}{SHOP_AND_CACHE}"), &before);
+    machine.execute("docs/runbooks/restore-now.md", &config);
     machine.assert_documents("srv/restored");
     assert_eq!(total(&target, "shop").await, ALL_ORDERS);
     assert_eq!(empty.debug_digest(), cache.debug_digest());
-    machine.shell("rm ~/backup.toml");
-    machine.shell(&format!("rm -r /mnt/backup/main /mnt/backup/offsite\n{MAIN}"));
-    machine.execute("docs/runs.md");
+    for page in ["docs/runs.md", "docs/runbooks/configuration-broken.md"] {
+        machine.execute(page, &config);
+    }
     machine.assert_intact("main");
     assert_starts(&machine, "srv/crm").await;
 }

@@ -56,6 +56,16 @@ async fn set(server: &Postgres, setting: &str) {
     server.run("SELECT pg_reload_conf()").await;
 }
 
+/// Waits until a follower reads from a slot: the base backup alone makes "latest" restorable.
+async fn connected(server: &Postgres) {
+    let started = Instant::now();
+    let active = "SELECT count(*)::text FROM pg_replication_slots WHERE active";
+    while server.value(active).await == "0" {
+        assert!(started.elapsed() < Duration::from_secs(60), "no follower connects");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Not read, keeping too much, lost; and well again, each time.
 pub(super) async fn what_is_wrong_with_a_slot_is_told(version: Version) {
     let server =
@@ -73,6 +83,7 @@ pub(super) async fn what_is_wrong_with_a_slot_is_told(version: Version) {
     let capturing = place.spawn(&["logs", "follow", "crm"]);
     write(&server, 0, 3).await;
     place.reached("latest");
+    connected(&server).await;
     place.done(&["alerts", "check"]);
     assert!(told(&place).is_empty(), "it is read");
     capturing.stop();

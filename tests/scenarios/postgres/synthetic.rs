@@ -177,7 +177,7 @@ pub(super) async fn the_verb_makes_one(version: Version) {
     server.run("UPDATE log SET t = 'new' WHERE id = 7").await;
     place.done(&["run", "crm", "--type", "incremental"]);
     let said = place.done(&["logs", "compact", "crm"]);
-    assert!(said.contains("Made") && said.contains("a full snapshot"), "{said}");
+    assert!(said.contains("Created a full snapshot"), "{said}");
     assert!(place.done(&["logs", "compact", "crm"]).contains("Nothing to apply"));
     let listed: serde_json::Value =
         serde_json::from_str(&place.run(&["list", "--json"]).text()).unwrap();

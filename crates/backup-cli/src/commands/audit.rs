@@ -170,7 +170,7 @@ fn table(session: &Session, records: &[Record]) -> Table {
         ("User", Align::Left),
         ("Operation", Align::Left),
         ("Status", Align::Left),
-        ("Details", Align::Left),
+        ("Details", Align::Text),
     ];
     let mut table = Table::new(columns);
     for record in records {

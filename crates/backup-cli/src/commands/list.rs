@@ -110,8 +110,8 @@ fn table(session: &Session, shown: &[&SnapshotInfo], holds: &Holds) -> Table {
         ("Files", Align::Right),
         ("Size", Align::Right),
         ("State", Align::Left),
-        ("Tags", Align::Left),
-        ("Paths", Align::Left),
+        ("Tags", Align::Text),
+        ("Paths", Align::Text),
     ]);
     let now = session.cx.clock.now();
     for info in shown {

@@ -167,7 +167,7 @@ impl Folder {
         }
         if dir.starts_with(&folder.path) {
             return Err(CommandError::usage(format!(
-                "{} is inside the folder for the backup",
+                "{} is the folder for the backup, or inside it",
                 dir.display()
             ))
             .with_hint("choose another folder with --at"));

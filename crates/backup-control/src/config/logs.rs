@@ -114,7 +114,7 @@ impl LogsConfig {
             return Some(("flush_after", error.with_hint("choose a time from 100ms to 1h")));
         }
         if self.spool.as_ref().is_some_and(|spool| spool.as_os_str().is_empty()) {
-            let error = Error::invalid("the directory of the spool is empty");
+            let error = Error::invalid("`spool` is an empty path");
             return Some((
                 "spool",
                 error.with_hint("name a directory on a disk of this machine, or leave `spool` out"),

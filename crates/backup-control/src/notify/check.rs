@@ -277,7 +277,7 @@ mod tests {
             (
                 "[notify.a]\nkind = \"slack\"\nsecret_env = \"A\"\nhost = \"b\"",
                 "/c.toml:4: a channel of kind `slack` has no `host` | `host` is for channels of \
-                 kind `smtp`; leave it out, or change `kind`",
+                 kind `smtp`; leave the key out, or change `kind`",
             ),
             (
                 "[notify.\"a b\"]\nkind = \"slack\"",

@@ -144,10 +144,10 @@ impl Engine for ScriptedEngine {
                 return Err(Refusal::Unknown("job none".into()));
             }
             Work::Backup { job, .. } if job == "busy" => {
-                return Err(Refusal::Busy("too much waits".into()));
+                return Err(Refusal::Busy("the queue is full".into()));
             }
             Work::Backup { job, .. } if job == "twice" => {
-                return Err(Refusal::Refused("it goes on already".into()));
+                return Err(Refusal::Refused("the operation is already running".into()));
             }
             _ => {}
         }
@@ -158,7 +158,7 @@ impl Engine for ScriptedEngine {
 
     fn cancel(&self, id: &str) -> Result<(), Refusal> {
         if id != "r1" {
-            return Err(Refusal::Unknown("piece of work of that id".into()));
+            return Err(Refusal::Unknown("operation with this id".into()));
         }
         self.state.lock().unwrap().cancelled.push(id.to_owned());
         Ok(())

@@ -41,7 +41,9 @@ impl Asking<'_> {
     ) -> CommandResult<()> {
         let there = match (&self.args.target[..], self.args.in_place) {
             ([], false) => self.target(chosen, is_part, config).await?,
-            ([target], false) if is_directory_of_postgres(chosen, is_part) => {
+            ([target], false)
+                if is_directory_of_postgres(chosen, is_part) && target.contains('/') =>
+            {
                 require_new(target)?;
                 There::Nothing
             }
@@ -210,7 +212,7 @@ fn require_new(target: &str) -> CommandResult<()> {
         return Ok(());
     }
     let target = human::text(target.as_bytes());
-    let error = CommandError::refused(format!("{target} is not empty"));
+    let error = CommandError::refused(format!("{target} is not a new or empty directory"));
     Err(error.with_hint("name a new or empty directory with --target"))
 }
 
