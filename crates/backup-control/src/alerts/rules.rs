@@ -135,7 +135,7 @@ fn of_job(
             let gap = known.log?.gap;
             let title = format!("the captured log of {job} has a gap");
             let cause = gap
-                .map(|time| format!("changes at {time:.0} are missing in the captured log"))
+                .map(|time| format!("changes around {time:.0} are missing in the captured log"))
                 .unwrap_or_default();
             let next = format!(
                 "run `backup run {job} --type full`: moments before the gap, and from the new \

@@ -6,13 +6,14 @@ use backup_control::alerts::{self, Condition, Facts, LogFacts, Looked, StorageFa
 use backup_control::audit::Audit;
 use backup_control::config::{Config, LoadedConfig};
 use backup_control::state;
-use backup_core::log::{LogView, Target};
+use backup_core::log::{Base, LogView, Target};
 use backup_core::maintenance;
 use backup_core::repository::SnapshotInfo;
 use jiff::Timestamp;
 
 use crate::command_error::{CommandResult, Outcome};
 use crate::commands::logs;
+use crate::commands::logs::figures::Missing;
 use crate::human;
 use crate::records::{self, Records};
 use crate::session::{Opened, Session};
@@ -190,20 +191,33 @@ async fn log_of(session: &Session, opened: &Opened, job: &str) -> CommandResult<
         return Ok(None);
     }
     let recovery_point = timeline.plan(&Target::Latest).ok().and_then(|plan| plan.time);
-    // A full backup behind a gap makes a new range: what is missing before it can no longer be had.
-    let full = timeline.bases().iter().map(|base| base.time).max();
     let figures = logs::figures::Figures::of(&view, &timeline);
-    let gap = figures
-        .gaps
-        .iter()
-        .filter_map(gap_time)
-        .max()
-        .filter(|gap| full.is_none_or(|full| *gap > full));
+    let open = figures.gaps.iter().filter(|gap| !is_over(gap, timeline.bases()));
+    let gap = open.map(|gap| gap_time(gap, timeline.bases(), session.cx.clock.now())).max();
     Ok(Some(LogFacts { recovery_point, gap }))
 }
 
-fn gap_time(missing: &logs::figures::Missing) -> Option<Timestamp> {
-    missing.to_time.or(missing.from_time)
+/// Whether a base snapshot behind a gap begins a new restorable range.
+fn is_over(missing: &Missing, bases: &[Base]) -> bool {
+    let gap = &missing.gap;
+    bases.iter().any(|base| {
+        if base.at.branch == gap.branch {
+            return gap.to.map_or(base.at.offset > gap.from, |to| base.at.offset >= to);
+        }
+        missing.to_time.or(missing.from_time).is_some_and(|time| base.time > time)
+    })
+}
+
+/// A time near a gap: of the last event before it, of the last base snapshot before it, of the first
+/// event behind it, or `now`.
+fn gap_time(missing: &Missing, bases: &[Base], now: Timestamp) -> Timestamp {
+    let gap = &missing.gap;
+    let before = bases
+        .iter()
+        .filter(|base| base.at.branch == gap.branch && base.at.offset <= gap.from)
+        .map(|base| base.time)
+        .max();
+    missing.from_time.or(before).or(missing.to_time).unwrap_or(now)
 }
 
 /// Says what was told, and what was not.
@@ -239,4 +253,48 @@ fn say(session: &Session, looked: &Looked) -> Outcome {
         ));
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use backup_core::log::{Gap, Position};
+
+    use super::*;
+
+    fn time(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn base(offset: u64) -> Base {
+        Base {
+            id: "a1".repeat(32).parse().unwrap(),
+            needs: offset,
+            at: Position::new("1", offset),
+            is_whole: true,
+            time: time(i64::try_from(offset).unwrap()),
+            bytes: 0,
+            rate: None,
+        }
+    }
+
+    /// As PostgreSQL leaves it if nothing was committed around it.
+    fn without_times(to: Option<u64>) -> Missing {
+        let gap = Gap { branch: "1".to_owned(), from: 100, to, reason: None };
+        Missing { gap, from_time: None, to_time: None }
+    }
+
+    #[test]
+    fn log_gap_without_times_ends_with_a_later_base() {
+        for gap in [without_times(Some(200)), without_times(None)] {
+            assert!(!is_over(&gap, &[]) && !is_over(&gap, &[base(50), base(100)]), "{gap:?}");
+            assert!(is_over(&gap, &[base(50), base(200)]), "{gap:?}");
+            assert_eq!(gap_time(&gap, &[base(50), base(70)], time(999)), time(70));
+            assert_eq!(gap_time(&gap, &[], time(999)), time(999));
+        }
+        assert!(!is_over(&without_times(Some(200)), &[base(150)]), "a base inside the gap");
+        let other = Base { at: Position::new("2", 0), ..base(500) };
+        assert!(!is_over(&without_times(Some(200)), std::slice::from_ref(&other)));
+        let timed = Missing { to_time: Some(time(300)), ..without_times(Some(200)) };
+        assert!(is_over(&timed, &[other]), "a later branch");
+    }
 }
