@@ -99,7 +99,17 @@ impl Config {
             )
             .with_hint("use a newer version of this program"));
         }
+        config.require_valid_id()?;
         Ok(config)
+    }
+
+    /// The identity becomes part of paths on this machine, such as that of the cache: a crafted one
+    /// must not lead elsewhere.
+    fn require_valid_id(&self) -> Result<()> {
+        if self.id.len() == 64 && self.id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Ok(());
+        }
+        Err(Error::damaged("the id in the config object is not 64 hexadecimal digits"))
     }
 
     /// Seed of the chunker: the config's own, or for repositories that other tools made, one
@@ -141,6 +151,18 @@ mod tests {
         let newer = Config { version: 3, ..config };
         let error = Config::open(&newer.seal(&key).unwrap(), &key).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+    }
+
+    #[test]
+    fn id_is_never_a_path() {
+        let key = MasterKey::generate();
+        let good = Config::generate();
+        for id in ["", "/etc", "../../elsewhere", &"a".repeat(63), &format!("{}/", "a".repeat(63))]
+        {
+            let crafted = Config { id: id.to_owned(), ..good.clone() };
+            let error = Config::open(&crafted.seal(&key).unwrap(), &key).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Damaged, "{id}");
+        }
     }
 
     #[test]
