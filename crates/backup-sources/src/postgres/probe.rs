@@ -113,19 +113,15 @@ async fn managed(sql: &Sql) -> Option<&'static str> {
     })
 }
 
-/// Estimates; what may not be seen is not counted.
+/// Estimates the size of all visible databases. A session sees the tables of one database only, so
+/// objects are not counted.
 async fn size(sql: &Sql, probe: &mut Probe) {
     const BYTES: &str = "SELECT sum(pg_database_size(oid))::bigint FROM pg_database WHERE \
                          has_database_privilege(oid, 'CONNECT') OR pg_has_role(current_user, \
                          'pg_read_all_stats', 'USAGE')";
-    const OBJECTS: &str =
-        "SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'm') AND relnamespace >= 16384";
     let bytes = sql.client.query_one(BYTES, &[]).await;
     let bytes: Option<i64> = bytes.ok().and_then(|row| row.try_get(0).ok());
     probe.estimated_bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok());
-    let objects = sql.client.query_one(OBJECTS, &[]).await;
-    let objects: Option<i64> = objects.ok().and_then(|row| row.try_get(0).ok());
-    probe.estimated_objects = objects.and_then(|objects| u64::try_from(objects).ok());
 }
 
 /// A slot that keeps the log without bounds fills the server's disk, one that has lost it keeps
