@@ -42,6 +42,11 @@ fn what_is_asked_for_is_done_by_whom_it_is_recorded() {
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(ask(&place, "GET", "/healthz", "").0, 200);
     let alive = place.path("state/backupd.alive");
+    // Written by a task of its own, soon after the daemon is ready.
+    let began = Instant::now();
+    while !alive.exists() && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let sign: Value = serde_json::from_str(&std::fs::read_to_string(&alive).unwrap()).unwrap();
     assert!(sign["pid"].as_u64().is_some_and(|pid| pid > 1), "{sign}");
 

@@ -167,11 +167,17 @@ async fn needs_examples_of_lending() {
         (example.snapshots("production", "loans"), example.snapshots("production-west", "loans")),
         (2, 1)
     );
-    // An emptied database is no success, and the last good backup stays.
-    server.client.database("loans").drop().await.unwrap();
+    // An emptied collection is no success, and the last good backup stays.
+    let loans = server.client.database("loans");
+    loans.collection::<Document>("loans").delete_many(doc! {}).await.unwrap();
     let told = example.place.run(&["run", "loans"]);
     assert!(told.code == 1 && told.stderr.contains("loans.loans: 0 found"), "{told}");
     assert!(told.stderr.contains(", is now held"), "{told}");
+    let before = example.snapshots("production", "loans");
+    loans.drop().await.unwrap();
+    let told = example.place.run(&["run", "loans"]);
+    assert!(told.code == 1 && told.stderr.contains("nothing in the source matches"), "{told}");
+    assert_eq!(example.snapshots("production", "loans"), before, "nothing becomes the latest");
     assert_ne!(example.moto.server.id(), 0);
 }
 

@@ -80,6 +80,7 @@ impl Servers {
         let crm = Postgres::with(POSTGRES, &[], &["wal_level=replica"]).await;
         crm.run("CREATE TABLE rows (id bigint)").await;
         let events = Mongod::start(mongod::Version::V6_0).await;
+        events.run("shop", doc! { "create": "other" }).await;
         Self { crm, events, cache: Redis::start(REDIS) }
     }
 

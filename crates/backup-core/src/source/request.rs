@@ -114,6 +114,11 @@ impl MatchRecord {
         }
     }
 
+    /// Records that all patterns have matched: for a source whose objects were selected before.
+    pub fn note_all(&self) {
+        (0..self.0.matched.len()).for_each(|pattern| self.note(pattern));
+    }
+
     fn has(&self, pattern: usize) -> bool {
         self.0.matched.get(pattern).is_some_and(|matched| matched.load(Ordering::Relaxed))
     }

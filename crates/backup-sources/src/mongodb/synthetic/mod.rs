@@ -110,8 +110,10 @@ impl Source for Folding {
     async fn open_backup(
         &self,
         cx: &Context,
-        _request: &BackupRequest,
+        request: &BackupRequest,
     ) -> SourceResult<Box<dyn BackupReader>> {
+        // The snapshot holds the objects that were selected when it was made.
+        request.selection.record().note_all();
         let dump =
             unless_cancelled(cx, Dump::open(cx, &self.snapshot)).await?.with_log(self.log.clone());
         if !dump.needs_entries() {

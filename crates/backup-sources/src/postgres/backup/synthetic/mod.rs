@@ -104,8 +104,10 @@ impl Source for Folding {
     async fn open_backup(
         &self,
         cx: &Context,
-        _request: &BackupRequest,
+        request: &BackupRequest,
     ) -> SourceResult<Box<dyn BackupReader>> {
+        // The snapshot holds the objects that were selected when it was made.
+        request.selection.record().note_all();
         let (layout, description) = Description::read(&self.snapshot).await?;
         if description.increments == 0 {
             return Err(SourceError::new(
