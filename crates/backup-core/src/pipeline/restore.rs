@@ -2,13 +2,13 @@
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::event::{Event, Warning, WarningKind};
+use crate::event::WarningKind;
 use crate::repository::SnapshotReader;
 use crate::repository::session::Session;
 use crate::source::{RestoreReport, RestoreRequest, Source};
 
-/// Writes a snapshot, or the selected part of it, to the target that `target` stands for. Each include
-/// pattern that matches nothing in the snapshot is a warning.
+/// Writes a snapshot, or the selected part of it, to the target that `target` stands for. Each
+/// include pattern that matches nothing in the snapshot is a warning.
 ///
 /// # Errors
 /// Those of the source's [`restore`](Source::restore).
@@ -34,8 +34,7 @@ pub async fn restore(
         for pattern in request.selection.unmatched() {
             report.warnings += 1;
             let message = format!("the pattern {pattern:?} matches nothing in the snapshot");
-            let (kind, path) = (WarningKind::Other, String::new());
-            cx.events.emit(&Event::Warning(Warning { kind, path, message }));
+            cx.events.warn(WarningKind::Other, "", message);
         }
     }
     Ok(report)

@@ -1,7 +1,7 @@
 //! What is asked of a source.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
@@ -85,42 +85,29 @@ pub struct Selection {
 
 /// The include patterns of a selection that have matched an object. Clones share the record.
 #[derive(Debug, Clone, Default)]
-pub struct MatchRecord(Arc<Matches>);
-
-#[derive(Debug, Default)]
-struct Matches {
-    /// Number of patterns that have matched nothing.
-    unmatched: AtomicUsize,
-    matched: Vec<AtomicBool>,
-}
+pub struct MatchRecord(Arc<[AtomicBool]>);
 
 impl MatchRecord {
     fn new(patterns: usize) -> Self {
-        let matched = (0..patterns).map(|_| AtomicBool::new(false)).collect();
-        Self(Arc::new(Matches { unmatched: AtomicUsize::new(patterns), matched }))
+        Self((0..patterns).map(|_| AtomicBool::new(false)).collect())
     }
 
     /// `true` while some pattern has matched nothing: only then a source has to record matches.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
-        self.0.unmatched.load(Ordering::Relaxed) > 0
+        self.0.iter().any(|matched| !matched.load(Ordering::Relaxed))
     }
 
     /// Records that the pattern with this index has matched an object of the source.
     pub fn note(&self, pattern: usize) {
-        let Some(matched) = self.0.matched.get(pattern) else { return };
-        if !matched.swap(true, Ordering::Relaxed) {
-            self.0.unmatched.fetch_sub(1, Ordering::Relaxed);
+        if let Some(matched) = self.0.get(pattern) {
+            matched.store(true, Ordering::Relaxed);
         }
     }
 
     /// Records that all patterns have matched: for a source whose objects were selected before.
     pub fn note_all(&self) {
-        (0..self.0.matched.len()).for_each(|pattern| self.note(pattern));
-    }
-
-    fn has(&self, pattern: usize) -> bool {
-        self.0.matched.get(pattern).is_some_and(|matched| matched.load(Ordering::Relaxed))
+        self.0.iter().for_each(|matched| matched.store(true, Ordering::Relaxed));
     }
 }
 
@@ -161,8 +148,9 @@ impl Selection {
     /// The include patterns that have matched nothing until now.
     #[must_use]
     pub fn unmatched(&self) -> Vec<&str> {
-        let is_unmatched = |(at, _): &(usize, &String)| !self.record.has(*at);
-        self.include.iter().enumerate().filter(is_unmatched).map(|(_, text)| &**text).collect()
+        let patterns = self.include.iter().zip(&*self.record.0);
+        let unmatched = patterns.filter(|(_, matched)| !matched.load(Ordering::Relaxed));
+        unmatched.map(|(pattern, _)| &**pattern).collect()
     }
 
     /// The include patterns.

@@ -68,7 +68,7 @@ impl Filter {
             return Cover::No;
         }
         if parent == Cover::Yes {
-            // It is covered by a directory above it, and may match another pattern by itself.
+            // The path may match a pattern that no directory above it matches.
             if self.selection.record().is_incomplete() {
                 self.selection.note_matches(path);
             }

@@ -124,8 +124,9 @@ fn whole(value: Option<&Bson>) -> u64 {
     number(value) as u64
 }
 
-/// Everything that the filter covers, in order of names.
-pub(super) async fn read(
+/// The collections and views of the server that the filter covers, without their indexes. Records
+/// the include patterns that match.
+pub(super) async fn covered(
     cx: &Context,
     server: &Server,
     filter: &Filter,
@@ -139,40 +140,28 @@ pub(super) async fn read(
                 .reading("cannot list the collections")
         };
         for entry in unless_cancelled(cx, listing).await? {
-            let mut collection = collection_of(&db, &entry)?;
-            if collection.namespace.is_internal() || !filter.covers(&collection.namespace) {
-                continue;
+            let collection = collection_of(&db, &entry)?;
+            if !collection.namespace.is_internal() && filter.covers(&collection.namespace) {
+                found.push(collection);
             }
-            if collection.kind != Kind::View {
-                let listing = indexes(server, &collection);
-                collection.indexes = unless_cancelled(cx, listing).await?;
-            }
-            found.push(collection);
         }
     }
-    found.sort_by(|a, b| a.namespace.cmp(&b.namespace));
     Ok(found)
 }
 
-/// Records the include patterns of a selection that match a collection of the server.
-pub(super) async fn note_matches(
+/// Everything that the filter covers, in order of names.
+pub(super) async fn read(
     cx: &Context,
     server: &Server,
     filter: &Filter,
-) -> SourceResult<()> {
-    for db in databases(server).await?.into_keys() {
-        let listing = async {
-            server
-                .list(&db, doc! { "listCollections": 1 })
-                .await
-                .reading("cannot list the collections")
-        };
-        for entry in unless_cancelled(cx, listing).await? {
-            let namespace = collection_of(&db, &entry)?.namespace;
-            _ = !namespace.is_internal() && filter.covers(&namespace);
-        }
+) -> SourceResult<Vec<Collection>> {
+    let mut found = covered(cx, server, filter).await?;
+    for collection in found.iter_mut().filter(|one| one.kind != Kind::View) {
+        let listing = indexes(server, collection);
+        collection.indexes = unless_cancelled(cx, listing).await?;
     }
-    Ok(())
+    found.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+    Ok(found)
 }
 
 /// One of them, by its name.

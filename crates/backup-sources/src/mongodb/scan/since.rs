@@ -66,7 +66,8 @@ pub(super) async fn open(
         return Ok(None);
     }
     if request.selection.record().is_incomplete() {
-        catalog::note_matches(cx, server, &filter).await?;
+        // Reads the oplog alone otherwise, which holds no list of collections.
+        catalog::covered(cx, server, &filter).await?;
     }
     cx.events.note(format!(
         "The oplog from {} to {to} is added to snapshot {}.",
