@@ -23,8 +23,7 @@ const OBJECTS_PER_REQUEST: u64 = 1000;
 /// role that may only list them suffices.
 ///
 /// # Errors
-/// [`ErrorKind::Damaged`] if a pack is missing or has another
-/// size; those of the sink.
+/// [`ErrorKind::Damaged`] if a pack is missing or has another size; those of the sink.
 pub(super) async fn require_packs(
     indexed: &IndexedRepository,
     packs: &HashMap<PackId, u64>,
@@ -41,22 +40,18 @@ pub(super) async fn require_packs(
     } else {
         vec![layout::packs()]
     };
-    let mut missing = packs.clone();
+    let mut unconfirmed = packs.clone();
     for prefix in prefixes {
         let mut listing = indexed.repository().sink().list(&prefix);
         while let Some(meta) = listing.try_next().await? {
             let Ok(id) = meta.key.file_name().parse::<PackId>() else { continue };
-            match packs.get(&id) {
-                Some(size) if *size != meta.size => {
-                    let text = format!("{} has {} instead of {size} bytes", meta.key, meta.size);
-                    return Err(changed(&text));
-                }
-                _ => _ = missing.remove(&id),
+            if packs.get(&id) == Some(&meta.size) {
+                unconfirmed.remove(&id);
             }
         }
     }
     // Listings of some stores lag behind.
-    for (id, size) in missing {
+    for (id, size) in unconfirmed {
         let key = layout::pack(&id);
         match stored_size(indexed.repository(), &key).await {
             Ok(found) if found == size => {}
@@ -73,6 +68,7 @@ pub(super) async fn require_packs(
 }
 
 fn changed(text: &str) -> Error {
-    Error::damaged(format!("the store changed while it was written to: {text}"))
-        .with_hint("look for another program or a lifecycle rule that deletes objects, then repeat the command")
+    Error::damaged(format!("the store changed while it was written to: {text}")).with_hint(
+        "look for another program or a lifecycle rule that deletes objects, then repeat the command",
+    )
 }
