@@ -64,6 +64,9 @@ pub enum Hook {
 }
 
 impl Hook {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Before, Self::After, Self::OnFailure, Self::BeforeRestore, Self::AfterRestore];
+
     /// As in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -76,7 +79,7 @@ impl Hook {
         }
     }
 
-    fn of(self, hooks: &HooksConfig) -> Option<&str> {
+    pub(crate) fn of(self, hooks: &HooksConfig) -> Option<&str> {
         match self {
             Self::Before => hooks.before.as_deref(),
             Self::After => hooks.after.as_deref(),

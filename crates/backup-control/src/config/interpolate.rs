@@ -10,19 +10,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::environment::Environment;
+use crate::hooks::Hook;
 
-/// Keys whose values are run by a shell.
-const COMMANDS: [&str; 9] = [
-    "passphrase_command",
-    "password_command",
-    "secret_command",
-    "command",
-    "before",
-    "after",
-    "on_failure",
-    "before_restore",
-    "after_restore",
-];
+/// Keys whose values are run by a shell, beside those of [`Hook`].
+const COMMANDS: [&str; 4] = ["passphrase_command", "password_command", "secret_command", "command"];
+
+fn is_command(key: &str) -> bool {
+    COMMANDS.contains(&key) || Hook::ALL.iter().any(|hook| hook.as_str() == key)
+}
 
 /// A reference that cannot be resolved, and where it stands.
 #[derive(Debug)]
@@ -35,9 +30,8 @@ pub(super) struct Unresolved {
 /// Resolves the references in all string values of `table`.
 pub(super) fn table(table: &mut DeTable<'_>, env: &Environment) -> Result<(), Unresolved> {
     for (key, value) in table.iter_mut() {
-        let is_command = COMMANDS.contains(&key.get_ref().as_ref())
-            && matches!(value.get_ref(), DeValue::String(_));
-        if !is_command {
+        let is_text = matches!(value.get_ref(), DeValue::String(_));
+        if !(is_text && is_command(key.get_ref())) {
             resolve(value, env)?;
         }
     }

@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::Error;
+use crate::hooks::Hook;
 use crate::units::{Text, Time};
 
 /// How often a backup may be tried again.
@@ -181,22 +182,15 @@ impl HooksConfig {
 
     /// The first key that makes no sense, and why.
     pub(super) fn mistake(&self) -> Option<(&'static str, Error)> {
-        let commands = [
-            ("before", &self.before),
-            ("after", &self.after),
-            ("on_failure", &self.on_failure),
-            ("before_restore", &self.before_restore),
-            ("after_restore", &self.after_restore),
-        ];
-        let is_empty =
-            |command: &Option<String>| command.as_ref().is_some_and(|line| line.trim().is_empty());
-        if let Some((key, _)) = commands.into_iter().find(|(_, command)| is_empty(command)) {
+        let command = |hook: &Hook| hook.of(self);
+        let is_empty = |hook: &Hook| command(hook).is_some_and(|line| line.trim().is_empty());
+        if let Some(hook) = Hook::ALL.into_iter().find(is_empty) {
             return Some((
-                key,
+                hook.as_str(),
                 Error::invalid("the hook has no command").with_hint("leave the hook out"),
             ));
         }
-        if commands.iter().all(|(_, command)| command.is_none()) {
+        if Hook::ALL.iter().all(|hook| command(hook).is_none()) {
             let error = Error::invalid("the section has no hook, only other keys");
             return Some((
                 "hooks",
