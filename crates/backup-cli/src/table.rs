@@ -79,7 +79,7 @@ impl Table {
     }
 }
 
-/// Columns of the terminal that results are printed on, if they are.
+/// Width of the terminal in columns; `None` if standard output is not a terminal.
 fn terminal_width() -> Option<usize> {
     let out = std::io::stdout();
     let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten()?;
@@ -90,30 +90,18 @@ fn terminal_width() -> Option<usize> {
 /// all columns alone if that is not enough.
 fn shrink(widths: &mut [usize], can_cut: &[bool], limit: usize) {
     let gaps = GAP * widths.len().saturating_sub(1);
-    let least = widths.iter().zip(can_cut).map(
-        |(width, cut)| {
-            if *cut { (*width).min(MIN_CUT) } else { *width }
-        },
-    );
-    if least.sum::<usize>() + gaps > limit {
+    let narrowest = |(width, cut): (&usize, &bool)| if *cut { MIN_CUT.min(*width) } else { *width };
+    if widths.iter().zip(can_cut).map(narrowest).sum::<usize>() + gaps > limit {
         return;
     }
-    loop {
-        let total = widths.iter().sum::<usize>() + gaps;
-        let excess = total.saturating_sub(limit);
-        let widest = (0..widths.len())
-            .filter(|at| can_cut[*at] && widths[*at] > MIN_CUT)
-            .max_by_key(|at| widths[*at]);
-        let Some(widest) = widest.filter(|_| excess > 0) else { return };
-        // Not more than the next widest one has to give, too.
-        let others = (0..widths.len()).filter(|at| *at != widest && can_cut[*at]);
-        let next = others.map(|at| widths[at]).max().unwrap_or(0);
-        let least = widths[widest].saturating_sub(excess).max(MIN_CUT);
-        widths[widest] = if next < widths[widest] { least.max(next) } else { widths[widest] - 1 };
+    while widths.iter().sum::<usize>() + gaps > limit {
+        let columns = widths.iter_mut().zip(can_cut).filter(|(_, cut)| **cut);
+        let Some((widest, _)) = columns.max_by_key(|(width, _)| **width) else { return };
+        *widest -= 1;
     }
 }
 
-/// The text within `width` characters. A coloured one is short, and stays as it is.
+/// The text within `width` characters. A coloured text is never cut.
 fn cut(text: String, width: usize) -> String {
     if length(&text) <= width || text.contains('\x1b') {
         return text;

@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    /// As PostgreSQL leaves it if nothing was committed around it.
+    /// A gap as PostgreSQL leaves it if no transaction was committed around it.
     fn without_times(to: Option<u64>) -> Missing {
         let gap = Gap { branch: "1".to_owned(), from: 100, to, reason: None };
         Missing { gap, from_time: None, to_time: None }

@@ -138,8 +138,8 @@ pub(crate) fn rest(report: &RestoreReport) -> Vec<String> {
     }
     if report.warnings > 0 {
         lines.push(format!(
-            "  different from the snapshot: {}; see the warnings",
-            human::count(report.warnings, "entry", "entries")
+            "  incomplete or not compared: {} above",
+            human::count(report.warnings, "warning", "warnings")
         ));
     }
     lines
