@@ -1,4 +1,5 @@
-//! Scenarios of the program as a whole, with servers of several kinds at once.
+//! Scenarios of the program as a whole, with servers of several kinds at once, and the commands of
+//! the documentation.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -43,4 +44,5 @@ mod support {
 
 mod scenarios {
     mod control;
+    mod documented;
 }

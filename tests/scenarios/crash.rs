@@ -70,13 +70,17 @@ fn time_of(cli: &Cli, arguments: &[&str]) -> Duration {
     started.elapsed()
 }
 
-/// Starts it and kills it at a random moment of its life; says whether it was killed before its
-/// end.
-fn kill_at_random(cli: &Cli, arguments: &[&str], whole: Duration, seed: u64) -> bool {
+/// Starts a command and kills it within the time `whole`. Returns `true` if it was killed before its
+/// end; else halves `whole`, which was measured while the machine was busier.
+fn kill_at_random(cli: &Cli, arguments: &[&str], whole: &mut Duration, seed: u64) -> bool {
     let mut child = spawn(cli, arguments);
     std::thread::sleep(whole.mul_f64(rng(seed).random_range(0.0..1.05)));
     child.kill().unwrap();
-    !child.wait().unwrap().success()
+    let is_killed = !child.wait().unwrap().success();
+    if !is_killed {
+        *whole /= 2;
+    }
+    is_killed
 }
 
 /// How many times to kill.
@@ -93,12 +97,7 @@ async fn kill_backups(few: u64, check: impl Fn(&Path, &Cli)) {
     let mut killed = 0;
     for seed in seeds(few) {
         let (repository, cli) = place.copy("repository");
-        if kill_at_random(&cli, &arguments, whole, seed) {
-            killed += 1;
-        } else {
-            // The machine was busier when the time was taken.
-            whole /= 2;
-        }
+        killed += u64::from(kill_at_random(&cli, &arguments, &mut whole, seed));
         check(&repository, &cli);
         cli.summary(&arguments);
         let target = place.room.path().join("restored");
@@ -141,11 +140,7 @@ async fn killed_restores() {
     let mut killed = 0;
     for seed in seeds(4) {
         fs::remove_dir_all(&target).ok();
-        if kill_at_random(&cli, &arguments, whole, seed) {
-            killed += 1;
-        } else {
-            whole /= 2;
-        }
+        killed += u64::from(kill_at_random(&cli, &arguments, &mut whole, seed));
         cli.summary(&arguments);
         assert_same(&top, &restored(&target, &top));
     }

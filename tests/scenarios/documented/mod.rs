@@ -22,35 +22,6 @@ use crate::support::mongod::{self, Mongod};
 use crate::support::postgres::{self, Postgres, hand_over_all};
 use crate::support::redis::Redis;
 
-/// Pages whose blocks a test below executes.
-const EXECUTED: [&str; 22] = [
-    "README.md",
-    "docs/alerts.md",
-    "docs/api.md",
-    "docs/audit.md",
-    "docs/commands.md",
-    "docs/compliance.md",
-    "docs/daemon.md",
-    "docs/files.md",
-    "docs/format.md",
-    "docs/logs.md",
-    "docs/mongodb.md",
-    "docs/notify.md",
-    "docs/postgres.md",
-    "docs/redis.md",
-    "docs/retention.md",
-    "docs/runbooks/configuration-broken.md",
-    "docs/runbooks/disk-full.md",
-    "docs/runbooks/key-lost.md",
-    "docs/runbooks/log-gap.md",
-    "docs/runbooks/replication-slot.md",
-    "docs/runbooks/repository-damaged.md",
-    "docs/storage.md",
-];
-
-/// These too: they need several servers.
-const EXECUTED_WITH_ALL: [&str; 2] = ["docs/runbooks/restore-now.md", "docs/runs.md"];
-
 /// A configuration for pages that show parts of one.
 const CONFIG: &str = r#"
 [repositories.main]
@@ -71,52 +42,33 @@ repository = "main"
 keep = { daily = 7 }
 [[jobs.documents.schedule]]
 at = "30 2 * * *"
-[notify.ops]
-kind = "command"
-command = "cat > /dev/null"
-[notify.ops-mail]
-kind = "command"
-command = "cat > /dev/null"
-[notify.slack]
-kind = "command"
-command = "cat > /dev/null"
-[notify.oncall]
-kind = "command"
-command = "cat > /dev/null"
+[notify]
+ops = { kind = "command", command = "cat > /dev/null" }
+ops-mail = { kind = "command", command = "cat > /dev/null" }
+slack = { kind = "command", command = "cat > /dev/null" }
+oncall = { kind = "command", command = "cat > /dev/null" }
 [alerts.failed]
 condition = "failure"
 severity = "critical"
 notify = ["ops"]
 "#;
 
-/// The job `crm`.
-const CRM: &str = r#"
-[sources.crm]
-kind = "postgres"
-url = "postgres://backup@db1/"
-password_file = "/etc/backup/crm.password"
-[jobs.crm]
-source = "crm"
-repository = "main"
-"#;
+/// A job of a database into the repository `main`, and its source of the same name.
+fn database(name: &str, kind: &str, url: &str) -> String {
+    format!(
+        "[sources.{name}]\nkind = {kind:?}\nurl = {url:?}\npassword_file = \
+         \"/etc/backup/{name}.password\"\n[jobs.{name}]\nsource = {name:?}\nrepository = \"main\"\n"
+    )
+}
 
-/// The jobs `shop` and `cache`.
-const SHOP_AND_CACHE: &str = r#"
-[sources.shop]
-kind = "mongodb"
-url = "mongodb://backup@db1,db2/?replicaSet=rs0"
-password_file = "/etc/backup/shop.password"
-[jobs.shop]
-source = "shop"
-repository = "main"
-[sources.cache]
-kind = "redis"
-url = "redis://backup@cache1"
-password_file = "/etc/backup/cache.password"
-[jobs.cache]
-source = "cache"
-repository = "main"
-"#;
+fn crm_job() -> String {
+    database("crm", "postgres", "postgres://backup@db1/")
+}
+
+fn shop_and_cache_jobs() -> String {
+    database("shop", "mongodb", "mongodb://backup@db1,db2/?replicaSet=rs0")
+        + &database("cache", "redis", "redis://backup@cache1")
+}
 
 /// A repository `main` with a snapshot, and a copy `offsite`.
 const MAIN: &str = "
@@ -137,8 +89,10 @@ timeout --signal INT 8 backup logs follow crm -r main || test $? -eq 124
 fn each_block_is_executed_or_has_a_reason() {
     let known =
         ["sh", "console", "toml", "text", "json", "js", "sql", "ini", "rust", "yaml", "promql"];
+    // The tests below name the pages that they execute; nothing else here does.
+    let tests = include_str!("mod.rs");
     for name in names() {
-        let executed = [&EXECUTED[..], &EXECUTED_WITH_ALL].concat().contains(&name.as_str());
+        let executed = tests.contains(&format!("{name:?}"));
         for block in blocks(&name) {
             let place = format!("{name}:{}", block.line);
             assert!(known.contains(&block.language.as_str()), "{place}: `{}`", block.language);
@@ -208,7 +162,7 @@ fn machine_with_main(hosts: &[(&str, String)], jobs: &str, before: &str) -> (Mac
 /// Pages that need no server, each on a machine of its own.
 fn of_a_repository(pages: &[&str]) {
     for page in pages {
-        let (machine, config) = machine_with_main(&[], CRM, "");
+        let (machine, config) = machine_with_main(&[], &crm_job(), "");
         machine.execute(page, &config);
         machine.assert_intact("main");
         machine.assert_intact("offsite");
@@ -281,7 +235,7 @@ async fn needs_docs_postgres() {
 async fn needs_docs_postgres_runbooks() {
     let server = servers::postgres().await;
     for page in ["docs/runbooks/log-gap.md", "docs/runbooks/replication-slot.md"] {
-        let (machine, config) = machine_with_main(&postgres_hosts(&server), CRM, CRM_LOG);
+        let (machine, config) = machine_with_main(&postgres_hosts(&server), &crm_job(), CRM_LOG);
         machine.execute(page, &config);
         machine.assert_intact("main");
         machine.shell("backup restore latest -r main --job crm --target /srv/later");
@@ -333,7 +287,8 @@ async fn needs_docs_all_restore_now() {
     hosts.extend(postgres_hosts(&crm));
     fill(&cache);
     let before = format!("{CRM_LOG}backup run shop -r main\nbackup run cache -r main\n");
-    let (machine, config) = machine_with_main(&hosts, &format!("{CRM}{SHOP_AND_CACHE}"), &before);
+    let (machine, config) =
+        machine_with_main(&hosts, &(crm_job() + &shop_and_cache_jobs()), &before);
     machine.execute("docs/runbooks/restore-now.md", &config);
     machine.assert_documents("srv/restored");
     assert_eq!(total(&target, "shop").await, ALL_ORDERS);
