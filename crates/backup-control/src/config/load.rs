@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use backup_storage::Location;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
@@ -154,9 +155,12 @@ fn absolutize(config: &mut Config, base: &Path) -> Result<(), String> {
             &mut store.customer_key_file,
         ];
         files.into_iter().flatten().for_each(fix);
-        let is_path = !repository.url.is_empty() && !repository.url.contains("://");
-        if is_path && Path::new(&repository.url).is_relative() {
-            let joined = base.join(&repository.url);
+        // An address of another program, such as `sftp:host:/x`, is no path: the validation refuses
+        // it, unless it has become a part of one.
+        if let Ok(Location::Local(path)) = crate::repositories::location(&repository.url)
+            && path.is_relative()
+        {
+            let joined = base.join(path);
             let text = joined.to_str().ok_or(
                 "a relative `url` requires a configuration in a directory whose name is UTF-8",
             )?;
@@ -270,6 +274,7 @@ mod tests {
             "[repositories.a]\nurl = \"x\"\ncompression = 42",
             "[repositories.a]\nurl = \"x\"\npack_size = \"many\"",
             "[repositories.a]\nurl = 5",
+            "[repositories.a]\nurl = \"sftp:me@host:/x\"",
             "[repositories.a\nurl = \"x\"",
             "[sources.a]\nkind = \"file\"\npaths = []",
             "[sources.a]\nkind = \"files\"",

@@ -165,7 +165,12 @@ pub struct JobConfig {
     /// Patterns of the files or objects to back up. Default: everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,
-    /// Patterns of files or objects to exclude; they override `include`.
+    /// More patterns of files or objects to include, which may match nothing yet. A pattern of
+    /// `include` that matches nothing makes the run end with exit code 3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include_optional: Vec<String>,
+    /// Patterns of files or objects to exclude; they override `include`. Of several that match, the
+    /// last one decides; one that begins with `!` includes again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
     /// Tags of the snapshots.

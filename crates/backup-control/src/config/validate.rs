@@ -185,7 +185,12 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
         names::check_tag(tag)
             .map_err(|error| Mistake::from_error([SECTION, own, "tags"], &error))?;
     }
-    for (key, patterns) in [("include", &job.include), ("exclude", &job.exclude)] {
+    let patterns = [
+        ("include", &job.include),
+        ("include_optional", &job.include_optional),
+        ("exclude", &job.exclude),
+    ];
+    for (key, patterns) in patterns {
         if let Err(error) = Selection::new(patterns.clone(), Vec::new()) {
             return Err(Mistake::new([SECTION, own, key], error.to_string()));
         }

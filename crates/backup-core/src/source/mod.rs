@@ -6,6 +6,7 @@
 //! | `entry.rs` | [`Item`], [`Entry`], [`Content`]: what a backup reader yields |
 //! | `metadata.rs` | [`Metadata`], [`NodeKind`]: what is known about an entry besides its content |
 //! | `path.rs` | [`EntryPath`]: absolute paths of any bytes inside a snapshot |
+//! | `exclude.rs` | [`ExcludePatterns`]: their order counts |
 //! | `request.rs` | what is asked for: [`BackupRequest`], [`RestoreRequest`], [`Selection`] |
 //! | `report.rs` | what is answered: [`Probe`], [`RestoreReport`], [`Digest`] |
 //! | `checkpoint.rs` | [`Checkpoint`]: what a backup stands for; [`LogSegment`]: a piece of a log |
@@ -14,6 +15,7 @@
 mod checkpoint;
 mod entry;
 mod error;
+mod exclude;
 mod metadata;
 mod path;
 mod report;
@@ -26,6 +28,7 @@ use async_trait::async_trait;
 pub use checkpoint::{Checkpoint, LogSegment, LogStart};
 pub use entry::{BlockingContent, Chunking, Content, ContentEnd, ContentReader, Entry, Item};
 pub use error::{SourceError, SourceErrorKind, SourceResult};
+pub use exclude::ExcludePatterns;
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
 pub use report::{

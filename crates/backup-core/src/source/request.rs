@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::EntryPath;
+use super::{EntryPath, ExcludePatterns};
 use crate::log::LogReplay;
 use crate::repository::SnapshotReader;
 
@@ -70,7 +70,9 @@ pub struct SelectionError {
 /// `database.collection` names).
 ///
 /// Without include patterns everything is included. Excluding wins over including. A pattern also
-/// covers everything below what it matches.
+/// covers everything below what it matches. Of the exclude patterns the last one that matches
+/// decides, and one that begins with `!` readmits ([`ExcludePatterns`]); nothing is readmitted below
+/// an excluded directory.
 ///
 /// A selection records which of its include patterns have matched an object. Clones share this
 /// record; [`Selection::fresh`] starts a new one.
@@ -79,7 +81,9 @@ pub struct Selection {
     include: Vec<String>,
     exclude: Vec<String>,
     include_set: GlobSet,
-    exclude_set: GlobSet,
+    exclude_set: ExcludePatterns,
+    /// Number of include patterns that have to match; those after them may match nothing.
+    required: usize,
     record: MatchRecord,
 }
 
@@ -124,9 +128,24 @@ impl Selection {
     /// # Errors
     /// [`SelectionError`] names the first pattern that is not a valid glob.
     pub fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, SelectionError> {
+        Self::with_optional(include, Vec::new(), exclude)
+    }
+
+    /// Builds a selection in which the include patterns `optional` may match nothing.
+    ///
+    /// # Errors
+    /// [`SelectionError`] names the first pattern that is not a valid glob.
+    pub fn with_optional(
+        mut include: Vec<String>,
+        optional: Vec<String>,
+        exclude: Vec<String>,
+    ) -> Result<Self, SelectionError> {
+        let required = include.len();
+        include.extend(optional);
         Ok(Self {
             include_set: compile(&include)?,
-            exclude_set: compile(&exclude)?,
+            exclude_set: ExcludePatterns::new(&exclude, compile)?,
+            required,
             record: MatchRecord::new(include.len()),
             include,
             exclude,
@@ -145,10 +164,17 @@ impl Selection {
         &self.record
     }
 
-    /// The include patterns that have matched nothing until now.
+    /// True if there are include patterns and none of them has matched until now.
+    #[must_use]
+    pub fn has_no_match(&self) -> bool {
+        let matched = |matched: &AtomicBool| matched.load(Ordering::Relaxed);
+        !self.include.is_empty() && !self.record.0.iter().any(matched)
+    }
+
+    /// The include patterns that have to match and have matched nothing until now.
     #[must_use]
     pub fn unmatched(&self) -> Vec<&str> {
-        let patterns = self.include.iter().zip(&*self.record.0);
+        let patterns = self.include.iter().zip(&*self.record.0).take(self.required);
         let unmatched = patterns.filter(|(_, matched)| !matched.load(Ordering::Relaxed));
         unmatched.map(|(pattern, _)| &**pattern).collect()
     }
@@ -174,7 +200,7 @@ impl Selection {
     /// Whether `path` itself matches an exclude pattern.
     #[must_use]
     pub fn is_excluded(&self, path: &EntryPath) -> bool {
-        !self.exclude.is_empty() && self.exclude_set.is_match(as_path(path))
+        !self.exclude.is_empty() && self.exclude_set.excludes([as_path(path)])
     }
 
     /// Whether `path` or a directory above it matches an include pattern, and nothing above or at
@@ -306,6 +332,17 @@ mod tests {
 
     #[test]
     fn excluding_wins_and_covers_what_is_below() {
+        let s = selection(&[], &["*.tmp", "!keep.tmp", r"\!odd", "/a/cache/*", "!/a/cache/b"]);
+        for (name, covered) in [
+            ("/x/keep.tmp", true),
+            ("/x/other.tmp", false),
+            ("/x/!odd", false),
+            ("/a/cache/b/c", true),
+            ("/a/cache/c", false),
+            ("/a/cache/c/keep.tmp", false),
+        ] {
+            assert_eq!(s.covers(&path(name)), covered, "{name}");
+        }
         let s = selection(&[], &["*.tmp", "/a/cache", "node_modules/"]);
         assert!(s.covers(&path("/a/b")));
         assert!(!s.covers(&path("/x/y.tmp")));

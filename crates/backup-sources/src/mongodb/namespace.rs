@@ -3,7 +3,7 @@
 use std::fmt;
 
 use backup_core::source::{
-    EntryPath, MatchRecord, Selection, SourceError, SourceErrorKind, SourceResult,
+    EntryPath, ExcludePatterns, MatchRecord, Selection, SourceError, SourceErrorKind, SourceResult,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -120,7 +120,7 @@ pub(super) fn directory(dump: &EntryPath, namespace: &Namespace, collections: us
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
     include: Option<GlobSet>,
-    exclude: GlobSet,
+    exclude: ExcludePatterns,
     /// Where the include patterns may match.
     databases: Option<Vec<Databases>>,
     /// Records the include patterns that match.
@@ -156,14 +156,14 @@ impl Filter {
         let databases =
             selection.include().iter().map(|pattern| Databases::of(pattern)).collect::<Vec<_>>();
         let databases = (!databases.is_empty()).then_some(databases);
-        let exclude = compile(selection.exclude())?;
+        let exclude = ExcludePatterns::new(selection.exclude(), compile)?;
         Ok(Self { include, exclude, databases, record: selection.record().clone() })
     }
 
     /// Nothing is left out.
     pub(super) fn everything() -> Self {
         let record = MatchRecord::default();
-        Self { include: None, exclude: GlobSet::empty(), databases: None, record }
+        Self { include: None, exclude: ExcludePatterns::default(), databases: None, record }
     }
 
     pub(super) fn covers_everything(&self) -> bool {
@@ -175,8 +175,10 @@ impl Filter {
     /// out only with its whole database.
     pub(super) fn may_come_to_cover(&self, namespace: &Namespace) -> bool {
         let visible = namespace.visible();
-        let is_left_out = self.exclude.is_match(&visible.db)
-            || (visible.name != "system.views" && self.exclude.is_match(visible.to_string()));
+        let full = visible.to_string();
+        // A readmitted collection lies in a database that is excluded.
+        let is_left_out = (self.exclude.excludes([&visible.db]) && !self.exclude.has_readmission())
+            || (visible.name != "system.views" && self.exclude.excludes([&full, &visible.db]));
         let lies_there = || {
             self.databases
                 .as_ref()
@@ -190,7 +192,8 @@ impl Filter {
         let visible = namespace.visible();
         let full = visible.to_string();
         let matches = |set: &GlobSet| set.is_match(&full) || set.is_match(&visible.db);
-        let covers = !matches(&self.exclude) && self.include.as_ref().is_none_or(matches);
+        let covers = !self.exclude.excludes([&full, &visible.db])
+            && self.include.as_ref().is_none_or(matches);
         if let Some(include) = self.include.as_ref().filter(|_| covers)
             && self.record.is_incomplete()
         {
@@ -227,6 +230,18 @@ mod tests {
 
     fn covers(filter: &Filter, name: &str) -> bool {
         filter.covers(&Namespace::parse(name).unwrap())
+    }
+
+    #[test]
+    fn readmitted_collections_are_covered() {
+        let filter = filter(&[], &["shop", "!shop.orders", "*.tmp"]);
+        for (name, covered) in
+            [("shop.orders", true), ("shop.people", false), ("shop.tmp", false), ("crm.x", true)]
+        {
+            let name = Namespace::parse(name).unwrap();
+            assert_eq!(filter.covers(&name), covered, "{name}");
+            assert_eq!(filter.may_come_to_cover(&name), covered, "{name}");
+        }
     }
 
     #[test]

@@ -159,19 +159,19 @@ impl Run {
     /// [`ErrorKind::NotFound`] if no include pattern matches anything: a misspelt selection must not
     /// become a snapshot.
     pub(super) fn require_matches(&mut self, selection: &Selection) -> Result<()> {
-        let unmatched = selection.unmatched();
-        let patterns: Vec<String> =
-            unmatched.iter().map(|pattern| format!("{pattern:?}")).collect();
-        if !patterns.is_empty() && patterns.len() == selection.include().len() {
+        let quoted = |pattern: &str| format!("{pattern:?}");
+        if selection.has_no_match() {
+            let include = selection.include();
+            let patterns: Vec<String> = include.iter().map(|pattern| quoted(pattern)).collect();
             let text = format!("nothing in the source matches {}", patterns.join(", "));
-            let hint = if unmatched.iter().any(|pattern| pattern.contains(',')) {
+            let hint = if include.iter().any(|pattern| pattern.contains(',')) {
                 "give each pattern separately, not as a list with commas"
             } else {
                 "correct the include patterns"
             };
             return Err(Error::new(ErrorKind::NotFound, text).with_hint(hint));
         }
-        for pattern in patterns {
+        for pattern in selection.unmatched().into_iter().map(quoted) {
             let message = format!("the include pattern {pattern} matches nothing in the source");
             self.warn(Warning { kind: WarningKind::Other, path: String::new(), message });
         }

@@ -1,7 +1,9 @@
 //! Which databases, schemas and relations are meant: globs over `database`, `database.schema` and
 //! `database.schema.relation`. `*` also matches dots. Excluding wins.
 
-use backup_core::source::{MatchRecord, Selection, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    ExcludePatterns, MatchRecord, Selection, SourceError, SourceErrorKind, SourceResult,
+};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 #[derive(Debug, Clone)]
@@ -12,7 +14,7 @@ pub(super) struct Filter {
     /// Names of databases that an include pattern may match something in: what stands before one of
     /// its dots, for names may have some, too.
     databases: Option<GlobSet>,
-    exclude: GlobSet,
+    exclude: ExcludePatterns,
 }
 
 impl Filter {
@@ -27,13 +29,13 @@ impl Filter {
             record: selection.record().clone(),
             include: given.then(|| compile(selection.include())).transpose()?,
             databases: given.then(|| compile(&databases)).transpose()?,
-            exclude: compile(selection.exclude())?,
+            exclude: ExcludePatterns::new(selection.exclude(), compile)?,
         })
     }
 
     /// Whether there may be something in a database that is meant.
     pub(super) fn may_cover(&self, database: &str) -> bool {
-        !self.exclude.is_match(database)
+        (self.exclude.has_readmission() || !self.exclude.excludes([database]))
             && self.databases.as_ref().is_none_or(|set| set.is_match(database))
     }
 
@@ -61,7 +63,7 @@ impl Filter {
     pub(super) fn excludes(&self, database: &str, schema: &str, relation: &str) -> bool {
         let names =
             [database, &format!("{database}.{schema}"), &format!("{database}.{schema}.{relation}")];
-        names.iter().any(|name| self.exclude.is_match(name))
+        self.exclude.excludes(names)
     }
 
     /// Records the include patterns that match one of `names`: databases, schemas and relations with
@@ -75,7 +77,7 @@ impl Filter {
 
     fn is_meant(&self, names: &[&str]) -> bool {
         let any = |set: &GlobSet| names.iter().any(|name| set.is_match(name));
-        !any(&self.exclude) && self.include.as_ref().is_none_or(any)
+        !self.exclude.excludes(names) && self.include.as_ref().is_none_or(any)
     }
 }
 
