@@ -20,10 +20,10 @@ use crate::machine::Machine;
 use crate::repositories::RepositorySpec;
 use crate::sources::{self, SourceSpec};
 use crate::units::{Share, Size};
-use crate::{names, suggest};
+use crate::{names, narrow, suggest};
 
-/// What flags say beyond, or instead of, a job's configuration: single values replace, lists are
-/// added.
+/// Flags that change a job's configuration: single values replace it, include patterns narrow it,
+/// other lists are added to it.
 #[derive(Debug, Clone, Default)]
 pub struct JobFlags {
     /// Type of the snapshot.
@@ -32,7 +32,7 @@ pub struct JobFlags {
     pub tier: Option<String>,
     /// More tags.
     pub tags: Vec<String>,
-    /// More include patterns.
+    /// Include patterns that narrow those of the job.
     pub include: Vec<String>,
     /// More exclude patterns.
     pub exclude: Vec<String>,
@@ -56,6 +56,17 @@ pub struct JobFlags {
     pub compression: Option<Compression>,
     /// Share of what was written that is compared.
     pub verify_sample: Option<Share>,
+}
+
+impl JobFlags {
+    /// True if some flag selects less than the job does.
+    fn narrow(&self) -> bool {
+        let lists = [&self.include, &self.exclude, &self.exclude_if_present];
+        lists.into_iter().any(|list| !list.is_empty())
+            || !self.exclude_files.is_empty()
+            || self.one_file_system
+            || self.max_file_size.is_some()
+    }
 }
 
 /// Where jobs run.
@@ -174,11 +185,7 @@ impl Job {
         let both = |own: fn(&JobConfig) -> &Vec<String>, more: &[String]| -> Vec<String> {
             job.map(own).into_iter().flatten().chain(more).cloned().collect()
         };
-        let selection = Selection::new(
-            both(|job| &job.include, &flags.include),
-            both(|job| &job.exclude, &flags.exclude),
-        )
-        .map_err(|error| Error::invalid(error.to_string()).with_hint(GLOB_HINT))?;
+        let selection = selection(job, flags, source.kind)?;
         let mut write = repository.write_settings();
         write.compression = flags.compression.unwrap_or(write.compression);
         write.verify_sample = flags.verify_sample.map_or(write.verify_sample, |share| share.0);
@@ -190,8 +197,8 @@ impl Job {
             tier: tier.to_owned(),
             tags: both(|job| &job.tags, &flags.tags),
             selection,
-            // What a job is about is what it says itself; without a job, flags say so.
-            is_part: job.is_some() && !(flags.include.is_empty() && flags.exclude.is_empty()),
+            // A configured job is what its configuration says; an ad hoc job is what flags say.
+            is_part: job.is_some() && flags.narrow(),
             write,
             time_zone: place.machine.time_zone.clone(),
             username: place.machine.user.clone(),
@@ -208,6 +215,19 @@ impl Job {
         let execution = job.map(|job| Execution::of(job, flags)).unwrap_or_default();
         Ok(Self { repository, source, options, minimum_age: None, logs, execution })
     }
+}
+
+/// What the job selects, narrowed by the flags.
+fn selection(job: Option<&JobConfig>, flags: &JobFlags, kind: SourceKind) -> Result<Selection> {
+    let list = |of: fn(&JobConfig) -> &Vec<String>| job.map(of).cloned().unwrap_or_default();
+    let (own, may_be_missing) = (list(|job| &job.include), list(|job| &job.include_optional));
+    let all: Vec<String> = own.iter().chain(&may_be_missing).cloned().collect();
+    let common = narrow::intersection(&all, &flags.include, kind)?;
+    let is_optional = |pattern: &String| may_be_missing.contains(pattern) && !own.contains(pattern);
+    let (optional, include) = common.into_iter().partition(is_optional);
+    let exclude = list(|job| &job.exclude).into_iter().chain(flags.exclude.iter().cloned());
+    Selection::with_optional(include, optional, exclude.collect())
+        .map_err(|error| Error::invalid(error.to_string()).with_hint(GLOB_HINT))
 }
 
 /// What helps after a bad pattern.

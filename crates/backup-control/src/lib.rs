@@ -75,4 +75,5 @@ pub mod units;
 pub mod words;
 
 mod names;
+mod narrow;
 mod suggest;

@@ -42,7 +42,7 @@ pub use manifest::{
 };
 pub use pack::{BlobKind, PackHeader, PackedBlob};
 pub use sealed::{open_json, seal_json};
-pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotSummary};
+pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotPart, SnapshotSummary};
 pub use tree::{Node, Tree};
 pub(crate) use tree_json::stream_tree;
 pub use tree_json::{TreeWriter, write_tree};

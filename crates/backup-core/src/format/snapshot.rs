@@ -54,9 +54,23 @@ pub struct Snapshot {
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_log: Option<SnapshotLog>,
+    /// The part of its job that it holds; ours only, absent if it holds the whole job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x_part: Option<SnapshotPart>,
     /// What other tools, or newer versions, say of it: carried along by copies.
     #[serde(flatten)]
     pub others: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The selection of a snapshot that holds less than its job selects.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SnapshotPart {
+    /// Include patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    /// Exclude patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
 }
 
 /// A snapshot's place in the log of its source.
@@ -139,6 +153,12 @@ pub struct SnapshotSummary {
 }
 
 impl Snapshot {
+    /// True if it holds only a part of its job: it never stands for the job.
+    #[must_use]
+    pub fn is_part(&self) -> bool {
+        self.x_part.is_some()
+    }
+
     /// The value of the tag `name=…`.
     #[must_use]
     pub fn tag(&self, name: &str) -> Option<&str> {

@@ -64,6 +64,9 @@ impl Candidate {
         ];
         group.push(&snapshot.hostname);
         group.extend(snapshot.paths.iter().map(String::as_str));
+        // A part of a job never takes the place of a snapshot of the whole job, or of another part.
+        let part = snapshot.x_part.as_ref().map(|part| format!("{part:?}"));
+        group.extend(part.as_deref());
         Self {
             id: info.id,
             time: snapshot.time,

@@ -9,8 +9,8 @@
 //! | `group.rs` | one group of snapshots: rules, distrust, dependencies |
 //!
 //! # Rules
-//! - Snapshots are grouped by job and source: those of one never count for, or against, those of
-//!   another.
+//! - Snapshots are grouped by job, source and, for those of a part of a job, selection: those of one
+//!   group never count for, or against, those of another.
 //! - A snapshot is kept if any rule keeps it; everything that a kept snapshot needs is kept too.
 //! - In every hour, day, … the newest snapshot stands for the period.
 //! - A clock that was wrong evicts nothing: a snapshot dated later than the store received it takes

@@ -37,8 +37,8 @@ use crate::event::Stage;
 use crate::pipeline::Meter;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
-use crate::repository::{BlobWriter, IndexedRepository, Repository};
-use crate::source::{BackupRequest, Source};
+use crate::repository::{BlobWriter, IndexedRepository, Repository, SnapshotList, SnapshotReader};
+use crate::source::{BackupReader, BackupRequest, Checkpoint, Source};
 use items::Items;
 use parent::Parent;
 use publish::Publication;
@@ -80,17 +80,15 @@ async fn run_backup(
         repository.complete_receipts(&snapshots.snapshots, cx).await?;
     }
     let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
-    let indexed = load_index(repository, cx).await?;
+    let (indexed, lost_packs) = load_index(repository, cx).await?;
     cx.check_cancelled()?;
 
     let started = cx.clock.now();
     // Source and workers are cancelled with the caller, and also when anything else of the run
     // fails.
     let source_cx = Context { cancel: cx.cancel.child_token(), ..cx.clone() };
-    let earlier =
-        parent.and_then(|parent| snapshots.snapshots.iter().find(|info| info.id == parent.id));
-    let earlier = earlier.map(|info| indexed.snapshot(info));
     let selection = options.selection.fresh();
+    let earlier = parent.and_then(|parent| earlier(&indexed, &snapshots, parent));
     let request = BackupRequest { kind, selection: selection.clone(), parent: earlier };
     let reader = source.open_backup(&source_cx, &request).await?;
     let writer = BlobWriter::new(&indexed, &options.write, options.dry_run);
@@ -111,20 +109,19 @@ async fn run_backup(
         items.into_reader().await.ok_or_else(|| Error::internal("the source reader was lost"))?;
     drop(ticking);
     let facts = reader.facts();
-    let finished = match collected {
-        Ok(()) => {
-            meter.finish();
-            reader.finish().await.map_err(Error::from)
-        }
-        Err(error) => {
-            reader.abort().await;
-            Err(error)
-        }
-    };
+    let finished = finish(reader, collected, &meter).await;
     let reliance = session.map(|session| Reliance::new(&indexed, session));
     let kind = facts.kind.unwrap_or(kind);
-    let publication =
-        Publication { cx, repository, source: &identity, options, kind, facts, started };
+    let publication = Publication {
+        cx,
+        repository,
+        source: &identity,
+        options,
+        kind,
+        facts,
+        started,
+        lost_packs,
+    };
     let result = match finished {
         Ok(checkpoint) => publication.publish(run, &writer, reliance, checkpoint).await,
         Err(error) => Err(error),
@@ -135,17 +132,44 @@ async fn run_backup(
     }
 }
 
-/// Loads the index and hides lost packs, so that their blobs are stored again.
-async fn load_index(repository: &Repository, cx: &Context) -> Result<IndexedRepository> {
-    let indexed = repository.load_index(cx).await?;
-    let lost = indexed.hide_lost_packs().await?.lost();
-    if lost > 0 {
-        cx.events.note(format!(
-            "{lost} packs are missing or truncated; this backup stores the data it needs from them \
-             again. Run `backup check`."
-        ));
+fn earlier(
+    indexed: &IndexedRepository,
+    snapshots: &SnapshotList,
+    parent: Parent,
+) -> Option<SnapshotReader> {
+    let info = snapshots.snapshots.iter().find(|info| info.id == parent.id)?;
+    Some(indexed.snapshot(info))
+}
+
+/// Ends the reading of the source, whose items were `collected`.
+async fn finish(
+    reader: Box<dyn BackupReader>,
+    collected: Result<()>,
+    meter: &Meter,
+) -> Result<Checkpoint> {
+    match collected {
+        Ok(()) => {
+            meter.finish();
+            reader.finish().await.map_err(Error::from)
+        }
+        Err(error) => {
+            reader.abort().await;
+            Err(error)
+        }
     }
-    Ok(indexed)
+}
+
+/// Loads the index and hides lost packs, so that their blobs are stored again. Returns their number
+/// too.
+async fn load_index(repository: &Repository, cx: &Context) -> Result<(IndexedRepository, u64)> {
+    let indexed = repository.load_index(cx).await?;
+    let lost = indexed.hide_lost_packs().await?.lost() as u64;
+    if lost > 0 {
+        let packs = if lost == 1 { "1 pack is".to_owned() } else { format!("{lost} packs are") };
+        cx.events
+            .note(format!("{packs} missing or truncated: this backup stores needed data again."));
+    }
+    Ok((indexed, lost))
 }
 
 /// Asks the source how much there is, for the progress bar, while the backup runs already. Never

@@ -22,8 +22,8 @@ pub struct BackupOptions {
     pub tags: Vec<String>,
     /// Which objects of the source.
     pub selection: Selection,
-    /// Whether that is less than what the job is about: then the snapshot stands for its own moment
-    /// only, and no other is restored from it.
+    /// True if the selection is less than the job's: the snapshot is then recorded as a part, stands
+    /// only for its own moment, and is neither the base of another snapshot nor `latest`.
     pub is_part: bool,
     /// How blobs are stored.
     pub write: WriteSettings,
@@ -97,6 +97,10 @@ pub struct BackupReport {
     pub stored: WriteStats,
     /// Entries that are missing or incomplete.
     pub warnings: u64,
+    /// Packs of the repository that were missing or truncated. The data that this snapshot needs of
+    /// them was stored again; earlier snapshots may be damaged.
+    #[serde(default)]
+    pub lost_packs: u64,
     /// When reading began.
     pub started: Timestamp,
     /// When the snapshot was published.

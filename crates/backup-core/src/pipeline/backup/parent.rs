@@ -84,7 +84,9 @@ impl Parent {
 /// on the same host.
 fn same_origin(info: &SnapshotInfo, source: &SourceIdentity, options: &BackupOptions) -> bool {
     let snapshot = &info.snapshot;
-    snapshot.hostname == source.host
+    // A part lacks objects that a backup of the whole job would take for new ones.
+    !snapshot.is_part()
+        && snapshot.hostname == source.host
         && snapshot.paths == source.paths
         && snapshot.tag("job").is_none_or(|job| job == options.job)
         && snapshot.tag("source").is_none_or(|kind| kind == source.kind)

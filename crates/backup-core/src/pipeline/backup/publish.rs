@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::format::{
     BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotLog,
-    SnapshotSummary,
+    SnapshotPart, SnapshotSummary,
 };
 use crate::id::SnapshotId;
 use crate::log::Stream;
@@ -27,6 +27,8 @@ pub(super) struct Publication<'a> {
     pub(super) kind: BackupKind,
     pub(super) facts: Facts,
     pub(super) started: Timestamp,
+    /// Packs that were found missing or truncated.
+    pub(super) lost_packs: u64,
 }
 
 impl Publication<'_> {
@@ -67,6 +69,7 @@ impl Publication<'_> {
             totals: run.totals,
             stored,
             warnings: run.totals.warnings,
+            lost_packs: self.lost_packs,
             started: self.started,
             finished,
         })
@@ -204,6 +207,10 @@ impl Publication<'_> {
                 total_bytes_processed: run.totals.bytes,
             }),
             x_log: None,
+            x_part: options.is_part.then(|| SnapshotPart {
+                include: options.selection.include().to_vec(),
+                exclude: options.selection.exclude().to_vec(),
+            }),
             others: serde_json::Map::new(),
             x_warnings: (run.totals.warnings > 0).then_some(run.totals.warnings),
         }
