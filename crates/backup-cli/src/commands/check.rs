@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use backup_core::check::{self, CheckOptions, CheckReport, ReadData};
+use backup_core::error::Error as CoreError;
+use backup_core::maintenance::DamageMark;
 use backup_core::repository::Repository;
 
 use super::view::{self, Summary};
@@ -56,6 +58,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let resume = if args.resume { Some(notes(session, &repository, read_data)?) } else { None };
     let report =
         check::check(&repository, &CheckOptions { read_data, resume }, &session.cx).await?;
+    record_damage(session, &repository, &report, read_data).await;
     let outcome = if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage };
     if session.ui.is_json() {
         session.ui.event(&Summary::new("check", spec.to_string(), &report));
@@ -63,6 +66,40 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     print(session, &report)?;
     Ok(outcome)
+}
+
+/// Marks the snapshots that are damaged, and removes the marks of those that are not, as far as this
+/// check could see. An auditor may read and not write: that is only a warning.
+async fn record_damage(
+    session: &Session,
+    repository: &Repository,
+    report: &CheckReport,
+    read_data: ReadData,
+) {
+    let record = async {
+        let mark = DamageMark {
+            found: session.cx.clock.now(),
+            by: "check".to_owned(),
+            by_content: read_data != ReadData::None,
+            problems: None,
+        };
+        let known = repository.damage_marks().await?;
+        for id in &report.damaged_snapshots {
+            repository.record_damage(id, &mark).await?;
+        }
+        let can_disprove = |mark: &DamageMark| !mark.by_content || read_data == ReadData::All;
+        for (id, mark) in known {
+            if !report.damaged_snapshots.contains(&id) && can_disprove(&mark) {
+                repository.clear_damage(&id).await?;
+            }
+        }
+        Ok::<_, CoreError>(())
+    };
+    if let Err(error) = record.await {
+        session
+            .ui
+            .warning(format_args!("cannot record which snapshots are damaged: {}", error.chain()));
+    }
 }
 
 /// The file that notes what was read: one for each part of the data.
@@ -122,10 +159,10 @@ pub(crate) fn print(session: &Session, report: &CheckReport) -> CommandResult<()
         0 => ui.summary(format_args!("{}: {counts}{read}", paint(style::GOOD, "No damage found"))),
         found => {
             let found = human::count(found, "problem", "problems");
-            ui.print(format_args!(
-                "{}: {counts}{read}",
-                paint(style::ERROR, format_args!("{found} found"))
-            ))
+            let found = paint(style::ERROR, format_args!("{found} found"));
+            ui.print(format_args!("{found}: {counts}{read}"))?;
+            ui.hint(view::REPAIR_HINT);
+            Ok(())
         }
     }
 }

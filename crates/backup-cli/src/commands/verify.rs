@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use backup_core::error::{Error as CoreError, ErrorKind};
+use backup_core::maintenance::DamageMark;
 use backup_core::pipeline::{self, VerifyLevel, VerifyReport};
 use backup_core::repository::SnapshotInfo;
 use clap::ValueEnum;
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use super::report_file::ReportFile;
 use super::view::{self, Summary};
-use crate::args::FilterArgs;
+use crate::args::NamingArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::session::{Opened, Session};
@@ -38,7 +39,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     #[command(flatten)]
-    filter: FilterArgs,
+    filter: NamingArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -98,7 +99,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
         opened.snapshots.snapshots.iter().filter(|info| filter.matches(info)).collect()
     } else {
-        session.find_all(&opened.snapshots, &args.snapshots, &filter)?
+        opened.find_all(session, &args.snapshots, &filter).await?
     };
     if meant.is_empty() && worst == Outcome::Success {
         require_any(session, args)?;
@@ -170,13 +171,22 @@ pub(super) async fn verify(
         }
         Err(error) => return Err(error.into()),
     };
-    if report.problems.is_empty() {
-        // An auditor may read and not write: the verification is as good, only nobody else knows of
-        // it.
-        let noted = opened.indexed.repository().record_verified(&info.id, level, &session.cx).await;
-        if let Err(error) = noted {
-            session.ui.warning(format_args!("cannot record the verification: {}", error.chain()));
+    let repository_of = opened.indexed.repository();
+    let recorded = match report.problems.len() as u64 {
+        0 => repository_of.record_verified(&info.id, level, &session.cx).await,
+        problems => {
+            let mark = DamageMark {
+                found: session.cx.clock.now(),
+                by: "verify".to_owned(),
+                by_content: true,
+                problems: Some(problems),
+            };
+            repository_of.record_damage(&info.id, &mark).await
         }
+    };
+    // An auditor may read and not write: the verification is as good, but is not seen by others.
+    if let Err(error) = recorded {
+        session.ui.warning(format_args!("cannot record the verification: {}", error.chain()));
     }
     show(session, info, repository, level, &report)?;
     Ok(report)
@@ -212,5 +222,7 @@ pub(crate) fn print(session: &Session, id: &str, report: &VerifyReport) -> Comma
         ui.line(line)?;
     }
     let found = human::count(report.problems.len() as u64, "problem", "problems");
-    ui.print(format_args!("Snapshot {id} is {}: {found}", paint(style::ERROR, "damaged")))
+    ui.print(format_args!("Snapshot {id} is {}: {found}", paint(style::ERROR, "damaged")))?;
+    ui.hint(view::REPAIR_HINT);
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+use crate::id::SnapshotId;
 
 /// Which packs to read.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -110,6 +111,9 @@ pub struct CheckReport {
     pub read_bytes: u64,
     /// What is damaged or lost; empty if all is well.
     pub problems: Vec<Problem>,
+    /// Snapshots that need something damaged or lost.
+    #[serde(default)]
+    pub damaged_snapshots: Vec<SnapshotId>,
     /// Findings that harm nothing, for instance packs that no index lists.
     pub notes: Vec<String>,
 }

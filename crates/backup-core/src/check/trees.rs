@@ -41,6 +41,8 @@ pub(super) async fn check(
     for info in snapshots {
         trees.name_affected(info).await?;
     }
+    let is_damaged = |info: &&SnapshotInfo| trees.bad.contains_key(&info.snapshot.tree);
+    report.damaged_snapshots = snapshots.iter().filter(is_damaged).map(|info| info.id).collect();
     trees.unneeded_damage();
     drop(ticking);
     meter.finish();

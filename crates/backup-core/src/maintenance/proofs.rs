@@ -1,17 +1,18 @@
-//! Notes that a snapshot was verified.
+//! The newest evidence about each snapshot: proofs that it was verified, and marks that it was found
+//! damaged. A mark outweighs a proof; a later verification without problems removes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::Result;
-use crate::format::seal_json;
+use crate::format::{open_json, seal_json};
 use crate::id::SnapshotId;
 use crate::pipeline::VerifyLevel;
 use crate::repository::{Repository, layout};
-use crate::sink::SinkOps;
+use crate::sink::{Prefix, SinkErrorKind, SinkOps};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Proof {
@@ -19,9 +20,23 @@ struct Proof {
     level: VerifyLevel,
 }
 
+/// The finding that a snapshot is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamageMark {
+    /// Time of the finding.
+    pub found: Timestamp,
+    /// Verb that found it: `verify` or `check`.
+    pub by: String,
+    /// True if the content of packs was read: only reading it again can disprove the finding.
+    pub by_content: bool,
+    /// Number of problems, if they were counted for this snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problems: Option<u64>,
+}
+
 impl Repository {
-    /// Notes that a snapshot was verified and found to be sound: retention never drops the newest
-    /// such one of a job.
+    /// Records that a snapshot was verified without problems: retention never drops the newest such
+    /// snapshot of a job.
     ///
     /// # Errors
     /// Those of the sink.
@@ -33,15 +48,68 @@ impl Repository {
     ) -> Result<()> {
         let proof = Proof { verified: cx.clock.now(), level };
         self.sink().put_bytes(&layout::proof(id), seal_json(self.key(), &proof)?).await?;
+        self.clear_damage(id).await
+    }
+
+    /// Records that a snapshot was found damaged.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn record_damage(&self, id: &SnapshotId, mark: &DamageMark) -> Result<()> {
+        self.sink().put_bytes(&layout::damage(id), seal_json(self.key(), mark)?).await?;
         Ok(())
     }
 
-    /// The snapshots that were verified.
+    /// Removes the mark of a snapshot that was found intact, if it has one.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn clear_damage(&self, id: &SnapshotId) -> Result<()> {
+        let key = layout::damage(id);
+        if self.sink().exists(&key).await? {
+            self.sink().delete_one(&key).await?;
+        }
+        Ok(())
+    }
+
+    /// The snapshots whose newest evidence is a finding of damage. A mark that cannot be read counts
+    /// as one of `check`, found at the beginning of time.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn damage_marks(&self) -> Result<BTreeMap<SnapshotId, DamageMark>> {
+        let mut marks = BTreeMap::new();
+        for id in self.marked(&layout::all_damage()).await? {
+            let sealed = match self.sink().get_bytes(&layout::damage(&id)).await {
+                Ok(sealed) => sealed,
+                // Removed since it was listed.
+                Err(error) if error.kind() == SinkErrorKind::NotFound => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let unreadable = |_| DamageMark {
+                found: Timestamp::UNIX_EPOCH,
+                by: "check".to_owned(),
+                by_content: true,
+                problems: None,
+            };
+            marks.insert(id, open_json(self.key(), &sealed).unwrap_or_else(unreadable));
+        }
+        Ok(marks)
+    }
+
+    /// The snapshots whose newest evidence is a verification without problems.
     ///
     /// # Errors
     /// Those of the sink.
     pub async fn verified(&self) -> Result<BTreeSet<SnapshotId>> {
-        let named = self.sink().list_all(&layout::proofs()).await?;
+        let damaged = self.marked(&layout::all_damage()).await?;
+        let mut verified = self.marked(&layout::proofs()).await?;
+        verified.retain(|id| !damaged.contains(id));
+        Ok(verified)
+    }
+
+    async fn marked(&self, prefix: &Prefix) -> Result<BTreeSet<SnapshotId>> {
+        let named = self.sink().list_all(prefix).await?;
         Ok(named.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect())
     }
 }

@@ -143,6 +143,15 @@ pub(crate) fn proofs() -> Prefix {
     prefix("x-proofs")
 }
 
+/// A snapshot was found damaged.
+pub(crate) fn damage(id: &SnapshotId) -> Key {
+    key(format!("x-damage/{id}"))
+}
+
+pub(crate) fn all_damage() -> Prefix {
+    prefix("x-damage")
+}
+
 /// How far a chain of audit records had got. The hash is part of the name: a chain that was
 /// shortened and goes on does not replace what was noted of the longer one.
 pub(crate) fn anchor(chain: &str, sequence: u64, hash: &str) -> Result<Key> {

@@ -1,14 +1,18 @@
 //! What is known of one job: from its repository, and from the runs that this machine remembers.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use backup_control::catalog::RunFilter;
 use backup_control::logs;
 use backup_control::repositories::RepositorySpec;
 use backup_control::runs::{Failure, Run, State};
+use backup_core::id::SnapshotId;
 use backup_core::log::{LogView, Target};
+use backup_core::maintenance::DamageMark;
 use backup_core::repository::{IndexedRepository, Repository, SnapshotInfo, SnapshotList};
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::command_error::{CommandResult, Outcome};
@@ -52,6 +56,9 @@ pub(super) struct Success {
     warnings: u64,
     /// Whether it stands for one moment; unknown while the repository cannot be read.
     point_in_time: Option<bool>,
+    /// The newest evidence, if it is a finding of damage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) damage: Option<DamageMark>,
 }
 
 /// What is asked about a job.
@@ -87,6 +94,7 @@ pub(super) struct Opened {
     repository: Repository,
     pub(super) snapshots: SnapshotList,
     indexed: Option<IndexedRepository>,
+    damage: BTreeMap<SnapshotId, DamageMark>,
 }
 
 impl Repositories {
@@ -99,9 +107,10 @@ impl Repositories {
         let repository = session.open(spec).await?;
         let snapshots = repository.snapshots(&session.cx).await?;
         let outcome = view::warn_of_damaged(&session.ui, &snapshots);
+        let damage = repository.damage_marks().await?;
         self.0.push((spec.to_string(), None, outcome));
         let at = self.0.len() - 1;
-        Ok(self.0[at].1.insert(Opened { repository, snapshots, indexed: None }))
+        Ok(self.0[at].1.insert(Opened { repository, snapshots, indexed: None, damage }))
     }
 
     /// The worst that opening them came to, whether or not a job is in them.
@@ -138,8 +147,18 @@ impl JobStatus {
         self.reachable && self.last_success.is_none() && self.last_run.is_none()
     }
 
+    /// True if the newest evidence about its last snapshot is a finding of damage.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.last_success.as_ref().is_some_and(|success| success.damage.is_some())
+    }
+
     /// What does not fit a table.
-    pub(super) fn remarks(&self) -> Vec<String> {
+    pub(super) fn remarks(&self, zone: &TimeZone) -> Vec<String> {
+        let damage = self.last_success.as_ref().and_then(|success| success.damage.as_ref());
+        let damaged = damage.map(|mark| {
+            let (by, found) = (&mark.by, human::full_time(mark.found, zone));
+            format!("the last snapshot is damaged, as `{by}` found at {found}")
+        });
         let warnings = self.last_success.as_ref().map_or(0, |success| success.warnings);
         let incomplete = (warnings > 0).then(|| {
             format!(
@@ -161,7 +180,11 @@ impl JobStatus {
             .as_ref()
             .map(|why| format!("no moment of the log can be restored: {why}"));
         let line = |text: String| human::text(format!("{}: {text}", self.job).as_bytes());
-        [failed, incomplete, of_no_moment, refused].into_iter().flatten().map(line).collect()
+        [failed, damaged, incomplete, of_no_moment, refused]
+            .into_iter()
+            .flatten()
+            .map(line)
+            .collect()
     }
 }
 
@@ -258,13 +281,15 @@ impl Opened {
     fn last_success(&self, asked: Asked<'_>) -> Option<Success> {
         let fits = |info: &&SnapshotInfo| {
             let snapshot = &info.snapshot;
-            let is_backup =
-                snapshot.tag("job") == Some(asked.name) && snapshot.tag("type") != Some("log");
+            let is_backup = snapshot.tag("job") == Some(asked.name)
+                && snapshot.tag("type") != Some("log")
+                && !snapshot.is_part();
             is_backup
                 && asked.host.is_none_or(|host| snapshot.hostname == host)
                 && asked.within.is_none_or(|within| within.contains(&snapshot.time))
         };
-        self.snapshots.snapshots.iter().rev().find(fits).map(Success::from)
+        let newest = self.snapshots.snapshots.iter().rev().find(fits)?;
+        Some(Success { damage: self.damage.get(&newest.id).cloned(), ..Success::from(newest) })
     }
 
     /// The last moment that can be restored, or why there is none; nothing without a snapshot.
@@ -298,6 +323,7 @@ impl From<&SnapshotInfo> for Success {
             host: is_files.then(|| snapshot.hostname.clone()),
             warnings: snapshot.x_warnings.unwrap_or(0),
             point_in_time: Some(!view::is_of_no_moment(info)),
+            damage: None,
         }
     }
 }
@@ -313,6 +339,7 @@ impl Success {
             host,
             warnings,
             point_in_time: None,
+            damage: None,
         })
     }
 

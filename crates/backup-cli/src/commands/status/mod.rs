@@ -31,7 +31,7 @@ use job::{JobStatus, Repositories};
 /// Successes are read from the repositories, so any machine with their addresses and keys can show
 /// them. A files snapshot of another host is shown with the name of the host. Runs come from this
 /// machine's catalog of runs. The exit code is 0 if the state was determined, even if jobs have
-/// failed.
+/// failed, and 4 if a snapshot is known to be damaged.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -91,6 +91,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         if args.jobs.contains(name) && status.is_unknown() && within.is_none() {
             return Err(unknown(session, name)?.into());
         }
+        if status.is_damaged() {
+            worst = worst.max(Outcome::Damage);
+        }
         known.push(status);
         worst = worst.max(outcome);
     }
@@ -105,7 +108,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         return Ok(worst);
     }
     let mut lines = table(session, &known).lines();
-    lines.extend(known.iter().flat_map(JobStatus::remarks));
+    lines.extend(known.iter().flat_map(|status| status.remarks(session.zone())));
     session.ui.print(lines.join("\n"))?;
     Ok(worst)
 }
@@ -179,7 +182,11 @@ fn table(session: &Session, jobs: &[JobStatus]) -> Table {
             success.map(|success| success.snapshot.chars().take(8).collect()).unwrap_or_default(),
             success.and_then(|success| success.bytes).map(human::size).unwrap_or_default(),
             run.map(|run| human::time(run.started, zone)).unwrap_or_default(),
-            run.map(|run| runs::state(run.state, run.warnings)).unwrap_or_default(),
+            match run {
+                _ if job.is_damaged() => paint(style::ERROR, "damaged"),
+                Some(run) => runs::state(run.state, run.warnings),
+                None => String::new(),
+            },
             job.recovery_point.map(|time| human::full_time(time, zone)).unwrap_or_default(),
             job.next_run.map(|time| human::time(time, zone)).unwrap_or_default(),
         ]);
