@@ -55,7 +55,29 @@ impl FilterArgs {
             tags: self.tags.clone(),
         };
         let day = |date: &String| Ok::<_, CommandError>(session.moment(date)?.day(session.zone())?);
-        Ok(Choice { filter, within: self.date.as_ref().map(day).transpose()? })
+        Ok(Choice { filter, within: self.date.as_ref().map(day).transpose()?, skip_damaged: false })
+    }
+}
+
+/// Filters for snapshots, and the treatment of names behind which a damaged snapshot may be.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Snapshot filters")]
+pub(crate) struct NamingArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Accept an older snapshot for `latest` or a moment if newer ones are damaged or missing
+    #[arg(long)]
+    skip_damaged: bool,
+}
+
+impl NamingArgs {
+    /// True if no filter is given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filter.is_empty()
+    }
+
+    pub(crate) fn choice(&self, session: &Session) -> CommandResult<Choice> {
+        Ok(Choice { skip_damaged: self.skip_damaged, ..self.filter.choice(session)? })
     }
 }
 

@@ -14,7 +14,7 @@ use backup_control::machine::{self, Machine};
 use backup_control::moment::Moment;
 use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
 use backup_control::repositories::RepositorySpec;
-use backup_control::snapshots::{self, Choice, Now};
+use backup_control::snapshots::{Choice, Now, Search};
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
@@ -52,6 +52,28 @@ pub(crate) struct Session {
 pub(crate) struct Opened {
     pub(crate) snapshots: SnapshotList,
     pub(crate) indexed: IndexedRepository,
+}
+
+impl Opened {
+    /// Finds a snapshot by its name; see [`Session::find`].
+    pub(crate) async fn find(
+        &self,
+        session: &Session,
+        name: &str,
+        choice: &Choice,
+    ) -> CommandResult<&SnapshotInfo> {
+        session.find(self.indexed.repository(), &self.snapshots, name, choice).await
+    }
+
+    /// Finds snapshots by their names, each once.
+    pub(crate) async fn find_all(
+        &self,
+        session: &Session,
+        names: &[String],
+        choice: &Choice,
+    ) -> CommandResult<Vec<&SnapshotInfo>> {
+        session.find_all(self.indexed.repository(), &self.snapshots, names, choice).await
+    }
 }
 
 impl Session {
@@ -98,14 +120,28 @@ impl Session {
         Ok(Moment::parse(text, self.cx.clock.now(), self.zone())?)
     }
 
-    /// The snapshot called `name`: `latest`, the beginning of its identifier, or a moment.
-    pub(crate) fn find<'a>(
+    /// Finds the snapshot called `name` (`latest`, the beginning of its identifier, or a moment) in
+    /// `list`, a listing of `repository`. Warns of newer ones that are passed over.
+    pub(crate) async fn find<'a>(
         &self,
+        repository: &Repository,
         list: &'a SnapshotList,
         name: &str,
         choice: &Choice,
     ) -> CommandResult<&'a SnapshotInfo> {
-        Ok(snapshots::find(list, name, choice, &self.now())?)
+        let now = self.now();
+        let found = Search { repository, list, now: &now, cx: &self.cx }.find(name, choice).await?;
+        for skipped in &found.unavailable {
+            let (short, reason) = (skipped.id.short(), &skipped.reason);
+            self.ui.warning(format_args!("skipped snapshot {short}, which may be newer: {reason}"));
+        }
+        if let Some(part) = found.part {
+            self.ui.warning(format_args!(
+                "skipped snapshot {}, which is newer but holds only a part of its job",
+                part.id.short()
+            ));
+        }
+        Ok(found.info)
     }
 
     /// The time and the zone.
@@ -129,16 +165,17 @@ impl Session {
         }
     }
 
-    /// The snapshots called `names`, each once.
-    pub(crate) fn find_all<'a>(
+    /// Finds the snapshots called `names`, each once.
+    pub(crate) async fn find_all<'a>(
         &self,
+        repository: &Repository,
         list: &'a SnapshotList,
         names: &[String],
         choice: &Choice,
     ) -> CommandResult<Vec<&'a SnapshotInfo>> {
         let mut found: Vec<&SnapshotInfo> = Vec::new();
         for name in names {
-            let info = self.find(list, name, choice)?;
+            let info = self.find(repository, list, name, choice).await?;
             if !found.iter().any(|known| known.id == info.id) {
                 found.push(info);
             }

@@ -201,3 +201,28 @@ after_restore = "echo $BACKUP_HOOK_JOB $BACKUP_HOOK_RESULT > after"
     );
     assert!(log(&env).contains("`before_restore` failed"), "{}", log(&env));
 }
+
+#[test]
+fn optional_patterns_may_match_nothing() {
+    let both = "include = [\"letter.txt\"]\ninclude_optional = [\"later.txt\"]\n";
+    let env = env(both);
+    env.run(&["run", "-q", "docs"]).ok();
+    env.write("data/later.txt", "It is here now");
+    env.run(&["run", "-q", "docs"]).ok();
+    let listed = env.run(&["ls", "latest", "--recursive"]).ok().stdout;
+    assert!(listed.contains("letter.txt") && listed.contains("later.txt"), "{listed}");
+    assert!(!listed.contains("photo"), "{listed}");
+
+    let none = self::env("include_optional = [\"later.txt\"]\n");
+    let run = none.run(&["run", "docs"]);
+    assert_eq!((run.code, snapshots(&none)), (1, 0), "{}", run.text());
+}
+
+#[test]
+fn the_last_exclude_pattern_that_matches_decides() {
+    let env = env("exclude = [\"*.txt\", \"!letter.txt\"]\n");
+    env.write("data/other.txt", "Not wanted");
+    env.run(&["run", "-q", "docs"]).ok();
+    let listed = env.run(&["ls", "latest", "--recursive"]).ok().stdout;
+    assert!(listed.contains("letter.txt") && !listed.contains("other.txt"), "{listed}");
+}

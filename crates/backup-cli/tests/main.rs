@@ -52,6 +52,7 @@ mod restoring;
 mod running;
 mod runs;
 mod schedule;
+mod unavailable;
 
 #[test]
 fn no_file_is_forgotten() {

@@ -97,13 +97,15 @@ fn a_repaired_snapshot_says_that_it_is_not_whole() {
 #[test]
 fn a_backup_that_finds_losses_says_what_to_do() {
     let env = with_a_lost_pack();
-    let run = env.run(&["run", "--source", "data"]).ok();
+    let run = env.run(&["run", "--source", "data"]);
+    assert_eq!(run.code, 4, "{}", run.text());
     assert!(
         run.stdout.contains("Damage") && run.stdout.contains("repair them with `backup repair`"),
         "{}",
         run.text()
     );
-    let run = env.run(&["run", "--source", "data"]).ok();
+    let run = env.run(&["run", "--source", "data"]);
+    assert_eq!(run.code, 4, "{}", run.text());
     assert!(run.stdout.contains("Damage"), "as long as it lasts: {}", run.text());
     // What was not stored again, if it was in that pack, is lost for good.
     let repaired = env.run(&["repair", "--yes", "-q"]);

@@ -271,7 +271,8 @@ fn are_run_again_with_the_flags_they_had() {
     assert_eq!((&snapshot["tier"], &snapshot["type"]), (&"weekly".into(), &"full".into()));
     assert_eq!((&snapshot["job"], &snapshot["files"]), (&"docs".into(), &1.into()), "{snapshot}");
     assert!(snapshot["tags"].as_array().unwrap().contains(&"a b".into()), "{snapshot}");
-    env.run(&["restore", "-q", "latest", "--target", "out"]).ok();
+    // By its identifier: it holds a part of the job.
+    env.run(&["restore", "-q", &env.latest(), "--target", "out"]).ok();
     assert_eq!(
         env.run(&["retry", runs(&env)[0]["run"].as_str().unwrap()])
             .snapshot("retry_of_restore")

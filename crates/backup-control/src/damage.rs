@@ -72,7 +72,8 @@ async fn before(
     };
     let earlier = |info: &SnapshotInfo| {
         let snapshot = &info.snapshot;
-        snapshot.tag("type") != Some("log") && same(snapshot) && snapshot.time < own.snapshot.time
+        let is_whole = snapshot.tag("type") != Some("log") && !snapshot.is_part();
+        is_whole && same(snapshot) && snapshot.time < own.snapshot.time
     };
     Ok(list.iter().rev().filter(|info| earlier(info)).cloned().collect())
 }

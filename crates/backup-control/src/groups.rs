@@ -92,7 +92,9 @@ impl Member {
     /// Those of reading what the repository has.
     pub async fn plan(self, moment: Timestamp) -> Result<MemberPlan> {
         let Some((stream, mut view)) = self.log else {
-            let newest = self.snapshots.into_iter().rev().find(|info| info.snapshot.time <= moment);
+            let is_meant =
+                |info: &SnapshotInfo| info.snapshot.time <= moment && !info.snapshot.is_part();
+            let newest = self.snapshots.into_iter().rev().find(is_meant);
             let reason = || "there is no snapshot before this moment".to_owned();
             return Ok(match newest {
                 Some(info) => MemberPlan::Snapshot(Box::new(info)),

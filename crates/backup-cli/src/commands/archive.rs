@@ -6,6 +6,7 @@ use backup_control::age;
 use backup_control::repositories::RepositorySpec;
 use backup_core::copy::{CopiedSnapshot, CopyReport, require_complete};
 use backup_core::id::SnapshotId;
+use backup_core::maintenance;
 use backup_core::repository::SnapshotInfo;
 use backup_core::retention::Candidate;
 use serde::Serialize;
@@ -91,6 +92,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if args.remove && !args.dry_run {
         // Not only after hours of copying.
         session.require_confirmable()?;
+    }
+    if args.remove {
+        let repository = opened.indexed.repository();
+        maintenance::require_available(repository, &opened.snapshots, &session.cx).await?;
     }
     let mut worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
     let filter = args.filter.choice(session)?;

@@ -7,7 +7,7 @@ use backup_core::source::{Difference, ObjectDigest};
 use serde::Serialize;
 
 use super::restore::at;
-use crate::args::{self, FilterArgs};
+use crate::args::{self, NamingArgs};
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     #[command(flatten)]
-    filter: FilterArgs,
+    filter: NamingArgs,
 }
 
 const EXAMPLES: &str = "\

@@ -9,7 +9,7 @@ use backup_core::repository::{IndexedRepository, Repository, SnapshotInfo};
 use serde::Serialize;
 
 use super::view::{self, Summary};
-use crate::args::FilterArgs;
+use crate::args::NamingArgs;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::records;
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    filter: FilterArgs,
+    filter: NamingArgs,
 }
 
 /// The other repository.
@@ -131,11 +131,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
         opened.snapshots.snapshots.iter().filter(|info| filter.matches(info)).cloned().collect()
     } else {
-        session
-            .find_all(&opened.snapshots, &args.snapshots, &filter)?
-            .into_iter()
-            .cloned()
-            .collect()
+        opened.find_all(session, &args.snapshots, &filter).await?.into_iter().cloned().collect()
     };
     let target = args.to.open(session, &opened.indexed, None).await?;
     let copied = copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "copy").await?;

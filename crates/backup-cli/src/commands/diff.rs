@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Later snapshot
     #[arg(value_name = "B")]
     b: String,
+    /// Accept an older snapshot for `latest` or a moment if newer ones are damaged or missing
+    #[arg(long)]
+    skip_damaged: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -56,11 +59,9 @@ struct DiffSummary<'a> {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let opened = session.open_indexed().await?;
-    let all = Choice::default();
-    let (a, b) = (
-        session.find(&opened.snapshots, &args.a, &all)?,
-        session.find(&opened.snapshots, &args.b, &all)?,
-    );
+    let all = Choice { skip_damaged: args.skip_damaged, ..Choice::default() };
+    let a = opened.find(session, &args.a, &all).await?;
+    let b = opened.find(session, &args.b, &all).await?;
     let ui = &session.ui;
     // The walk cannot be stopped by its listener; once nobody reads, the rest is not written.
     let mut written = Ok(());

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use self::json::{FindSummary, FoundJson, WhatJson};
 use super::view::{self, PathJson};
-use crate::args::{self, FilterArgs, TimeArgs};
+use crate::args::{self, NamingArgs, TimeArgs};
 use crate::command_error::{CommandError, CommandResult, Kind};
 use crate::human;
 use crate::session::{Opened, Session};
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     #[command(flatten)]
-    filter: FilterArgs,
+    filter: NamingArgs,
     #[command(flatten)]
     times: TimeArgs,
 }
@@ -94,7 +94,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let (choice, within) = (args.filter.choice(session)?, args.times.within(session)?);
     let globs = if args.globs.is_empty() { None } else { Some(args::selection(&args.globs, &[])?) };
     let opened = session.open_indexed().await?;
-    let named = session.find_all(&opened.snapshots, &args.snapshot, &choice)?;
+    let named = opened.find_all(session, &args.snapshot, &choice).await?;
     let is_meant = |info: &&SnapshotInfo| {
         choice.matches(info)
             && (named.is_empty() || named.iter().any(|one| one.id == info.id))

@@ -47,7 +47,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
-    let infos = session.find_all(&list, &args.snapshots, &args.filter.choice(session)?)?;
+    let choice = args.filter.choice(session)?;
+    let infos = session.find_all(&repository, &list, &args.snapshots, &choice).await?;
     require_free(session, &repository, &infos).await?;
     let ui = &session.ui;
     let count = human::count(infos.len() as u64, "snapshot", "snapshots");

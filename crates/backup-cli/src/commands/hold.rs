@@ -72,7 +72,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
-    let infos = session.find_all(&list, &args.snapshots, &args.filter.choice(session)?)?;
+    let choice = args.filter.choice(session)?;
+    let infos = session.find_all(&repository, &list, &args.snapshots, &choice).await?;
     session.trail.snapshots(infos.iter().map(|info| &info.id));
     session.trail.note("reason", &hold.reason);
     let (earlier, _) = in_force(session, &repository).await?;

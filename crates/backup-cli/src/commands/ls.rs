@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::view::PathJson;
-use crate::args::FilterArgs;
+use crate::args::NamingArgs;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(short = 'R', long)]
     recursive: bool,
     #[command(flatten)]
-    filter: FilterArgs,
+    filter: NamingArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -71,7 +71,7 @@ struct LsSummary {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let path = entry_path(&args.path)?;
     let opened = session.open_indexed().await?;
-    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
+    let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     let snapshot = opened.indexed.snapshot(info);
     let printer = Printer { session, long: args.long };
     let mut entries = 0;

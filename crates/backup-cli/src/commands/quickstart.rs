@@ -103,7 +103,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         indexed: repository.load_index(&session.cx).await?,
     };
     let id = backup.snapshot.ok_or_else(|| CoreError::internal("the backup made no snapshot"))?;
-    let info = session.find(&opened.snapshots, &id.to_hex(), &Choice::default())?;
+    let info = opened.find(session, &id.to_hex(), &Choice::default()).await?;
     let verified =
         verify::verify(session, &opened, info, &spec.to_string(), VerifyLevel::Checksum).await?;
     if !verified.problems.is_empty() {

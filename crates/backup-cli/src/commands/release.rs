@@ -37,7 +37,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let list = repository.snapshots(&session.cx).await?;
     let ui = &session.ui;
     let (mut released, mut not_held) = (Vec::new(), Vec::new());
-    for info in session.find_all(&list, &args.snapshots, &args.filter.choice(session)?)? {
+    let choice = args.filter.choice(session)?;
+    for info in session.find_all(&repository, &list, &args.snapshots, &choice).await? {
         let id = paint(style::SNAPSHOT, info.id.short());
         session.trail.snapshots([&info.id]);
         if repository.release(&info.id).await? {

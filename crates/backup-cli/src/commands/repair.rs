@@ -3,14 +3,17 @@
 use std::path::PathBuf;
 
 use backup_control::passphrase::PassphraseFlags;
+use backup_core::id::SnapshotId;
 use backup_core::maintenance::{self, RepairOptions, RepairReport};
-use backup_core::repository::Repository;
+use backup_core::repository::{Repository, SnapshotList, UnavailableSnapshot};
+use serde::Serialize;
 
 use super::view::{self, Summary};
-use crate::command_error::{CommandResult, Outcome};
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
+use crate::ui::SCHEMA_VERSION;
 
 /// Repair lost indexes, lost objects and unreadable snapshots
 ///
@@ -30,6 +33,11 @@ pub(crate) struct Args {
     /// Shell command that prints the pass phrase of --from
     #[arg(long, value_name = "COMMAND", requires = "from")]
     from_password_command: Option<String>,
+    /// Give up this damaged or missing snapshot, and repair nothing else; repeat for several
+    ///
+    /// A damaged object is moved to x-quarantine/. Names such as `latest` then mean older snapshots.
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["from", "read_data"])]
+    accept_loss: Vec<String>,
     /// Also read all data, to find packs that are damaged inside
     #[arg(long)]
     read_data: bool,
@@ -43,6 +51,15 @@ Examples:
   backup check
   backup repair --dry-run
   backup repair --read-data --from s3://bucket/backup";
+
+/// Snapshots that were given up, in JSON.
+#[derive(Serialize)]
+struct GivenUpJson {
+    schema_version: u32,
+    repository: String,
+    dry_run: bool,
+    given_up: Vec<String>,
+}
 
 impl Args {
     /// The flags of the first repository serve for all, unless the others have their own.
@@ -64,6 +81,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         // Not only after everything was read.
         session.require_confirmable()?;
     }
+    if !args.accept_loss.is_empty() {
+        return accept_loss(session, &spec.to_string(), &repository, args).await;
+    }
     let mut options = RepairOptions {
         from: copies(session, args).await?,
         read_data: args.read_data,
@@ -73,6 +93,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     let plan = maintenance::repair(&repository, &options, &session.cx).await?;
     show(session, &spec.to_string(), &plan)?;
+    if args.dry_run && args.from.is_empty() && !plan.lost.is_empty() {
+        session.ui.hint("if a copy of the repository exists, name it with --from");
+    }
     if args.dry_run || (plan.repaired.is_empty() && plan.lost.is_empty()) {
         return Ok(outcome(&plan));
     }
@@ -91,6 +114,71 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     show(session, &spec.to_string(), &report)?;
     session.ui.hint("check the result with `backup check --read-data`");
     Ok(outcome(&report))
+}
+
+/// Gives up snapshots that cannot be read, after confirmation.
+async fn accept_loss(
+    session: &Session,
+    place: &str,
+    repository: &Repository,
+    args: &Args,
+) -> CommandResult {
+    let list = repository.snapshots(&session.cx).await?;
+    let unavailable = repository.unavailable_snapshots(&list, &session.cx).await?;
+    let mut given_up: Vec<&UnavailableSnapshot> = Vec::new();
+    for name in &args.accept_loss {
+        let found = named(&unavailable, &list, name)?;
+        if !given_up.contains(&found) {
+            given_up.push(found);
+        }
+    }
+    let ui = &session.ui;
+    let count = human::count(given_up.len() as u64, "snapshot", "snapshots");
+    if !ui.is_json() {
+        ui.line(format_args!("Plan: give up {count} of {place}"))?;
+        for one in &given_up {
+            ui.line(format_args!("  snapshot {}: {}", one.id.short(), one.reason))?;
+        }
+        ui.flush()?;
+    }
+    if !args.dry_run {
+        session.confirm(&format!("Give up {count} of {place}? The loss is final.")).await?;
+        let ids: Vec<SnapshotId> = given_up.iter().map(|one| one.id).collect();
+        session.trail.snapshots(&ids);
+        maintenance::accept_loss(repository, &ids, &session.cx).await?;
+        ui.status(format_args!("{count} given up"));
+    }
+    if ui.is_json() {
+        let given_up = given_up.iter().map(|one| one.id.to_hex()).collect();
+        ui.json(&GivenUpJson {
+            schema_version: SCHEMA_VERSION,
+            repository: place.to_owned(),
+            dry_run: args.dry_run,
+            given_up,
+        })?;
+    }
+    Ok(Outcome::Success)
+}
+
+/// The unavailable snapshot whose identifier begins with `name`.
+fn named<'a>(
+    unavailable: &'a [UnavailableSnapshot],
+    list: &SnapshotList,
+    name: &str,
+) -> CommandResult<&'a UnavailableSnapshot> {
+    let prefix = name.to_ascii_lowercase();
+    let fits = |id: &SnapshotId| !prefix.is_empty() && id.to_hex().starts_with(&prefix);
+    let mut found = unavailable.iter().filter(|one| fits(&one.id));
+    let message = match (found.next(), found.next()) {
+        (Some(one), None) => return Ok(one),
+        (Some(_), Some(_)) => format!("several unreadable snapshots begin with {prefix}"),
+        (None, _) if list.snapshots.iter().any(|info| fits(&info.id)) => {
+            format!("snapshot {prefix} can be read, so there is no loss to accept")
+        }
+        (None, _) => format!("{name:?} names no damaged or missing snapshot"),
+    };
+    Err(CommandError::usage(message)
+        .with_hint("list damaged and missing snapshots with `backup check`"))
 }
 
 async fn copies(session: &Session, args: &Args) -> CommandResult<Vec<Repository>> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::hold::{self, HoldJson};
 use super::view::{self, SnapshotJson};
-use crate::args::FilterArgs;
+use crate::args::NamingArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[arg(value_name = "SNAPSHOT")]
     snapshot: String,
     #[command(flatten)]
-    filter: FilterArgs,
+    filter: NamingArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -42,7 +42,7 @@ struct ShowJson<'a> {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let opened = session.open_indexed().await?;
-    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
+    let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     let manifest = opened.indexed.snapshot(info).manifest().await?;
     let (mut holds, unreadable) = hold::in_force(session, opened.indexed.repository()).await?;
     let hold = holds.remove(&info.id);

@@ -70,8 +70,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     let mut snapshots: Vec<_> = forgotten.into_iter().map(|one| one.info).collect();
     snapshots.sort_by_key(|info| (info.snapshot.time, info.id));
-    let named = SnapshotList { snapshots, damaged: Vec::new() };
-    let found = session.find_all(&named, &args.snapshots, &choice).map_err(explain)?;
+    let named = SnapshotList { snapshots, ..SnapshotList::default() };
+    let found =
+        session.find_all(&repository, &named, &args.snapshots, &choice).await.map_err(explain)?;
     let ids: Vec<_> = found.iter().map(|info| info.id).collect();
     repository.undo_forget(&ids, &session.holder(), &session.cx).await?;
     let ui = &session.ui;

@@ -79,7 +79,11 @@ pub(super) fn user_tags(info: &SnapshotInfo) -> String {
 /// What has to be known of a snapshot before it is relied on.
 pub(super) fn states(info: &SnapshotInfo) -> Vec<&'static str> {
     let incomplete = info.snapshot.x_warnings.unwrap_or(0) > 0;
-    let states = [(incomplete, "incomplete"), (is_of_no_moment(info), "not point-in-time")];
+    let states = [
+        (info.snapshot.is_part(), "part"),
+        (incomplete, "incomplete"),
+        (is_of_no_moment(info), "not point-in-time"),
+    ];
     states.into_iter().filter_map(|(is, name)| is.then_some(name)).collect()
 }
 
@@ -163,6 +167,9 @@ pub(super) fn warn_of_damaged(ui: &Ui, list: &SnapshotList) -> Outcome {
     ui.hint("list all damage with `backup check`");
     Outcome::Damage
 }
+
+/// Hint after damage was found.
+pub(crate) const REPAIR_HINT: &str = "show the repair plan with `backup repair --dry-run`, and name a copy with --from if there is one";
 
 /// Problems as lines.
 pub(crate) fn problems(problems: &[Problem]) -> Vec<String> {

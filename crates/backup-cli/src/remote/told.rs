@@ -65,7 +65,7 @@ fn summary(session: &Session, event: &Value) -> CommandResult<()> {
     let ui = &session.ui;
     match event["verb"].as_str() {
         Some("run" | "logs compact") => match BackupReport::deserialize(event) {
-            Ok(report) => ui.summary(describe(&report, false)),
+            Ok(report) => ui.summary(describe(&report)),
             Err(_) => ui.summary(plain(event)),
         },
         Some("check") => match CheckReport::deserialize(event) {

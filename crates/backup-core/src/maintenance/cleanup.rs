@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SnapshotId;
-use crate::repository::{Repository, SnapshotFilter, SnapshotInfo};
+use crate::repository::{Repository, SnapshotFilter, SnapshotInfo, SnapshotList};
 use crate::retention::{Candidate, Decision, Policy, Reason, decide};
 
 use super::holds::Promises;
@@ -50,17 +50,7 @@ pub async fn plan_cleanup(
 ) -> Result<CleanupPlan> {
     policy.check().map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
     let list = repository.snapshots(cx).await?;
-    if let Some((id, error)) = list.damaged.first() {
-        return Err(Error::damaged(format!(
-            "cannot read snapshot {}: {}",
-            id.short(),
-            error.chain()
-        ))
-        .with_hint(
-            "run `backup repair` to recover or quarantine the snapshot; until then nothing is \
-             forgotten",
-        ));
-    }
+    require_available(repository, &list, cx).await?;
     let snapshots: Vec<SnapshotInfo> =
         list.snapshots.into_iter().filter(|info| filter.matches(&info.snapshot)).collect();
     let mut candidates = candidates(repository, &snapshots, cx).await?;
@@ -82,6 +72,27 @@ pub async fn plan_cleanup(
         .zip(decisions)
         .map(|(info, decision)| PlannedSnapshot { info, decision });
     Ok(CleanupPlan { snapshots: planned.collect() })
+}
+
+/// Fails if a snapshot of `list`, a listing of the repository, is damaged or missing: what older ones
+/// it stands for is not known, so none of them may be removed.
+///
+/// # Errors
+/// [`ErrorKind::Damaged`] names the first such snapshot; those of the sink.
+pub async fn require_available(
+    repository: &Repository,
+    list: &SnapshotList,
+    cx: &Context,
+) -> Result<()> {
+    let unavailable = repository.unavailable_snapshots(list, cx).await?;
+    let Some(first) = unavailable.first() else { return Ok(()) };
+    let short = first.id.short();
+    Err(Error::damaged(format!("cannot read snapshot {short}: {}", first.reason)).with_hint(
+        format!(
+            "recover it with `backup repair --from COPY`, or give it up with `backup repair \
+         --accept-loss {short}`; until then nothing is forgotten"
+        ),
+    ))
 }
 
 /// In the order of `snapshots`.

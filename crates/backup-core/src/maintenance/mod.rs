@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `anchors.rs` | [`Anchor`]: how far chains of audit records had got |
 //! | `holds.rs` | what nobody may forget |
-//! | `proofs.rs` | notes that a snapshot was verified |
+//! | `proofs.rs` | the newest evidence about snapshots: verified, or found damaged |
 //! | `cleanup.rs` | [`plan_cleanup`]: a retention policy applied to a repository |
 //! | `forget.rs` | forgetting snapshots, and bringing them back |
 //! | `keys.rs` | pass phrases and key files |
@@ -25,11 +25,12 @@ mod runs;
 mod storage;
 
 pub use anchors::Anchor;
-pub use cleanup::{CleanupPlan, PlannedSnapshot, plan_cleanup};
+pub use cleanup::{CleanupPlan, PlannedSnapshot, plan_cleanup, require_available};
 pub use forget::Forgotten;
 pub use keys::KeyRotation;
+pub use proofs::DamageMark;
 pub use prune::{MaxUnused, PruneOptions, PruneReport, prune};
-pub use repair::{Repair, RepairOptions, RepairReport, repair};
+pub use repair::{Repair, RepairOptions, RepairReport, accept_loss, repair};
 pub use runs::RunNotes;
 pub use storage::{ObjectTotals, StorageReport, Usage, storage};
 

@@ -8,6 +8,7 @@
 //! | `key_files.rs` | key files |
 //! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
+//! | `unavailable.rs` | snapshots that should be there and cannot be read |
 //! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
 //! | `lease.rs`, `lease/` | at most one process at a time: the lease, its stored object, its holder |
 //! | `session.rs` | who reads or writes at the moment |
@@ -42,6 +43,7 @@ pub(crate) mod reliance;
 pub(crate) mod session;
 mod snapshots;
 pub(crate) mod store_clock;
+mod unavailable;
 mod write;
 
 use std::collections::{HashMap, HashSet};
@@ -60,6 +62,7 @@ pub(crate) use read::{BlobReader, Decoded, decode_with};
 pub use read::{SnapshotReader, TreeWalk};
 pub use receipts::Receipt;
 pub use snapshots::{SnapshotFilter, SnapshotInfo, SnapshotList};
+pub use unavailable::UnavailableSnapshot;
 pub(crate) use write::BlobWriter;
 pub use write::{WriteSettings, WriteStats};
 

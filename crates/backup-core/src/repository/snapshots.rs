@@ -1,5 +1,7 @@
 //! Listing, naming and saving snapshots.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -9,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Snapshot, open_json, seal_json};
 use crate::id::SnapshotId;
-use crate::sink::SinkOps;
+use crate::sink::{ObjectMeta, SinkOps};
 
 /// A snapshot with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct SnapshotList {
     pub snapshots: Vec<SnapshotInfo>,
     /// The damaged ones, with the reason.
     pub damaged: Vec<(SnapshotId, Error)>,
+    /// Time at which the store last wrote each object, where the store reports it.
+    pub stored: HashMap<SnapshotId, Timestamp>,
 }
 
 /// Which snapshots are meant; an empty filter means all.
@@ -117,8 +121,11 @@ impl Repository {
     /// Those of the sink.
     pub async fn snapshots(&self, cx: &Context) -> Result<SnapshotList> {
         let objects = self.list(&layout::snapshots()).await?;
-        let ids: Vec<SnapshotId> =
-            objects.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect();
+        let named =
+            |meta: &ObjectMeta| Some((meta.key.file_name().parse().ok()?, meta.last_modified));
+        let named: Vec<(SnapshotId, Option<Timestamp>)> =
+            objects.iter().filter_map(named).collect();
+        let ids: Vec<SnapshotId> = named.iter().map(|(id, _)| *id).collect();
         let concurrency = self.sink().capabilities().concurrency.max(1);
         let mut loading = futures::stream::iter(ids)
             .map(|id| async move {
@@ -133,6 +140,7 @@ impl Repository {
             })
             .buffer_unordered(concurrency);
         let mut list = SnapshotList::default();
+        list.stored = named.iter().filter_map(|(id, stored)| Some((*id, (*stored)?))).collect();
         while let Some(loaded) = loading.try_next().await? {
             match loaded {
                 Some(Ok(info)) => list.snapshots.push(info),

@@ -57,7 +57,7 @@ pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> Com
         until: dump.until.clone(),
     };
     let opened = session.open_indexed().await?;
-    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
+    let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     let (info, log) = with_log(session, &opened, info, flags.until.as_deref()).await?;
     let (snapshot, kind) = (opened.indexed.snapshot(&info), info.snapshot.tag("source"));
     let exported =

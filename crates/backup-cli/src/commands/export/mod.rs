@@ -29,7 +29,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::ls::{entry_path, not_found};
-use crate::args::FilterArgs;
+use crate::args::NamingArgs;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -69,7 +69,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     dump: dump::DumpArgs,
     #[command(flatten)]
-    filter: FilterArgs,
+    filter: NamingArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -122,7 +122,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     let path = entry_path(&args.path)?;
     let opened = session.open_indexed().await?;
-    let info = session.find(&opened.snapshots, &args.snapshot, &args.filter.choice(session)?)?;
+    let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     session.trail.snapshots([&info.id]);
     let snapshot = opened.indexed.snapshot(info);
     let node = match path.is_root() {

@@ -9,7 +9,7 @@ use backup_core::source::IfExists;
 use clap::ValueEnum;
 
 use super::thaw::ThawArg;
-use crate::args::FilterArgs;
+use crate::args::NamingArgs;
 
 /// Restore a snapshot, or part of it
 ///
@@ -172,7 +172,7 @@ pub(crate) struct Args {
     #[arg(long, visible_alias = "check")]
     pub(super) dry_run: bool,
     #[command(flatten)]
-    pub(super) filter: FilterArgs,
+    pub(super) filter: NamingArgs,
     /// Set if prompts produced these arguments.
     #[arg(skip)]
     pub(super) asked: Option<super::asked::Before>,

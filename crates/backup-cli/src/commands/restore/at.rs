@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use crate::args::FilterArgs;
+use crate::args::NamingArgs;
 use crate::command_error::{CommandError, CommandResult, Kind};
 use crate::commands::logs::position;
 use crate::human;
@@ -54,7 +54,7 @@ struct RefusalEvent<'a> {
 pub(in crate::commands) struct Asked<'a> {
     pub(in crate::commands) snapshot: Option<&'a str>,
     pub(in crate::commands) at: Option<&'a str>,
-    pub(in crate::commands) filter: &'a FilterArgs,
+    pub(in crate::commands) filter: &'a NamingArgs,
 }
 
 /// Chooses what is restored.
@@ -65,7 +65,7 @@ pub(in crate::commands) async fn choose(
 ) -> CommandResult<Chosen> {
     let choice = asked.filter.choice(session)?;
     let named = match (asked.snapshot, asked.at) {
-        (Some(name), _) => session.find(&opened.snapshots, name, &choice)?,
+        (Some(name), _) => opened.find(session, name, &choice).await?,
         (None, _) => newest_with_log(opened, &choice)?,
     };
     let (info, log) = (named.clone(), None);

@@ -1,12 +1,8 @@
 //! One backup: checks before it, the snapshot, and the steps after it.
 
-use std::sync::Arc;
-
 use backup_control::jobs::Job;
 use backup_control::{damage, logs};
-use backup_core::context::Context;
 use backup_core::error::ErrorKind;
-use backup_core::event::Events;
 use backup_core::id::SnapshotId;
 use backup_core::log::{Stream, roll_up};
 use backup_core::pipeline::{self, BackupReport};
@@ -14,7 +10,7 @@ use backup_core::repository::{Repository, SnapshotInfo};
 use backup_core::source::Source;
 
 use super::execute;
-use super::told::{Notices, describe};
+use super::told::describe;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::commands::view::Summary;
 use crate::human;
@@ -29,7 +25,11 @@ pub(in crate::commands) struct BackedUp {
 
 impl BackedUp {
     pub(super) fn outcome(&self) -> Outcome {
-        self.besides.max(Outcome::with_warnings(self.report.warnings))
+        let of_report = match self.report.lost_packs {
+            0 => Outcome::with_warnings(self.report.warnings),
+            _ => Outcome::Damage,
+        };
+        self.besides.max(of_report)
     }
 }
 
@@ -46,14 +46,11 @@ pub(in crate::commands) async fn back_up(
         repository.protect_job(&job.options.job, age, &session.cx).await?;
     }
     require_same_cluster(session, repository, job, source).await?;
-    let notices = Notices::over(session.cx.events.clone());
-    let cx = Context { events: Events::to(Arc::clone(&notices) as _), ..session.cx.clone() };
-    let report = pipeline::backup(repository, source, &job.options, &cx)
+    let report = pipeline::backup(repository, source, &job.options, &session.cx)
         .await
         .map_err(with_hint_at_limit)?;
     // Whatever fails from here on: the snapshot is there.
-    let besides =
-        after_snapshot(session, repository, job, source, (&report, notices.finds_damage())).await;
+    let besides = after_snapshot(session, repository, job, source, &report).await;
     let besides = besides.map_err(|error| error.after(report.snapshot))?;
     Ok(BackedUp { report, besides })
 }
@@ -64,7 +61,7 @@ async fn after_snapshot(
     repository: &Repository,
     job: &Job,
     source: &dyn Source,
-    (report, finds_damage): (&BackupReport, bool),
+    report: &BackupReport,
 ) -> CommandResult {
     if let (Some(id), "postgres", true) = (&report.snapshot, source.kind(), report.warnings > 0) {
         hold_last_clean(session, repository, id).await?;
@@ -74,7 +71,7 @@ async fn after_snapshot(
         let summary = Summary::new("run", job.repository.to_string(), report);
         session.ui.event(&Summary { job: Some(&job.options.job), ..summary });
     } else {
-        session.ui.summary(describe(report, finds_damage))?;
+        session.ui.summary(describe(report))?;
     }
     Ok(besides.max(execute::require_expected(session, repository, job, report).await?))
 }

@@ -1,47 +1,17 @@
 //! What is said of a backup.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use backup_core::event::{Event, Events, Reporter};
 use backup_core::pipeline::{BackupReport, EntryCounts};
 
 use crate::human;
 use crate::style::{self, paint};
 use crate::table::facts;
 
-/// What to do about a repository that lacks packs.
-const DAMAGE: &str = "the repository lost data that earlier snapshots need; list them with `backup \
-                      check`, and repair them with `backup repair`, also from a copy (--from)";
+/// Advice about a repository that lacks packs.
+const DAMAGE: &str = "missing or truncated; this snapshot is complete, but earlier ones may be \
+                      damaged: list them with `backup check`, and repair them with `backup repair`, \
+                      also from a copy (--from)";
 
-/// Hears whether a backup finds the repository damaged, which it survives: what it needs is stored
-/// again.
-pub(super) struct Notices {
-    events: Events,
-    damage: AtomicBool,
-}
-
-impl Notices {
-    pub(super) fn over(events: Events) -> Arc<Self> {
-        Arc::new(Self { events, damage: AtomicBool::new(false) })
-    }
-
-    pub(super) fn finds_damage(&self) -> bool {
-        self.damage.load(Ordering::Relaxed)
-    }
-}
-
-impl Reporter for Notices {
-    fn report(&self, event: &Event) {
-        // The one remark that asks for a check.
-        if matches!(event, Event::Note { message } if message.contains("`backup check`")) {
-            self.damage.store(true, Ordering::Relaxed);
-        }
-        self.events.emit(event);
-    }
-}
-
-pub(crate) fn describe(report: &BackupReport, finds_damage: bool) -> String {
+pub(crate) fn describe(report: &BackupReport) -> String {
     let kind = report.kind.as_str();
     let compared = match &report.parent {
         Some(parent) => format!(", compared with {}", paint(style::SNAPSHOT, parent.short())),
@@ -73,6 +43,10 @@ pub(crate) fn describe(report: &BackupReport, finds_damage: bool) -> String {
             human::count(some, "entry", "entries")
         ),
     };
+    let damage = match report.lost_packs {
+        0 => String::new(),
+        lost => format!("{} {DAMAGE}", human::count(lost, "pack", "packs")),
+    };
     let lines = facts(&[
         ("Files", counts(&report.files)),
         ("Directories", counts(&report.dirs)),
@@ -80,7 +54,7 @@ pub(crate) fn describe(report: &BackupReport, finds_damage: bool) -> String {
         ("Size", human::size(totals.bytes)),
         (if report.snapshot.is_some() { "Stored" } else { "To store" }, packed),
         ("Warnings", missing),
-        ("Damage", if finds_damage { DAMAGE.to_owned() } else { String::new() }),
+        ("Damage", damage),
         ("Time", format!("{}{speed}", human::duration(time))),
     ]);
     format!("{heading}\n{lines}")

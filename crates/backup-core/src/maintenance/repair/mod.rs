@@ -28,6 +28,7 @@ mod snapshots;
 use std::collections::{HashMap, HashSet};
 
 pub use report::{Repair, RepairOptions, RepairReport};
+pub use snapshots::accept_loss;
 
 use blobs::Missing;
 

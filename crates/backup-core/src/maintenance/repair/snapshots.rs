@@ -6,9 +6,11 @@ use bytes::Bytes;
 
 use super::Run;
 use crate::check::Problem;
-use crate::error::Result;
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::Snapshot;
 use crate::id::SnapshotId;
-use crate::repository::{SnapshotInfo, layout};
+use crate::repository::{Repository, SnapshotInfo, layout};
 use crate::sink::{SinkErrorKind, SinkOps};
 
 /// Brings back what can be brought back; returns all snapshots that can be read then.
@@ -57,34 +59,29 @@ async fn from_copies(run: &Run<'_>, id: SnapshotId) -> Result<Option<(Bytes, Sna
     Ok(None)
 }
 
-/// What cannot be read stands in nobody's way any more, and is not thrown away. One that can be
-/// read now, after all, is returned.
+/// Gives a snapshot up that cannot be read, and reports the loss. One that can be read now, after
+/// all, is returned.
 async fn put_aside(
     run: &mut Run<'_>,
     id: SnapshotId,
     is_there: bool,
 ) -> Result<Option<SnapshotInfo>> {
-    let sink = run.repository().sink().clone();
+    let repository = run.repository().clone();
     let object = format!("snapshot {}", id.short());
     let affects = vec![format!("{object}: all of it; its data stays until a prune deletes it")];
-    let bytes = match sink.get_bytes(&layout::snapshot(&id)).await {
-        Ok(bytes) => Some(bytes),
-        Err(error) if error.kind() == SinkErrorKind::NotFound => None,
+    let content = match examine(&repository, id).await? {
+        Content::Readable(snapshot) => return Ok(Some(SnapshotInfo { id, snapshot: *snapshot })),
         // Perhaps the disk can read it tomorrow.
-        Err(error) if error.kind() == SinkErrorKind::Unreadable => {
+        Content::Inaccessible => {
             let message = "the storage cannot read the object: it stays in place".to_owned();
             run.report.lost.push(Problem { object, message, affects });
             return Ok(None);
         }
-        Err(error) => return Err(error.into()),
+        content => content,
     };
-    if let Some(bytes) = bytes.as_ref().filter(|bytes| SnapshotId::digest(bytes) == id)
-        && let Ok(snapshot) = crate::format::open_json(run.repository().key(), bytes)
-    {
-        return Ok(Some(SnapshotInfo { id, snapshot }));
-    }
     // Forgetting removes the receipt first: without one it was forgotten meanwhile.
-    if !is_there && !sink.exists(&layout::snapshot_receipt(&id)).await? {
+    let receipt = layout::snapshot_receipt(&id);
+    if !is_there && !repository.sink().exists(&receipt).await? {
         return Ok(None);
     }
     let message = if is_there {
@@ -93,13 +90,75 @@ async fn put_aside(
         "is missing, and no copy of it was found"
     };
     run.report.lost.push(Problem { object, message: message.to_owned(), affects });
-    if run.options.dry_run {
-        return Ok(None);
+    if !run.options.dry_run {
+        set_aside(&repository, id, content).await?;
     }
-    if let Some(bytes) = bytes {
+    Ok(None)
+}
+
+/// The stored object of a snapshot.
+enum Content {
+    Readable(Box<Snapshot>),
+    Damaged(Bytes),
+    Missing,
+    /// The storage reports that it cannot read the object.
+    Inaccessible,
+}
+
+async fn examine(repository: &Repository, id: SnapshotId) -> Result<Content> {
+    let bytes = match repository.sink().get_bytes(&layout::snapshot(&id)).await {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == SinkErrorKind::NotFound => return Ok(Content::Missing),
+        Err(error) if error.kind() == SinkErrorKind::Unreadable => {
+            return Ok(Content::Inaccessible);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if SnapshotId::digest(&bytes) == id
+        && let Ok(snapshot) = crate::format::open_json(repository.key(), &bytes)
+    {
+        return Ok(Content::Readable(Box::new(snapshot)));
+    }
+    Ok(Content::Damaged(bytes))
+}
+
+/// Moves the object to `x-quarantine/` and removes the inventory entry, so that the snapshot is no
+/// longer missed.
+async fn set_aside(repository: &Repository, id: SnapshotId, content: Content) -> Result<()> {
+    let sink = repository.sink();
+    if let Content::Damaged(bytes) = content {
         sink.put_bytes(&layout::quarantined_snapshot(&id), bytes).await?;
     }
     sink.delete_one(&layout::snapshot_receipt(&id)).await?;
     sink.delete_one(&layout::snapshot(&id)).await?;
-    Ok(None)
+    Ok(())
+}
+
+/// Gives up snapshots that are damaged or missing: a damaged object is moved to `x-quarantine/`, a
+/// missing one is no longer missed. Names such as `latest` then mean older snapshots again.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for a snapshot that can be read, and [`ErrorKind::Damaged`] for one
+/// that the storage cannot read at the moment: those before it are given up. Those of the sink. It
+/// can be repeated at any point.
+pub async fn accept_loss(repository: &Repository, ids: &[SnapshotId], cx: &Context) -> Result<()> {
+    repository.prepare_writing(cx).await?;
+    for id in ids {
+        cx.check_cancelled()?;
+        let short = id.short();
+        match examine(repository, *id).await? {
+            Content::Readable(_) => {
+                let message = format!("snapshot {short} can be read");
+                return Err(Error::new(ErrorKind::Invalid, message)
+                    .with_hint(format!("remove it with `backup forget {short}`")));
+            }
+            Content::Inaccessible => {
+                let message = format!("the storage cannot read snapshot {short}");
+                return Err(Error::damaged(message)
+                    .with_hint("repair the storage first; the object may be intact"));
+            }
+            content => set_aside(repository, *id, content).await?,
+        }
+    }
+    Ok(())
 }
