@@ -38,6 +38,7 @@ mod prompts;
 mod records;
 mod remote;
 mod reporter;
+mod restic_verbs;
 mod session;
 mod signals;
 mod style;
@@ -174,11 +175,16 @@ fn usage(args: &[OsString], env: &Environment, error: &clap::Error, failed: Exit
     }
     let text = error.to_string();
     let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    let told = CommandError::new(Kind::Usage, message).with_hint("see `backup --help`");
+    let tip = restic_verbs::hint(error);
+    let hint = tip.clone().unwrap_or_else(|| "see `backup --help`".to_owned());
+    let told = CommandError::new(Kind::Usage, message).with_hint(hint);
     if global.json {
         ui.error(&told);
     } else {
         ui.clap(error);
+        if let Some(tip) = tip {
+            ui.hint(tip);
+        }
     }
     failed(&told)
 }

@@ -54,7 +54,9 @@ impl Repository {
             .with_hint("upgrade the repository with `restic migrate upgrade_repo_v2`"));
         }
         if guard::ensure(self).await? {
-            cx.events.note("The guard lock was missing and has been written again.");
+            cx.events.note(
+                "A guard lock was written: restic's own prune and forget now refuse to run here.",
+            );
         }
         let copy = layout::config_copy();
         if !self.sink().exists(&copy).await? {
