@@ -347,7 +347,8 @@ impl Session {
     ) -> CommandResult<Repository> {
         let open = async {
             let passphrase = self.passphrase(repository, flags).await?;
-            let opened = repository.open(&passphrase, &self.env).await?;
+            let opened = repository.open(&passphrase, &self.env).await;
+            let opened = opened.map_err(|error| self.name_origin(error, repository, flags))?;
             // The directory is made when there is something to be kept in it.
             let cache = cache::dir(&self.env).filter(|_| !self.global.no_cache);
             let opened = cache.map_or_else(|| opened.clone(), |dir| opened.with_cache(&dir));
@@ -357,6 +358,22 @@ impl Session {
         tokio::select! {
             opened = open => opened,
             () = self.cx.cancel.cancelled() => Err(CoreError::cancelled().into()),
+        }
+    }
+
+    /// Adds where a wrong pass phrase came from.
+    fn name_origin(
+        &self,
+        error: ControlError,
+        repository: &RepositorySpec,
+        flags: &PassphraseFlags,
+    ) -> CommandError {
+        let is_wrong = matches!(&error, ControlError::Core(error) if error.kind() == ErrorKind::WrongPassphrase);
+        match repository.passphrase(flags, &self.env).filter(|_| is_wrong) {
+            Some(origin) => CommandError::from(error).with_hint(format!(
+                "the pass phrase came from {origin}: correct it there, or use a recovery key"
+            )),
+            None => error.into(),
         }
     }
 

@@ -111,3 +111,28 @@ fn read_only_directories() {
         .snapshot("error_restore_read_only");
     assert_eq!(std::fs::read_dir(env.path("locked")).unwrap().count(), 0);
 }
+
+#[test]
+fn addresses_of_other_programs_are_no_directories() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    let addresses = ["sftp:me@host:/x", "s3:bucket/x", "rclone:remote:x"];
+    for address in addresses {
+        let config = format!("[repositories.off]\nurl = {address:?}\n");
+        env.write("backup.toml", &config);
+        for args in [
+            &["config", "check"][..],
+            &["init", "--repo", "off", "--generate-key", "--key-file", "new"],
+            &["init", "--repo", address, "--generate-key", "--key-file", "new"],
+        ] {
+            assert_eq!(env.run(args).code, 2, "{args:?}");
+        }
+        let restored = env.run(&["restore", "latest", "-r", "./repo", "--target", address]);
+        assert_eq!(restored.code, 2, "{}", restored.text());
+        let made = std::fs::read_dir(env.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+        let made: Vec<_> = made.filter(|name| name.to_string_lossy().contains(':')).collect();
+        assert!(made.is_empty(), "{address}: {made:?}");
+        std::fs::remove_file(env.path("backup.toml")).unwrap();
+    }
+}

@@ -58,6 +58,17 @@ pub enum PassphraseOrigin {
     Command(String),
 }
 
+impl std::fmt::Display for PassphraseOrigin {
+    /// Names the place. Commands may hold secrets and are not repeated.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "the file {}", file.display()),
+            Self::Variable(name) => write!(f, "the variable {name}"),
+            Self::Command(_) => f.write_str("a command"),
+        }
+    }
+}
+
 impl PassphraseOrigin {
     /// The first place that is given, in the order above.
     #[must_use]

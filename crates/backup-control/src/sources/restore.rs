@@ -297,7 +297,12 @@ fn directory(target: &str) -> Result<String> {
             .with_hint("name a directory with --target"));
     }
     match address::scheme(target) {
-        None => Ok(target.to_owned()),
+        // `sftp:host:/x` and the like are addresses of other programs, and no directories.
+        None => crate::repositories::location(target).map(|_| target.to_owned()).map_err(|error| {
+            let shown = address::without_secrets(target);
+            Error::invalid(format!("{shown:?} is not a directory"))
+                .with_hint(error.hint().unwrap_or("name a directory with --target").to_owned())
+        }),
         Some(scheme) => {
             match path_of(target).ok().and_then(|path| path.to_str().map(str::to_owned)) {
                 Some(path) => Ok(path),

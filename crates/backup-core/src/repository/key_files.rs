@@ -114,10 +114,7 @@ fn not_opened(tried: usize, damaged: &[String]) -> Error {
             "wrong pass phrase: it opens no key of this \
              repository",
         )
-        .with_hint(
-            "check BACKUP_PASSWORD, BACKUP_PASSWORD_FILE or BACKUP_PASSWORD_COMMAND; a \
-             recovery key works too",
-        );
+        .with_hint("check where the pass phrase comes from; a recovery key works too");
     }
     let names = damaged.join(", ");
     if tried == 0 {

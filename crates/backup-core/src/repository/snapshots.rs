@@ -139,8 +139,8 @@ impl Repository {
                 }
             })
             .buffer_unordered(concurrency);
-        let mut list = SnapshotList::default();
-        list.stored = named.iter().filter_map(|(id, stored)| Some((*id, (*stored)?))).collect();
+        let stored = named.iter().filter_map(|(id, stored)| Some((*id, (*stored)?))).collect();
+        let mut list = SnapshotList { stored, ..SnapshotList::default() };
         while let Some(loaded) = loading.try_next().await? {
             match loaded {
                 Some(Ok(info)) => list.snapshots.push(info),
