@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+pub(crate) use backup_control::words::count;
 use backup_core::source::{Metadata, NodeKind};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -89,11 +90,6 @@ pub(crate) fn time(moment: Timestamp, zone: &TimeZone) -> String {
 /// A moment in local time, to the second and with its zone.
 pub(crate) fn full_time(moment: Timestamp, zone: &TimeZone) -> String {
     moment.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
-}
-
-/// A number with its noun.
-pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// Any text from outside: what would control a terminal is escaped, what is not UTF-8 replaced.

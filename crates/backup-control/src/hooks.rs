@@ -15,6 +15,7 @@ use crate::config::HooksConfig;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::remote::TOKEN_VARIABLE;
+use crate::words;
 
 /// Variables that hold secrets of this program, and how the names of others begin: pass phrases,
 /// passwords and what prints them, credentials of object stores.
@@ -159,7 +160,10 @@ pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Conte
         () = cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
     };
     let Ok(status) = status else {
-        let error = failed(format!("did not end within {} seconds", timeout.as_secs()));
+        let error = failed(format!(
+            "did not end within {}",
+            words::count(timeout.as_secs(), "second", "seconds")
+        ));
         return Err(error
             .with_hint("raise `hooks.timeout`, or run the hook by hand to find out why it hangs")
             .into());

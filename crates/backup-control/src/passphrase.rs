@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::config::RepositoryConfig;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::words;
 
 /// How long a command may take: long enough for a person to confirm something, short enough for a
 /// scheduler to notice.
@@ -254,8 +255,8 @@ async fn run(
         .await
         .map_err(|_| {
             Error::passphrase(format!(
-                "the command for the {what} did not end within {} seconds",
-                timeout.as_secs()
+                "the command for the {what} did not end within {}",
+                words::count(timeout.as_secs(), "second", "seconds")
             ))
             .with_hint("run the command by hand to find out why it hangs")
         })?

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use backup_core::words::count;
 use jiff::Timestamp;
 
 /// A number of bytes, in units of 1024.
@@ -30,12 +31,6 @@ pub fn duration(time: Duration) -> String {
         (days, 0, _) => format!("{days} d"),
         (days, hours, _) => format!("{days} d {hours} h"),
     }
-}
-
-/// How many there are of something.
-#[must_use]
-pub fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// The time from one moment to another; nothing if it is before it.

@@ -25,6 +25,7 @@
 //! | [`crypto`] | sealing, key derivation, pass phrases |
 //! | [`log`](mod@log) | which moments of a log can be restored |
 //! | [`event`], [`context`], [`clock`], [`error`], [`id`] | what every operation shares |
+//! | [`words`] | counted nouns in messages |
 //! | `testing` | (feature) test sinks, a scripted source, the conformance suites |
 //!
 //! This crate links no cloud SDK and no database driver; it never touches a terminal, the
@@ -52,3 +53,4 @@ pub mod source;
 pub mod stats;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod words;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use backup_control::alive::{self, Alive};
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
+use backup_control::words;
 use backup_core::clock::{Clock, SharedClock, SystemClock};
 use clap::ValueEnum;
 use jiff::Timestamp;
@@ -101,11 +102,11 @@ async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
             return Err(failure);
         }
     };
-    let tasks = scheduler.tasks().len();
+    let tasks = words::count(scheduler.tasks().len() as u64, "task", "tasks");
     let besides = listening.address.map(|address| format!(" and {address}")).unwrap_or_default();
     let listens = format!("listening on {}{besides}", listening.socket.display());
-    said.say(Level::Info, format!("{} is ready: {tasks} tasks of {file}, {listens}", version()));
-    notify(&[NotifyState::Ready, NotifyState::Status(&format!("{tasks} tasks"))]);
+    said.say(Level::Info, format!("{} is ready: {tasks} of {file}, {listens}", version()));
+    notify(&[NotifyState::Ready, NotifyState::Status(&tasks)]);
     let daemon = Daemon { scheduler, answering, said };
     daemon.watch(args, env, &mut signals).await;
     daemon.end(&mut signals).await;
@@ -162,8 +163,8 @@ impl Daemon {
                 self.answering.reload(loaded.clone());
                 self.scheduler.reload(loaded);
                 self.scheduler.trouble(CONFIGURATION, None);
-                let tasks = self.scheduler.tasks().len();
-                self.said.say(Level::Info, format!("configuration reloaded: {tasks} tasks"));
+                let tasks = words::count(self.scheduler.tasks().len() as u64, "task", "tasks");
+                self.said.say(Level::Info, format!("configuration reloaded: {tasks}"));
             }
             Err(Failure { message, hint }) => {
                 let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();

@@ -41,7 +41,7 @@ async fn servers_that_say_nothing_are_not_waited_for() {
         assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         assert_eq!(
             delivered.waiting["mail"].error.as_deref(),
-            Some("sending took longer than 1 seconds"),
+            Some("sending took longer than 1 second"),
             "{delivered:?}"
         );
     }

@@ -170,8 +170,8 @@ fn show(
         table.row(row);
     }
     let going = fates.iter().filter(|fate| fate.stays.is_none()).count();
-    let heading =
-        format!("Plan: after the copy, remove {going} of {} snapshots from {spec}", fates.len());
+    let all = human::count(fates.len() as u64, "snapshot", "snapshots");
+    let heading = format!("Plan: after the copy, remove {going} of {all} from {spec}");
     ui.print(format_args!("{heading}\n{}", table.lines().join("\n")))
 }
 

@@ -236,7 +236,8 @@ impl Search<'_> {
                 ));
             }
             if self.more > 0 {
-                ui.status(format_args!("{} matches are not listed; --json lists all", self.more));
+                let more = human::count(self.more, "match is", "matches are");
+                ui.status(format_args!("{more} not listed; --json lists all"));
             }
         }
         if self.dumps > 0 {

@@ -1,5 +1,7 @@
 //! Whether the chain is whole.
 
+use crate::words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -175,11 +177,9 @@ impl Audit {
         let is_gone =
             |anchor: &&Anchor| !aside.iter().flatten().any(|chain| *chain == anchor.chain);
         for anchor in gone.into_values().filter(is_gone) {
-            let (chain, sequence, time) = (&anchor.chain, anchor.sequence, anchor.time);
-            verdict.find(
-                None,
-                format!("chain {chain} had {sequence} records at {time:.0}, and is missing"),
-            );
+            let (chain, time) = (&anchor.chain, anchor.time);
+            let records = words::count(anchor.sequence, "record", "records");
+            verdict.find(None, format!("chain {chain} had {records} at {time:.0}, and is missing"));
         }
     }
 

@@ -18,6 +18,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::machine::{self, Machine};
 use crate::suggest;
+use crate::words;
 
 /// The channels of a configuration.
 #[derive(Debug)]
@@ -182,7 +183,8 @@ impl Channels {
 }
 
 fn too_long(timeout: Duration) -> Failure {
-    Failure::later(format!("sending took longer than {} seconds", timeout.as_secs()))
+    let seconds = words::count(timeout.as_secs(), "second", "seconds");
+    Failure::later(format!("sending took longer than {seconds}"))
 }
 
 /// An error with its cause.

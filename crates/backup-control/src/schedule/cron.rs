@@ -20,6 +20,7 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::units::Text;
+use crate::words;
 
 /// An expression of every hour is looked for in so many stretches between changes of clocks; two a
 /// year are usual.
@@ -121,7 +122,8 @@ impl FromStr for Cron {
         let fields = text.split(' ').count();
         if !text.starts_with('@') && fields != 5 {
             let has = if text.is_empty() { 0 } else { fields };
-            return Err(format!("{text:?} has {has} fields, a cron expression has five; {LIKE}"));
+            let has = words::count(has as u64, "field", "fields");
+            return Err(format!("{text:?} has {has}, a cron expression has five; {LIKE}"));
         }
         let parser =
             CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();

@@ -10,6 +10,7 @@ use crate::pipeline::Meter;
 use crate::repository::index::PackInfo;
 use crate::repository::{IndexedRepository, Repository, SnapshotInfo, guard, layout};
 use crate::sink::{Key, SinkErrorKind, SinkOps};
+use crate::words;
 
 /// Checks all objects that are not found through the index; returns the readable snapshots.
 pub(super) async fn check_named(
@@ -140,11 +141,11 @@ pub(super) async fn check_packs(
     report.packs = packs.len() as u64;
     let found = indexed.compare_packs().await?;
     if !found.unlisted.is_empty() {
+        let (packs, bytes) = (found.unlisted.len() as u64, found.unlisted.values().sum::<u64>());
         report.notes.push(format!(
-            "{} packs ({} bytes) are in no index: interrupted runs left them, or their index is \
-             lost",
-            found.unlisted.len(),
-            found.unlisted.values().sum::<u64>()
+            "{} ({}) in no index: left by interrupted runs, or the index is lost",
+            words::count(packs, "pack", "packs"),
+            words::count(bytes, "byte", "bytes")
         ));
     }
     let damage =

@@ -33,6 +33,7 @@ use crate::repository::session::Session;
 use crate::repository::{
     BlobWriter, IndexedRepository, Repository, SnapshotInfo, WriteSettings, WriteStats, layout,
 };
+use crate::words;
 use known::Known;
 use survey::Survey;
 
@@ -159,7 +160,8 @@ async fn is_whole(target: &IndexedRepository, cx: &Context) -> Result<bool> {
     if found.lost() > 0 {
         let lost = found.lost();
         cx.events.note(format!(
-            "{lost} packs of the target are missing or truncated; their data is copied again."
+            "{} missing or truncated; the data is copied again.",
+            words::count(lost as u64, "pack of the target is", "packs of the target are")
         ));
     }
     for (id, error) in target.damaged_indexes() {

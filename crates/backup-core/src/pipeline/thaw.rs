@@ -16,6 +16,7 @@ use crate::id::PackId;
 use crate::repository::{SnapshotReader, layout};
 use crate::sink::{Availability, Custody, Key, ThawSpeed};
 use crate::source::Selection;
+use crate::words;
 
 /// What is archived again so soon may be so before a restore comes to it: it is thawed anew.
 const MARGIN: SignedDuration = SignedDuration::from_hours(24);
@@ -164,7 +165,7 @@ impl Thaw {
             if now.archived > 0 {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    format!("{} objects are archived", now.archived),
+                    words::count(now.archived, "object is archived", "objects are archived"),
                 )
                 .with_hint(
                     "restore again with --thaw, and raise --thaw-days to keep the objects readable \

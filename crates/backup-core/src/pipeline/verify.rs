@@ -14,6 +14,7 @@ use crate::format::{METADATA_DIR, ManifestTotals, Node};
 use crate::id::BlobId;
 use crate::repository::SnapshotReader;
 use crate::source::{EntryPath, NodeKind};
+use crate::words;
 
 /// Blobs that are read in one go: enough to read packs in few large ranges, few enough to bound
 /// memory.
@@ -96,7 +97,13 @@ pub async fn verify(
 
 fn in_words(totals: &ManifestTotals) -> String {
     let ManifestTotals { files, dirs, others, bytes, .. } = totals;
-    format!("{files} files with {bytes} bytes, {dirs} directories and {others} others")
+    format!(
+        "{} with {}, {} and {}",
+        words::count(*files, "file", "files"),
+        words::count(*bytes, "byte", "bytes"),
+        words::count(*dirs, "directory", "directories"),
+        words::count(*others, "other", "others")
+    )
 }
 
 struct Run<'a> {

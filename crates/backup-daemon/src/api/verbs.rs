@@ -2,6 +2,8 @@
 //! they are, who may, and with which flags. Nothing that is not named here becomes a word of a
 //! command line.
 
+use backup_control::words::count;
+
 use super::problem::{Answer, Problem};
 use super::words;
 use crate::tokens::Role;
@@ -111,8 +113,9 @@ impl Verb {
         let (flags, names) = (&given[..end], given.get(end + 1..).unwrap_or_default());
         if names.len() > self.names {
             return Err(Problem::wrong(format!(
-                "`{}` takes at most {} names",
-                self.name, self.names
+                "`{}` takes at most {}",
+                self.name,
+                count(self.names as u64, "name", "names")
             )));
         }
         let mut asked: Vec<String> = self.words.iter().map(|word| (*word).to_owned()).collect();

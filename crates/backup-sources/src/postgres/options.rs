@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::words;
 
 use super::error::invalid;
 
@@ -275,9 +276,9 @@ fn zip_hosts(hosts: &str, ports: &str) -> SourceResult<Vec<Host>> {
         .map_err(|_| invalid("the address has a port that is not a number"))?;
     if ports.len() != 1 && ports.len() != names.len() {
         return Err(invalid(format!(
-            "the address has {} hosts and {} ports",
-            names.len(),
-            ports.len()
+            "the address has {} and {}",
+            words::count(names.len() as u64, "host", "hosts"),
+            words::count(ports.len() as u64, "port", "ports")
         )));
     }
     let port = |at: usize| ports.get(at).or_else(|| ports.first()).copied().unwrap_or(5432);

@@ -17,6 +17,7 @@ use backup_core::log::Position;
 use backup_core::source::{
     BackupKind, Item, ObjectDigest, SourceError, SourceErrorKind, SourceResult,
 };
+use backup_core::words;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -307,7 +308,8 @@ fn look_through(pieces: Channel, slots: Option<&Slots>) -> SourceResult<Survey> 
     match foreign.get() {
         0 => Ok(found),
         keys => {
-            let text = format!("a node of the cluster has {keys} keys in slots of other nodes");
+            let keys = words::count(keys, "key", "keys");
+            let text = format!("a node of the cluster has {keys} in slots of other nodes");
             Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
                 "wait until the slots are moved, or run `redis-cli --cluster fix` if the move was \
                  interrupted",

@@ -2,6 +2,7 @@
 
 use backup_core::context::Context;
 use backup_core::source::{Probe, SourceResult};
+use backup_core::words;
 
 use super::cluster::Cluster;
 use super::error::{GRANT, WireError};
@@ -120,8 +121,8 @@ async fn nodes(options: &RedisOptions, server: &Server, probe: &mut Probe) -> So
     (probe.estimated_objects, probe.estimated_bytes) = (Some(keys), Some(bytes));
     if cluster.missing() > 0 {
         probe.problems.push(format!(
-            "{} slots belong to no node: assign them (CLUSTER ADDSLOTS)",
-            cluster.missing()
+            "{} to no node: assign every slot (CLUSTER ADDSLOTS)",
+            words::count(cluster.missing().into(), "slot belongs", "slots belong")
         ));
     }
     Ok(())

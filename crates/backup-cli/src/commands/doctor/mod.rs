@@ -160,15 +160,16 @@ fn describe(verdict: &StoreVerdict, locks: Option<&LockReport>, cleared: Option<
     let yes = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     let skew = match verdict.clock_ahead_seconds {
         None => "unknown: the store reports no time".to_owned(),
-        Some(ahead) => format!("{ahead:+} seconds"),
+        Some(ahead) => format!("{ahead:+} s"),
     };
     let deletes =
         verdict.deletes.map_or_else(|| "not permitted for these credentials".to_owned(), yes);
     let locks = locks.map_or_else(String::new, |locks| {
         let renewed = human::count(locks.renewed, "lock", "locks");
         format!(
-            "{renewed} of {} objects renewed, {} previously unlocked",
-            locks.objects, locks.unlocked
+            "{renewed} of {} renewed, {} previously unlocked",
+            human::count(locks.objects, "object", "objects"),
+            locks.unlocked
         )
     });
     let cleared = cleared.map_or_else(String::new, |count| {

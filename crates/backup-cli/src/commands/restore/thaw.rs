@@ -59,7 +59,8 @@ impl Restore {
         }
         if figures.archived > 0 {
             ui.status(format_args!(
-                "To thaw for {days} days: {}, {}; readable or thawing already: {}, {}",
+                "To thaw for {}: {}, {}; readable or thawing already: {}, {}",
+                human::count(u64::from(days), "day", "days"),
                 human::count(figures.archived, "object", "objects"),
                 human::size(figures.archived_bytes),
                 figures.ready + figures.thawing,

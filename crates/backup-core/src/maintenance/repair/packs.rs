@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::format::PackedBlob;
 use crate::id::PackId;
 use crate::repository::{BlobWriter, decode_with};
+use crate::words;
 
 /// Moves every blob that can be read and is nowhere else.
 pub(super) async fn salvage(run: &mut Run<'_>, writer: &BlobWriter) -> Result<()> {
@@ -49,7 +50,7 @@ pub(super) async fn salvage(run: &mut Run<'_>, writer: &BlobWriter) -> Result<()
         }
         run.repaired(
             format!("pack {}", pack.short()),
-            format!("{moved} intact blobs moved into new packs"),
+            format!("{} moved into new packs", words::count(moved, "intact blob", "intact blobs")),
         );
     }
     Ok(())

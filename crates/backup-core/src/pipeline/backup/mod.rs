@@ -39,6 +39,7 @@ use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
 use crate::repository::{BlobWriter, IndexedRepository, Repository, SnapshotList, SnapshotReader};
 use crate::source::{BackupReader, BackupRequest, Checkpoint, Source};
+use crate::words;
 use items::Items;
 use parent::Parent;
 use publish::Publication;
@@ -165,7 +166,7 @@ async fn load_index(repository: &Repository, cx: &Context) -> Result<(IndexedRep
     let indexed = repository.load_index(cx).await?;
     let lost = indexed.hide_lost_packs().await?.lost() as u64;
     if lost > 0 {
-        let packs = if lost == 1 { "1 pack is".to_owned() } else { format!("{lost} packs are") };
+        let packs = words::count(lost, "pack is", "packs are");
         cx.events
             .note(format!("{packs} missing or truncated: this backup stores needed data again."));
     }

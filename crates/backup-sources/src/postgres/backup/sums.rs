@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::words;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -193,7 +194,11 @@ impl Sums {
         if self.files.is_empty() {
             return Ok(());
         }
-        Err(differs(format!("{} files are not listed", self.files.len())))
+        Err(differs(words::count(
+            self.files.len() as u64,
+            "file is not listed",
+            "files are not listed",
+        )))
     }
 }
 

@@ -9,6 +9,7 @@ use backup_core::event::{Warning, WarningKind};
 use backup_core::source::{
     BackupKind, Digest, Item, Selection, SourceError, SourceErrorKind, SourceResult,
 };
+use backup_core::words;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
@@ -36,8 +37,8 @@ pub(in super::super) async fn full(
     let cluster = Cluster::find(options, version).await?;
     if cluster.missing() > 0 {
         let message = format!(
-            "{} slots belong to no node: their keys are lost to the cluster",
-            cluster.missing()
+            "{} to no node: its keys are lost to the cluster",
+            words::count(cluster.missing().into(), "slot belongs", "slots belong")
         );
         feed.item(Item::Warning(Warning {
             kind: WarningKind::Other,
@@ -120,10 +121,10 @@ async fn caught_up(cluster: &Cluster, shard: &Shard) -> SourceResult<()> {
         }
         if begun.elapsed() > LAG {
             let text = format!(
-                "the replica {}:{} is {} bytes behind its master, and has been for {LAG:?}",
+                "the replica {}:{} is {} behind its master, and has been for {LAG:?}",
                 reader.host,
                 reader.port,
-                wanted - has
+                words::count(wanted - has, "byte", "bytes")
             );
             return Err(SourceError::new(SourceErrorKind::Unavailable, text)
                 .with_hint("name a master, or back up when the replica has caught up"));
@@ -161,8 +162,8 @@ fn remark(cluster: &Cluster) -> String {
         more => format!("; and {more} more"),
     };
     format!(
-        "A cluster of {} masters, each at its own moment: {}{more}.",
-        cluster.shards.len(),
+        "A cluster of {}, each at its own moment: {}{more}.",
+        words::count(cluster.shards.len() as u64, "master", "masters"),
         shown.join("; ")
     )
 }

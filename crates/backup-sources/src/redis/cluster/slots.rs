@@ -1,5 +1,7 @@
 //! Slots: which one a key belongs to, and sets of them.
 
+use backup_core::words;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -92,7 +94,8 @@ impl fmt::Display for Slots {
         let shown: Vec<String> = self.0.iter().take(SHOWN).map(one).collect();
         f.write_str(&shown.join(" "))?;
         if self.0.len() > SHOWN {
-            write!(f, " and {} more ranges", self.0.len() - SHOWN)
+            let more = (self.0.len() - SHOWN) as u64;
+            write!(f, " and {}", words::count(more, "more range", "more ranges"))
         } else {
             Ok(())
         }

@@ -4,6 +4,7 @@
 //! key out is no success.
 
 use backup_core::source::{IfExists, RestoreReport, SourceError, SourceErrorKind, SourceResult};
+use backup_core::words;
 use futures::future::try_join_all;
 
 use super::super::error::{WireError, invalid};
@@ -107,8 +108,8 @@ async fn fill(
     tell_expired(job, keys, read.expired, &mut report)?;
     if read.expired_fields > 0 {
         let text = format!(
-            "{} fields of hashes have expired since the snapshot: the server drops them",
-            read.expired_fields
+            "{} expired since the snapshot: the server drops expired fields",
+            words::count(read.expired_fields, "field of a hash", "fields of hashes")
         );
         job.cx.events.note(text);
     }
@@ -281,9 +282,9 @@ fn finish(job: &Job<'_>, report: RestoreReport, refused: &Refused) -> SourceResu
     }
     refused.tell(job.cx);
     let text = format!(
-        "{} of the keys could not be restored, {} were restored: {}",
+        "{} of the keys could not be restored, {} restored: {}",
         refused.count,
-        report.entries,
+        words::count(report.entries, "key was", "keys were"),
         refused.examples()
     );
     Err(SourceError::new(SourceErrorKind::Mismatch, text)

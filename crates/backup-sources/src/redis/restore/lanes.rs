@@ -2,6 +2,7 @@
 //! which one a key takes.
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::words;
 use futures::future::try_join_all;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -49,7 +50,8 @@ impl Target {
         nodes.iter().try_for_each(TargetNode::refuse)?;
         let owners: Option<Vec<usize>> = cluster.owners().into_iter().collect();
         let Some(owners) = owners else {
-            let text = format!("{} slots belong to no node of the target", cluster.missing());
+            let slots = words::count(cluster.missing().into(), "slot belongs", "slots belong");
+            let text = format!("{slots} to no node of the target");
             return Err(SourceError::new(SourceErrorKind::Target, text)
                 .with_hint("assign the slots with CLUSTER ADDSLOTSRANGE"));
         };

@@ -1,6 +1,7 @@
 //! What the target is like, looked at before anything in it is changed; then room is made.
 
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
+use backup_core::words;
 
 use super::super::error::{GRANT_RESTORE, WireError, invalid};
 use super::super::options::RedisOptions;
@@ -46,7 +47,8 @@ pub(super) async fn look(
         let keys = connection.run(&["DBSIZE"]).await.map_err(doing)?.number().unwrap_or(0);
         match job.request.if_exists {
             IfExists::Fail if keys > 0 => {
-                let text = format!("database {database} of the target has {keys} keys");
+                let keys = words::count(keys.unsigned_abs(), "key", "keys");
+                let text = format!("database {database} of the target has {keys}");
                 return Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
                     "map it to an empty database (--db), or choose --if-exists merge or \
                          replace",
@@ -149,7 +151,8 @@ pub(super) async fn require_that_nothing_was_evicted(
         asking.await.map_err(|error| error.into_source("cannot inspect the restored data"))?;
     match info.number("evicted_keys") {
         Some(now) if now > before => {
-            let text = format!("the target has evicted {} keys during the restore", now - before);
+            let keys = words::count(now - before, "key", "keys");
+            let text = format!("the target has evicted {keys} during the restore");
             Err(SourceError::new(SourceErrorKind::Mismatch, text)
                 .with_hint("raise maxmemory of the target, and restore again"))
         }

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use backup_core::event::WarningKind;
 use backup_core::source::{RestoreReport, SourceError, SourceErrorKind, SourceResult};
+use backup_core::words;
 use bytes::{Buf as _, BytesMut};
 
 use super::super::backup::Channel;
@@ -144,8 +145,8 @@ fn require_any(keys: u64, expired: u64) -> SourceResult<()> {
     if expired == 0 || expired < keys {
         return Ok(());
     }
-    let text =
-        format!("nothing is left to be restored: all {keys} keys have expired since the snapshot");
+    let keys = words::count(keys, "key has", "keys have");
+    let text = format!("nothing is left to be restored: {keys} expired since the snapshot");
     Err(SourceError::new(SourceErrorKind::NotFound, text).with_hint(
         "restore key by key with --expiry shifted: keys then live as long from now as they had \
          left at the snapshot",
@@ -163,7 +164,8 @@ pub(super) fn tell_expired(
     if expired == 0 {
         return Ok(());
     }
-    let text = format!("{expired} of {keys} keys have expired since the snapshot and are left out");
+    let of = words::count(keys, "key", "keys");
+    let text = format!("{expired} of {of} expired since the snapshot and left out");
     if expired > keys / 2 {
         job.cx.events.warn(
             WarningKind::Other,

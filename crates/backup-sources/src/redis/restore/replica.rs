@@ -13,6 +13,7 @@ use backup_core::event::WarningKind;
 use backup_core::source::{
     ObjectDigest, RestoreReport, SourceError, SourceErrorKind, SourceResult,
 };
+use backup_core::words;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -244,7 +245,8 @@ fn compare_database(
     if is_dying {
         let is_possible =
             count <= wanted.count && count >= wanted.count.saturating_sub(recorded.expiring);
-        let why = format!("keys have expired since the snapshot, and the target has {count} keys");
+        let keys = words::count(count, "key", "keys");
+        let why = format!("keys have expired since the snapshot, and the target has {keys}");
         return if is_possible { Compared::Perhaps(why) } else { Compared::Different };
     }
     if found == Some(&wanted) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
+use backup_core::words;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::error::{GRANT_REPLICA, WireError};
@@ -46,8 +47,9 @@ pub(super) async fn look(
     let libraries = libraries(control).await?;
     if (keys > 0 || libraries > 0) && job.request.if_exists != IfExists::Replace {
         let text = format!(
-            "the target has {keys} keys and {libraries} function libraries, and a restore as a \
-             replica replaces everything"
+            "the target has {} and {}, and a restore as a replica replaces everything",
+            words::count(keys, "key", "keys"),
+            words::count(libraries as u64, "function library", "function libraries")
         );
         return Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
             "choose --if-exists replace to replace everything, or name an empty server",

@@ -2,6 +2,7 @@
 //! says.
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::words;
 use futures::future::try_join_all;
 
 use super::super::backup::Channel;
@@ -87,7 +88,8 @@ pub(super) async fn verify(
         return Ok(found.iter().map(|found| found.verified).sum());
     }
     let name = found.into_iter().find_map(|found| found.first).unwrap_or_default();
-    let text = format!("{different} restored keys differ from the snapshot, for instance {name}");
+    let keys = words::count(different, "restored key differs", "restored keys differ");
+    let text = format!("{keys} from the snapshot, for instance {name}");
     Err(SourceError::new(SourceErrorKind::Mismatch, text)
         .with_hint("check for other writers at the target"))
 }

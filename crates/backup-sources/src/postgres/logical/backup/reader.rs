@@ -10,6 +10,7 @@ use backup_core::source::{
     BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath,
     Facts, Item, Metadata, ObjectDigest, SourceError, SourceErrorKind, SourceResult,
 };
+use backup_core::words;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
@@ -281,9 +282,10 @@ fn require_all(
         None => Ok(()),
         Some(digest) => {
             let text = format!(
-                "{}: {rows} rows were read, but {} were counted",
+                "{}: {} read, but {} counted",
                 table.sql(),
-                digest.count
+                words::count(rows, "row was", "rows were"),
+                words::count(digest.count, "row was", "rows were")
             );
             Err(SourceError::new(SourceErrorKind::Mismatch, text))
         }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use backup_core::event::WarningKind;
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
+use backup_core::words;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt as _, TryStreamExt as _};
 
@@ -115,11 +116,12 @@ impl Writer<'_> {
             Ok((rows, bytes))
         };
         let (rows, bytes) = unless_cancelled(self.job.cx, copying).await?;
+        let were = |rows| words::count(rows, "row was", "rows were");
         if (rows, bytes) == (file.rows, file.bytes) {
             return Ok(bytes);
         }
         let text =
-            format!("{}: {rows} rows were written, but {} were backed up", doing(), file.rows);
+            format!("{}: {} written, but {} backed up", doing(), were(rows), were(file.rows));
         Err(SourceError::new(SourceErrorKind::Mismatch, text))
     }
 
@@ -134,9 +136,11 @@ impl Writer<'_> {
             return Ok(found.bytes);
         }
         let text = format!(
-            "{schema}.{name}: the target has {} rows with {} bytes, but {} rows with {} bytes were \
-             backed up",
-            found.count, found.bytes, expected.count, expected.bytes
+            "{schema}.{name}: the target has {} with {}, but {} with {} backed up",
+            words::count(found.count, "row", "rows"),
+            words::count(found.bytes, "byte", "bytes"),
+            words::count(expected.count, "row", "rows"),
+            words::count(expected.bytes, "byte was", "bytes were")
         );
         Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
             "check whether a default, a trigger or an extension of the target changes rows",
