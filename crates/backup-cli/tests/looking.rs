@@ -74,6 +74,10 @@ fn sums_up() {
     let env = history();
     env.run(&["stats"]).ok().snapshot_table("stats");
     env.run(&["stats", "--json"]).ok().snapshot_json("stats_json");
+    // The backups are seconds apart.
+    let growth = "Growth per day       unknown: the backups span less than one day";
+    let stats = env.run(&["stats"]).ok();
+    assert!(stats.stdout.contains(growth), "{}", stats.text());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use backup_core::maintenance::{self, StorageReport, Usage};
 use backup_core::stats::{self, Stats};
 use serde::Serialize;
 
+use super::storage::growth;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -33,7 +34,8 @@ struct StatsJson<'a> {
     by_job: &'a BTreeMap<String, Usage>,
     by_type: &'a BTreeMap<String, Usage>,
     by_tier: &'a BTreeMap<String, Usage>,
-    growth_per_day: u64,
+    /// None if the snapshots span less than 24 hours.
+    growth_per_day: Option<u64>,
 }
 
 pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
@@ -111,8 +113,11 @@ fn overview(stats: &Stats, storage: &StorageReport) -> Vec<(&'static str, String
         ),
         ("Deduplication", times(storage.deduplication())),
         ("Compression", times(storage.compression())),
-        ("Growth per day", human::size(storage.growth_per_day)),
-        ("Blobs", format!("{}, {} of them directories", stats.blobs, stats.trees)),
+        ("Growth per day", growth(storage)),
+        ("Blobs", {
+            let trees = human::count(stats.trees, "of them a directory", "of them directories");
+            format!("{}, {trees}", stats.blobs)
+        }),
         ("Packs", stats.packs.to_string()),
         ("Index objects", stats.index_objects.to_string()),
     ]

@@ -2,9 +2,8 @@
 
 use backup_control::repositories::RepositorySpec;
 use backup_core::maintenance::{self, ObjectTotals, StorageReport};
-use backup_core::repository::SnapshotInfo;
+use jiff::Span;
 use jiff::civil::Date;
-use jiff::{SignedDuration, Span};
 use serde::Serialize;
 
 use crate::command_error::{CommandResult, Outcome};
@@ -31,7 +30,7 @@ Example:
 /// For how long there is room.
 #[derive(Debug, Serialize)]
 struct Forecast {
-    /// Whether there are backups of at least two days: else nothing can be said about growth.
+    /// The snapshots span at least 24 hours; with less, the growth is unknown.
     growth_is_known: bool,
     quota_bytes: Option<u64>,
     /// What may still be stored, by the quota or the disk.
@@ -42,35 +41,28 @@ struct Forecast {
     full_on: Option<Date>,
 }
 
-/// A first backup says nothing about growth, nor do several of one hour.
-fn says_growth(snapshots: &[SnapshotInfo]) -> bool {
-    let times = || snapshots.iter().map(|info| info.snapshot.time);
-    match (times().min(), times().max()) {
-        (Some(first), Some(last)) => last.duration_since(first) >= SignedDuration::from_hours(24),
-        _ => false,
-    }
-}
-
 impl Forecast {
-    fn of(
-        session: &Session,
-        spec: &RepositorySpec,
-        report: &StorageReport,
-        is_known: bool,
-    ) -> Self {
+    fn of(session: &Session, spec: &RepositorySpec, report: &StorageReport) -> Self {
         let quota_bytes = spec.config.as_ref().and_then(|config| config.quota).map(|quota| quota.0);
         let of_quota = quota_bytes.map(|quota| quota.saturating_sub(report.total.bytes));
         let room_bytes = [of_quota, report.free_bytes].into_iter().flatten().min();
-        let days_left = room_bytes
-            .filter(|room| is_known || *room == 0)
-            .and_then(|room| report.days_until(room));
+        let days_left = room_bytes.and_then(|room| match room {
+            0 => Some(0),
+            room => report.days_until(room),
+        });
         let full_on = days_left.and_then(|days| {
             let today = session.cx.clock.now().to_zoned(session.zone().clone()).date();
             let span = Span::new().try_days(i64::try_from(days).ok()?).ok()?;
             // Beyond the end of the calendar is never.
             today.checked_add(span).ok()
         });
-        Self { growth_is_known: is_known, quota_bytes, room_bytes, days_left, full_on }
+        Self {
+            growth_is_known: report.growth_per_day.is_some(),
+            quota_bytes,
+            room_bytes,
+            days_left,
+            full_on,
+        }
     }
 }
 
@@ -90,8 +82,7 @@ pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
     let report = maintenance::storage(&repository, &session.cx).await?;
-    let snapshots = repository.snapshots(&session.cx).await?.snapshots;
-    let forecast = Forecast::of(session, &spec, &report, says_growth(&snapshots));
+    let forecast = Forecast::of(session, &spec, &report);
     let ui = &session.ui;
     if ui.is_json() {
         let (schema_version, repository) = (SCHEMA_VERSION, spec.to_string());
@@ -149,10 +140,6 @@ fn overview(report: &StorageReport, forecast: &Forecast) -> Vec<(&'static str, S
         }
         (Some(room), ..) => format!("{}, enough for more than ten years", human::size(room)),
     };
-    let growth = match forecast.growth_is_known {
-        true => human::size(report.growth_per_day),
-        false => "unknown: the backups span less than one day".to_owned(),
-    };
     let marked = match report.marked_bytes {
         0 => String::new(),
         bytes => {
@@ -165,11 +152,18 @@ fn overview(report: &StorageReport, forecast: &Forecast) -> Vec<(&'static str, S
     vec![
         ("Stored", total),
         ("Marked", marked),
-        ("Growth per day", growth),
+        ("Growth per day", growth(report)),
         ("Quota", quota.unwrap_or_default()),
         ("Free disk space", report.free_bytes.map(human::size).unwrap_or_default()),
         ("Remaining", room),
     ]
+}
+
+/// The growth of a repository per day, or why it is unknown.
+pub(super) fn growth(report: &StorageReport) -> String {
+    report
+        .growth_per_day
+        .map_or_else(|| "unknown: the backups span less than one day".to_owned(), human::size)
 }
 
 fn objects(count: u64) -> String {
@@ -190,32 +184,4 @@ fn by_kind(report: &StorageReport) -> Table {
         ]);
     }
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use backup_core::id::SnapshotId;
-
-    use super::*;
-
-    fn made(time: &str) -> SnapshotInfo {
-        let id: SnapshotId = "a1".repeat(32).parse().unwrap();
-        let json = serde_json::json!({
-            "time": time, "tree": "00".repeat(32), "paths": ["/data"], "hostname": "h", "username": "u",
-        });
-        SnapshotInfo { id, snapshot: serde_json::from_value(json).unwrap() }
-    }
-
-    #[test]
-    fn growth_is_known_after_a_day() {
-        let (first, soon, later) = (
-            made("2026-03-01T12:00:00Z"),
-            made("2026-03-01T18:00:00Z"),
-            made("2026-03-02T12:00:00Z"),
-        );
-        assert!(!says_growth(&[]));
-        assert!(!says_growth(std::slice::from_ref(&first)));
-        assert!(!says_growth(&[first.clone(), soon.clone()]));
-        assert!(says_growth(&[soon, later, first]));
-    }
 }

@@ -12,8 +12,11 @@ use crate::error::Result;
 use crate::repository::{IndexedRepository, Repository, SnapshotInfo};
 use crate::sink::{Prefix, SinkOps};
 
-/// Growth is measured over so many days.
+/// Growth is measured over at most this many days.
 const DAYS: i64 = 30;
+/// The shortest history of snapshots, from the first to the last one, that a growth is computed
+/// from.
+const MIN_HISTORY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Objects of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -59,19 +62,19 @@ pub struct StorageReport {
     /// Stored bytes that the snapshots of a day added, for the last 30 days that had one; days are
     /// those of UTC.
     pub added_per_day: BTreeMap<Date, u64>,
-    /// Stored bytes added per day, on average of the last 30 days or of as many as there are; 0 if
-    /// there is no snapshot.
-    pub growth_per_day: u64,
+    /// Stored bytes added per day, on average of the last 30 days or of as many as there are; none
+    /// if the snapshots span less than 24 hours.
+    pub growth_per_day: Option<u64>,
     /// Bytes that can still be stored, where the sink can tell.
     pub free_bytes: Option<u64>,
 }
 
 impl StorageReport {
-    /// In how many days so many more bytes are stored, if it goes on like this; `None` if it does
-    /// not grow.
+    /// Days until `more_bytes` are stored at the present growth; none if the repository does not
+    /// grow, or its growth is unknown.
     #[must_use]
     pub fn days_until(&self, more_bytes: u64) -> Option<u64> {
-        more_bytes.checked_div(self.growth_per_day)
+        more_bytes.checked_div(self.growth_per_day?)
     }
 
     /// How many times smaller the data is after deduplication.
@@ -160,14 +163,47 @@ fn is_recent(info: &SnapshotInfo, now: Timestamp) -> bool {
     info.snapshot.time.duration_until(now) < SignedDuration::from_hours(24 * DAYS)
 }
 
-/// The first backup of all is no growth: it is left out where there is a later one.
-fn growth(snapshots: &[SnapshotInfo], now: Timestamp) -> u64 {
-    let Some(first) = snapshots.first() else {
-        return 0;
-    };
-    let age = first.snapshot.time.duration_until(now);
-    let days = (age.as_hours() / 24).clamp(1, DAYS);
-    let later =
-        snapshots.iter().skip(usize::from(snapshots.len() > 1)).filter(|info| is_recent(info, now));
-    later.map(added).sum::<u64>() / days.unsigned_abs()
+/// The growth per day; none if the snapshots span less than [`MIN_HISTORY`]. The first backup is no
+/// growth.
+fn growth(snapshots: &[SnapshotInfo], now: Timestamp) -> Option<u64> {
+    let times = || snapshots.iter().map(|info| info.snapshot.time);
+    let (first, last) = (times().min()?, times().max()?);
+    if last.duration_since(first) < MIN_HISTORY {
+        return None;
+    }
+    let days = (first.duration_until(now).as_hours() / 24).clamp(1, DAYS);
+    let later = snapshots.iter().filter(|info| info.snapshot.time > first && is_recent(info, now));
+    Some(later.map(added).sum::<u64>() / days.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(time: &str, stored: u64) -> SnapshotInfo {
+        let json = serde_json::json!({
+            "time": time, "tree": "00".repeat(32), "paths": ["/data"], "hostname": "h",
+            "username": "u", "summary": { "data_added_packed": stored },
+        });
+        SnapshotInfo {
+            id: "a1".repeat(32).parse().unwrap(),
+            snapshot: serde_json::from_value(json).unwrap(),
+        }
+    }
+
+    #[test]
+    fn growth_needs_a_day_of_history() {
+        let first = made("2026-03-01T12:00:00Z", 1000);
+        let soon = made("2026-03-02T11:59:59Z", 30);
+        let later = made("2026-03-02T12:00:00Z", 50);
+        let now = "2026-03-03T12:00:00Z".parse().unwrap();
+        assert_eq!(growth(&[], now), None);
+        assert_eq!(growth(std::slice::from_ref(&first), now), None);
+        assert_eq!(growth(&[first.clone(), soon.clone()], now), None);
+        // 80 bytes in the two days since the first backup.
+        assert_eq!(growth(&[soon, later, first], now), Some(40));
+        let known = StorageReport { growth_per_day: Some(40), ..StorageReport::default() };
+        assert_eq!(known.days_until(100), Some(2));
+        assert_eq!(StorageReport::default().days_until(100), None);
+    }
 }
