@@ -30,6 +30,7 @@
 //! | [`schedule`] | what happens when: cron expressions, what is due, the tasks of a configuration |
 //! | [`snapshots`] | from what somebody calls a snapshot to the snapshot |
 //! | [`damage`] | what is done when something is wrong with a snapshot |
+//! | [`disk`] | which disks hold a file |
 //! | [`address`] | addresses that hold secrets, and what of them may be shown |
 //! | [`age`], [`moment`] | ages, moments and days as people write them |
 //! | [`words`] | sizes and times in words |
@@ -51,6 +52,7 @@ pub mod catalog;
 pub mod cleanup;
 pub mod config;
 pub mod damage;
+pub mod disk;
 pub mod environment;
 pub mod error;
 pub mod expect;

@@ -14,6 +14,7 @@ use backup_storage::{Location, StoreSettings};
 
 use crate::address::without_secrets;
 use crate::config::{Config, RepositoryConfig};
+use crate::disk::Medium;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::passphrase::{PassphraseFlags, PassphraseOrigin};
@@ -79,12 +80,30 @@ impl RepositorySpec {
         }
     }
 
-    /// Its address as runs remember it: the same from every directory, without secrets.
+    /// Its address as runs record it: the same from every directory, also with a slash at its end,
+    /// without secrets.
     #[must_use]
     pub fn place(&self) -> String {
         let shown = self.to_string();
         let path = if shown.contains("://") { None } else { std::path::absolute(&shown).ok() };
+        // Collecting the components drops a slash at the end.
+        let path = path.map(|path| path.components().collect::<std::path::PathBuf>());
         path.and_then(|path| path.into_os_string().into_string().ok()).unwrap_or(shown)
+    }
+
+    /// Where it lies. An object store on this machine, as in tests, counts as unknown.
+    #[must_use]
+    pub fn medium(&self) -> Medium {
+        if let Location::Local(path) = &self.location {
+            return Medium::of(path);
+        }
+        let configured = self.config.as_ref().and_then(|config| config.store.endpoint.as_deref());
+        let endpoint = format!("{self} {}", configured.unwrap_or_default());
+        let loopback = ["://localhost", "://127.", "://[::1]"];
+        match loopback.iter().any(|host| endpoint.contains(host)) {
+            true => Medium::Unknown,
+            false => Medium::Store,
+        }
     }
 
     /// Whether it lies on a disk of this machine alone: what another machine calls the same is
@@ -331,6 +350,15 @@ impl std::fmt::Display for RepositorySpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slash_at_the_end_names_the_same_place() {
+        let place = |address: &str| RepositorySpec::resolve(address, None).unwrap().place();
+        assert_eq!(place("/srv/backup//main/"), "/srv/backup/main");
+        assert_eq!(place("/srv/backup/main"), "/srv/backup/main");
+        assert_eq!(place("/"), "/");
+        assert_eq!(place("s3://bucket/main/"), place("s3://bucket/main"));
+    }
 
     #[test]
     fn what_cannot_be_understood_is_named_without_its_secrets() {
