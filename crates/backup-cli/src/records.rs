@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use backup_control::catalog::{self, Home, RunFilter, SharedCatalog};
 use backup_control::repositories::RepositorySpec;
-use backup_control::runs::{self, Evidence, Failure, Log, Recording, Run, SavedRun, State, What};
+use backup_control::runs::{
+    self, ClosedRun, Evidence, Failure, Log, Recording, Run, SavedRun, State, What,
+};
 use backup_control::state;
 use backup_core::context::Context;
 use backup_core::error::{Error as CoreError, ErrorKind};
@@ -74,13 +76,11 @@ impl Records {
             closed = runs::close_dead(&dir, &catalog, &session.machine.host, now) => closed?,
             () = session.cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
         };
-        for run in &closed.runs {
+        for ClosedRun { run, cause } in &closed.runs {
             let (job, state) = (human::text(run.job.as_bytes()), run.state.as_str());
-            session.ui.status(format_args!(
-                "Run {} of job {job} is closed as {state}: {}",
-                run.id,
-                why_closed(run, session)
-            ));
+            session
+                .ui
+                .status(format_args!("Run {} of job {job} is closed as {state}: {cause}", run.id));
             trail::closed(session, run).await;
         }
         warn_of_unreadable(session, closed.unreadable);
@@ -142,14 +142,6 @@ impl Records {
                 Err(fail(ErrorKind::Ambiguous, format!("several runs begin with {shown}")))
             }
         }
-    }
-}
-
-fn why_closed(run: &Run, session: &Session) -> &'static str {
-    if run.host == session.machine.host {
-        "its process has ended"
-    } else {
-        "its process has ended or no longer reports"
     }
 }
 

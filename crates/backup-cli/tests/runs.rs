@@ -542,6 +542,24 @@ fn a_machine_that_knows_nothing_learns_from_the_repository() {
     assert_eq!(states(&env), expected.map(|(job, state)| (job.to_owned(), state.to_owned())));
     let again = env.run(&["catalog", "rebuild", "--json"]).ok().json();
     assert_eq!((&again["added"], &again["known"]), (&0.into(), &3.into()));
+    // The same repository by another spelling of its address, and at another place.
+    let slashed = env.run(&["catalog", "rebuild", "-r", "repo/", "--json"]).ok().json();
+    assert_eq!((&slashed["added"], &slashed["moved"]), (&0.into(), &0.into()), "{slashed}");
+    std::fs::rename(env.path("repo"), env.path("moved")).unwrap();
+    for (run, moved) in [("first", 3), ("again", 0)] {
+        let json = env.run(&["catalog", "rebuild", "-r", "moved", "--json"]).ok().json();
+        assert_eq!(
+            (&json["added"], &json["moved"], &json["known"]),
+            (&0.into(), &moved.into(), &3.into()),
+            "{run}: {json}"
+        );
+    }
+    // Runs are listed by the address at which the repository lies now.
+    assert_eq!(states(&env), []);
+    std::fs::rename(env.path("moved"), env.path("repo")).unwrap();
+    env.run(&["catalog", "rebuild"]).ok();
+    let expected = [("docs", "verified"), ("lost", "failed"), ("photos", "verified")];
+    assert_eq!(states(&env), expected.map(|(job, state)| (job.to_owned(), state.to_owned())));
     std::fs::write(&saved[0], "damaged").unwrap();
     assert_eq!(env.run(&["catalog", "rebuild"]).code, 3);
 }

@@ -63,6 +63,10 @@ async fn what_every_catalog_does(version: Version) {
     conformance::remembers(&*opened(&first).await).await;
     let again = opened(&first).await.runs(&RunFilter::default()).await.unwrap().runs;
     assert_eq!(again.len(), 3, "it lasts");
+    let presumed = database(&server, "presumed").await;
+    conformance::replaces_a_presumed_end(&*opened(&presumed).await).await;
+    let moved = database(&server, "moved").await;
+    conformance::rebuilds_once_wherever_the_repository_lies(&*opened(&moved).await).await;
     // All of them make the tables at once.
     let second = database(&server, "second").await;
     conformance::several_write_at_once(async || opened(&second).await).await;
@@ -99,7 +103,7 @@ async fn what_is_silent_is_closed(version: Version) {
     here.add(&lives).await.unwrap();
     let close = async || -> Vec<RunId> {
         let closed = close_dead(state.path(), &there, "third", now()).await.unwrap();
-        closed.runs.into_iter().map(|run| run.id).collect()
+        closed.runs.into_iter().map(|closed| closed.run.id).collect()
     };
     assert_eq!(close().await, [], "other machines are not this one");
     let sql = server.client_of("shared").await;

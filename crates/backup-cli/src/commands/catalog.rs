@@ -1,7 +1,7 @@
 //! `backup catalog`.
 
-use backup_control::catalog::RunFilter;
-use backup_control::runs::{self, SavedRun};
+use backup_control::runs::{self, Identified, Rebuilt, SavedRun};
+use backup_core::error::Error as CoreError;
 use serde::Serialize;
 
 use super::view;
@@ -28,8 +28,8 @@ enum Verb {
     /// Rebuild the catalog from the repository, for instance on a new machine
     ///
     /// Every backup run, also a failed one, is saved in its repository when it ends. Adds the saved
-    /// runs that the catalog lacks, and runs of which only the snapshot exists. Existing entries
-    /// stay unchanged.
+    /// runs that the catalog lacks, and runs of which only the snapshot exists. If the repository
+    /// was moved, the address in existing entries is updated; all else in them stays unchanged.
     Rebuild,
 }
 
@@ -38,6 +38,7 @@ struct RebuildJson {
     schema_version: u32,
     repository: String,
     added: u64,
+    moved: u64,
     known: u64,
 }
 
@@ -58,22 +59,25 @@ async fn rebuild(session: &Session) -> CommandResult {
     }
     let records = Records::require(session).await?;
     let place = records::place(&spec);
-    let of_place = RunFilter { repository: Some(place.clone()), ..RunFilter::default() };
-    let known = records.catalog.runs(&of_place).await?.runs;
-    let runs = runs::unknown(saved.notes, &list.snapshots, &place, &known);
-    for run in &runs {
-        session.cx.check_cancelled()?;
-        records.catalog.add(run).await?;
-    }
-    let (added, known) = (runs.len() as u64, known.len() as u64);
+    let identified = Identified { id: &repository.config().id, address: &place };
+    let Rebuilt { added, moved, known } = tokio::select! {
+        rebuilt = runs::rebuild(&*records.catalog, saved.notes, &list.snapshots, identified) => {
+            rebuilt?
+        }
+        () = session.cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
+    };
     if session.ui.is_json() {
         let (schema_version, repository) = (SCHEMA_VERSION, spec.to_string());
-        session.ui.json(&RebuildJson { schema_version, repository, added, known })?;
+        session.ui.json(&RebuildJson { schema_version, repository, added, moved, known })?;
     } else {
         let added = human::count(added, "run", "runs");
-        session
-            .ui
-            .print(format_args!("{added} added from {spec}; already in the catalog: {known}"))?;
+        let moved = match moved {
+            0 => String::new(),
+            moved => format!(", {moved} of them under another address, which was updated"),
+        };
+        session.ui.print(format_args!(
+            "{added} added from {spec}; already in the catalog: {known}{moved}"
+        ))?;
     }
     let incomplete = Outcome::with_warnings(saved.damaged);
     Ok(view::warn_of_damaged(&session.ui, &list).max(incomplete))

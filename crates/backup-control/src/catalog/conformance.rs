@@ -7,9 +7,13 @@ use std::collections::BTreeSet;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Catalog, RunFilter, SharedCatalog};
+use backup_core::repository::SnapshotInfo;
+
+use super::{Catalog, Error, RunFilter, SharedCatalog};
 use crate::machine::Machine;
-use crate::runs::{Evidence, Failure, Run, RunId, StageTime, State, What};
+use crate::runs::{
+    Evidence, Failure, Identified, Rebuilt, Run, RunId, SavedRun, StageTime, State, What, rebuild,
+};
 
 /// When the tests begin.
 #[must_use]
@@ -41,7 +45,8 @@ pub async fn remembers(catalog: &dyn Catalog) {
     for run in [&docs, &other, &later] {
         catalog.add(run).await.unwrap();
     }
-    assert!(catalog.add(&docs).await.is_err(), "a name stands for one run");
+    let again = catalog.add(&docs).await;
+    assert!(matches!(again, Err(Error::Known(_))), "a name stands for one run: {again:?}");
     docs.state = State::Failed;
     docs.finished = Some(now());
     docs.evidence = Evidence {
@@ -119,6 +124,61 @@ async fn filters(catalog: &dyn Catalog, docs: &Run, other: &Run, later: &Run) {
         ..all.clone()
     };
     assert_eq!(of(both).await, std::slice::from_ref(&other.id));
+}
+
+/// A presumed end is replaced by the real one, and only that.
+pub async fn replaces_a_presumed_end(catalog: &dyn Catalog) {
+    let run = run("docs", 0);
+    catalog.add(&run).await.unwrap();
+    let ended = |state, is_presumed| Run {
+        state,
+        finished: Some(now()),
+        evidence: Evidence { is_presumed, ..Evidence::default() },
+        ..run.clone()
+    };
+    catalog.update(&ended(State::Failed, true)).await.unwrap();
+    catalog.update(&ended(State::Verified, false)).await.unwrap();
+    catalog.update(&ended(State::Failed, false)).await.unwrap();
+    let known = catalog.named(run.id.as_str()).await.unwrap();
+    assert_eq!(known, [ended(State::Verified, false)]);
+}
+
+/// The repository moves between rebuilds. One run was recorded here, one is saved in the repository
+/// only, and of one there is a snapshot only.
+pub async fn rebuilds_once_wherever_the_repository_lies(catalog: &dyn Catalog) {
+    let ended = |run: Run| Run { state: State::Verified, finished: Some(now()), ..run };
+    let (recorded, saved) = (ended(run("docs", 0)), ended(run("docs", 1)));
+    catalog.add(&recorded).await.unwrap();
+    let foreign = Run { repository: "/other".to_owned(), ..ended(run("photos", 2)) };
+    catalog.add(&foreign).await.unwrap();
+    let json = serde_json::json!({
+        "time": "2026-03-01T13:00:00Z", "tree": "00".repeat(32), "paths": ["/data"],
+        "hostname": "h", "username": "u", "tags": ["job=docs", "type=full"],
+    });
+    let snapshot = SnapshotInfo {
+        id: "a1".repeat(32).parse().unwrap(),
+        snapshot: serde_json::from_value(json).unwrap(),
+    };
+    let rebuild_at = async |address: &str| {
+        let notes = [&recorded, &saved].map(SavedRun::from).to_vec();
+        let repository = Identified { id: "1d", address };
+        rebuild(catalog, notes, std::slice::from_ref(&snapshot), repository).await.unwrap()
+    };
+    let found = async |repository: &str| {
+        let of = RunFilter { repository: Some(repository.to_owned()), ..RunFilter::default() };
+        let runs = catalog.runs(&of).await.unwrap().runs;
+        runs.into_iter().map(|run| run.id.to_string()).collect::<Vec<_>>()
+    };
+    let by_snapshot = "20260301-130000-a1a1a1".to_owned();
+    let all = [by_snapshot, saved.id.to_string(), recorded.id.to_string()];
+    assert_eq!(rebuild_at("/repo").await, Rebuilt { added: 2, moved: 0, known: 1 });
+    assert_eq!(found("/repo").await, all);
+    assert_eq!(rebuild_at("/repo").await, Rebuilt { added: 0, moved: 0, known: 3 });
+    assert_eq!(rebuild_at("/new").await, Rebuilt { added: 0, moved: 3, known: 3 });
+    assert_eq!(rebuild_at("/new").await, Rebuilt { added: 0, moved: 0, known: 3 });
+    assert_eq!((found("/new").await, found("/repo").await), (all.to_vec(), Vec::new()));
+    assert_eq!(found("/other").await, [foreign.id.to_string()]);
+    assert_eq!(catalog.runs(&RunFilter::default()).await.unwrap().runs.len(), 4);
 }
 
 /// Each writer with a catalog of its own on the same rows, as processes have.

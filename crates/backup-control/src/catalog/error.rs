@@ -1,7 +1,9 @@
 //! What goes wrong with a catalog.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rusqlite::ErrorCode;
 
 use super::sqlite;
 use crate::state;
@@ -94,11 +96,43 @@ impl Error {
                  repositories do not depend on it"
                     .to_owned()
             }
-            Self::Database(..) => {
-                "check that its disk has free space and no other program holds it".to_owned()
-            }
+            Self::Database(file, error) => database_hint(file, error),
             Self::Unreachable { hint, .. } | Self::Server { hint, .. } => hint.clone(),
             Self::Known(_) | Self::Internal(_) => "report this as a bug".to_owned(),
         }
+    }
+}
+
+/// The remedy for an error of a database file that is not damaged.
+fn database_hint(file: &Path, error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "free space on the disk of the catalog".to_owned(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            format!("find the process that holds the catalog with `fuser {}`", file.display())
+        }
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied,
+        ) => "check that this user may write to the catalog, and that its disk works".to_owned(),
+        _ => "report this as a bug".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_name_the_cause() {
+        let hint = |code: i32| {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            Error::Database("/state/catalog.db".into(), error).hint()
+        };
+        assert!(hint(rusqlite::ffi::SQLITE_FULL).contains("free space"));
+        assert!(hint(rusqlite::ffi::SQLITE_BUSY).contains("fuser /state/catalog.db"));
+        assert!(hint(rusqlite::ffi::SQLITE_READONLY).contains("may write"));
+        assert_eq!(hint(rusqlite::ffi::SQLITE_CONSTRAINT), "report this as a bug");
     }
 }

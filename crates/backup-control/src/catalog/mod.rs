@@ -92,15 +92,21 @@ pub trait Catalog: Debug + Send + Sync {
     /// Adds a run; of very many, the oldest go.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`Error::Known`] if it has a run with this name; those of the database.
     async fn add(&self, run: &Run) -> Result<()>;
 
-    /// Replaces what is remembered of a run that has not ended; of one that has, nothing is
-    /// changed.
+    /// Replaces the record of a run that has not ended, or whose end is presumed; the record of
+    /// one that has ended stays unchanged.
     ///
     /// # Errors
     /// Those of the database.
     async fn update(&self, run: &Run) -> Result<()>;
+
+    /// Changes the address of the repository of a run, as after the repository was moved.
+    ///
+    /// # Errors
+    /// Those of the database.
+    async fn relocate(&self, run: &RunId, repository: &str) -> Result<()>;
 
     /// The runs that are meant, newest first.
     ///

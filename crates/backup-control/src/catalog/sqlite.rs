@@ -15,7 +15,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params_from_iter};
 
 use super::{Catalog, Error, Found, Result, RunFilter, rows, schema};
-use crate::runs::Run;
+use crate::runs::{Run, RunId};
 use crate::{cache, state};
 
 /// Name of the file in the state directory.
@@ -203,9 +203,19 @@ impl Sqlite {
                 // same, by the error.
                 _ = File::create(self.file.with_file_name(SUSPECT));
             }
-            Error::Database(self.file.clone(), error)
+            match is_known(&error) {
+                true => Error::Known(self.file.display().to_string()),
+                false => Error::Database(self.file.clone(), error),
+            }
         })
     }
+}
+
+/// Returns `true` if a row was refused because its name stands for another one.
+fn is_known(error: &rusqlite::Error) -> bool {
+    error
+        .sqlite_error()
+        .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
 #[async_trait]
@@ -227,11 +237,22 @@ impl Catalog for Sqlite {
     async fn update(&self, run: &Run) -> Result<()> {
         let run = run.clone();
         self.with(move |connection| {
+            // A presumed end is replaced by the real one. Within texts, quotes have a backslash
+            // before them.
             let text = "UPDATE runs SET state = ?, finished = ?, evidence = ? WHERE id = ? AND \
-                        finished IS NULL";
+                        (finished IS NULL OR evidence LIKE '%\"is_presumed\":true%')";
             let [id, _, _, _, state, _, finished, _, _, _, evidence] = rows::values(&run)?;
             let parameters = params_from_iter([state, finished, evidence, id]);
             connection.prepare(text)?.execute(parameters).map(|_| ())
+        })
+        .await
+    }
+
+    async fn relocate(&self, run: &RunId, repository: &str) -> Result<()> {
+        let (run, repository) = (run.clone(), repository.to_owned());
+        self.with(move |connection| {
+            let text = "UPDATE runs SET repository = ? WHERE id = ?";
+            connection.prepare(text)?.execute([&repository, run.as_str()]).map(|_| ())
         })
         .await
     }

@@ -3,7 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::conformance::{now, remembers, run, several_write_at_once};
+use super::conformance::{
+    now, rebuilds_once_wherever_the_repository_lies, remembers, replaces_a_presumed_end, run,
+    several_write_at_once,
+};
 use super::*;
 
 async fn open_in(dir: &Path) -> Result<Opened> {
@@ -36,6 +39,18 @@ async fn sqlite_remembers() {
             file.file_name()
         );
     }
+}
+
+#[tokio::test]
+async fn sqlite_replaces_a_presumed_end() {
+    let dir = tempfile::tempdir().unwrap();
+    replaces_a_presumed_end(&*fresh(dir.path()).await).await;
+}
+
+#[tokio::test]
+async fn sqlite_rebuilds_once_wherever_the_repository_lies() {
+    let dir = tempfile::tempdir().unwrap();
+    rebuilds_once_wherever_the_repository_lies(&*fresh(dir.path()).await).await;
 }
 
 /// Others may need what lies in a directory that was there before.

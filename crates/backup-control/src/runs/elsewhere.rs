@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Evidence, Run, RunId, State, What};
+use crate::catalog::{self, Catalog, RunFilter};
 
 /// How many runs stay saved in a repository.
 pub const NOTES: usize = 10_000;
@@ -48,7 +49,7 @@ impl From<&Run> for SavedRun {
 impl SavedRun {
     /// As a run of the repository with the address `repository`: each machine may have another one
     /// for it.
-    pub(super) fn of(self, repository: &str) -> Run {
+    pub(super) fn at(self, repository: &str) -> Run {
         Run {
             id: self.id,
             what: self.what,
@@ -65,23 +66,93 @@ impl SavedRun {
     }
 }
 
-/// The runs of the repository with the address `repository` that are not among those `known`: those
-/// that were saved in it, and the backups that made its `snapshots`, oldest first.
-#[must_use]
-pub fn unknown(
+/// The difference between a catalog and the runs of a repository.
+#[derive(Debug, Default, PartialEq)]
+struct Difference {
+    /// Runs that the catalog lacks, oldest first.
+    missing: Vec<Run>,
+    /// Runs that the catalog has under another address of the repository.
+    moved: Vec<RunId>,
+    /// Runs of the repository that the catalog has, with those that moved.
+    known: u64,
+}
+
+/// A repository: its identity, and where it lies now.
+#[derive(Debug, Clone, Copy)]
+pub struct Identified<'a> {
+    /// The identity from its config.
+    pub id: &'a str,
+    /// Its present address, as runs record it.
+    pub address: &'a str,
+}
+
+/// The result of [`rebuild`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Runs that the catalog lacked.
+    pub added: u64,
+    /// Runs that the catalog had under another address of the repository.
+    pub moved: u64,
+    /// Runs of the repository that the catalog had, with those that moved.
+    pub known: u64,
+}
+
+/// Brings a catalog up to date with the runs of a repository: those that were `saved` in
+/// it, and the backups that made its `snapshots`. A run belongs to the repository with the same
+/// identity, wherever that lay when it ran: runs that the catalog has under another address get the
+/// present one. A second call changes nothing, and one that was interrupted is continued by the
+/// next.
+///
+/// # Errors
+/// Those of the catalog.
+pub async fn rebuild(
+    catalog: &dyn Catalog,
     saved: Vec<SavedRun>,
     snapshots: &[SnapshotInfo],
-    repository: &str,
-    known: &[Run],
-) -> Vec<Run> {
-    let ids: HashSet<&str> = known.iter().map(|run| run.id.as_str()).collect();
+    repository: Identified<'_>,
+) -> catalog::Result<Rebuilt> {
+    let catalogued = catalog.runs(&RunFilter::default()).await?.runs;
+    let Difference { missing, moved, known } = compare(saved, snapshots, repository, &catalogued);
+    let mut rebuilt = Rebuilt { known, ..Rebuilt::default() };
+    for run in &missing {
+        match catalog.add(run).await {
+            Ok(()) => rebuilt.added += 1,
+            // Another process added it in the meantime, or its row cannot be read.
+            Err(catalog::Error::Known(_)) => rebuilt.known += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    for run in &moved {
+        catalog.relocate(run, repository.address).await?;
+        rebuilt.moved += 1;
+    }
+    Ok(rebuilt)
+}
+
+fn compare(
+    saved: Vec<SavedRun>,
+    snapshots: &[SnapshotInfo],
+    repository: Identified<'_>,
+    catalogued: &[Run],
+) -> Difference {
+    let ids: HashSet<&str> = catalogued.iter().map(|run| run.id.as_str()).collect();
     let of_snapshot =
         |run: &Run| run.evidence.snapshot.clone().filter(|_| run.what == What::Backup);
-    let mut made: HashSet<String> = known.iter().filter_map(of_snapshot).collect();
-    let is_unknown = |run: &SavedRun| run.finished.is_some() && !ids.contains(run.id.as_str());
-    let mut runs: Vec<Run> =
-        saved.into_iter().filter(is_unknown).map(|run| run.of(repository)).collect();
-    made.extend(runs.iter().filter_map(of_snapshot));
+    let mut made: HashSet<String> = catalogued.iter().filter_map(of_snapshot).collect();
+    let here: HashSet<String> = saved.iter().map(|run| run.id.to_string()).collect();
+    // A snapshot alone is no evidence: copies with the same master key have the same names.
+    let is_here = |run: &&Run| {
+        here.contains(run.id.as_str())
+            || run.evidence.repository_id.as_deref() == Some(repository.id)
+    };
+    let known = catalogued.iter().filter(is_here);
+    let moved = known.clone().filter(|run| run.repository != repository.address);
+    let (moved, known) = (moved.map(|run| run.id.clone()).collect(), known.count() as u64);
+
+    let is_missing = |run: &SavedRun| run.finished.is_some() && !ids.contains(run.id.as_str());
+    let mut missing: Vec<Run> =
+        saved.into_iter().filter(is_missing).map(|run| run.at(repository.address)).collect();
+    made.extend(missing.iter().filter_map(of_snapshot));
     let is_meant = |info: &&SnapshotInfo| {
         let snapshot = &info.snapshot;
         // A log that was rolled up is no backup, and a copy was made elsewhere.
@@ -90,10 +161,13 @@ pub fn unknown(
             && !made.contains(&info.id.to_hex())
     };
     let of_snapshots =
-        snapshots.iter().filter(is_meant).filter_map(|info| made_by(info, repository));
-    runs.extend(of_snapshots.filter(|run| !ids.contains(run.id.as_str())));
-    runs.sort_by_key(|run| run.started);
-    runs
+        snapshots.iter().filter(is_meant).filter_map(|info| made_by(info, repository.address));
+    missing.extend(of_snapshots.filter(|run| !ids.contains(run.id.as_str())));
+    for run in &mut missing {
+        run.evidence.repository_id = Some(repository.id.to_owned());
+    }
+    missing.sort_by_key(|run| run.started);
+    Difference { missing, moved, known }
 }
 
 /// The backup that made a snapshot; none if that has no job, as with those of other programs.
@@ -170,7 +244,11 @@ mod tests {
         let saved = || [&failed, &good].map(SavedRun::from).to_vec();
         let text = serde_json::to_string(&saved()).unwrap();
         assert_eq!(serde_json::from_str::<Vec<SavedRun>>(&text).unwrap(), saved());
-        let all = unknown(saved(), &snapshots, "/repo", &[]);
+        let compare = |catalogued: &[Run]| {
+            let repository = Identified { id: "1d", address: "/repo" };
+            super::compare(saved(), &snapshots, repository, catalogued)
+        };
+        let all = compare(&[]).missing;
         assert!(all.iter().all(|run| run.repository == "/repo"));
         let found: Vec<_> = all
             .iter()
@@ -179,12 +257,17 @@ mod tests {
         let expected =
             [(State::Failed, None), (State::Verified, Some("a1")), (State::Verified, Some("a2"))];
         assert!(expected.iter().all(|one| found.contains(one)) && found.len() == 3, "{found:?}");
-        assert_eq!(
-            unknown(saved(), &snapshots, "/repo", &all),
-            [],
-            "nothing is new the second time"
-        );
-        let some = unknown(saved(), &snapshots, "/repo", std::slice::from_ref(&good));
-        assert_eq!(some.len(), 2, "{some:?}");
+        let again = compare(&all);
+        assert_eq!((again.missing, again.moved, again.known), (Vec::new(), Vec::new(), 3));
+        let moved: Vec<Run> =
+            all.iter().map(|run| Run { repository: "/old".into(), ..run.clone() }).collect();
+        let moved = compare(&moved);
+        assert_eq!((moved.missing, moved.moved.len(), moved.known), (Vec::new(), 3, 3));
+        // It ran while the repository lay elsewhere.
+        let some = compare(std::slice::from_ref(&good));
+        assert_eq!(some.missing.len(), 2, "{some:?}");
+        assert_eq!((some.moved, some.known), (vec![good.id.clone()], 1));
+        let other = Run { evidence: Evidence::default(), ..run(State::Failed, None) };
+        assert_eq!(compare(&[other]).known, 0, "nothing shows that it belongs here");
     }
 }

@@ -15,6 +15,9 @@ pub struct Evidence {
     /// The snapshot that was made or restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// The identity of the repository, of runs that were added from it: its address may change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<String>,
     /// The type of the snapshot that was made.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -29,6 +32,9 @@ pub struct Evidence {
     /// Bytes that a restore has read back and compared with the snapshot.
     #[serde(skip_serializing_if = "is_zero")]
     pub compared_bytes: u64,
+    /// A restore was one of the whole snapshot; none of other runs, and of older ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_whole: Option<bool>,
     /// Entries that are missing or incomplete.
     pub warnings: u64,
     /// How long its stages took.
@@ -40,8 +46,8 @@ pub struct Evidence {
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// Whether another machine has closed it, because nothing was heard of it: if it ends after
-    /// all, that counts.
+    /// The run was closed although the end of its process is not known: another machine
+    /// heard nothing of it, or its log is missing. A result that comes after all replaces this one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub is_presumed: bool,
     /// The words of a command line that does the same again, without the program; none if they

@@ -106,7 +106,7 @@ impl Log {
                 && let Ok(json) = std::fs::read(&path)
                 && let Ok((repository, saved)) = serde_json::from_slice::<(String, SavedRun)>(&json)
             {
-                kept.push((path, saved.of(&repository)));
+                kept.push((path, saved.at(&repository)));
             }
         }
         Ok(kept)

@@ -7,6 +7,7 @@
 //! | `evidence.rs` | [`Evidence`]: what came of it, with the times of its stages |
 //! | `analysis.rs` | [`analyze()`]: what took how long, beside earlier runs |
 //! | `recording.rs` | [`Recording`]: a run that is being recorded, from its beginning to its end |
+//! | `closing.rs` | [`close_dead`]: closing runs whose processes no longer run, and the evidence for that |
 //! | `elsewhere.rs` | runs in the repository: saved there, or known by their snapshots |
 //! | `log.rs` | the messages of a run, in a file of its own |
 //! | `flight.rs` | [`Flight`]: one execution of a job at a time on this machine |
@@ -22,6 +23,7 @@
 
 mod agreed;
 mod analysis;
+mod closing;
 mod elsewhere;
 mod evidence;
 mod flight;
@@ -38,11 +40,12 @@ use serde::{Deserialize, Serialize};
 
 pub use agreed::{Agreed, Claim};
 pub use analysis::{Analysis, COMPARED, Earlier, StageAnalysis, analyze};
-pub use elsewhere::{NOTES, SavedRun, unknown};
+pub use closing::{CloseCause, ClosedRun, ClosedRuns, close_dead};
+pub use elsewhere::{Identified, NOTES, Rebuilt, SavedRun, rebuild};
 pub use evidence::{Evidence, Failure, StageTime};
 pub use flight::{Flight, Holder};
 pub use log::{Log, MAX_LOG};
-pub use recording::{Recording, close_dead};
+pub use recording::Recording;
 
 /// Name of a run: the second in which it began (UTC) and a random number, so that names sort by
 /// time.

@@ -1,5 +1,6 @@
 //! A run that is being recorded.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,10 +11,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::log::End;
-use super::{Evidence, Failure, Log, Run, RunId, StageTime, State, What};
-use crate::catalog::{BEAT, Error, Found, Result, RunFilter, SILENCE, SharedCatalog};
-use crate::state;
+use super::{Evidence, Log, Run, RunId, StageTime, State, What};
+use crate::catalog::{BEAT, Error, Result, SharedCatalog};
+use crate::words;
 
 /// Stages that are remembered of one run: more than any run has.
 const MAX_STAGES: usize = 64;
@@ -150,79 +150,6 @@ async fn beat(catalog: SharedCatalog, id: RunId) {
     }
 }
 
-/// Tells the catalog what it could not be told before, and closes the runs whose processes died, as
-/// failed, or as what their messages end with: those died when only the catalog did not know yet.
-/// Those of other hosts are closed where a lock tells of them, too, as with containers; in a
-/// catalog that is shared, where nothing was heard of them for long. Returns them.
-///
-/// # Errors
-/// Those of the catalog, and of the files with the messages.
-pub async fn close_dead(
-    dir: &Path,
-    catalog: &SharedCatalog,
-    host: &str,
-    now: Timestamp,
-) -> Result<Found> {
-    for (file, run) in Log::kept(dir).map_err(|error| Error::Place(dir.to_path_buf(), error))? {
-        catalog.update(&run).await?;
-        std::fs::remove_file(&file).map_err(|error| Error::Place(file, error))?;
-    }
-    let filter = RunFilter { unfinished: true, ..RunFilter::default() };
-    let Found { runs, unreadable } = catalog.runs(&filter).await?;
-    let silent = match catalog.shared() {
-        Some(shared) if !runs.is_empty() => shared.silent().await?,
-        _ => Vec::new(),
-    };
-    let (mut died, sees_all) = (Vec::new(), state::is_local(dir));
-    for mut run in runs {
-        let failed = |error| Error::Place(dir.to_path_buf(), error);
-        let is_elsewhere =
-            catalog.shared().is_some() && !Log::is_here(dir, &run.id).map_err(failed)?;
-        let lives = match () {
-            () if is_elsewhere => !silent.contains(&run.id),
-            // The name of a container's host goes with the container.
-            () => !(sees_all || run.host == host) || Log::is_alive(dir, &run.id).map_err(failed)?,
-        };
-        if lives {
-            continue;
-        }
-        match Log::end_of(dir, &run.id).map_err(failed)? {
-            Some(End { state, time, message }) => {
-                run.evidence.failure = message.map(|message| Failure { message, hint: None });
-                (run.state, run.finished) = (state, Some(time));
-            }
-            None => {
-                run.evidence.failure =
-                    Some(if is_elsewhere { silence_of(&run) } else { death_of(&run) });
-                run.evidence.is_presumed = is_elsewhere;
-                (run.state, run.finished) = (State::Failed, Some(now));
-            }
-        }
-        catalog.update(&run).await?;
-        died.push(run);
-    }
-    Ok(Found { runs: died, unreadable })
-}
-
-fn silence_of(run: &Run) -> Failure {
-    let minutes = SILENCE.as_secs() / 60;
-    let message =
-        format!("process {} on {} did not report for {minutes} minutes", run.pid, run.host);
-    Failure { message, ..death_of(run) }
-}
-
-fn death_of(run: &Run) -> Failure {
-    let message = format!("process {} died while the run was {}", run.pid, run.state.as_str());
-    let hint = match (run.what, &run.evidence.snapshot) {
-        (What::Restore | What::Group, _) => None,
-        (What::Backup, None) => Some("run the job again: it reuses the stored data"),
-        (What::Backup, Some(_)) => {
-            Some("check the steps after the backup; the snapshot is complete")
-        }
-    };
-    Failure { message, hint: hint.map(str::to_owned) }
-}
-
 impl Recorder {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
@@ -270,7 +197,10 @@ impl Seen {
         let millis = u64::try_from(now.duration_since(started).as_millis()).unwrap_or(0);
         let name = name(stage);
         let (items, bytes) = (progress.done_items, progress.done_bytes);
-        self.add(now, &format!("{name}: {items} done, {bytes} bytes, {millis} ms"));
+        self.add(
+            now,
+            &format!("{name}: {items} done, {}, {millis} ms", words::count(bytes, "byte", "bytes")),
+        );
         if self.run.evidence.stages.len() < MAX_STAGES {
             self.run.evidence.stages.push(StageTime { stage: name, millis, bytes, items });
         }
@@ -296,8 +226,8 @@ impl Reporter for Recorder {
     }
 }
 
-impl std::fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Recorder").field("run", &self.seen().run.id).finish_non_exhaustive()
     }
 }

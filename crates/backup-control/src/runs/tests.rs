@@ -119,9 +119,19 @@ async fn what_died_is_closed_and_what_lives_is_not() {
     knows_snapshot(&catalog, &done).await;
     finished.end_unknown("verified");
     let closing = close_dead(dir.path(), &catalog, "here", Timestamp::UNIX_EPOCH).await.unwrap();
-    let closed: std::collections::BTreeSet<_> =
-        closing.runs.iter().map(|run| run.id.clone()).collect();
-    assert_eq!(closed, [died.clone(), elsewhere.id.clone(), done.clone()].into());
+    let closed: std::collections::BTreeMap<_, _> =
+        closing.runs.iter().map(|closed| (closed.run.id.clone(), closed.cause)).collect();
+    let expected = [
+        (died.clone(), CloseCause::LockFree),
+        (elsewhere.id.clone(), CloseCause::LogMissing),
+        (done.clone(), CloseCause::EndLogged),
+    ];
+    assert_eq!(closed, expected.into());
+    // Without a log, there is no evidence of the end of the process.
+    let unobserved = stored(&catalog, &elsewhere.id).await.evidence;
+    let why = unobserved.failure.unwrap().message;
+    assert!(unobserved.is_presumed && why.contains("cannot be observed"), "{why}");
+    assert!(!stored(&catalog, &died).await.evidence.is_presumed);
     let known = stored(&catalog, &done).await;
     assert_eq!((known.state, known.finished), (State::Verified, Some(Timestamp::UNIX_EPOCH)));
     assert!(known.evidence.snapshot.is_some() && known.evidence.failure.is_none());
@@ -150,6 +160,10 @@ impl catalog::Catalog for Away {
 
     async fn update(&self, _: &Run) -> catalog::Result<()> {
         Err(catalog::Error::Busy("away".into()))
+    }
+
+    async fn relocate(&self, run: &RunId, repository: &str) -> catalog::Result<()> {
+        self.0.relocate(run, repository).await
     }
 
     async fn runs(&self, filter: &RunFilter) -> catalog::Result<catalog::Found> {

@@ -27,7 +27,7 @@ use sessions::Sessions;
 
 use super::filter::clause;
 use super::{Catalog, Error, Found, Result, RunFilter, Shared};
-use crate::runs::Run;
+use crate::runs::{Run, RunId};
 
 /// Runs that are remembered: more are thinned out to nine tenths of it, so that this is seldom
 /// done.
@@ -87,6 +87,11 @@ impl Catalog for Postgres {
                     '%\"is_presumed\":true%')";
         let [id, _, _, _, state, _, finished, _, _, _, evidence] = rows::values(run)?;
         self.sessions.ask(text, &[&state, &finished, &evidence, &id]).await.map(drop)
+    }
+
+    async fn relocate(&self, run: &RunId, repository: &str) -> Result<()> {
+        let text = "UPDATE backup_runs SET repository = $1 WHERE id = $2";
+        self.sessions.ask(text, &[&repository, &run.as_str()]).await.map(drop)
     }
 
     async fn runs(&self, filter: &RunFilter) -> Result<Found> {
