@@ -146,6 +146,30 @@ fn changes_of_the_log_and_of_the_configuration_are_found() {
     assert_eq!(changes, 2);
 }
 
+/// A repository that is read and holds no anchor of the log confirms nothing.
+#[test]
+fn verify_counts_repositories_that_hold_an_anchor() {
+    let env = configured();
+    env.run(&["run", "-q", "docs"]).ok();
+    // Another machine's repository: its anchors belong to another log.
+    let elsewhere = [("BACKUP_STATE_DIR", "elsewhere"), ("BACKUP_REPO", "other")];
+    env.run_with(&["init", "-q", "-r", "other"], &elsewhere).ok();
+    let other = "[repositories.other]\nurl = \"other\"\npassphrase_file = \"key\"\n";
+    env.write("backup.toml", &format!("{CONFIG}\n{other}"));
+    let verdict = env.run(&["audit", "verify"]).ok();
+    assert!(
+        verdict.stdout.contains("confirmed by 1 repository up to record"),
+        "{}",
+        verdict.text()
+    );
+    let json = env.run(&["audit", "verify", "--json"]).ok().json();
+    assert_eq!(json["repositories"].as_array().unwrap().len(), 2);
+    assert_eq!(json["anchored_repositories"].as_array().unwrap().len(), 1);
+    assert!(json["newest_anchor_age_seconds"].as_u64().unwrap() < 3600, "{json}");
+    let offline = env.run(&["audit", "verify", "--offline"]).ok();
+    assert!(offline.stdout.contains("no repository confirms its end"), "{}", offline.text());
+}
+
 /// Also if commands have gone on since, and as many records are there again.
 #[test]
 fn what_was_cut_off_is_missed_for_good() {

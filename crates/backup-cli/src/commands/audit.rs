@@ -1,14 +1,14 @@
 //! `backup audit`.
 
-use std::collections::BTreeMap;
+mod verify;
 
 use backup_control::age::Age;
-use backup_control::audit::{Against, Audit, Class, Filter, Found, Record, Status, Verdict};
+use backup_control::audit::{Audit, Filter, Found, Record, Status};
 use backup_control::state;
-use backup_core::maintenance::Anchor;
 use clap::ValueEnum;
-use jiff::Timestamp;
 use serde::Serialize;
+
+pub(super) use verify::kept;
 
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
@@ -49,7 +49,8 @@ enum Verb {
     /// Verify that no record was changed, moved or removed
     ///
     /// Reads the whole chain. Compares its end with the one saved in the repositories of the
-    /// configuration, or in --repo. The exit code is 4 if a record differs or is missing.
+    /// configuration, or in --repo. The exit code is 4 if a record differs or is missing, and 3 if
+    /// a repository cannot be read, or the newest saved end is older than 8 days.
     Verify(VerifyArgs),
 }
 
@@ -96,16 +97,6 @@ struct ListJson<'a> {
     unreadable: u64,
 }
 
-#[derive(Serialize)]
-struct VerifyJson<'a> {
-    schema_version: u32,
-    file: String,
-    sound: bool,
-    #[serde(flatten)]
-    verdict: &'a Verdict,
-    repositories: Vec<String>,
-}
-
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let Some(dir) = state::dir(&session.env) else {
         return Err(CommandError::new(Kind::Io, "no state directory for the audit log")
@@ -114,7 +105,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let audit = Audit::in_state(&dir);
     match &args.verb {
         None => list(session, args, &audit).await,
-        Some(Verb::Verify(args)) => verify(session, args, &audit).await,
+        Some(Verb::Verify(args)) => verify::run(session, args, &audit).await,
     }
 }
 
@@ -208,112 +199,4 @@ fn about(record: &Record) -> String {
         [] => record.details.get("command").cloned().unwrap_or_default(),
         _ => known.join(", "),
     }
-}
-
-async fn verify(session: &Session, args: &VerifyArgs, audit: &Audit) -> CommandResult {
-    let (mut anchors, mut asked, mut outcome) = (Vec::new(), Vec::new(), Outcome::Success);
-    if !args.offline {
-        outcome = collect(session, &mut anchors, &mut asked).await?;
-    }
-    let (reading, host) = (audit.clone(), session.machine.host.clone());
-    let keep = kept(session)?;
-    let verdict = blocking(move || {
-        reading.verify(Against { anchors: &anchors, host: &host, keep: keep.as_ref() })
-    })
-    .await?;
-    let (ui, file) = (&session.ui, audit.path().display().to_string());
-    if ui.is_json() {
-        let (schema_version, sound) = (SCHEMA_VERSION, verdict.is_sound());
-        ui.json(&VerifyJson {
-            schema_version,
-            file,
-            sound,
-            verdict: &verdict,
-            repositories: asked,
-        })?;
-    } else {
-        say(session, &verdict, &file, asked.len())?;
-    }
-    Ok(if verdict.is_sound() { outcome } else { Outcome::Damage })
-}
-
-/// Before which moment records may be removed, by the configuration; unknown without one.
-pub(super) fn kept(session: &Session) -> CommandResult<Option<BTreeMap<Class, Timestamp>>> {
-    let Some(loaded) = session.config()? else { return Ok(None) };
-    let keep = loaded.config.audit.keep.unwrap_or_default();
-    Ok(Some(keep.cut_offs(session.cx.clock.now(), session.zone())?))
-}
-
-/// The anchors of all repositories that are meant. One that cannot be asked is a warning.
-async fn collect(
-    session: &Session,
-    anchors: &mut Vec<Anchor>,
-    asked: &mut Vec<String>,
-) -> CommandResult {
-    let mut specs = Vec::from_iter(session.named_repository()?);
-    if specs.is_empty() {
-        match session.config()? {
-            Some(loaded) => {
-                for name in loaded.config.repositories.keys() {
-                    specs.push(session.resolve(name)?);
-                }
-            }
-            None => specs.extend(session.repository().ok()),
-        }
-    }
-    let mut outcome = Outcome::Success;
-    for spec in specs {
-        let read = async { CommandResult::Ok(session.open(&spec).await?.anchors().await?) };
-        match read.await {
-            Ok((found, damaged)) => {
-                anchors.extend(found);
-                asked.push(spec.to_string());
-                for error in damaged {
-                    session.ui.warning(format_args!(
-                        "an anchor in {spec} cannot be read: {}",
-                        error.chain()
-                    ));
-                    outcome = Outcome::Warnings;
-                }
-            }
-            Err(error) if error.is_cancelled() => return Err(error),
-            Err(error) => {
-                crate::records::warn(
-                    session,
-                    &format!("cannot read the anchors of the audit log in {spec}"),
-                    &error,
-                );
-                outcome = Outcome::Warnings;
-            }
-        }
-    }
-    Ok(outcome)
-}
-
-fn say(session: &Session, verdict: &Verdict, file: &str, repositories: usize) -> CommandResult<()> {
-    let ui = &session.ui;
-    let records = human::count(verdict.lines, "record", "records");
-    if verdict.is_sound() {
-        let vouched = match verdict.anchored {
-            Some(sequence) if repositories == 1 => {
-                format!("confirmed by the repository up to record {sequence}")
-            }
-            Some(sequence) => {
-                format!(
-                    "compared with {repositories} repositories, confirmed up to record {sequence}"
-                )
-            }
-            None => "no repository confirms its end".to_owned(),
-        };
-        return ui.print(format!(
-            "{}: {records} in {file}; {vouched}",
-            paint(style::GOOD, "The chain is intact")
-        ));
-    }
-    ui.print(format!("{}: {records} in {file}", paint(style::ERROR, "The chain is broken")))?;
-    for finding in &verdict.findings {
-        let at = finding.line.map(|line| format!("line {line}: ")).unwrap_or_default();
-        ui.print(human::text(format!("  {at}{}", finding.what).as_bytes()))?;
-    }
-    Ok(())
 }

@@ -15,7 +15,7 @@ const NOBODY: u32 = 65534;
 const FILTERS: [(&str, &str); 38] = [
     // Runs: named by the time, done by a process.
     (r"\b\d{8}-\d{6}-[0-9a-f]{6}\b", "[RUN]"),
-    (r#""(pid|millis|age_seconds)": \d+"#, r#""$1": 0"#),
+    (r#""(pid|millis|age_seconds|newest_anchor_age_seconds)": \d+"#, r#""$1": 0"#),
     (r#""seconds": [\d.]+"#, r#""seconds": 0.0"#),
     // Identifiers: the content holds times and random numbers.
     (r"\b[0-9a-f]{64}\b", "[ID]"),
