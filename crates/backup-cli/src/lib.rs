@@ -60,7 +60,7 @@ use clap::Parser;
 use cli::{Cli, ColorArg, GlobalArgs};
 use command_error::{CommandError, CommandResult, Kind};
 use reporter::Detail;
-use session::Session;
+use session::{ConfigCache, Session};
 use trail::Trail;
 use ui::Ui;
 
@@ -151,6 +151,7 @@ async fn execute(
         cx: Context::new(events),
         trail,
         zone: OnceLock::new(),
+        config: ConfigCache::default(),
         typed: Arc::default(),
     };
     let server = remote::server(&session, &cli.command)?;

@@ -43,9 +43,14 @@ pub(crate) struct Session {
     pub(crate) trail: Arc<Trail>,
     /// See [`Session::zone`].
     pub(crate) zone: OnceLock<TimeZone>,
+    /// See [`Session::config`].
+    pub(crate) config: ConfigCache,
     /// Pass phrases that were typed, by the repository: nobody is asked for one twice.
     pub(crate) typed: Arc<Mutex<BTreeMap<String, Passphrase>>>,
 }
+
+/// The configuration once it was read: none inside if there is no file.
+pub(crate) type ConfigCache = Arc<Mutex<Option<Option<Arc<LoadedConfig>>>>>;
 
 /// The snapshots of an opened repository, and its index.
 #[derive(Debug)]
@@ -77,12 +82,24 @@ impl Opened {
 }
 
 impl Session {
-    /// The configuration, if there is one.
-    pub(crate) fn config(&self) -> CommandResult<Option<LoadedConfig>> {
-        match config::find(self.global.config.as_deref(), &self.env)? {
-            Some(file) => Ok(Some(config::load(&file, &self.env)?)),
-            None => Ok(None),
+    /// The configuration, if there is one. The file is read, checked and resolved once per process,
+    /// so that a later edit does not change a plan that was shown. A file with a mistake is read
+    /// again, and fails again.
+    pub(crate) fn config(&self) -> CommandResult<Option<Arc<LoadedConfig>>> {
+        let mut cache = lock(&self.config);
+        if let Some(known) = &*cache {
+            return Ok(known.clone());
         }
+        let loaded = match config::find(self.global.config.as_deref(), &self.env)? {
+            Some(file) => Some(Arc::new(config::load(&file, &self.env)?)),
+            None => None,
+        };
+        Ok(cache.insert(loaded).clone())
+    }
+
+    /// The configuration, for commands that can do nothing without one.
+    pub(crate) fn require_config(&self) -> CommandResult<Arc<LoadedConfig>> {
+        self.config()?.ok_or_else(|| config::not_found(&self.env).into())
     }
 
     /// The time zone in which dates are understood and shown: the configuration's, else the
@@ -90,9 +107,10 @@ impl Session {
     pub(crate) fn zone(&self) -> &TimeZone {
         self.zone.get_or_init(|| {
             // A mistake in a configuration is for those to report who need the configuration.
+            let loaded = self.config().ok().flatten();
             let configured =
-                self.config().ok().flatten().and_then(|loaded| loaded.config.defaults.time_zone);
-            let zone = configured.and_then(|name| machine::zone(&name).ok());
+                loaded.as_ref().and_then(|loaded| loaded.config.defaults.time_zone.as_deref());
+            let zone = configured.and_then(|name| machine::zone(name).ok());
             zone.unwrap_or_else(|| self.machine.time_zone.clone())
         })
     }
@@ -224,7 +242,8 @@ impl Session {
         }
     }
 
-    async fn passphrase(
+    /// The pass phrase of a repository: from its origin, or typed on the terminal.
+    pub(crate) async fn passphrase(
         &self,
         repository: &RepositorySpec,
         flags: &PassphraseFlags,
@@ -248,7 +267,7 @@ impl Session {
     }
 
     fn typed(&self) -> MutexGuard<'_, BTreeMap<String, Passphrase>> {
-        self.typed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.typed)
     }
 
     /// Asks for a pass phrase on the terminal.
@@ -395,4 +414,8 @@ impl Session {
         }
         Ok(Opened { snapshots, indexed })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

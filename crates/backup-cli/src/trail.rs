@@ -295,7 +295,7 @@ fn warn(session: &Session, error: &audit::Error) {
 
 /// Removes what records said whose time is over, if the configuration says when that is.
 async fn retain(session: &Session) {
-    let keep = session.config().ok().flatten().and_then(|loaded| loaded.config.audit.keep);
+    let keep = session.config().ok().flatten().and_then(|loaded| loaded.config.audit.keep.clone());
     let (Some(keep), Some(dir)) = (keep, state::dir(&session.env)) else { return };
     let (machine, now) = (session.machine.clone(), session.cx.clock.now());
     let Ok(cut_offs) = keep.cut_offs(now, session.zone()) else { return };

@@ -126,3 +126,51 @@ fn is_made_from_variables() {
     let json = env.run_with(&["config", "from-env", "--json"], &variables).ok().json();
     assert_eq!(json["without"], serde_json::json!(["ALERT_EMAIL"]));
 }
+
+/// The number of times that the configuration file is opened while a command runs, as the kernel
+/// counts it.
+fn opens(env: &Env, args: &[&str]) -> usize {
+    use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+    let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+    // Two opens in a row are one event: a close comes between them.
+    let events = WatchFlags::OPEN | WatchFlags::CLOSE_NOWRITE;
+    inotify::add_watch(&watch, env.path("backup.toml"), events).unwrap();
+    env.run(args).ok();
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(&watch, &mut buffer);
+    let mut opens = 0;
+    while let Ok(event) = reader.next() {
+        opens += usize::from(event.events().contains(ReadFlags::OPEN));
+    }
+    opens
+}
+
+#[test]
+fn commands_read_the_configuration_once_for_any_number_of_jobs() {
+    let env = configured();
+    env.run(&["init", "-q", "-r", "main", "--generate-key"]).ok();
+    for jobs in [1, 40] {
+        let repository = "[repositories.main]\nurl = \"repo\"\npassphrase_file = \"main.key\"\n";
+        let source = "[sources.data]\nkind = \"files\"\npaths = [\"data\"]\n";
+        let job = |at: usize| {
+            format!(
+                "[jobs.j{at}]\nsource = \"data\"\nrepository = \"main\"\nkeep.last = 1\n\
+                 schedule = \"0 2 * * *\"\n"
+            )
+        };
+        let jobs_text: String = (0..jobs).map(job).collect();
+        env.write("backup.toml", &format!("{repository}{source}{jobs_text}"));
+        for args in [
+            &["status"][..],
+            &["list"],
+            &["schedule"],
+            &["advise"],
+            &["cleanup", "--all", "--dry-run"],
+            &["run", "j0", "--dry-run"],
+            &["storage"],
+            &["audit", "verify"],
+        ] {
+            assert_eq!(opens(&env, args), 1, "{args:?} with {jobs} jobs");
+        }
+    }
+}

@@ -6,6 +6,7 @@
 //! | `asked.rs` | restores put together by questions at a terminal |
 //! | `catalog.rs` | the catalog in PostgreSQL |
 //! | `daemon.rs` | the daemon with databases, killed in the middle |
+//! | `edited.rs` | a configuration that is edited between plan and confirmation |
 //! | `examples.rs` | the examples, as they are shipped |
 //! | `found.rs` | what `find` finds in databases |
 //! | `groups.rs` | databases that are written one after the other, restored to one moment |
@@ -14,6 +15,7 @@
 mod asked;
 mod catalog;
 mod daemon;
+mod edited;
 mod examples;
 mod found;
 mod groups;

@@ -5,7 +5,7 @@ use backup_control::catalog::RunFilter;
 use backup_control::runs::COMPARED;
 use serde::Serialize;
 
-use crate::command_error::{CommandError, CommandResult, Outcome};
+use crate::command_error::{CommandResult, Outcome};
 use crate::commands::logs;
 use crate::human;
 use crate::records::{self, Records};
@@ -36,9 +36,7 @@ struct AdviceJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let loaded = session
-        .config()?
-        .ok_or_else(|| CommandError::from(backup_control::config::not_found(&session.env)))?;
+    let loaded = session.require_config()?;
     let records = Records::open(session).await;
     let names: Vec<&String> = match &args.jobs[..] {
         [] => loaded.config.jobs.keys().collect(),

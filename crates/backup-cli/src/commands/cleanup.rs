@@ -128,8 +128,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 fn cleanups(session: &Session, args: &Args) -> CommandResult<Vec<Cleanup>> {
-    let loaded =
-        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded = session.require_config()?;
     let config = &loaded.config;
     let names = if args.all { cleanup::all_jobs(config)? } else { args.jobs.clone() };
     let silent: Vec<&String> =

@@ -88,11 +88,10 @@ struct FromEnvJson<'a> {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
-    let needed =
-        || session.config()?.ok_or_else(|| CommandError::from(config::not_found(&session.env)));
+    let needed = || session.require_config();
     match &args.verb {
-        Verb::Check => check(session, &needed()?),
-        Verb::Show => show(session, &needed()?),
+        Verb::Check => check(session, &*needed()?),
+        Verb::Show => show(session, &*needed()?),
         Verb::Schema => {
             let text = serde_json::to_string_pretty(&config::schema());
             session.ui.print(text.map_err(|error| internal(error.to_string()))?)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use backup_control::age::Age;
 use backup_control::audit::{Against, Audit, Filter};
 use backup_control::catalog::RunFilter;
-use backup_control::config::{Config, LoadedConfig};
+use backup_control::config::Config;
 use backup_control::notify::{Channels, Kind as MessageKind, Message, Outbox, Put, Severity};
 use backup_control::report::{Given, Report, RepositoryGiven, html, markdown};
 use backup_core::log::{LogView, Target};
@@ -61,12 +61,12 @@ enum FormatArg {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let LoadedConfig { config, .. } =
-        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
-    let channels = Channels::new(&config, &session.env)?;
+    let loaded = session.require_config()?;
+    let config = &loaded.config;
+    let channels = Channels::new(config, &session.env)?;
     args.send.iter().try_for_each(|name| channels.check(name))?;
     let records = Records::require(session).await?;
-    let (report, mut outcome) = make(session, args, &config, &records).await?;
+    let (report, mut outcome) = make(session, args, config, &records).await?;
     let text = match args.format {
         FormatArg::Json => as_json(&report)?,
         FormatArg::Html => html(&report),

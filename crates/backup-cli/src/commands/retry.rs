@@ -8,7 +8,7 @@ use crate::cli::{Cli, Command, GlobalArgs};
 use crate::command_error::{CommandError, CommandResult};
 use crate::human;
 use crate::records::Records;
-use crate::session::Session;
+use crate::session::{ConfigCache, Session};
 use crate::ui::SCHEMA_VERSION;
 
 /// Repeat a failed or stopped backup, with the same flags
@@ -75,7 +75,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         ))
         .with_hint("start the backup with `backup run`"));
     };
-    let session = Session { global: merged(&session.global, global), ..session.clone() };
+    let global = merged(&session.global, global);
+    // The run may have used another file.
+    let config = match global.config == session.global.config {
+        true => session.config.clone(),
+        false => ConfigCache::default(),
+    };
+    let session = Session { global, config, ..session.clone() };
     Box::pin(run_verb::run(&session, &again)).await
 }
 

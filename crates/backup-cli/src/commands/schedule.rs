@@ -93,8 +93,7 @@ struct ScheduleJson<'a> {
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
-    let loaded =
-        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded = session.require_config()?;
     let plan = Plan::new(&loaded.config, &session.machine);
     let now = session.cx.clock.now();
     let paused = paused(session);

@@ -60,7 +60,7 @@ impl Server {
 
     /// That of this machine, through its socket.
     fn of_machine(session: &Session) -> CommandResult<Self> {
-        let configured = session.config()?.and_then(|loaded| loaded.config.api.socket);
+        let configured = session.config()?.and_then(|loaded| loaded.config.api.socket.clone());
         let socket = configured.or_else(|| Some(state::dir(&session.env)?.join(SOCKET)));
         let socket = socket.ok_or_else(|| {
             CommandError::usage("no state directory to find the daemon's socket in").with_hint(
@@ -73,7 +73,8 @@ impl Server {
 }
 
 fn known(session: &Session, name: &str) -> CommandResult<ServerConfig> {
-    let servers = session.config()?.map(|loaded| loaded.config.servers).unwrap_or_default();
+    let loaded = session.config()?;
+    let servers = loaded.map(|loaded| loaded.config.servers.clone()).unwrap_or_default();
     servers.get(name).cloned().ok_or_else(|| {
         let names: Vec<&str> = servers.keys().map(String::as_str).collect();
         let hint = match names[..] {

@@ -100,8 +100,24 @@ impl Lines<'_> {
     }
 }
 
-pub(super) fn line_of(text: &str, offset: usize) -> usize {
-    text.as_bytes().iter().take(offset).filter(|byte| **byte == b'\n').count() + 1
+/// The line, counted from 1, of the byte at `offset`.
+fn line_of(text: &str, offset: usize) -> usize {
+    LineIndex::new(text).line(offset)
+}
+
+/// The offsets at which the lines of a text begin.
+pub(super) struct LineIndex(Vec<usize>);
+
+impl LineIndex {
+    pub(super) fn new(text: &str) -> Self {
+        let behind = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(std::iter::once(0).chain(behind.map(|(at, _)| at + 1)).collect())
+    }
+
+    /// The line, counted from 1, of the byte at `offset`.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
 }
 
 /// Message and hint for an error of the deserializer: `unknown field `x`, expected one of `a`, `b``
@@ -238,6 +254,14 @@ mod tests {
             config.sources["docs"].paths,
             [Path::new("/home/docs"), Path::new("/etc/backup/sub/dir")]
         );
+    }
+
+    #[test]
+    fn lines_are_counted_from_one() {
+        let index = LineIndex::new("a\nbc\n\nd");
+        let lines: Vec<usize> = (0..=7).map(|offset| index.line(offset)).collect();
+        assert_eq!(lines, [1, 1, 2, 2, 2, 3, 4, 4]);
+        assert_eq!(LineIndex::new("").line(0), 1);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::load::{LoadedConfig, line_of};
+use super::load::{LineIndex, LoadedConfig};
 use crate::environment::Environment;
 
 /// What stands for what may hold a secret.
@@ -32,14 +32,14 @@ pub type Origins = BTreeMap<String, Origin>;
 /// Where the values of `table`, which was read from `text`, come from; before references are
 /// resolved.
 pub(super) fn of(text: &str, table: &DeTable<'_>, env: &Environment) -> Origins {
-    let mut origins = Origins::new();
+    let (mut origins, lines) = (Origins::new(), LineIndex::new(text));
     leaves(table, &mut Vec::new(), &mut |path, key, value| {
         let (mut variables, mut defaults) = (Vec::new(), Vec::new());
         references(value.get_ref(), &mut |name| match env.get(name) {
             Some(_) => variables.push(name.to_owned()),
             None => defaults.push(name.to_owned()),
         });
-        origins.insert(path.join("."), Origin { line: line_of(text, key), variables, defaults });
+        origins.insert(path.join("."), Origin { line: lines.line(key), variables, defaults });
     });
     origins
 }
@@ -118,12 +118,11 @@ impl LoadedConfig {
     pub fn to_toml(&self) -> Result<String, String> {
         let text = toml::to_string(&self.shown()).map_err(|error| error.to_string())?;
         let table = DeTable::parse(&text).map_err(|error| error.to_string())?;
-        let mut remarks = BTreeMap::new();
+        let (mut remarks, lines) = (BTreeMap::new(), LineIndex::new(&text));
         leaves(table.get_ref(), &mut Vec::new(), &mut |path, _, value| {
             if let Some(origin) = self.origins.get(&path.join(".")) {
                 // Behind the value, which may have several lines.
-                remarks
-                    .insert(line_of(&text, value.span().end.saturating_sub(1)), origin.to_string());
+                remarks.insert(lines.line(value.span().end.saturating_sub(1)), origin.to_string());
             }
         });
         let mut shown = String::with_capacity(text.len() * 2);

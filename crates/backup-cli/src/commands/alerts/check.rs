@@ -1,5 +1,6 @@
 //! Looking, and telling who is to be told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backup_control::alerts::{self, Condition, Facts, LogFacts, Looked, StorageFacts};
@@ -76,7 +77,7 @@ pub(crate) async fn afterwards(session: &Session) {
 /// The same when a restore has begun, if a rule is about that. What cannot be sent at once is sent
 /// when the restore is over.
 pub(crate) async fn restore_began(session: &Session) {
-    let is_about_it = |loaded: &LoadedConfig| {
+    let is_about_it = |loaded: &Arc<LoadedConfig>| {
         loaded
             .config
             .alerts

@@ -8,6 +8,7 @@
 pub(crate) mod check;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use backup_control::age::Age;
 use backup_control::alerts::{Alert, Ledger, Phase, Silence};
@@ -135,7 +136,8 @@ fn dir(session: &Session) -> CommandResult<PathBuf> {
 
 async fn ledger(session: &Session) -> CommandResult<Ledger> {
     let dir = dir(session)?;
-    let config = session.config().ok().flatten().map(|loaded| loaded.file).unwrap_or_default();
+    let config =
+        session.config().ok().flatten().map(|loaded| loaded.file.clone()).unwrap_or_default();
     let config = std::path::absolute(&config).unwrap_or(config).display().to_string();
     let opened = tokio::task::spawn_blocking(move || Ledger::open(&dir, &config)).await;
     let ledger = opened.map_err(|error| CommandError::new(Kind::Io, error.to_string()))?;
@@ -157,9 +159,8 @@ fn saved(ledger: Ledger) -> CommandResult<()> {
 }
 
 /// The configuration, without which there are no rules.
-fn configured(session: &Session) -> CommandResult<LoadedConfig> {
-    let loaded =
-        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+fn configured(session: &Session) -> CommandResult<Arc<LoadedConfig>> {
+    let loaded = session.require_config()?;
     if loaded.config.alerts.is_empty() {
         return Err(CommandError::usage(format!("{} has no alert rules", loaded.file.display()))
             .with_hint("add `[alerts.NAME]`, as in `backup config example aquarium`"));

@@ -66,8 +66,7 @@ fn meant(session: &Session, args: &Args) -> CommandResult<Vec<(Option<String>, S
             SourceSpec::of_addresses(&args.source, &session.machine, &session.env)?,
         )]);
     }
-    let loaded =
-        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded = session.require_config()?;
     let repository = session.named_repository()?;
     let job = |name: &String| {
         let job = Job::from_config(

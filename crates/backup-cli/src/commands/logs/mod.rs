@@ -93,8 +93,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 
 /// The job `name` of the configuration.
 fn configured(session: &Session, name: &str) -> CommandResult<Job> {
-    let loaded =
-        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded = session.require_config()?;
     let repository = session.named_repository()?;
     Ok(Job::from_config(name, &loaded.config, repository, &JobFlags::default(), session.place())?)
 }

@@ -122,8 +122,7 @@ async fn of_stream(
 
 /// All jobs with a log. One whose repository or source is away does not hide the others.
 async fn of_all(session: &Session) -> CommandResult<(Vec<LogJson>, Outcome)> {
-    let loaded =
-        session.config()?.ok_or_else(|| backup_control::config::not_found(&session.env))?;
+    let loaded = session.require_config()?;
     let (mut logs, mut known, mut worst) = (Vec::new(), Known::new(), Outcome::Success);
     for job in candidates(&loaded.config) {
         match of_job(session, job, &mut known).await {

@@ -7,7 +7,7 @@
 
 mod outbox;
 
-use backup_control::config::{self, ChannelKind, NotifyConfig};
+use backup_control::config::{ChannelKind, NotifyConfig};
 use backup_control::notify::{Channels, Message, Severity};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -98,8 +98,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 
 /// The channels of the configuration.
 fn channels(session: &Session) -> CommandResult<Channels> {
-    let loaded =
-        session.config()?.ok_or_else(|| CommandError::from(config::not_found(&session.env)))?;
+    let loaded = session.require_config()?;
     Ok(Channels::new(&loaded.config, &session.env)?)
 }
 

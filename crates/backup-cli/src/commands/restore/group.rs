@@ -3,6 +3,8 @@
 
 mod checks;
 
+use std::sync::Arc;
+
 use backup_control::config::{Config, GroupConfig, LoadedConfig, SourceKind};
 use backup_control::groups::{self, Member, MemberPlan};
 use backup_control::jobs::{Job, JobFlags};
@@ -27,7 +29,7 @@ use checks::{refuse, rehearse, require_different_targets, require_meaning, requi
 /// A group that somebody has named.
 pub(super) struct Group {
     name: String,
-    loaded: LoadedConfig,
+    loaded: Arc<LoadedConfig>,
 }
 
 /// A member with the repository that it is in.

@@ -33,7 +33,7 @@ fn of_name(
     what: &str,
 ) -> Option<Vec<String>> {
     // A mistake in a configuration is nothing to somebody who backs up without it.
-    let config = session.config().ok().flatten().map(|loaded| loaded.file);
+    let config = session.config().ok().flatten().map(|loaded| loaded.file.clone());
     let sources: Option<Vec<String>> = args.source.iter().map(|source| shown(source)).collect();
     let paths = |paths: &[std::path::PathBuf]| {
         paths.iter().map(|path| absolute(path)).collect::<Option<Vec<String>>>()
@@ -80,7 +80,7 @@ fn of_name(
 
 /// The words that make a full backup of a job of the configuration.
 pub(in crate::commands) fn of_full(session: &Session, job: &Job) -> Option<Vec<String>> {
-    let config = session.config().ok().flatten()?.file;
+    let config = session.config().ok().flatten()?.file.clone();
     let repository = job.repository.name.clone().unwrap_or_else(|| records::place(&job.repository));
     let words = [
         "run".to_owned(),
