@@ -6,8 +6,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use backup_core::crypto::Passphrase;
+use backup_core::error::{Error, ErrorKind};
 use backup_core::id::SnapshotId;
+use backup_core::repository::Repository;
+use backup_core::sink::Sink;
+use backup_storage::LocalSink;
 use tempfile::TempDir;
 
 use crate::support::compare::differences;
@@ -397,4 +403,29 @@ mod needs_rustic {
         );
         rustic.run(&["check", "--read-data"]).succeeded();
     }
+}
+
+/// `restic migrate` writes another config object with the same identity.
+#[tokio::test]
+async fn an_exported_key_comes_back_into_a_migrated_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("repo");
+    let restic = Restic::new("restic-new", &place, "secret");
+    restic.init("1");
+    let sink: Arc<dyn Sink> = Arc::new(LocalSink::open(&place).unwrap());
+    let passphrase = Passphrase::new("secret");
+    let opened = Repository::open(Arc::clone(&sink), &passphrase).await.unwrap();
+    let exported = opened.export_key(&opened.key_id()).await.unwrap();
+    restic.run(&["migrate", "upgrade_repo_v2"]).succeeded();
+    let key = std::fs::read_dir(place.join("keys")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(key).unwrap();
+
+    let wrong = async || Ok::<_, Error>(Passphrase::new("another"));
+    let refused: Error = Repository::import_key(&*sink, &exported, wrong).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::WrongPassphrase, "{}", refused.chain());
+    assert_ne!(restic.run(&["cat", "config"]).code, 0, "restic opens a repository without a key");
+    let right = async || Ok::<_, Error>(passphrase.clone());
+    Repository::import_key(&*sink, &exported, right).await.unwrap();
+    let config = restic.run(&["cat", "config"]).succeeded();
+    assert!(config.text().contains("\"version\": 2"), "{}", config.text());
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backup_core::context::Context;
 use backup_core::copy::{CopyOptions, copy};
 use backup_core::crypto::Passphrase;
-use backup_core::error::ErrorKind;
+use backup_core::error::{Error, ErrorKind};
 use backup_core::id::SnapshotId;
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::Repository;
@@ -177,7 +177,10 @@ async fn an_exported_key_brings_back_what_was_lost() {
         lost.iter().for_each(|key| sink.remove(key));
     }
     assert!(opens(&sink, &repo.passphrase).await.is_err(), "it opens without its keys");
-    let imported = Repository::import_key(&sink, &exported).await.unwrap();
+    let unasked = async || -> Result<Passphrase, Error> {
+        panic!("the config object tells the repository without a pass phrase")
+    };
+    let imported = Repository::import_key(&sink, &exported, unasked).await.unwrap();
     assert_eq!(imported, repo.repository.key_id());
     let again = opens(&sink, &repo.passphrase).await.unwrap();
     assert_holds(&again, id, &source).await;
@@ -192,14 +195,16 @@ async fn an_exported_key_brings_back_what_was_lost() {
 
     // It belongs to this repository, and only to places that hold something of it.
     let (other, empty) = (Repo::in_memory().await, MemorySink::new());
-    let refused = Repository::import_key(&**other.repository.sink(), &exported).await.unwrap_err();
+    let own = async || Ok::<_, Error>(repo.passphrase.clone());
+    let there = other.repository.sink();
+    let refused: Error = Repository::import_key(&**there, &exported, own).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
-    let refused = Repository::import_key(&empty, &exported).await.unwrap_err();
+    let refused: Error = Repository::import_key(&empty, &exported, own).await.unwrap_err();
     assert!(
         refused.kind() == ErrorKind::NoRepository && empty.objects().is_empty(),
         "{}",
         refused.chain()
     );
-    let refused = Repository::import_key(&sink as &dyn Sink, b"{}").await.unwrap_err();
+    let refused: Error = Repository::import_key(&sink as &dyn Sink, b"{}", own).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
 }

@@ -141,3 +141,36 @@ fn a_new_master_key_in_a_new_repository() {
     env.run(&["verify", "-q", "--all"]).ok();
     env.run(&["key", "rotate", "--master"]).snapshot("key_rotate_master_nowhere");
 }
+
+/// One snapshot whose object is damaged, one that has lost its data, and a sound one.
+#[test]
+fn rotation_of_the_master_key_names_snapshots_left_out() {
+    let env = repository();
+    let unreadable = env.latest();
+    env.write("other/letter.txt", "Dear reader, this is another letter\n");
+    let before = packs(&env);
+    env.run(&["run", "-q", "--source", "other"]).ok();
+    let lost = env.latest();
+    packs(&env)
+        .into_iter()
+        .filter(|pack| !before.contains(pack))
+        .for_each(|pack| std::fs::remove_file(pack).unwrap());
+    env.write("third/letter.txt", "Dear reader, this is the third letter\n");
+    env.run(&["run", "-q", "--source", "third"]).ok();
+    std::fs::write(env.path("repo/snapshots").join(&unreadable), "damaged").unwrap();
+    let rotated = env.run(&["key", "rotate", "--master", "--to", "new", "--key-file", "new.key"]);
+    assert_eq!(rotated.code, 3, "{}", rotated.text());
+    let named = |id: &str| rotated.stderr.contains(&format!("snapshot {}", &id[..8]));
+    assert!(rotated.stderr.contains("2 damaged snapshots are not in new"), "{}", rotated.text());
+    assert!(named(&unreadable) && named(&lost), "{}", rotated.text());
+    assert!(!rotated.stderr.contains("All snapshots are in both"), "{}", rotated.text());
+    let list = env.run(&["list", "-r", "new", "--password-file", "new.key", "--json"]).ok().json();
+    assert_eq!(list["snapshots"].as_array().unwrap().len(), 1);
+}
+
+/// The packs of the repository.
+fn packs(env: &Env) -> Vec<std::path::PathBuf> {
+    let entries =
+        |dir: std::path::PathBuf| std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
+    entries(env.path("repo/data")).filter(|path| path.is_dir()).flat_map(entries).collect()
+}

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::crypto::Passphrase;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::KeyFile;
+use crate::format::{Config, KeyFile};
 use crate::id::KeyId;
-use crate::repository::{Repository, key_files, layout};
+use crate::repository::{Repository, cpu, key_files, layout};
 use crate::sink::{Sink, SinkErrorKind, SinkOps};
 
 /// What a rotation did.
@@ -166,13 +166,48 @@ impl Repository {
             .map_err(|error| Error::internal("cannot encode a key").with_source(error))
     }
 
-    /// Puts an exported key file back, and the config if it is missing. Needs no pass phrase; the
-    /// next backup notes that the key is there.
+    /// Puts an exported key file back, and the config if it is missing. The next backup notes that
+    /// the key is there. `passphrase` supplies the pass phrase of the exported key; it is called
+    /// only if the config object is not the exported one, as after an upgrade of the repository:
+    /// then the identities inside both configs decide.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if that is no exported key, or that of another repository; those of
-    /// the sink.
-    pub async fn import_key(sink: &dyn Sink, bundle: &[u8]) -> Result<KeyId> {
+    /// [`ErrorKind::Invalid`] if that is no exported key, or that of another repository;
+    /// [`ErrorKind::WrongPassphrase`]; those of `passphrase` and of the sink.
+    pub async fn import_key<E: From<Error>>(
+        sink: &dyn Sink,
+        bundle: &[u8],
+        passphrase: impl AsyncFnOnce() -> Result<Passphrase, E>,
+    ) -> Result<KeyId, E> {
+        let exported = ExportedKey::parse(bundle)?;
+        match sink.get_bytes(&layout::config()).await {
+            Ok(there) if there == exported.config => {}
+            Ok(there) => {
+                let passphrase = passphrase().await?;
+                exported.require_same_repository(&there, passphrase).await?;
+            }
+            Err(error) if error.kind() == SinkErrorKind::NotFound => {
+                exported.restore_config(sink).await?;
+            }
+            Err(error) => return Err(Error::from(error).into()),
+        }
+        let id = KeyId::digest(&exported.key);
+        sink.put_bytes(&layout::key_file(&id), exported.key).await.map_err(Error::from)?;
+        Ok(id)
+    }
+}
+
+/// The content of a [`Bundle`].
+struct ExportedKey {
+    file: KeyFile,
+    /// The key file, byte for byte.
+    key: Vec<u8>,
+    /// The sealed config.
+    config: Vec<u8>,
+}
+
+impl ExportedKey {
+    fn parse(bundle: &[u8]) -> Result<Self> {
         let invalid = |what: &str| {
             Error::new(ErrorKind::Invalid, format!("this is not an exported key: {what}"))
                 .with_hint("give a file that `backup key export` wrote")
@@ -183,38 +218,54 @@ impl Repository {
             return Err(invalid("it was written by a newer version of this program"));
         }
         let key = BASE64.decode(&bundle.key).map_err(|_| invalid("its key file is damaged"))?;
-        KeyFile::from_json(&key)
+        let file = KeyFile::from_json(&key)
             .map_err(|error| invalid("its key file is damaged").with_source(error))?;
         let config = BASE64.decode(&bundle.config).map_err(|_| invalid("its config is damaged"))?;
-        match sink.get_bytes(&layout::config()).await {
-            Ok(there) if there == config => {}
-            Ok(_) => {
-                return Err(Error::new(
-                    ErrorKind::Invalid,
-                    "this key belongs to another repository",
-                )
-                .with_hint(
-                    "give a key exported from this repository: its config differs from the \
-                     exported one",
-                ));
-            }
-            Err(error) if error.kind() == SinkErrorKind::NotFound => {
-                if sink.list_all(&layout::snapshots()).await?.is_empty()
-                    && sink.list_all(&layout::indexes()).await?.is_empty()
-                {
-                    return Err(Error::new(
-                        ErrorKind::NoRepository,
-                        format!("there is no repository data at {sink}"),
-                    )
-                    .with_hint("check the address"));
-                }
-                sink.put_bytes(&layout::config_copy(), config.clone()).await?;
-                sink.put_bytes(&layout::config(), config).await?;
-            }
-            Err(error) => return Err(error.into()),
+        Ok(Self { file, key, config })
+    }
+
+    /// Fails unless the config `there` has the identity of the exported config.
+    async fn require_same_repository(&self, there: &[u8], passphrase: Passphrase) -> Result<()> {
+        let file = self.file.clone();
+        let unwrapped = tokio::task::spawn_blocking(move || file.unwrap_with(&passphrase));
+        let Some(master) = unwrapped.await.map_err(cpu::panicked)?? else {
+            return Err(Error::new(
+                ErrorKind::WrongPassphrase,
+                "the pass phrase does not open the exported key",
+            )
+            .with_hint(
+                "give the pass phrase of the exported key: the config of the repository was \
+                 changed since the export, and only this key shows whether it is the same \
+                 repository",
+            ));
+        };
+        let elsewhere = || {
+            Error::new(ErrorKind::Invalid, "this key belongs to another repository")
+                .with_hint("give a key exported from this repository")
+        };
+        let exported = Config::open(&self.config, &master)?;
+        match Config::open(there, &master) {
+            Ok(config) if config.id == exported.id => Ok(()),
+            Ok(_) => Err(elsewhere()),
+            // Another master key sealed it.
+            Err(error) if error.kind() == ErrorKind::Damaged => Err(elsewhere()),
+            Err(error) => Err(error),
         }
-        let id = KeyId::digest(&key);
-        sink.put_bytes(&layout::key_file(&id), key).await?;
-        Ok(id)
+    }
+
+    /// Puts the config back into a repository that has lost it.
+    async fn restore_config(&self, sink: &dyn Sink) -> Result<()> {
+        if sink.list_all(&layout::snapshots()).await?.is_empty()
+            && sink.list_all(&layout::indexes()).await?.is_empty()
+        {
+            return Err(Error::new(
+                ErrorKind::NoRepository,
+                format!("there is no repository data at {sink}"),
+            )
+            .with_hint("check the address"));
+        }
+        sink.put_bytes(&layout::config_copy(), self.config.clone()).await?;
+        sink.put_bytes(&layout::config(), self.config.clone()).await?;
+        Ok(())
     }
 }

@@ -28,7 +28,11 @@ pub(super) struct ExportArgs {
     to: PathBuf,
 }
 
-/// Put an exported key back into its repository, without a pass phrase
+/// Put an exported key back into its repository
+///
+/// Needs no pass phrase, unless the config object of the repository was changed since the export,
+/// for instance by `restic migrate`: then the pass phrase of the exported key shows whether it is
+/// the same repository.
 #[derive(Debug, clap::Args)]
 pub(super) struct ImportArgs {
     /// Exported key file
@@ -82,7 +86,8 @@ pub(super) async fn import(session: &Session, args: &ImportArgs) -> CommandResul
     let spec = session.repository()?;
     let bundle = read(&args.file)?;
     let sink = spec.sink(&session.env).await?;
-    let id = Repository::import_key(&*sink, &bundle).await?;
+    let passphrase = async || session.passphrase(&spec, &session.passphrase_flags()).await;
+    let id = Repository::import_key(&*sink, &bundle, passphrase).await?;
     let ui = &session.ui;
     if ui.is_json() {
         ui.json(&KeyJson::new(spec.to_string(), &id))?;

@@ -18,7 +18,7 @@ use crate::style::{self, paint};
 pub(super) async fn run(session: &Session, args: &Args, to: &str) -> CommandResult {
     let from = session.repository()?;
     let opened = session.open_indexed_at(&from).await?;
-    let worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
+    view::warn_of_damaged(&session.ui, &opened.snapshots);
     let spec = session.resolve(to)?;
     let repository = target(session, args, &spec, opened.indexed.repository()).await?;
     let target = Target { spec, repository };
@@ -29,11 +29,12 @@ pub(super) async fn run(session: &Session, args: &Args, to: &str) -> CommandResu
     let copies: Vec<CopiedSnapshot> =
         report.copied.iter().chain(&report.present).copied().collect();
     target.repository.take_over_protection(opened.indexed.repository(), &copies).await?;
-    if !report.problems.is_empty() {
-        return Ok(Outcome::Damage);
-    }
-    explain(session, &from, &target.spec);
-    Ok(worst)
+    let unreadable =
+        opened.snapshots.damaged.iter().map(|(id, _)| format!("snapshot {}", id.short()));
+    let left_out: Vec<String> =
+        unreadable.chain(report.problems.into_iter().map(|problem| problem.object)).collect();
+    explain(session, &from, &target.spec, &left_out);
+    Ok(Outcome::with_warnings(left_out.len() as u64))
 }
 
 /// The new repository: made, or found as an interrupted attempt left it.
@@ -79,10 +80,18 @@ async fn target(
     Ok(created)
 }
 
-/// What is left to be done by a person.
-fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec) {
+/// Lists the steps that remain for a person. `left_out` names the snapshots that are not in the new
+/// repository because they are damaged.
+fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec, left_out: &[String]) {
     let ui = &session.ui;
-    ui.status("All readable snapshots are in both repositories. To switch:");
+    if left_out.is_empty() {
+        ui.status("All snapshots are in both repositories. To switch:");
+    } else {
+        let count =
+            human::count(left_out.len() as u64, "damaged snapshot is", "damaged snapshots are");
+        ui.warning(format_args!("{count} not in {to}: {}", left_out.join(", ")));
+        ui.status("All other snapshots are in both repositories. To switch:");
+    }
     ui.status(format_args!("  1. {} check -r {} --read-data", session.program, called(to)));
     let place = match &from.name {
         Some(name) => format!("[repositories.{name}] in the configuration"),
@@ -98,7 +107,14 @@ fn explain(session: &Session, from: &RepositorySpec, to: &RepositorySpec) {
         "  4. {} key generate -r {new}, for a new recovery key",
         session.program
     ));
-    ui.status(format_args!("  5. delete {from}: the old master key opens its data for ever"));
+    let delete = format!("delete {from}: the old master key opens its data for ever");
+    if left_out.is_empty() {
+        ui.status(format_args!("  5. {delete}"));
+    } else {
+        let repair = format!("{} repair -r {old}", session.program);
+        ui.status(format_args!("  5. {repair}, then step 3, to copy snapshots that it mends"));
+        ui.status(format_args!("  6. {delete}, and the left-out snapshots are lost with it"));
+    }
 }
 
 /// How a repository is named on a command line.
