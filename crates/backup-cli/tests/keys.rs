@@ -156,7 +156,7 @@ fn rotation_of_the_master_key_names_snapshots_left_out() {
         .filter(|pack| !before.contains(pack))
         .for_each(|pack| std::fs::remove_file(pack).unwrap());
     env.write("third/letter.txt", "Dear reader, this is the third letter\n");
-    env.run(&["run", "-q", "--source", "third"]).ok();
+    assert_eq!(env.run(&["run", "-q", "--source", "third"]).code, 4, "packs are lost");
     std::fs::write(env.path("repo/snapshots").join(&unreadable), "damaged").unwrap();
     let rotated = env.run(&["key", "rotate", "--master", "--to", "new", "--key-file", "new.key"]);
     assert_eq!(rotated.code, 3, "{}", rotated.text());

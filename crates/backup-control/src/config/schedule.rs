@@ -390,7 +390,7 @@ mod tests {
         assert_eq!((two.len(), two[1].kind), (2, Some(JobType::Full)));
         for (bad, word) in [
             ("schedule = 5", "cron"),
-            ("schedule = \"often\"", "1 fields"),
+            ("schedule = \"often\"", "1 field,"),
             ("schedule = [{ on = 1 }]", "on"),
         ] {
             let error = of(bad).err().unwrap().to_string();
