@@ -3,10 +3,12 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `capturing.rs` | nothing that was acknowledged is lost, whatever fails |
+//! | `idle.rs` | nothing happens, and that is known |
 //! | `measured.rs` | how far behind, how much memory |
 //! | `rolling.rs` | from slices to snapshots |
 
 mod capturing;
+mod idle;
 mod measured;
 mod rolling;
 

@@ -16,6 +16,7 @@ fn held_by(holder: &str) -> LeaseOptions {
         holder: holder.to_owned(),
         dead: Vec::new(),
         settle,
+        ..LeaseOptions::default()
     }
 }
 

@@ -106,6 +106,7 @@ impl Agreed {
             dead: claim.before.iter().map(Holder::to_string).collect(),
             // Two at once do no harm.
             settle: Duration::from_secs(1),
+            ..LeaseOptions::default()
         };
         let taken = match Lease::acquire(repository, &lease, &options, cx).await {
             Ok(taken) => taken.keep(),

@@ -5,9 +5,13 @@
 //!      ▲                                                                             │
 //!      └─────────────────────────── acknowledge ◀────────────────────────────────────┘
 //! ```
+//!
+//! When everything that came is stored, the time up to which the source vouches for that goes into
+//! the lease, which is renewed anyway.
 
 mod options;
 mod starting_points;
+mod vouching;
 
 pub use options::{Acknowledge, CaptureOptions, CaptureReport};
 
@@ -19,18 +23,20 @@ use tokio::time::Instant;
 use super::lane::Lane;
 use super::outbox::{Outbox, Waiting};
 use super::position::Mark;
-use super::slice::Filling;
+use super::slice::{Filling, Slice};
 use super::uploader::{Stored, Uploader};
-use super::{Position, Stream};
+use super::{Position, Stream, Watermark};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LogEvent};
-use crate::repository::Repository;
+use crate::repository::{LeaseNote, Repository};
 use crate::source::{LogReader, LogSegment, Source, SourceErrorKind};
 use starting_points::starting_points;
 
 /// At the end, so long is waited for what was captured to be stored.
 const LAST_UPLOADS: Duration = Duration::from_secs(10);
+/// Interval at which the reader is asked up to which time it vouches for the log.
+const VOUCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Captures the log of `source` until the caller cancels, which is no error.
 ///
@@ -65,7 +71,8 @@ async fn run(
         return Err(Error::new(ErrorKind::Invalid, "acknowledging spooled data requires a spool"));
     }
     let outbox = Outbox::open(&lane, options.memory, options.spool.as_ref()).await?;
-    let mut uploader = Uploader::new(lane.clone(), &stream, options, cx);
+    let note = LeaseNote::default();
+    let mut uploader = Uploader::new(lane.clone(), &stream, options, note.clone(), cx);
     let stored_before = uploader.take_over().await?;
     let (sender, stored) = watch::channel(Stored::default());
     let starts = starting_points(&lane, &outbox, stored_before, cx).await?;
@@ -77,14 +84,18 @@ async fn run(
         outbox: &outbox,
         stored: stored.clone(),
         filling: None,
+        end: None,
+        note,
+        vouched: None,
+        is_incomplete: false,
         gap: None,
         gaps: 0,
     };
-    let result = tokio::select! {
-        result = run.follow(starts) => result,
-        never = uploader.run(&outbox, &sender) => never.map(|never| match never {}),
+    let (result, is_whole) = tokio::select! {
+        result = run.follow(starts) => (result, true),
+        // What is on its way to the outbox is lost.
+        never = uploader.run(&outbox, &sender) => (never.map(|never| match never {}), false),
     };
-    let gaps = run.gaps;
     let result = match result {
         Err(error) if error.kind() == ErrorKind::Busy => Err(error),
         other => {
@@ -92,6 +103,9 @@ async fn run(
                 () = outbox.emptied() => {}
                 _ = uploader.run(&outbox, &sender) => {}
                 () = tokio::time::sleep(LAST_UPLOADS) => {}
+            }
+            if is_whole {
+                run.note_watermark(None);
             }
             other
         }
@@ -104,7 +118,7 @@ async fn run(
         slices: stored.slices,
         bytes: stored.bytes,
         position: stored.position,
-        gaps,
+        gaps: run.gaps,
     })
 }
 
@@ -122,6 +136,14 @@ struct Run<'a> {
     outbox: &'a Outbox,
     stored: watch::Receiver<Stored>,
     filling: Option<(Filling, Instant)>,
+    /// Where the log ends that came so far.
+    end: Option<Mark>,
+    /// Stored with the lease: the watermark of what is stored.
+    note: LeaseNote,
+    /// What the reader vouched for last.
+    vouched: Option<Watermark>,
+    /// Something that came found no room at the end, and is not stored.
+    is_incomplete: bool,
     /// Why something is missing before the next segment.
     gap: Option<String>,
     gaps: u64,
@@ -132,6 +154,7 @@ impl Run<'_> {
     async fn follow(&mut self, starts: Vec<Option<Mark>>) -> Result<()> {
         let mut known: Vec<Position> =
             starts.iter().flatten().map(|mark| mark.at.clone()).collect();
+        self.end = starts.first().cloned().flatten();
         let mut starts = starts.into_iter();
         while let Some(start) = starts.next() {
             let opened = match &start {
@@ -144,6 +167,8 @@ impl Run<'_> {
             let mut reader = match opened {
                 Ok(reader) => reader,
                 Err(error) if error.kind() == SourceErrorKind::LogGap && start.is_some() => {
+                    // That of the capturer before.
+                    self.keep_watermark(self.note.read()).await?;
                     self.note_gap(error.to_string());
                     continue;
                 }
@@ -161,6 +186,8 @@ impl Run<'_> {
                     if self.gap.is_some() {
                         self.tell_gap(&reason);
                     }
+                    let vouched = self.vouched.take();
+                    self.keep_watermark(vouched).await?;
                     self.note_gap(reason);
                     starts = vec![None].into_iter();
                 }
@@ -188,16 +215,19 @@ impl Run<'_> {
         known: &mut Vec<Position>,
     ) -> Result<End> {
         let mut last = start;
+        let mut looking = tokio::time::interval(VOUCH_INTERVAL);
         loop {
             let due = self.filling.as_ref().map(|(_, since)| *since + self.options.flush_after);
             tokio::select! {
                 biased;
                 () = self.cx.cancel.cancelled() => {
+                    self.vouched = reader.vouched_for();
                     self.flush(None).await?;
                     return Ok(End::Cancelled);
                 }
                 Ok(()) = self.stored.changed() => self.acknowledge_stored(&mut *reader).await?,
                 () = sleep_until(due) => self.flush(Some(&mut *reader)).await?,
+                _ = looking.tick() => self.note_watermark(Some(&*reader)),
                 segment = reader.next() => match segment {
                     Ok(segment) => {
                         self.require_continuity(&segment, last.as_ref());
@@ -205,10 +235,12 @@ impl Run<'_> {
                         self.take(segment, &mut *reader).await?;
                     }
                     Err(error) if error.kind() == SourceErrorKind::Cancelled && self.cx.cancel.is_cancelled() => {
+                        self.vouched = reader.vouched_for();
                         self.flush(None).await?;
                         return Ok(End::Cancelled);
                     }
                     Err(error) => {
+                        self.vouched = reader.vouched_for();
                         self.flush(Some(&mut *reader)).await?;
                         return match error.kind() {
                             SourceErrorKind::LogGap => {
@@ -252,6 +284,8 @@ impl Run<'_> {
         if !fits {
             self.flush(Some(reader)).await?;
         }
+        let at = Position::new(segment.branch.clone(), segment.to);
+        self.end = Some(Mark { at, state: reader.state() });
         match &mut self.filling {
             Some((filling, _)) => filling.add(segment),
             None => {
@@ -275,12 +309,19 @@ impl Run<'_> {
 
     /// Closes the slice. While there is no room for it, `reader` goes on being told what is stored.
     async fn flush(&mut self, reader: Option<&mut dyn LogReader>) -> Result<()> {
-        let Some((filling, _)) = self.filling.take() else {
-            return Ok(());
-        };
+        match self.filling.take() {
+            Some((filling, _)) => {
+                let put = self.put(filling.finish(), reader).await;
+                self.is_incomplete |= put.is_err();
+                put
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn put(&mut self, slice: Slice, reader: Option<&mut dyn LogReader>) -> Result<()> {
         let key = self.lane.repository().key().clone();
         let sealing = move || {
-            let slice = filling.finish();
             let pack = slice.seal(&key)?;
             Ok((Waiting::new(&slice, pack), slice.end()))
         };
@@ -291,7 +332,9 @@ impl Run<'_> {
         let mut putting = std::pin::pin!(self.outbox.put(waiting));
         let Some(reader) = reader else {
             // At the end nobody waits for ever: what finds no room is read again from the source.
-            return tokio::time::timeout(LAST_UPLOADS, putting).await.unwrap_or(Ok(()));
+            let put = tokio::time::timeout(LAST_UPLOADS, putting).await;
+            self.is_incomplete |= put.is_err();
+            return put.unwrap_or(Ok(()));
         };
         loop {
             tokio::select! {
@@ -299,7 +342,10 @@ impl Run<'_> {
                     put?;
                     break;
                 }
-                () = self.cx.cancel.cancelled() => return Ok(()),
+                () = self.cx.cancel.cancelled() => {
+                    self.is_incomplete = true;
+                    return Ok(());
+                }
                 Ok(()) = self.stored.changed() => {
                     let position = self.stored.borrow_and_update().position.clone();
                     acknowledge(self.options.acknowledge, Acknowledge::Stored, position, reader).await?;

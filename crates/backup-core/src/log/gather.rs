@@ -8,12 +8,14 @@ use super::lane::{Lane, StoredSlice};
 use super::position::Mark;
 use super::slice::SliceHeader;
 use super::tape::read_detail;
-use super::{Base, Branch, Gap, Place, Position, Stream, Stretch, Tick, Timeline};
+use super::{Base, Branch, Gap, Place, Position, Stream, Stretch, Tick, Timeline, Watermark};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{LogExtent, SnapshotLog, SnapshotSummary};
 use crate::id::SnapshotId;
-use crate::repository::{IndexedRepository, Repository, SnapshotInfo, SnapshotList, layout};
+use crate::repository::{
+    IndexedRepository, Lease, LeaseState, Repository, SnapshotInfo, SnapshotList, layout,
+};
 
 /// How often snapshots are read again if others have appeared meanwhile.
 const ROUNDS: usize = 4;
@@ -34,6 +36,8 @@ pub struct LogView {
     /// What happened when in pieces that were looked at closely, by snapshot and the name of the
     /// detail.
     details: HashMap<(SnapshotId, String), Vec<Tick>>,
+    /// The lease of the capturer, if it can be read.
+    lease: Option<LeaseState>,
 }
 
 impl LogView {
@@ -43,8 +47,13 @@ impl LogView {
     /// Those of the sink.
     pub async fn load(repository: &Repository, stream: &Stream, cx: &Context) -> Result<Self> {
         let lane = Lane::new(repository, stream);
-        // Slices first: what is rolled up meanwhile is seen twice rather than not at all.
-        let mut view = Self::of_lane(&lane, cx).await?;
+        // The lease first: everything that it vouches for is in slices by then. Slices next: what is
+        // rolled up meanwhile is seen twice rather than not at all.
+        let lease = match Lease::state(repository, &stream.capture_lease()).await {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            other => other?,
+        };
+        let mut view = Self { lease, ..Self::of_lane(&lane, cx).await? };
         let of_snapshots = Self::of_snapshots(&lane, cx).await?;
         (view.snapshots, view.damaged_snapshots) =
             (of_snapshots.snapshots, of_snapshots.damaged_snapshots);
@@ -127,6 +136,26 @@ impl LogView {
     #[must_use]
     pub fn damaged_snapshots(&self) -> &[(SnapshotId, Error)] {
         &self.damaged_snapshots
+    }
+
+    /// The lease of the capturer; none if nobody captured the log yet, or this process may not read
+    /// leases.
+    #[must_use]
+    pub fn lease(&self) -> Option<&LeaseState> {
+        self.lease.as_ref()
+    }
+
+    /// Up to which times the log is known to be complete: by the lease, and before gaps.
+    fn watermarks(&self) -> impl Iterator<Item = Watermark> {
+        let noted = self.lease.iter().filter_map(LeaseState::note);
+        let of_extent = |extent: &LogExtent| {
+            let last = extent.last.filter(|_| extent.from == extent.to)?;
+            Some(Watermark::new(Position::new(extent.branch.clone(), last.offset), last.time))
+        };
+        let extents = self.snapshots.iter().flat_map(|(_, log)| &log.extents);
+        noted
+            .chain(self.slices().filter_map(SliceHeader::watermark))
+            .chain(extents.filter_map(of_extent))
     }
 
     /// Bytes of all slices in the store.
@@ -243,6 +272,7 @@ impl LogView {
         let mut gaps: Vec<Gap> = gaps.collect();
         gaps.dedup();
         Timeline::new(bases.collect(), stretches, self.branches(), gaps)
+            .complete_up_to(self.watermarks())
     }
 }
 

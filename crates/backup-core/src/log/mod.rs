@@ -8,6 +8,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `position.rs` | [`Position`]: a place in a log; what is needed to go on from it |
+//! | `watermark.rs` | [`Watermark`]: the time up to which a log is known to be complete |
 //! | `timeline.rs` | [`Timeline`]: bases, pieces of the log, branches, gaps; ranges that can be restored |
 //! | `plan.rs` | [`Plan`]: from a moment to what has to be restored, or a [`Refusal`] that names the nearest ones |
 //! | `scope.rs` | [`Scope`]: what a piece of a log is about |
@@ -15,7 +16,7 @@
 //! | `slice.rs` | [`Slice`]: what is stored at once; a valid pack |
 //! | `lane.rs` | slices in the repository |
 //! | `capture.rs` | [`capture`]: from a source to slices |
-//! | `capture/` | options and starting points of a capture |
+//! | `capture/` | options and starting points of a capture; the record that it is complete |
 //! | `outbox.rs` | what was captured and is not stored yet; the spool |
 //! | `uploader.rs` | storing slices, by one capturer at a time |
 //! | `roll_up/` | [`roll_up`]: from slices to snapshots |
@@ -49,6 +50,7 @@ mod supervisor;
 mod tape;
 mod timeline;
 mod uploader;
+mod watermark;
 
 pub use capture::{Acknowledge, CaptureOptions, CaptureReport, capture};
 pub use gather::LogView;
@@ -63,3 +65,4 @@ pub use stream::Stream;
 pub use supervisor::{FollowOptions, follow};
 pub use tape::{LogPart, LogTape};
 pub use timeline::{Base, Branch, Gap, Place, Range, Stretch, Tick, Timeline};
+pub use watermark::Watermark;

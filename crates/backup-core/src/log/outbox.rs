@@ -197,6 +197,11 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
     /// Returns when nothing waits any more.
     pub(super) async fn emptied(&self) {
         loop {

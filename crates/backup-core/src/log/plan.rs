@@ -33,8 +33,8 @@ pub struct Plan {
     /// If a time was asked for: not every event is noted, so that some behind [`Self::stop`] may
     /// have happened before it as well. They are applied too, up to the first later one.
     pub until: Option<Timestamp>,
-    /// The time of the last event that is applied, by the clock of the source, as far as it is
-    /// noted.
+    /// The moment that is restored, by the clock of the source, as far as it is known: of the last
+    /// event that is applied; for the latest moment, the time up to which nothing more happened.
     pub time: Option<Timestamp>,
     /// What is read, bytes.
     pub bytes: u64,
@@ -63,9 +63,10 @@ pub fn latest_common(timelines: &[Timeline]) -> Option<Timestamp> {
         let ticks = timeline.stretches.values().flatten().flat_map(|stretch| &stretch.ticks);
         // Just before something happens everything before it is there; at that moment more may
         // happen still.
-        let before =
-            |tick: &super::Tick| tick.time.checked_sub(SignedDuration::from_micros(1)).ok();
-        ticks.filter_map(before).chain(timeline.bases.iter().map(|base| base.time))
+        let before = |time: Timestamp| time.checked_sub(SignedDuration::from_micros(1)).ok();
+        let vouched = timeline.watermarks.iter().map(|watermark| watermark.time);
+        let ends = ticks.map(|tick| tick.time).chain(vouched).filter_map(before);
+        ends.chain(timeline.bases.iter().map(|base| base.time))
     });
     let mut moments: Vec<Timestamp> = within.collect();
     moments.sort_unstable();
@@ -97,7 +98,9 @@ impl Timeline {
         for (name, _) in self.lineage(&branch).into_iter().rev() {
             let ranges = self.bases.iter().flat_map(|base| self.ranges_of(base, &branch));
             if let Some(end) = ranges.filter(|(on, ..)| *on == name).map(|(.., to)| to).max() {
-                return self.plan_position(&Position::new(name, end));
+                let time = self.moment_at(&name, end);
+                let plan = self.plan_position(&Position::new(name, end))?;
+                return Ok(Plan { time: time.max(plan.time), ..plan });
             }
         }
         Err(nothing("there is no snapshot to which the log can be applied"))
@@ -151,7 +154,7 @@ impl Timeline {
         }
         let bytes = base.bytes + log.iter().map(|stretch| stretch.bytes).sum::<u64>();
         let on_base = (*target == base.at).then_some(base.time);
-        let time = self.time_at(&target.branch, target.offset).or(on_base);
+        let time = self.time_at(&target.branch, target.offset).max(on_base);
         let rate = self.bases.iter().filter_map(|base| base.rate).max().filter(|rate| *rate > 0);
         let estimate_ms = rate.map(|rate| bytes.saturating_mul(1000) / rate);
         Plan {
@@ -198,24 +201,31 @@ impl Timeline {
         let mut best: Option<(usize, u64, u64)> = None;
         let mut past_end = false;
         for base in self.bases.iter().filter(|base| base.time <= time) {
+            let mut vouched = None;
             for (name, from, to) in self.ranges_of(base, &branch) {
                 let place = lineage.iter().position(|(on, _)| *on == name).unwrap_or(0);
                 match self.stop_in(&name, from, to, time) {
                     Stop::At(offset, later) => {
-                        best = best.max(Some((place, offset, later)));
+                        vouched = Some((place, offset, later));
                         break;
                     }
+                    // What a branch says of the time after it was left does not count if something
+                    // happened on the next one.
+                    Stop::Nothing(offset) => vouched = Some((place, offset, offset)),
                     // What follows on the next branch may tell; if nothing does, the log has not
                     // got so far.
-                    Stop::NotReached => past_end = true,
-                    Stop::Before => {}
+                    Stop::NotReached => (past_end, vouched) = (true, None),
+                    Stop::Empty => past_end = true,
+                    Stop::Before => vouched = None,
                 }
             }
+            best = best.max(vouched);
         }
         if let Some((place, offset, later)) = best {
             let plan =
                 self.plan_through(&Position::new(lineage[place].0.clone(), offset), later)?;
-            return Ok(Plan { until: Some(time), ..plan });
+            let until = Some(time);
+            return Ok(Plan { until, time: plan.time.map(|of_last| of_last.min(time)), ..plan });
         }
         Err(Box::new(self.refuse_time(time, past_end)))
     }
@@ -233,8 +243,15 @@ impl Timeline {
                 at.checked_sub(1).map_or(from, |before| ticks[before].offset),
                 ticks[at].offset,
             ),
-            None if ticks.is_empty() && to > from => Stop::Before,
-            None => Stop::NotReached,
+            None => {
+                let last = ticks.last().map_or(from, |tick| tick.offset);
+                match self.vouched(branch, to, time) {
+                    Some(end) => Stop::Nothing(end.max(last)),
+                    None if !ticks.is_empty() => Stop::NotReached,
+                    None if to > from => Stop::Before,
+                    None => Stop::Empty,
+                }
+            }
         }
     }
 
@@ -300,8 +317,12 @@ impl Timeline {
 enum Stop {
     /// Behind this offset; what is at the second one happened later.
     At(u64, u64),
+    /// Behind this offset: nothing more happened up to the time.
+    Nothing(u64),
     /// Nothing later is known.
     NotReached,
+    /// The branch has just begun.
+    Empty,
     /// There are no times at all.
     Before,
 }

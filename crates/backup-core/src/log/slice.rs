@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::position::Mark;
-use super::{Position, Scope, Tick};
+use super::{Position, Scope, Tick, Watermark};
 use crate::compress::{Compression, Packer};
 use crate::crypto::{IV_LEN, MasterKey, OVERHEAD};
 use crate::error::{Error, Result};
@@ -235,6 +235,32 @@ impl Slice {
         Self { header, data: Bytes::new() }
     }
 
+    /// A record without bytes: up to which time everything is there, before something is missing.
+    pub(super) fn complete(
+        stream: &str,
+        state: Option<String>,
+        watermark: &Watermark,
+        now: Timestamp,
+    ) -> Self {
+        let (Position { branch, offset }, time) = (watermark.at.clone(), watermark.time);
+        let header = SliceHeader {
+            version: VERSION,
+            stream: stream.to_owned(),
+            branch,
+            parent: None,
+            from: watermark.stored_to(),
+            to: offset,
+            ticks: vec![Tick { offset, time }],
+            captured: now,
+            parts: Vec::new(),
+            sha256: hex::encode(Sha256::digest(b"")),
+            gap: None,
+            state,
+            takes_over: None,
+        };
+        Self { header, data: Bytes::new() }
+    }
+
     /// Where it ends.
     #[must_use]
     pub fn end(&self) -> Position {
@@ -289,6 +315,14 @@ impl SliceHeader {
     #[must_use]
     pub fn end(&self) -> Position {
         Position::new(self.branch.clone(), self.to)
+    }
+
+    /// The time up to which everything is there, if that is all it says; see
+    /// [`Slice::complete`].
+    pub(super) fn watermark(&self) -> Option<Watermark> {
+        let says_only = self.from == self.to && self.takes_over.is_none();
+        let last = self.ticks.last().filter(|_| says_only)?;
+        Some(Watermark::new(Position::new(self.branch.clone(), last.offset), last.time))
     }
 
     /// From where to go on; `None` if that is not known.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Position;
+use super::{Position, Watermark};
 use crate::id::SnapshotId;
 
 /// A snapshot that a log can be applied to.
@@ -99,7 +99,8 @@ pub struct Range {
     pub to: u64,
     /// When the first was.
     pub from_time: Option<Timestamp>,
-    /// When the last was.
+    /// The moment that the last stands for: of its event, of a snapshot there, or up to which
+    /// nothing more happened.
     pub to_time: Option<Timestamp>,
 }
 
@@ -113,6 +114,7 @@ pub struct Timeline {
     pub(super) branches: BTreeMap<String, Position>,
     /// Branches in the order in which they began.
     pub(super) order: Vec<String>,
+    pub(super) watermarks: Vec<Watermark>,
     reasons: Vec<Gap>,
 }
 
@@ -143,6 +145,12 @@ impl Timeline {
             }
         }
         timeline
+    }
+
+    /// The same, with the times up to which the log is known to be complete.
+    #[must_use]
+    pub fn complete_up_to(self, watermarks: impl IntoIterator<Item = Watermark>) -> Self {
+        Self { watermarks: watermarks.into_iter().collect(), ..self }
     }
 
     /// Without the other snapshots: restores begin with this one.
@@ -204,7 +212,9 @@ impl Timeline {
             }
             end = end.max(stretch.to);
         }
-        end
+        // Behind the last piece nothing may have happened: nothing is stored of that.
+        let quiet = |mark: &&Watermark| mark.at.branch == branch && mark.stored_to() <= end;
+        self.watermarks.iter().filter(quiet).map(|mark| mark.at.offset).fold(end, u64::max)
     }
 
     /// The last place that a branch is known to have: where the last piece ends that is kept, a
@@ -255,13 +265,11 @@ impl Timeline {
     }
 
     fn range(&self, branch: &str, from: u64, to: u64) -> Range {
-        let at_base = |offset: u64| {
-            let base =
-                self.bases.iter().find(|base| base.at.branch == branch && base.at.offset == offset);
-            base.map(|base| base.time)
-        };
-        let time = |offset: u64| self.time_at(branch, offset).or_else(|| at_base(offset));
-        Range { branch: branch.to_owned(), from, to, from_time: time(from), to_time: time(to) }
+        let at_base = self.bases.iter().filter(|base| base.at == Position::new(branch, from));
+        let from_time = self.time_at(branch, from).or_else(|| at_base.map(|base| base.time).min());
+        // The clock of the source may have been turned back: a range does not end before it begins.
+        let to_time = self.moment_at(branch, to).max(from_time);
+        Range { branch: branch.to_owned(), from, to, from_time, to_time }
     }
 
     /// The time of the last event that ends at or before an offset.
@@ -273,6 +281,28 @@ impl Timeline {
             .filter(|tick| tick.offset <= offset)
             .max_by_key(|tick| tick.offset)
             .map(|tick| tick.time)
+    }
+
+    /// The moment that an offset stands for: of the last event at or before it, of a snapshot that
+    /// was made since, or up to which nothing more happened.
+    #[must_use]
+    pub fn moment_at(&self, branch: &str, offset: u64) -> Option<Timestamp> {
+        let ticks =
+            self.stretches.get(branch).into_iter().flatten().flat_map(|stretch| &stretch.ticks);
+        let ticks = ticks.map(|tick| (tick.offset, tick.time));
+        let bases = self.bases.iter().map(|base| (&base.at, base.time));
+        let vouched = self.watermarks.iter().map(|watermark| (&watermark.at, watermark.time));
+        let states = bases.chain(vouched).filter(|(at, _)| at.branch == branch);
+        let moments = ticks.chain(states.map(|(at, time)| (at.offset, time)));
+        moments.filter(|(at, _)| *at <= offset).max().map(|(_, time)| time)
+    }
+
+    /// Where everything ends that happened on a branch up to `time`, if that is known and not
+    /// behind `to`.
+    pub(super) fn vouched(&self, branch: &str, to: u64, time: Timestamp) -> Option<u64> {
+        let vouches = |mark: &&Watermark| mark.at.branch == branch && mark.time > time;
+        let ends = self.watermarks.iter().filter(vouches).map(|mark| mark.at.offset);
+        ends.filter(|end| *end <= to).min()
     }
 
     /// What can be restored of the lineage of `branch` from one base.

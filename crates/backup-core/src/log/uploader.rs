@@ -13,7 +13,7 @@ use super::{CaptureOptions, Position, Stream};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LogEvent};
-use crate::repository::{KeptLease, Lease, LeaseOptions};
+use crate::repository::{KeptLease, Lease, LeaseNote, LeaseOptions};
 
 /// Time before something is tried again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -25,6 +25,8 @@ pub(super) struct Uploader<'a> {
     lease_name: String,
     options: &'a CaptureOptions,
     cx: &'a Context,
+    /// Stored with the lease.
+    note: LeaseNote,
     turn: Option<Turn>,
 }
 
@@ -48,9 +50,10 @@ impl<'a> Uploader<'a> {
         lane: Lane,
         stream: &Stream,
         options: &'a CaptureOptions,
+        note: LeaseNote,
         cx: &'a Context,
     ) -> Self {
-        Self { lane, lease_name: stream.capture_lease(), options, cx, turn: None }
+        Self { lane, lease_name: stream.capture_lease(), options, cx, note, turn: None }
     }
 
     /// Takes the lease, and notes where this goes on: at the end of the last slice, which is
@@ -66,6 +69,7 @@ impl<'a> Uploader<'a> {
         let options = LeaseOptions {
             holder: self.options.holder.clone(),
             period: self.options.lease_period,
+            note: self.note.clone(),
             ..LeaseOptions::default()
         };
         let lease = Lease::acquire(self.lane.repository(), &self.lease_name, &options, self.cx)
@@ -119,7 +123,13 @@ impl<'a> Uploader<'a> {
         stored: &watch::Sender<Stored>,
     ) -> Result<Infallible> {
         loop {
-            let first = outbox.first().await;
+            let first = tokio::select! {
+                first = outbox.first() => first,
+                () = self.lost() => {
+                    self.regain(outbox).await?;
+                    continue;
+                }
+            };
             let size = self.store(&first, outbox).await?;
             outbox.remove_first().await?;
             stored.send_modify(|stored| {
@@ -134,6 +144,34 @@ impl<'a> Uploader<'a> {
         }
     }
 
+    /// Returns when the lease is lost.
+    async fn lost(&self) {
+        match &self.turn {
+            Some(turn) => turn.lease.lost().cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes the lease again, also while there is nothing to store: it carries the watermark.
+    async fn regain(&mut self, outbox: &Outbox) -> Result<()> {
+        let mut delay = RETRY.0;
+        loop {
+            match self.take_over().await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Busy => return Err(error),
+                Err(error) => self.wait(&error, outbox, &mut delay).await,
+            }
+        }
+    }
+
+    /// Reports a failure, and waits before the next attempt.
+    async fn wait(&self, error: &Error, outbox: &Outbox, delay: &mut Duration) {
+        let (message, waiting_bytes) = (error.chain(), outbox.bytes());
+        self.cx.events.emit(&Event::Log(LogEvent::Delayed { message, waiting_bytes }));
+        tokio::time::sleep(*delay).await;
+        *delay = (*delay * 2).min(RETRY.1);
+    }
+
     async fn store(&mut self, waiting: &Waiting, outbox: &Outbox) -> Result<u64> {
         let pack = waiting.pack().await?;
         let mut delay = RETRY.0;
@@ -144,12 +182,7 @@ impl<'a> Uploader<'a> {
                 Err(error) if error.kind() == ErrorKind::Busy => return Err(error),
                 Err(error) => error,
             };
-            let message = error.chain();
-            self.cx
-                .events
-                .emit(&Event::Log(LogEvent::Delayed { message, waiting_bytes: outbox.bytes() }));
-            tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(RETRY.1);
+            self.wait(&error, outbox, &mut delay).await;
         }
     }
 

@@ -20,6 +20,7 @@
 //! takes over there is a whole period, for requests that were on their way.
 
 mod holder;
+mod note;
 mod object;
 
 use std::sync::{Arc, Mutex};
@@ -34,6 +35,7 @@ use super::store_clock::StoreClock;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use holder::Held;
+pub use note::{LeaseNote, LeaseState};
 use object::{Body, highest, read};
 
 /// Periods are at least so long: less is lost to a single slow request.
@@ -55,6 +57,8 @@ pub struct LeaseOptions {
     /// After taking it from a store that cannot create atomically: how long to wait before looking
     /// whether a rival took it at the same moment.
     pub settle: Duration,
+    /// What the holder records in the lease; see [`LeaseNote`].
+    pub note: LeaseNote,
 }
 
 impl Default for LeaseOptions {
@@ -65,6 +69,7 @@ impl Default for LeaseOptions {
             holder: String::new(),
             dead: Vec::new(),
             settle: Duration::from_secs(3),
+            note: LeaseNote::default(),
         }
     }
 }
@@ -98,16 +103,15 @@ impl Lease {
         let previous = highest(repository, name).await?;
         if let Some(token) = previous
             && let Some((body, written)) = read(repository, name, token).await?
-            && !body.released
-            && !options.dead.contains(&body.holder)
         {
-            let age = StoreClock::read(repository, cx).await?.age(written, body.renewed);
-            let period =
-                i64::try_from(body.period_seconds.min(LONGEST.as_secs())).unwrap_or(i64::MAX / 2);
-            let left = SignedDuration::from_secs(2 * period).saturating_sub(age);
-            if left.is_positive() {
-                return Err(busy(name, &body, left));
+            if !body.released && !options.dead.contains(&body.holder) {
+                let age = StoreClock::read(repository, cx).await?.age(written, body.renewed);
+                let left = body.expires_after().saturating_sub(age);
+                if left.is_positive() {
+                    return Err(busy(name, &body, left));
+                }
             }
+            options.note.inherit(body.note);
         }
         let held = Held {
             repository: repository.clone(),
@@ -117,6 +121,7 @@ impl Lease {
             owner: hex::encode(rand::random::<[u8; 16]>()),
             period: options.period.clamp(SHORTEST, LONGEST),
             clock: Arc::clone(&cx.clock),
+            note: options.note.clone(),
             renewed: Mutex::new((Instant::now(), cx.clock.now())),
         };
         held.create().await?;
@@ -137,6 +142,16 @@ impl Lease {
     pub async fn holder(repository: &Repository, name: &str) -> Result<Option<String>> {
         let Some(token) = highest(repository, name).await? else { return Ok(None) };
         Ok(read(repository, name, token).await?.map(|(body, _)| body.holder))
+    }
+
+    /// The stored state of the lease `name`; none if nobody ever held it. Takes three requests and
+    /// writes nothing.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub async fn state(repository: &Repository, name: &str) -> Result<Option<LeaseState>> {
+        let Some(token) = highest(repository, name).await? else { return Ok(None) };
+        Ok(read(repository, name, token).await?.map(|(body, _)| LeaseState::from(body)))
     }
 
     /// Grows with every holder of this lease.

@@ -55,7 +55,7 @@ use futures::TryStreamExt;
 
 pub use init::{InitOptions, Likeness};
 pub use key_files::KeyInfo;
-pub use lease::{KeptLease, Lease, LeaseOptions};
+pub use lease::{KeptLease, Lease, LeaseNote, LeaseOptions, LeaseState};
 pub use locks::LockReport;
 pub use probe::StoreVerdict;
 pub(crate) use read::{BlobReader, Decoded, decode_with};

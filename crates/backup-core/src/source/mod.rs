@@ -40,7 +40,7 @@ pub use request::{
 };
 
 use crate::context::Context;
-use crate::log::{Position, Timeline};
+use crate::log::{Position, Timeline, Watermark};
 use crate::repository::SnapshotReader;
 
 /// What a source can do. Callers decide by this, never by the source's type.
@@ -177,6 +177,14 @@ pub trait LogReader: Send {
     /// What the source needs, besides the position, to go on behind the segment that came last:
     /// stored with it, and handed to [`Source::resume_log`]. Most need nothing.
     fn state(&self) -> Option<String> {
+        None
+    }
+
+    /// The time before which everything that happened is in the segments that were yielded, and
+    /// where the last of them ends. `None` unless the source itself is known to have sent
+    /// everything: a member of a set vouches only for what its primary vouched for, and for
+    /// nothing while it is cut off from it.
+    fn vouched_for(&self) -> Option<Watermark> {
         None
     }
 

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use crate::context::Context;
-use crate::log::{Position, Tick};
+use crate::log::{Position, Tick, Watermark};
 use crate::repository::SnapshotReader;
 use crate::source::{
     BackupReader, BackupRequest, Checkpoint, Chunking, Content, Digest, Entry, EntryPath, Item,
@@ -43,6 +43,8 @@ struct State {
     acknowledged: Option<Position>,
     /// How many more segments can be read.
     allowed: Option<u64>,
+    /// The source vouches that everything before this has happened.
+    vouched: Option<Timestamp>,
     /// Branches begin with a segment that says so, and nothing else.
     announces: bool,
 }
@@ -88,6 +90,11 @@ impl ScriptedLog {
         drop(state);
         self.0.changed.notify_waiters();
         position
+    }
+
+    /// The source vouches that nothing happens any more before `time`, or for nothing.
+    pub fn vouch(&self, time: Option<Timestamp>) {
+        self.lock().vouched = time;
     }
 
     /// Where the log ends.
@@ -364,6 +371,12 @@ impl LogReader for Reader {
             }
             changed.await;
         }
+    }
+
+    fn vouched_for(&self) -> Option<Watermark> {
+        let state = self.source.lock();
+        let at = Some(state.end()).filter(|end| !self.is_new_branch && end.offset == self.next)?;
+        state.vouched.map(|time| Watermark::new(at, time))
     }
 
     async fn acknowledge(&mut self, position: &Position) -> SourceResult<()> {

@@ -48,7 +48,7 @@ use crate::source::{BackupKind, Checkpoint, EntryPath};
 use extents::Extents;
 use files::Files;
 use graft::{Changes, Grafter};
-use plans::{Plan, holds, plans};
+use plans::{Plan, holds, is_superseded, plans};
 
 /// How to roll up.
 #[derive(Debug, Clone)]
@@ -293,8 +293,16 @@ impl Run<'_> {
         // Where a branch comes from has to be kept even if nothing has happened on it yet.
         let says_nothing =
             |header: &SliceHeader| header.to == header.from && header.parent.is_none();
-        let is_rolled_up = |header: &SliceHeader| {
-            says_nothing(header) || now.snapshots.iter().any(|(_, log)| holds(log, header))
+        let is_rolled_up = |header: &SliceHeader| match header.watermark() {
+            Some(mark) => {
+                let is_later = |other: &SliceHeader| {
+                    let later = other.watermark();
+                    later.is_some_and(|later| later.at == mark.at && later.time > mark.time)
+                };
+                view.slices().any(is_later)
+                    || now.snapshots.iter().any(|(_, log)| is_superseded(log, &mark))
+            }
+            None => says_nothing(header) || now.snapshots.iter().any(|(_, log)| holds(log, header)),
         };
         // Of the epoch that goes on, the note at its beginning stays as well.
         let newest = view.slices.last().map(|(slice, _)| slice.epoch);

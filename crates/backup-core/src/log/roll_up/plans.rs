@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::format::{LogExtent, SnapshotLog};
-use crate::log::Timeline;
 use crate::log::gather::LogView;
 use crate::log::lane::StoredSlice;
 use crate::log::slice::SliceHeader;
+use crate::log::{Timeline, Watermark};
 use crate::repository::SnapshotInfo;
 
 /// What is to be done for one base.
@@ -42,9 +42,13 @@ pub(super) fn plans(view: &LogView) -> Vec<Plan<'_>> {
         for (number, plan) in plans.iter_mut().enumerate() {
             let log = &plan.log;
             let new = |header: &SliceHeader| {
-                (header.to > header.from || header.parent.is_some())
-                    && order.belongs(header, &bases[number], bases.get(number + 1))
-                    && !holds(log, header)
+                let has_more = match header.watermark() {
+                    Some(watermark) => !is_superseded(log, &watermark),
+                    None => {
+                        (header.to > header.from || header.parent.is_some()) && !holds(log, header)
+                    }
+                };
+                has_more && order.belongs(header, &bases[number], bases.get(number + 1))
             };
             plan.slices = view
                 .slices
@@ -75,6 +79,17 @@ impl<'v> Plan<'v> {
 /// Whether both stand on the same base.
 fn is_of(one: &SnapshotLog, other: &SnapshotLog) -> bool {
     one.start == other.start && one.time == other.time
+}
+
+/// Whether a snapshot holds something later than a watermark, or the same.
+pub(super) fn is_superseded(log: &SnapshotLog, watermark: &Watermark) -> bool {
+    let Watermark { at, time, .. } = watermark;
+    log.extents.iter().any(|extent| {
+        let is_later =
+            extent.last.is_some_and(|last| (last.offset, last.time) >= (at.offset, *time));
+        extent.branch == at.branch
+            && (is_later || extent.to > at.offset && extent.from <= at.offset)
+    })
 }
 
 /// How much of the log a snapshot holds.

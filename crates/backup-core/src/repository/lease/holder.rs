@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::object::{Body, highest, key, read, tokens};
+use super::LeaseNote;
+use super::object::{Body, highest, key, owner, tokens};
 use crate::clock::SharedClock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::seal_json;
@@ -22,6 +23,7 @@ pub(super) struct Held {
     pub(super) owner: String,
     pub(super) period: Duration,
     pub(super) clock: SharedClock,
+    pub(super) note: LeaseNote,
     /// When the last renewal began.
     pub(super) renewed: Mutex<(Instant, Timestamp)>,
 }
@@ -38,6 +40,7 @@ impl Held {
             period_seconds: self.period.as_secs(),
             renewed,
             released,
+            note: self.note.get(),
         };
         seal_json(self.repository.key(), &body)
     }
@@ -67,17 +70,19 @@ impl Held {
 
     /// Whether the object under this token is this process's, and the highest.
     pub(super) async fn confirm(&self) -> Result<()> {
-        let mine = match read(&self.repository, &self.name, self.token).await? {
-            Some((body, _)) => body.owner == self.owner,
-            None => false,
-        };
-        if mine
+        if self.is_own().await?
             && highest(&self.repository, &self.name).await? == Some(self.token)
             && self.is_current()
         {
             return Ok(());
         }
         Err(self.lost())
+    }
+
+    /// Whether the object under this token is this process's.
+    async fn is_own(&self) -> Result<bool> {
+        let owner = owner(&self.repository, &self.name, self.token).await?;
+        Ok(owner.as_ref() == Some(&self.owner))
     }
 
     pub(super) async fn renew(&self) -> Result<()> {
@@ -114,11 +119,7 @@ impl Held {
     /// Unless somebody else has made an object of the same name, in a store that does not prevent
     /// that.
     pub(super) async fn write_release(&self) -> Result<()> {
-        let is_own = |body: &Body| body.owner == self.owner;
-        if !read(&self.repository, &self.name, self.token)
-            .await?
-            .is_some_and(|(body, _)| is_own(&body))
-        {
+        if !self.is_own().await? {
             return Ok(());
         }
         self.repository.sink().put_bytes(&self.key()?, self.body(self.clock.now(), true)?).await?;

@@ -25,6 +25,9 @@ pub(super) struct Body {
     pub(super) renewed: Timestamp,
     #[serde(default)]
     pub(super) released: bool,
+    /// What the holder records for readers; see [`LeaseNote`](super::LeaseNote).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<serde_json::Value>,
 }
 
 impl Repository {
@@ -98,6 +101,21 @@ pub(super) async fn read(
         period_seconds: LeaseOptions::default().period.as_secs(),
         renewed: meta.last_modified.unwrap_or_default(),
         released: false,
+        note: None,
     });
     Ok(Some((body, meta.last_modified)))
+}
+
+/// The owner that a lease object names; `None` if the object has vanished or is damaged.
+pub(super) async fn owner(
+    repository: &Repository,
+    name: &str,
+    token: u64,
+) -> Result<Option<String>> {
+    let sealed = match repository.sink().get_bytes(&key(name, token)?).await {
+        Ok(sealed) => sealed,
+        Err(error) if error.kind() == SinkErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(open_json::<Body>(repository.key(), &sealed).ok().map(|body| body.owner))
 }
