@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | what the scenarios share, and each of them for each version of the server |
 //! | `logs.rs` | the log in a repository, and restoring to any moment |
+//! | `idle.rs` | moments at which nothing happened |
 //! | `moments.rs` | moments that lie close together |
 //! | `failures.rs` | rights, TLS, damage, whoever dies on the way |
 //! | `increments.rs` | backups of what changed, and what is put together of them |
@@ -27,6 +28,7 @@ mod base;
 mod deaths;
 mod dice;
 mod failures;
+mod idle;
 mod increments;
 mod kills;
 mod logical;
@@ -86,6 +88,7 @@ scenarios! {
         logs::segments_have_any_size as segments_have_any_size,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
         logs::a_promotion_is_followed as a_promotion_is_followed,
+        idle::standby_vouches_only_while_it_hears_its_primary as standby_vouches_only_while_it_hears_its_primary,
         base::rows_that_differ_have_other_digests as rows_that_differ_have_other_digests,
         failures::a_logical_slot_is_left_alone as a_logical_slot_is_left_alone,
         slots::what_is_wrong_with_a_slot_is_told as what_is_wrong_with_a_slot_is_told,
@@ -232,6 +235,8 @@ scenarios! {
         logs::every_moment_comes_back as every_moment_comes_back,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
         logs::a_promotion_is_followed as a_promotion_is_followed,
+        idle::idle_moments_come_back as idle_moments_come_back,
+        idle::standby_vouches_only_while_it_hears_its_primary as standby_vouches_only_while_it_hears_its_primary,
         program::from_the_first_backup_to_a_running_copy as from_the_first_backup_to_a_running_copy,
         program::without_a_configuration as without_a_configuration,
         program::a_gap_is_followed_by_a_full_backup as a_gap_is_followed_by_a_full_backup,

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 use backup_core::context::Context;
-use backup_core::log::{Position, Timeline};
+use backup_core::log::{Position, Timeline, Watermark};
 use backup_core::source::{LogReader, LogSegment, SourceError, SourceErrorKind, SourceResult};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -35,9 +35,11 @@ pub(in super::super) async fn open(
     }
     let (sender, segments) = mpsc::channel(WAITING);
     let (durable, told) = watch::channel(None);
-    let follower = Follower::begin(cx, cluster, options, from, sender, told).await?;
+    let (vouching, vouched) = watch::channel(None);
+    let follower = Follower::begin(cx, cluster, options, from, (sender, vouching), told).await?;
+    let at = follower.position();
     let task = AbortOnDropHandle::new(tokio::spawn(follower.run()));
-    Ok(Box::new(Capture { segments, durable, _task: task }))
+    Ok(Box::new(Capture { segments, at, vouched, durable, _task: task }))
 }
 
 /// Fails if a timeline that is known began somewhere else than the server says.
@@ -65,6 +67,10 @@ pub(in super::super) async fn require_lineage(
 /// of us even if nobody asks.
 struct Capture {
     segments: mpsc::Receiver<SourceResult<LogSegment>>,
+    /// Where the last segment ended.
+    at: Position,
+    /// What the server vouched for last; some segments before that may not have been taken.
+    vouched: watch::Receiver<Option<Watermark>>,
     durable: watch::Sender<Option<Position>>,
     _task: AbortOnDropHandle<()>,
 }
@@ -75,7 +81,13 @@ impl LogReader for Capture {
         let ended = || {
             Err(SourceError::new(SourceErrorKind::Unavailable, "the WAL stream ended unexpectedly"))
         };
-        self.segments.recv().await.unwrap_or_else(ended)
+        let segment = self.segments.recv().await.unwrap_or_else(ended)?;
+        self.at = Position::new(segment.branch.clone(), segment.to);
+        Ok(segment)
+    }
+
+    fn vouched_for(&self) -> Option<Watermark> {
+        self.vouched.borrow().clone().filter(|watermark| watermark.at == self.at)
     }
 
     async fn acknowledge(&mut self, position: &Position) -> SourceResult<()> {

@@ -28,9 +28,9 @@ pub(super) struct Found {
     /// The timelines to get on to before, each with the place where the one before was left, and
     /// its history.
     pub(super) turns: VecDeque<Turn>,
-    /// Whether it is the one that writes the log: its clock tells when nothing happened. That of a
-    /// standby does not.
-    pub(super) writes: bool,
+    /// Its host, if it does not write the log itself: then its clock does not tell when nothing
+    /// happened.
+    pub(super) standby: Option<Host>,
 }
 
 /// A timeline is left for another one.
@@ -190,7 +190,7 @@ impl Candidate {
             slot::ensure(&mut connection, options, name).await?;
         }
         match WalStream::start(connection, options.slot.as_deref(), timeline, at).await {
-            Ok(stream) => Ok(Found { stream, turns, writes }),
+            Ok(stream) => Ok(Found { stream, turns, standby: (!writes).then_some(host) }),
             Err(error) if slot::is_gone(&error) => {
                 let connection = Connection::to(options, &host).await.ok();
                 Err(Refusal::Never(slot::gap(error, options, connection, &doing).await))

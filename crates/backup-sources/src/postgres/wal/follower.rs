@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use backup_core::context::Context;
-use backup_core::log::{Position, Tick};
+use backup_core::log::{Position, Tick, Watermark};
 use backup_core::source::{EntryPath, LogSegment, SourceError, SourceErrorKind, SourceResult};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
@@ -20,6 +20,7 @@ use super::find::{Found, PATIENCE, PAUSE, Turn, Wanted, find};
 use super::history::History;
 use super::records::{Event, Records, server_time};
 use super::slot;
+use super::upstream::Upstream;
 
 /// So often a connection may be lost before anything came over it: then that is an error.
 const FRUITLESS: u32 = 8;
@@ -44,9 +45,10 @@ pub(super) struct Follower {
     at: Lsn,
     records: Records,
     segments: Segments,
+    vouched: watch::Sender<Option<Watermark>>,
     durable: watch::Receiver<Option<Position>>,
-    /// Whether the stream is of the server that writes the log.
-    writes: bool,
+    /// The standby that is followed, if the stream is not of the server that writes the log.
+    upstream: Option<Upstream>,
     idle: Idle,
     /// Since when there is this connection, and how many were lost before without anything new.
     connected: Instant,
@@ -84,7 +86,7 @@ impl Follower {
         cluster: &Cluster,
         options: &PostgresOptions,
         from: Option<&Position>,
-        segments: Segments,
+        (segments, vouched): (Segments, watch::Sender<Option<Watermark>>),
         durable: watch::Receiver<Option<Position>>,
     ) -> SourceResult<Self> {
         let (timeline, from) = match from {
@@ -116,8 +118,9 @@ impl Follower {
             at,
             records: Records::new(cluster.segments, at),
             segments,
+            vouched,
             durable,
-            writes: found.writes,
+            upstream: found.standby.map(Upstream::of),
             idle: Idle::default(),
             connected: Instant::now(),
             fruitless: 0,
@@ -159,7 +162,7 @@ impl Follower {
             };
             match event {
                 Ok(WalEvent::Data { at, data }) => self.data(at, data).await?,
-                Ok(WalEvent::Quiet { end, time }) => self.quiet(end, time).await?,
+                Ok(WalEvent::Quiet { end, time }) => self.quiet(end, time).await,
                 Ok(WalEvent::Turn { next, at }) => return self.turn(next, at).await,
                 Err(error) if slot::is_gone(&error) => {
                     let connection = self.cluster.connect(&self.options).await.ok();
@@ -189,9 +192,10 @@ impl Follower {
         }
         self.fruitless += 1;
         let wanted = Wanted { timeline: self.timeline, at: self.at, had: self.at };
-        let Found { stream, turns, writes } =
+        let Found { stream, turns, standby } =
             find(&self.cx, &self.cluster, &self.options, wanted).await?;
-        (self.stream, self.writes, self.connected) = (stream, writes, Instant::now());
+        (self.stream, self.connected) = (stream, Instant::now());
+        self.upstream = standby.map(Upstream::of);
         self.idle.over();
         self.pending(turns).await
     }
@@ -269,20 +273,26 @@ impl Follower {
     }
 
     /// Nothing new up to now, by the server's clock.
-    async fn quiet(&mut self, end: Lsn, time: i64) -> SourceResult<()> {
-        // What a standby has not got yet may have been written long before its clock shows this.
-        if !self.writes {
-            return Ok(());
+    async fn quiet(&mut self, end: Lsn, time: i64) {
+        // What a standby has not got yet may have been written long before its clock shows this: only
+        // what it heard from the server that writes counts.
+        let said = match &mut self.upstream {
+            None => Some((end, time)),
+            Some(upstream) => upstream.heard(&self.options).await,
+        };
+        match said {
+            Some((end, time)) if end == self.at => {
+                if let Some(time) = self.idle.heard(time).and_then(server_time) {
+                    self.vouched.send_replace(Some(Watermark::new(self.position(), time)));
+                }
+            }
+            _ => self.idle.over(),
         }
-        if end != self.at {
-            self.idle.over();
-            return Ok(());
-        }
-        let Some(time) = self.idle.heard(time).and_then(server_time) else { return Ok(()) };
-        let number = self.cluster.segments.number(self.at);
-        let path = self.layout.segment(self.cluster.segments, self.timeline, number);
-        let within = self.at.0 - self.cluster.segments.start(number).0;
-        self.segment(0, vec![Tick { offset: self.at.0, time }], path, within, Bytes::new()).await
+    }
+
+    /// Where everything ends that was handed on.
+    pub(super) fn position(&self) -> Position {
+        Position::new(self.timeline.to_string(), self.at.0)
     }
 
     async fn segment(

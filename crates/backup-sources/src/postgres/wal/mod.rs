@@ -16,6 +16,7 @@
 //! | `capture.rs` | the log reader |
 //! | `follower.rs` | the task behind it |
 //! | `find.rs` | the server that it follows |
+//! | `upstream.rs` | what a standby heard from the server that writes |
 //! | `file.rs` | [`WalFile`]: segments that the server hands over as files |
 //! | `fetch.rs` | [`fetch_wal`]: segments for a server that asks for them |
 //! | `slot.rs` | the replication slot: making it, and how it is |
@@ -31,6 +32,7 @@ mod known;
 mod pages;
 mod records;
 mod slot;
+mod upstream;
 
 pub(super) use capture::{open, require_lineage};
 pub(super) use changes::{Change, KNOWN, MAIN, RelationFile, changes};

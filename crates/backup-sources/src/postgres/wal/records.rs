@@ -15,7 +15,7 @@ use record::Record;
 
 const HEADER: usize = 24;
 /// Seconds from 1970 to 2000, where the server's clock begins.
-const EPOCH: i64 = 946_684_800;
+pub(super) const EPOCH: i64 = 946_684_800;
 
 /// Resource managers, and kinds of their records.
 const XLOG: u8 = 0;
