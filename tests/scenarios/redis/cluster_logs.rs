@@ -449,6 +449,27 @@ pub(super) async fn an_idle_master_is_no_obstacle(version: Version) {
     restore_and_compare(&logged, version, &Target::Time(after.time), &after, &ports).await;
 }
 
+/// Nothing is written to any master, and all of them say so.
+pub(super) async fn idle_moments_of_all_masters_come_back(version: Version) {
+    let mut cluster = Cluster::start(version, 3);
+    for node in &cluster.nodes {
+        node.run(&["CONFIG", "SET", "repl-ping-replica-period", "1"]);
+    }
+    let logged = logged(&cluster, 0, None).await;
+    work(&mut cluster, 0);
+    back_up(&logged.repo, &logged.source).await;
+    let capturing = logged.begin();
+    follows(&logged, &mut cluster).await;
+    work(&mut cluster, 1);
+    let idle = mark(&all(&cluster));
+    reached(&logged, &idle).await;
+    capturing.stop().await;
+    let ports: Vec<u16> = cluster.nodes.iter().map(Redis::port).collect();
+    for moment in [Target::Time(idle.time), Target::Latest] {
+        restore_and_compare(&logged, version, &moment, &idle, &ports).await;
+    }
+}
+
 /// A master that is cut off from the others is the last to know that it is none any more: what is
 /// written to the one that took over is in no stream that is followed, and no moment since then is
 /// said to be one of the cluster.

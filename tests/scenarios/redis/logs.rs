@@ -49,7 +49,7 @@ impl Capturing {
 }
 
 impl Logged {
-    async fn new(source: RedisSource) -> Self {
+    pub(super) async fn new(source: RedisSource) -> Self {
         Self::within(Repo::init(Arc::new(MemorySink::new())).await, source)
     }
 

@@ -8,6 +8,7 @@
 //! | `data.rs` | data of every type |
 //! | `failures.rs` | rights, TLS, damage, writers beside us |
 //! | `stock.rs` | what stock tools make of our snapshots |
+//! | `idle.rs` | moments at which nothing happened |
 //! | `logs.rs` | the stream of commands in a repository, and restoring to any moment |
 //! | `program.rs` | the program itself |
 //! | `restores.rs` | what is restored |
@@ -20,6 +21,7 @@ mod cluster;
 mod cluster_logs;
 mod data;
 mod failures;
+mod idle;
 mod logs;
 mod program;
 mod restores;
@@ -82,6 +84,8 @@ scenarios! {
         logs::increments_build_on_each_other as increments_build_on_each_other,
         logs::whoever_dies_is_followed as whoever_dies_is_followed,
         logs::a_failover_is_followed as a_failover_is_followed,
+        idle::idle_moments_come_back as idle_moments_come_back,
+        idle::replica_vouches_only_while_it_hears_its_master as replica_vouches_only_while_it_hears_its_master,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
         failures::few_rights_are_enough as few_rights_are_enough,
         failures::damaged_dumps_become_no_snapshot as damaged_dumps_become_no_snapshot,
@@ -220,6 +224,9 @@ scenarios! {
         logs::increments_build_on_each_other as increments_build_on_each_other,
         logs::whoever_dies_is_followed as whoever_dies_is_followed,
         logs::a_failover_is_followed as a_failover_is_followed,
+        idle::idle_moments_come_back as idle_moments_come_back,
+        idle::replica_vouches_only_while_it_hears_its_master as replica_vouches_only_while_it_hears_its_master,
+        cluster_logs::idle_moments_of_all_masters_come_back as idle_moments_of_all_masters_come_back,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
         failures::few_rights_are_enough as few_rights_are_enough,
         failures::damaged_dumps_become_no_snapshot as damaged_dumps_become_no_snapshot,

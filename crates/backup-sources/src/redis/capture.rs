@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backup_core::context::Context;
-use backup_core::log::{Position, Tick};
+use backup_core::log::{Position, Tick, Watermark};
 use backup_core::source::{LogReader, LogSegment, SourceError, SourceErrorKind, SourceResult};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -65,6 +65,7 @@ pub(super) async fn open(
         options: options.clone(),
         seek: None,
         place: at.clone(),
+        joined: server.info.number("master_repl_offset"),
         turn,
         pieces: sender,
         acknowledged,
@@ -81,6 +82,7 @@ pub(super) async fn open(
         file: None,
         time: cx.clock.now(),
         told: Instant::now(),
+        alive: None,
         next: None,
         _task: task,
     }))
@@ -102,6 +104,8 @@ struct Capture {
     time: Timestamp,
     /// When a segment was yielded last.
     told: Instant,
+    /// When the server was known to have sent everything that was taken.
+    alive: Option<Timestamp>,
     /// Taken off the channel, and not looked at.
     next: Option<Piece>,
     _task: AbortOnDropHandle<()>,
@@ -193,6 +197,7 @@ impl LogReader for Capture {
                     self.parent = Some(self.at.clone());
                     self.at.branch = id;
                 }
+                Piece::Alive(time) => self.alive = Some(time),
                 Piece::Bytes(bytes, time) => {
                     self.take_in(&bytes, time);
                     // More that is there already, up to a segment, as long as it came at once.
@@ -215,6 +220,13 @@ impl LogReader for Capture {
                 }
             }
         }
+    }
+
+    /// Signs of life are not worth a segment of their own: the log is complete where the last one
+    /// ends.
+    fn vouched_for(&self) -> Option<Watermark> {
+        let time = self.alive.filter(|_| !self.splitter.tells() && self.parent.is_none())?;
+        Some(Watermark::new(self.at.clone(), time))
     }
 
     async fn acknowledge(&mut self, position: &Position) -> SourceResult<()> {

@@ -185,7 +185,10 @@ impl Listener {
 /// What the follower tells.
 #[derive(Debug)]
 pub(super) enum Piece {
+    /// Bytes, and when they were received.
     Bytes(Bytes, Timestamp),
+    /// The server was connected to its master at this time, and has sent everything up to here.
+    Alive(Timestamp),
     /// From here on the stream has this id.
     Branch(String),
     Failed(SourceError),
@@ -220,6 +223,10 @@ pub(super) struct Follower {
     pub(super) seek: Option<Seek>,
     /// Up to here it was read.
     pub(super) place: Position,
+    /// What comes behind this offset was written after the stream was joined; `None` if the server
+    /// does not say. Only a master writes, if nothing else signs of life, and a replica that is cut
+    /// off from it sends nothing: what comes proves that both are connected.
+    pub(super) joined: Option<u64>,
     /// Where it gets another id, if that is known and ahead.
     pub(super) turn: Option<Turn>,
     pub(super) pieces: Sender<Piece>,
@@ -271,6 +278,13 @@ impl Follower {
                 }
                 self.turn().await?;
             }
+            if self.joined.is_some_and(|joined| self.place.offset > joined) {
+                let (sent, said) = listener.meanwhile(self.pieces.send(Piece::Alive(time))).await;
+                sent.ok()?;
+                if let Err(error) = said {
+                    return Some(error);
+                }
+            }
         }
     }
 
@@ -292,8 +306,8 @@ impl Follower {
         for attempt in 0..attempts {
             tokio::time::sleep(PAUSE * (1 << attempt.min(5))).await;
             match self.join_again().await {
-                Ok((replication, turn)) => {
-                    self.turn = turn;
+                Ok((replication, turn, joined)) => {
+                    (self.turn, self.joined) = (turn, joined);
                     return Ok(replication);
                 }
                 Err(WireError::Source(gap)) if gap.kind() == SourceErrorKind::LogGap => {
@@ -312,7 +326,7 @@ impl Follower {
 
     /// Asks first what is still there: a server that cannot go on begins a dump, which nobody
     /// reads.
-    async fn join_again(&mut self) -> Result<(Replication, Option<Turn>), WireError> {
+    async fn join_again(&mut self) -> Result<(Replication, Option<Turn>, Option<u64>), WireError> {
         let mut master = None;
         if let Some(Seek { cluster, slots, .. }) = &self.seek {
             let (id, options) = cluster.master_of(slots).await?;
@@ -327,7 +341,7 @@ impl Follower {
         if let Some(seek) = &self.seek {
             seek.followed.send_replace(master);
         }
-        Ok((replication, turn))
+        Ok((replication, turn, info.number("master_repl_offset")))
     }
 }
 

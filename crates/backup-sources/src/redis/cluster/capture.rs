@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backup_core::context::Context;
-use backup_core::log::{Position, Tick};
+use backup_core::log::{Position, Tick, Watermark};
 use backup_core::source::{LogReader, LogSegment, SourceError, SourceErrorKind, SourceResult};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -100,6 +100,8 @@ pub(in super::super) async fn open(
         unacknowledged: VecDeque::new(),
         asking: None,
         asked: Vec::new(),
+        alive: None,
+        vouched: None,
         due: Instant::now() + ASKING,
         known: Instant::now(),
         failed: None,
@@ -150,6 +152,10 @@ struct Capture {
     asking: Option<AbortOnDropHandle<Rest>>,
     /// Which nodes were followed when that began.
     asked: Vec<Option<String>>,
+    /// When all of them were known to have sent everything that was held back then,
+    alive: Option<Timestamp>,
+    /// and the same of what was told, when they were masters and slots at rest.
+    vouched: Option<Timestamp>,
     due: Instant,
     /// When it was last known that slots are at rest.
     known: Instant,
@@ -214,7 +220,7 @@ impl Capture {
         self.due = now + if self.held.len() > covered { ASKING } else { IDLE };
         match rest {
             Rest::Still if self.asked == self.followed() => {
-                self.known = now;
+                (self.known, self.vouched) = (now, self.alive);
                 for window in self.held.drain(..covered).collect::<Vec<_>>() {
                     self.release(window);
                 }
@@ -299,6 +305,10 @@ impl Capture {
     fn ask(&mut self) {
         self.covered = self.held.len();
         self.asked = self.followed();
+        // The first one that has not written for longest decides; none may be missing.
+        let alive: Option<Vec<Timestamp>> =
+            self.streams.iter().map(|stream| stream.alive).collect();
+        self.alive = alive.and_then(|alive| alive.into_iter().min());
         let (cluster, version, followed) =
             (self.cluster.clone(), self.version.clone(), self.asked.clone());
         let asking = tokio::spawn(async move { cluster.rest(version.as_ref(), &followed).await });
@@ -350,6 +360,11 @@ impl LogReader for Capture {
 
     fn state(&self) -> Option<String> {
         self.stored.text()
+    }
+
+    fn vouched_for(&self) -> Option<Watermark> {
+        let time = self.vouched.filter(|_| self.ready.is_empty() && self.failed.is_none())?;
+        Some(Watermark::new(position(self.at), time))
     }
 
     fn begin_behind(&mut self, known: &[Position]) {

@@ -50,6 +50,8 @@ pub(super) struct Stream {
     file: Option<(String, u64)>,
     /// When the last bytes came.
     time: Timestamp,
+    /// When its master was known to have sent everything that was taken.
+    pub(super) alive: Option<Timestamp>,
     durable: watch::Sender<u64>,
     followed: watch::Receiver<Option<String>>,
     leave: Arc<Notify>,
@@ -97,6 +99,7 @@ impl Stream {
             options,
             seek: Some(seek),
             place,
+            joined: server.info.number("master_repl_offset"),
             turn,
             pieces: sender,
             acknowledged,
@@ -119,6 +122,7 @@ impl Stream {
             told: Instant::now(),
             file: None,
             time: cx.clock.now(),
+            alive: None,
             durable,
             followed,
             leave,
@@ -144,6 +148,10 @@ impl Stream {
                 self.time = time;
                 let is_old = self.splitter.whole() > 0 && self.told.elapsed() >= NOISE;
                 Ok(if self.splitter.tells() || is_old { self.whole() } else { None })
+            }
+            Piece::Alive(time) => {
+                self.alive = Some(time);
+                Ok(None)
             }
             Piece::Branch(id) => {
                 // What came before has the id before.
