@@ -126,12 +126,12 @@ impl Logged {
         say(&format!("{report:?}"));
     }
 
-    async fn view(&self) -> LogView {
+    pub(super) async fn view(&self) -> LogView {
         let view = LogView::load(&self.repository, &self.stream, &Context::silent()).await;
         view.unwrap_or_else(|error| panic!("{}", error.chain()))
     }
 
-    async fn plan(&self, target: &Target) -> Result<Plan, Box<Refusal>> {
+    pub(super) async fn plan(&self, target: &Target) -> Result<Plan, Box<Refusal>> {
         self.view().await.timeline().plan(target)
     }
 

@@ -12,6 +12,7 @@
 //! | `members.rs` | replica sets of three members |
 //! | `tail.rs` | following the oplog |
 //! | `logs.rs` | the oplog in a repository, and restoring to any moment |
+//! | `idle.rs` | moments at which nothing happened |
 //! | `parts.rs` | restoring a part of it by the log |
 //! | `built_on.rs` | incremental and differential snapshots, and full ones made of them |
 //! | `failover.rs` | the same on sets whose members lag, die and take back |
@@ -37,6 +38,7 @@ mod deaths;
 mod failover;
 mod failures;
 mod hostile;
+mod idle;
 mod kills;
 mod logs;
 mod members;
@@ -99,6 +101,7 @@ scenarios! {
         kills::a_killed_restore_is_done_again as a_killed_restore_is_done_again,
         prepared::prepared_transactions_may_cross_borders as prepared_transactions_may_cross_borders,
         logs::every_moment_comes_back as every_moment_comes_back,
+        idle::idle_moments_come_back as idle_moments_come_back,
         failures::an_index_that_is_being_built_is_left_out as an_index_that_is_being_built_is_left_out,
         ranges::a_large_collection_is_read_by_ranges as a_large_collection_is_read_by_ranges,
         #[ignore = "runs on the newest version; others: scripts/test --long"]
@@ -166,6 +169,7 @@ scenarios! {
         kills::a_killed_capture_has_lost_nothing as a_killed_capture_has_lost_nothing,
         kills::a_killed_restore_is_done_again as a_killed_restore_is_done_again,
         logs::every_moment_comes_back as every_moment_comes_back,
+        idle::idle_moments_come_back as idle_moments_come_back,
         logs::the_log_is_close_behind as alone_the_log_is_close_behind,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
         parts::a_part_reads_less_of_the_log as a_part_reads_less_of_the_log,

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use backup_core::context::Context;
-use backup_core::log::{self, Tick};
+use backup_core::log::{self, Tick, Watermark};
 use backup_core::source::{
     EntryPath, LogReader, LogSegment, SourceError, SourceErrorKind, SourceResult,
 };
 use bson::RawDocument;
 use bytes::Bytes;
-use jiff::Timestamp as Time;
+use jiff::{SignedDuration, Timestamp as Time};
 use tokio::time::Instant;
 
 use super::error::malformed;
@@ -39,8 +39,11 @@ const SEGMENT: usize = 1 << 20;
 /// Files end here, and with the hour (seconds) of their first entry.
 const FILE: u64 = 256 << 20;
 const HOUR: u32 = 3600;
-/// While nothing happens, the position is told so often.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+/// While nothing happens, the position is stored so often: a capturer that starts again needs an
+/// entry that the oplog still has.
+const HEARTBEAT: Duration = Duration::from_secs(60);
+/// A write gets its time before its place in the oplog: what comes first may be this much later.
+const APART: SignedDuration = SignedDuration::from_secs(1);
 
 /// Follows the oplog from behind `from`, or from now on.
 pub(super) async fn open(
@@ -69,8 +72,8 @@ pub(super) async fn open(
         OplogTail::after(server, options, begin).keeping(Box::new(|entry| Ok(is_kept(entry))));
     let cutter = Cutter { layout, at: begin.at, file: None };
     let watch = Watch::begin(cx, server, begin.at);
-    let (ready, told) = (VecDeque::new(), Instant::now());
-    Ok(Box::new(Capture { cx: cx.clone(), tail, cutter, ready, quiet: None, told, watch }))
+    let (ready, told, seen) = (VecDeque::new(), Instant::now(), None);
+    Ok(Box::new(Capture { cx: cx.clone(), tail, cutter, ready, quiet: None, seen, told, watch }))
 }
 
 /// There never was another one.
@@ -107,6 +110,9 @@ struct Capture {
     ready: VecDeque<LogSegment>,
     /// The oplog goes on to here without anything that is kept.
     quiet: Option<(Position, Option<i64>)>,
+    /// The last entry that was read, kept or not, with its time (milliseconds since 1970). Members
+    /// have no entry, not even a no-op, that the primary has not written.
+    seen: Option<(Position, i64)>,
     /// When a segment was yielded last.
     told: Instant,
     watch: Watch,
@@ -136,6 +142,7 @@ impl LogReader for Capture {
             let batch = batch.ok_or_else(|| {
                 SourceError::new(SourceErrorKind::Io, "the oplog reader ended unexpectedly")
             })?;
+            self.seen = batch.wall_millis.map(|wall| (batch.to.at, wall));
             if batch.data.is_empty() {
                 self.quiet = Some((batch.to.at, batch.wall_millis));
             } else {
@@ -143,6 +150,17 @@ impl LogReader for Capture {
                 self.ready.extend(self.cutter.cut(&batch)?);
             }
         }
+    }
+
+    /// Primaries write a no-op every ten seconds.
+    fn vouched_for(&self) -> Option<Watermark> {
+        let (at, wall) = self.seen.filter(|_| self.ready.is_empty())?;
+        let stored = self.cutter.at.offset();
+        Some(Watermark {
+            at: log::Position::new("", at.offset()),
+            since: (stored < at.offset()).then_some(stored),
+            time: Time::from_millisecond(wall).ok()?.checked_sub(APART).ok()?,
+        })
     }
 
     /// The server keeps its oplog as long as it likes: only whether that is long enough can be
