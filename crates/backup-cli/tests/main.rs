@@ -39,6 +39,7 @@ mod copying;
 mod errors;
 mod groups;
 mod help;
+mod hostile;
 mod jobs;
 mod keeping;
 mod keys;

@@ -54,9 +54,13 @@ impl Node {
         self.metadata.kind == NodeKind::Dir
     }
 
-    /// What is wrong with it, if its blobs have `content_len` bytes together: what it is, and the
-    /// trouble.
-    pub(crate) fn misfit(&self, content_len: u64) -> Option<(&'static str, String)> {
+    /// The reason why it cannot be restored, if its blobs have `content_len` bytes together: its kind
+    /// and a lower-case fragment. Checks, verifications, restores and exports agree on it.
+    #[must_use]
+    pub fn misfit(&self, content_len: u64) -> Option<(&'static str, String)> {
+        if !self.has_safe_name() {
+            return Some(("entry", "has a name that is invalid in a directory".to_owned()));
+        }
         if self.is_dir() && self.subtree.is_none() {
             return Some(("directory", "has no subtree".to_owned()));
         }

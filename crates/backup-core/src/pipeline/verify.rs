@@ -167,15 +167,6 @@ impl Run<'_> {
 
     /// Everything but our own directory.
     fn count(&mut self, path: &EntryPath, node: &Node) {
-        if self.level >= VerifyLevel::Structure && !node.has_safe_name() {
-            let message = "has a name that is invalid in a directory".to_owned();
-            let affects = vec![format!("snapshot {}: {path}", self.snapshot.id().short())];
-            self.report.problems.push(Problem {
-                object: format!("entry {path}"),
-                message,
-                affects,
-            });
-        }
         if path.segments().next() == Some(METADATA_DIR.as_bytes()) {
             return;
         }

@@ -155,7 +155,7 @@ impl Export {
             let collection = renamed(&one.changed())?;
             self.describe(&described(&collection, one.orphan), &mut seen).await?;
             let files = layout::files(&EntryPath::root(), &collection, 0);
-            let path = files.data.map(|path| self.below(&path)).unwrap_or_default();
+            let path = files.data.map(|path| self.below(&path)).transpose()?.unwrap_or_default();
             self.files.insert(one.number, path.clone());
             let mut file = create(&path).await?;
             if let Some(mut reading) = dump.documents(one)? {
@@ -246,19 +246,25 @@ impl Export {
         let Some(path) = layout::files(&EntryPath::root(), collection, 0).metadata else {
             return Ok(());
         };
-        let path = self.below(&path);
+        let path = self.below(&path)?;
         let mut file = create(&path).await?;
         let text = layout::metadata(collection);
         file.write_all(text.as_bytes()).await.map_err(|error| failed(&path, error))?;
         close(file, &path).await
     }
 
-    /// A path of the layout below the directory. Names of databases hold no slash, those of
-    /// collections are escaped.
-    fn below(&self, path: &EntryPath) -> PathBuf {
-        let mut out = self.directory.clone();
-        out.extend(path.segments().map(|name| String::from_utf8_lossy(name).into_owned()));
-        out
+    /// A path of the layout, `database/file`, below the directory. Names in a snapshot are not to be
+    /// trusted: a database whose name is no name of a directory is refused.
+    fn below(&self, path: &EntryPath) -> SourceResult<PathBuf> {
+        let is_sound = EntryPath::new(path.as_bytes()).as_ref() == Some(path);
+        let names: Vec<String> =
+            path.segments().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        if !is_sound || names.len() != 2 {
+            let text = format!("the snapshot holds a database with an invalid name: {path}");
+            return Err(SourceError::new(SourceErrorKind::Invalid, text)
+                .with_hint("leave the database out with --exclude"));
+        }
+        Ok(self.directory.join(&names[0]).join(&names[1]))
     }
 }
 
@@ -351,5 +357,16 @@ mod tests {
         let original = doc! { "v": 2, "key": { "v": 1 }, "name": "x" };
         let index = doc! { "v": 2, "key": { "control.min.v": 1 }, "name": "x", "originalSpec": original.clone() };
         assert_eq!(visible_index(&index, &timeseries), original);
+    }
+
+    #[test]
+    fn files_stay_below_the_directory() {
+        let directory = PathBuf::from("/out");
+        let export = Export { directory, report: ExportReport::default(), files: HashMap::new() };
+        let of = |db: &str| EntryPath::root().join(db.as_bytes()).join(b"people.bson");
+        assert_eq!(export.below(&of("shop")).unwrap(), Path::new("/out/shop/people.bson"));
+        for db in ["../../x", "..", ".", "", "a/b", "/etc", "a/../..", "x\0y"] {
+            assert!(export.below(&of(db)).is_err(), "{db:?}");
+        }
     }
 }

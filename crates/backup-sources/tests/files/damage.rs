@@ -15,7 +15,7 @@ use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::{InitOptions, Repository, SnapshotReader};
 use backup_core::sink::Key;
 use backup_core::source::{IfExists, RestoreRequest, Source, SourceErrorKind};
-use backup_core::testing::MemorySink;
+use backup_core::testing::{MemorySink, ScriptedEntry, ScriptedSource};
 use backup_sources::files::FilesSource;
 use tempfile::TempDir;
 
@@ -245,4 +245,28 @@ async fn a_damaged_directory_costs_what_is_in_it_only() {
     let snapshot = reader(&fixture.repository, fixture.snapshot.id()).await;
     fixture.source.restore(&Context::silent(), &chosen, &snapshot).await.unwrap();
     fixture.assert_same(apart.path(), &["four"]);
+}
+
+#[tokio::test]
+async fn entries_with_unsafe_names_cost_only_themselves() {
+    let place = tempfile::tempdir().unwrap();
+    let escaped = place.path().join("escaped");
+    for name in [&b".."[..], b".", b"", b"../../../../../../escaped", b"nul\0nul"] {
+        let dir = backup_core::source::EntryPath::new("/data").unwrap();
+        let crafted = ScriptedSource::new()
+            .dir("/data")
+            .file("/data/good", "intact")
+            .with(ScriptedEntry::file_at(dir.join(name), "crafted"));
+        let snapshot = snapshot(&crafted).await;
+        let target = place.path().join("out");
+        let error = source(&[place.path()])
+            .restore(&Context::silent(), &request(&target, IfExists::Fail), &snapshot)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Repository, "{name:?}: {error}");
+        assert_eq!(std::fs::read(target.join("data/good")).unwrap(), b"intact");
+        assert_eq!(std::fs::read_dir(target.join("data")).unwrap().count(), 1, "{name:?}");
+        assert!(!escaped.exists());
+        std::fs::remove_dir_all(target).unwrap();
+    }
 }

@@ -252,18 +252,28 @@ impl Reader<'_> {
         };
         while let Some((path, node)) = next {
             self.session.cx.check_cancelled()?;
-            if node.metadata.kind == NodeKind::Socket {
+            if let Some(reason) = self.unfit(&node) {
                 let path = human::text(path.as_bytes());
-                self.session
-                    .ui
-                    .warning(format_args!("{path}: a socket cannot be archived and is left out"));
+                self.session.ui.warning(format_args!("{path}: {reason}; it is left out"));
                 skipped += 1;
+                walk.skip_content();
             } else if self.entry(path, node, &mut links).await?.is_none() {
                 return Ok(None);
             }
             next = walk.next().await?;
         }
         Ok(self.send(Step::End).await.map(|()| skipped))
+    }
+
+    /// Reason why an archive cannot hold an entry.
+    fn unfit(&self, node: &Node) -> Option<String> {
+        if node.metadata.kind == NodeKind::Socket {
+            return Some("a socket cannot be archived".to_owned());
+        }
+        let lengths = node.content.iter().map(|id| self.snapshot.blob_len(id).map(u64::from));
+        // Blobs that are in no index fail when they are read.
+        let length = lengths.sum::<Result<u64, _>>().ok()?;
+        node.misfit(length).map(|(kind, reason)| format!("the {kind} {reason}"))
     }
 
     async fn entry(

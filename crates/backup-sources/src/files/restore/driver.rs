@@ -103,14 +103,13 @@ impl<'a> Driver<'a> {
         let Some(frame) = self.stack.last_mut() else {
             return Ok(());
         };
-        if let Some(bad) = nodes.iter().find(|node| !node.has_safe_name()) {
+        let (nodes, unsafe_nodes): (Vec<Node>, Vec<Node>) =
+            nodes.into_iter().partition(Node::has_safe_name);
+        for bad in unsafe_nodes.iter().filter(|_| self.site.mode != Mode::Check) {
+            let Job { damage, tally, .. } = &**self.site.job;
             let name = String::from_utf8_lossy(&bad.name);
-            let message = format!(
-                "the directory {} holds an entry with the invalid name {name:?}",
-                frame.path
-            );
-            return Err(Error::damaged(message)
-                .with_hint("run `backup check`: the snapshot is damaged or was tampered with"));
+            let message = format!("the entry {name:?} has a name that is invalid in a directory");
+            damage.report(tally, &frame.path, &message, None);
         }
         if self.site.job.request.if_exists == IfExists::Replace {
             frame.names = nodes.iter().map(|node| node.name.clone()).collect();
