@@ -134,6 +134,13 @@ pub(super) fn new_path(dir: &Path) -> PathBuf {
     dir.join(hex::encode(rand::random::<[u8; 16]>())).with_extension(EXTENSION)
 }
 
+/// True for a file that [`new_path`] names, and for its temporary companions. Others are never
+/// removed, whatever the directory is.
+fn is_own(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    stem.len() == 32 && stem.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// The files that can be used, the largest first. What was left behind is removed.
 fn segments(dir: &Path) -> std::io::Result<Vec<Segment>> {
     let mut found = Vec::new();
@@ -141,6 +148,9 @@ fn segments(dir: &Path) -> std::io::Result<Vec<Segment>> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let path = entry.path();
+        if !is_own(&path) {
+            continue;
+        }
         if path.extension().is_some_and(|extension| extension == EXTENSION) {
             match Segment::open(&path) {
                 Some(segment) => found.push(segment),

@@ -237,3 +237,19 @@ fn what_is_damaged_is_not_made_part_of_what_looks_sound() {
     assert_eq!(listings(&disk), listings(&memory));
     assert!(disk.is_intact());
 }
+
+#[test]
+fn cleaning_removes_own_files_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 24 * 3600);
+    let own = ["0123456789abcdef0123456789abcdef.new", "0123456789abcdef0123456789abcdef.index"];
+    let others = ["accounts.index", "letter.txt", "0123456789abcdef0123456789abcdeg.new"];
+    for name in own.iter().chain(&others) {
+        let file = std::fs::File::create(dir.path().join(name)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    assemble(dir.path(), &HashSet::new()).unwrap();
+    let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: BTreeSet<_> = left.map(|name| name.into_string().unwrap()).collect();
+    assert_eq!(left, others.map(str::to_owned).into());
+}
