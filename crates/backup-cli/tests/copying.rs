@@ -204,3 +204,26 @@ fn doctor_examines_everything_that_is_configured() {
     assert!(crosses.iter().all(|check| check["fix"].is_string()), "{json}");
     env.run(&["doctor", "-r", "main"]).ok();
 }
+
+#[test]
+fn doctor_separates_findings_from_remedies() {
+    let env = Env::new();
+    env.write_tree();
+    env.write(
+        "backup.toml",
+        "[repositories.main]\nurl = \"main\"\npassphrase_file = \"key\"\n[sources.data]\nkind = \
+         \"files\"\npaths = [\"gone\"]\n[jobs.data]\nsource = \"data\"\nrepository = \"main\"\n",
+    );
+    env.run(&["init", "-r", "main", "--generate-key", "--key-file", "key"]).ok();
+    let path = env.path("gone").display().to_string();
+    let json = env.run(&["doctor", "--json"]).json();
+    let checks = json["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["well"] == false).unwrap();
+    // The system's own words have a colon.
+    let found = check["found"].as_str().unwrap();
+    assert!(found.contains(&path) && found.contains("No such file or directory"), "{json}");
+    assert_eq!(check["fix"], "correct the path, or remove it from the source's paths");
+    let json = env.run(&["doctor", "data", "--json"]).json();
+    let problem = &json["sources"][0]["problems"][0];
+    assert_eq!((&problem["finding"], &problem["remedy"]), (&check["found"], &check["fix"]));
+}

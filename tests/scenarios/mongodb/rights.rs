@@ -23,7 +23,7 @@ pub(super) async fn the_role_backup_is_enough(version: Version) {
     odd::fill(&origin, version).await;
     let reader = user(&origin, "reader", vec!["backup".into()]).await;
     let probe = reader.probe(&Context::silent()).await.unwrap();
-    assert_eq!(probe.problems, Vec::<String>::new());
+    assert_eq!(probe.problems, []);
     assert!(probe.version.unwrap().starts_with("6.0.") && probe.estimated_bytes.unwrap() > 0);
     assert_eq!(reader.identity().id, source(&origin).await.identity().id);
     let snapshot = snapshot_of(&reader, Selection::all()).await;
@@ -36,7 +36,7 @@ pub(super) async fn what_is_denied_names_the_role(version: Version) {
     server.run("shop", doc! { "insert": "orders", "documents": [{ "_id": 1 }] }).await;
     let nobody = user(&server, "nobody", vec![]).await;
     let probe = nobody.probe(&Context::silent()).await.unwrap();
-    let problems = probe.problems.join("\n");
+    let problems = format!("{}: {}", probe.problems[0].finding, probe.problems[0].remedy);
     assert!(
         problems.contains("grantRolesToUser(\"nobody\", [{role: \"backup\", db: \"admin\"}])"),
         "{problems}"
@@ -211,7 +211,7 @@ pub(super) async fn a_certificate_is_enough(version: Version) {
         ..MongoOptions::new(uri.clone())
     };
     let reader = MongoSource::connect(certified).await.unwrap();
-    assert_eq!(reader.probe(&Context::silent()).await.unwrap().problems, Vec::<String>::new());
+    assert_eq!(reader.probe(&Context::silent()).await.unwrap().problems, []);
     let snapshot = snapshot_of(&reader, Selection::all()).await;
     let target = Mongod::start(version).await;
     let without_users = MongoOptions { restore_users: false, ..MongoOptions::new(target.uri()) };

@@ -48,7 +48,7 @@ pub(super) async fn a_short_oplog(version: Version) {
         source.probe(&cx).await.unwrap().problems
     };
     // A young one is not short.
-    assert_eq!(probe_of(None).await, Vec::<String>::new());
+    assert_eq!(probe_of(None).await, []);
     for n in 0..12 {
         let documents: Vec<_> =
             (0..10).map(|id| doc! { "_id": n * 10 + id, "p": "x".repeat(10_000) }).collect();
@@ -73,8 +73,11 @@ pub(super) async fn a_short_oplog(version: Version) {
     assert_eq!(told(&one, one.newest_entry(&cx).await.unwrap().at).await, Vec::<String>::new());
 
     let [scan, hourly] = [probe_of(None).await, probe_of(Some(Duration::from_secs(3600))).await];
-    assert!(matches!(&scan[..], [one] if one.contains("snapshot of a longer scan")), "{scan:?}");
-    assert!(matches!(&hourly[..], [one] if one.contains("3600 s behind")), "{hourly:?}");
+    assert!(
+        matches!(&scan[..], [one] if one.finding.contains("snapshot of a longer scan")),
+        "{scan:?}"
+    );
+    assert!(matches!(&hourly[..], [one] if one.finding.contains("3600 s behind")), "{hourly:?}");
     // For a second it is long enough, once there is something of some more.
     let reaches = async || {
         let window = one.oplog_window(&cx).await.unwrap().unwrap();
@@ -85,7 +88,7 @@ pub(super) async fn a_short_oplog(version: Version) {
         tokio::time::sleep(Duration::from_millis(300)).await;
         server.run("db", doc! { "insert": "c", "documents": [{}] }).await;
     }
-    assert_eq!(probe_of(Some(Duration::from_secs(1))).await, Vec::<String>::new());
+    assert_eq!(probe_of(Some(Duration::from_secs(1))).await, []);
 }
 
 pub(super) async fn remarks_of_a_snapshot(version: Version) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use backup_core::context::Context;
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::source::{
-    BackupRequest, EntryPath, RestoreRequest, Selection, Source as _, SourceErrorKind,
+    BackupRequest, EntryPath, Probe, RestoreRequest, Selection, Source as _, SourceErrorKind,
 };
 use backup_core::testing::MemorySink;
 use backup_sources::postgres::{PostgresOptions, PostgresSource, TlsMode};
@@ -67,12 +67,17 @@ pub(super) async fn the_right_to_replicate_is_enough(version: Version) {
     }
 }
 
+/// All problems of a probe, one per line.
+fn listed(probe: &Probe) -> String {
+    probe.problems.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
 /// Whoever may not replicate is told what to write where.
 pub(super) async fn what_is_missing_is_named(version: Version) {
     let server = Postgres::with(version, &[], &["max_wal_senders=2", "full_page_writes=off"]).await;
     server.run("CREATE ROLE reader LOGIN").await;
     let reader = source_with(PostgresOptions::parse(&server.uri_of("reader")).unwrap()).await;
-    let problems = reader.probe(&talking()).await.unwrap().problems.join("\n");
+    let problems = listed(&reader.probe(&talking()).await.unwrap());
     assert!(
         problems.contains("LOGIN REPLICATION") && problems.contains("pg_hba.conf"),
         "{problems}"
@@ -83,7 +88,7 @@ pub(super) async fn what_is_missing_is_named(version: Version) {
         panic!("it may be read")
     };
     assert_eq!(error.kind(), SourceErrorKind::Unsupported);
-    let problems = source(&server).await.probe(&talking()).await.unwrap().problems.join("\n");
+    let problems = listed(&source(&server).await.probe(&talking()).await.unwrap());
     assert!(
         problems.contains("max_wal_senders") && problems.contains("full_page_writes"),
         "{problems}"

@@ -299,7 +299,7 @@ pub(super) async fn what_was_not_captured_is_refused(version: Version) {
     assert_eq!(health.state, backup_sources::postgres::SlotState::Lost);
     let probe = logged.source.probe(&Context::silent()).await.unwrap();
     assert!(
-        probe.problems.iter().any(|problem| problem.contains("pg_drop_replication_slot")),
+        probe.problems.iter().any(|problem| problem.remedy.contains("pg_drop_replication_slot")),
         "{probe:?}"
     );
     keep("-1").await;

@@ -37,7 +37,7 @@ pub(super) async fn few_rights_are_enough(version: Version) {
     let report = back_up(&repo, &allowed).await;
     let manifest = repo.reader(report.snapshot.unwrap()).await.manifest().await.unwrap().unwrap();
     assert_eq!(manifest.objects["db0"].count, 1);
-    assert_eq!(allowed.probe(&Context::silent()).await.unwrap().problems, Vec::<String>::new());
+    assert_eq!(allowed.probe(&Context::silent()).await.unwrap().problems, []);
     // It cannot write, nor read.
     let mut client = server.client();
     client.ok(&["AUTH", "backup", "secret"]);
@@ -47,7 +47,7 @@ pub(super) async fn few_rights_are_enough(version: Version) {
 
     let reader = source_with(login("reader", "secret")).await;
     let problems = reader.probe(&Context::silent()).await.unwrap().problems;
-    assert!(problems[0].contains("ACL SETUSER backup"), "{problems:?}");
+    assert!(problems[0].remedy.contains("ACL SETUSER backup"), "{problems:?}");
     let error = repo.try_backup(&reader, &BackupOptions::default()).await.unwrap_err();
     assert!(error.hint().unwrap().contains("ACL SETUSER backup"), "{}", error.chain());
     let error = RedisSource::connect(login("backup", "kaixoo")).await.unwrap_err();

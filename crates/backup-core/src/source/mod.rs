@@ -32,7 +32,7 @@ pub use exclude::ExcludePatterns;
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
 pub use report::{
-    Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, RestoreReport,
+    Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, ProbeProblem, RestoreReport,
     SourceIdentity,
 };
 pub use request::{

@@ -1,10 +1,11 @@
 //! What a source answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::BackupKind;
+use super::{BackupKind, SourceError};
 
 /// Which source this is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -19,14 +20,42 @@ pub struct SourceIdentity {
     pub paths: Vec<String>,
 }
 
-/// What a probe found.
+/// Something that stands in the way of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProbeProblem {
+    /// The finding: a lower-case fragment that names the object and the cause.
+    pub finding: String,
+    /// The statement, setting or step that mends it.
+    pub remedy: String,
+}
+
+impl ProbeProblem {
+    /// A finding and its remedy.
+    #[must_use]
+    pub fn new(finding: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { finding: finding.into(), remedy: remedy.into() }
+    }
+
+    /// An error as a finding, with its hint as the remedy; `remedy` if it has none.
+    #[must_use]
+    pub fn of_error(error: &SourceError, remedy: &str) -> Self {
+        Self::new(error.chain(), error.hint().unwrap_or(remedy))
+    }
+}
+
+impl fmt::Display for ProbeProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.finding, self.remedy)
+    }
+}
+
+/// Findings about a source.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Probe {
     /// Version of the server, if there is one.
     pub version: Option<String>,
-    /// Everything that stands in the way of a backup, each with the statement or setting that mends
-    /// it.
-    pub problems: Vec<String>,
+    /// Everything that stands in the way of a backup.
+    pub problems: Vec<ProbeProblem>,
     /// Estimated number of objects (files, collections, tables), if cheap to know.
     pub estimated_objects: Option<u64>,
     /// Estimated size in bytes, if cheap to know.

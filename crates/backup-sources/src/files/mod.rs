@@ -42,8 +42,8 @@ use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupReader, BackupRequest, Digest, EntryPath, Item, LogReader, ObjectDigest, Probe,
-    RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceError,
-    SourceErrorKind, SourceIdentity, SourceResult,
+    ProbeProblem, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities,
+    SourceError, SourceErrorKind, SourceIdentity, SourceResult,
 };
 
 pub use options::FilesOptions;
@@ -96,12 +96,12 @@ impl FilesSource {
 
     /// Everything that stands in the way of a backup, and, if nothing does, the rules for counting
     /// what there is.
-    fn examine(&self) -> Result<Arc<Rules>, Vec<String>> {
-        let mut problems: Vec<String> = self.roots.iter().filter_map(problem).collect();
+    fn examine(&self) -> Result<Arc<Rules>, Vec<ProbeProblem>> {
+        let mut problems: Vec<_> = self.roots.iter().filter_map(problem).collect();
         match self.rules(&Selection::all(), true) {
             Ok(rules) if problems.is_empty() => return Ok(rules),
             Ok(_) => {}
-            Err(error) => problems.push(with_hint(&error)),
+            Err(error) => problems.push(ProbeProblem::of_error(&error, "correct the patterns")),
         }
         Err(problems)
     }
@@ -128,20 +128,16 @@ impl FilesSource {
 }
 
 /// What stands in the way of reading `path`.
-fn problem(path: &EntryPath) -> Option<String> {
+fn problem(path: &EntryPath) -> Option<ProbeProblem> {
     let readable = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK;
     match sys::open(path, readable) {
         // A link, a socket or a device without a driver cannot be opened, and need not be.
         Ok(_)
         | Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO | rustix::io::Errno::NODEV) => None,
-        Err(errno) => Some(with_hint(&scan::given_error(errno, path))),
-    }
-}
-
-fn with_hint(error: &SourceError) -> String {
-    match error.hint() {
-        Some(hint) => format!("{}; {hint}", error.chain()),
-        None => error.chain(),
+        Err(errno) => {
+            let remedy = "correct the path, or let this user read it";
+            Some(ProbeProblem::of_error(&scan::given_error(errno, path), remedy))
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use backup_core::source::{Probe, SourceResult};
+use backup_core::source::{Probe, ProbeProblem, SourceResult};
 use bson::{Bson, Document, doc};
 
 use super::catalog::{databases, uuid_bson, uuid_of};
@@ -21,14 +21,14 @@ const TIMES: u64 = 3;
 pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> SourceResult<Probe> {
     let mut probe = Probe { version: Some(server.version_text()), ..Probe::default() };
     if let Err(error) = server.refuse_sharded() {
-        probe.problems.push(format!("{}: {}", error.chain(), error.hint().unwrap_or_default()));
+        let remedy = "back up each shard by itself";
+        probe.problems.push(ProbeProblem::of_error(&error, remedy));
         return Ok(probe);
     }
     if !server.at_least(4, 4) {
-        probe.problems.push(format!(
-            "MongoDB {} is too old: 4.4 or newer is needed",
-            probe.version.as_deref().unwrap_or("of this version")
-        ));
+        let version = probe.version.as_deref().unwrap_or("of this version");
+        let finding = format!("MongoDB {version} is too old");
+        probe.problems.push(ProbeProblem::new(finding, "upgrade the server to 4.4 or newer"));
     }
     let mut denied = Vec::new();
     match databases(server).await {
@@ -50,11 +50,8 @@ pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> So
     denied.extend(rights(server).await?);
     if !denied.is_empty() {
         denied.dedup();
-        probe.problems.push(format!(
-            "missing privileges ({}): {}",
-            denied.join(", "),
-            grant(server).await
-        ));
+        let finding = format!("missing privileges ({})", denied.join(", "));
+        probe.problems.push(ProbeProblem::new(finding, grant(server).await));
     }
     if server.is_replica_set() {
         probe.problems.extend(window(server, log_interval).await?);
@@ -150,37 +147,37 @@ async fn grant(server: &Server) -> String {
 }
 
 /// Whether the oplog reaches back far enough.
-async fn window(server: &Server, log_interval: Option<Duration>) -> SourceResult<Option<String>> {
+async fn window(
+    server: &Server,
+    log_interval: Option<Duration>,
+) -> SourceResult<Option<ProbeProblem>> {
     let seconds = match OplogWindow::of(server).await {
         Ok(Some(window)) => u64::from(window.seconds()),
         // What is denied is said already.
         Ok(None) | Err(_) => return Ok(None),
     };
     Ok(match too_short(seconds, log_interval) {
-        Some(text) if history::is_full(server).await => Some(text),
+        Some(problem) if history::is_full(server).await => Some(problem),
         _ => None,
     })
 }
 
 /// What is wrong with an oplog that reaches back so many seconds, if it is full.
-fn too_short(seconds: u64, log_interval: Option<Duration>) -> Option<String> {
+fn too_short(seconds: u64, log_interval: Option<Duration>) -> Option<ProbeProblem> {
     const LARGER: &str =
         "enlarge it with db.adminCommand({replSetResizeOplog: 1, size: MEGABYTES})";
     let reaches = format!("the oplog reaches back only {} minutes", seconds / 60);
-    match log_interval.map(|interval| interval.as_secs()) {
+    let finding = match log_interval.map(|interval| interval.as_secs()) {
         Some(interval) => (seconds < interval.saturating_mul(TIMES)).then(|| {
             format!(
-                "{reaches}, but capture may be up to {interval} s behind, so log may soon be lost: \
-                 {LARGER}"
+                "{reaches}, but capture may be up to {interval} s behind, so log may soon be lost"
             )
         }),
         None => (seconds < SCAN).then(|| {
-            format!(
-                "{reaches}, so the snapshot of a longer scan cannot be brought to one moment: \
-                 {LARGER}"
-            )
+            format!("{reaches}, so the snapshot of a longer scan cannot be brought to one moment")
         }),
-    }
+    };
+    finding.map(|finding| ProbeProblem::new(finding, LARGER))
 }
 
 #[cfg(test)]
@@ -191,12 +188,15 @@ mod tests {
     fn windows_are_compared_with_how_often_the_log_is_stored() {
         let every = |seconds| Some(Duration::from_secs(seconds));
         assert!(
-            too_short(3599, None).unwrap().contains("59 minutes, so the snapshot of a longer scan")
+            too_short(3599, None)
+                .unwrap()
+                .finding
+                .contains("59 minutes, so the snapshot of a longer scan")
                 && too_short(3600, None).is_none()
         );
         assert!(too_short(180, every(60)).is_none() && too_short(3600, every(600)).is_none());
-        assert!(too_short(179, every(60)).unwrap().contains("60 s behind"));
-        assert!(too_short(3600, every(3600)).unwrap().contains("60 minutes"));
+        assert!(too_short(179, every(60)).unwrap().finding.contains("60 s behind"));
+        assert!(too_short(3600, every(3600)).unwrap().finding.contains("60 minutes"));
     }
 
     #[test]

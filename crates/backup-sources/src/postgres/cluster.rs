@@ -1,7 +1,9 @@
 //! Which cluster this is: made sure of with every connection.
 
 use backup_core::log::Stream;
-use backup_core::source::{SourceError, SourceErrorKind, SourceIdentity, SourceResult};
+use backup_core::source::{
+    ProbeProblem, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+};
 
 use super::error::{malformed, of_sql};
 use super::layout::Segments;
@@ -19,7 +21,7 @@ pub(super) struct Cluster {
     /// For instance 150018 of 15.18.
     pub(super) version: u32,
     /// Why there is no replication, if there is none.
-    pub(super) refusal: Option<String>,
+    pub(super) refusal: Option<ProbeProblem>,
 }
 
 impl Cluster {
@@ -30,8 +32,9 @@ impl Cluster {
             Err(error) if error.kind() == SourceErrorKind::Unavailable => return Err(error),
             Err(error) => match Self::by_sql(options).await {
                 Ok(found) => {
-                    let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-                    Self { refusal: Some(format!("{}{hint}", error.chain())), ..found }
+                    let remedy = "grant REPLICATION to the user, and admit it in pg_hba.conf";
+                    let refusal = ProbeProblem::of_error(&error, remedy);
+                    Self { refusal: Some(refusal), ..found }
                 }
                 Err(_) => return Err(error),
             },

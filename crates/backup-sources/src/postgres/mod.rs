@@ -172,8 +172,9 @@ impl Source for PostgresSource {
             return Err(error.with_hint("leave the selection out"));
         }
         if let Some(refusal) = &self.cluster.refusal {
-            let text = format!("the data directory cannot be read: {refusal}");
-            return Err(SourceError::new(SourceErrorKind::Unsupported, text));
+            let text = format!("the data directory cannot be read: {}", refusal.finding);
+            let error = SourceError::new(SourceErrorKind::Unsupported, text);
+            return Err(error.with_hint(refusal.remedy.clone()));
         }
         Ok(backup::open(cx, &self.cluster, &self.options, request))
     }

@@ -1,7 +1,7 @@
 //! What stands in the way of a backup, and the statement or setting that mends it.
 
 use backup_core::context::Context;
-use backup_core::source::{Probe, SourceResult};
+use backup_core::source::{Probe, ProbeProblem, SourceResult};
 
 use super::backup;
 use super::cluster::{Cluster, version_text};
@@ -24,14 +24,15 @@ pub(super) async fn probe(
     let sql = Sql::open(options, &options.database).await;
     match &cluster.refusal {
         Some(refusal) => {
-            probe.problems.push(format!("the server refuses replication: {refusal}"));
+            let finding = format!("the server refuses replication: {}", refusal.finding);
+            probe.problems.push(ProbeProblem { finding, ..refusal.clone() });
             if let Ok(sql) = &sql
                 && let Some(service) = managed(sql).await
             {
-                probe.problems.push(format!(
-                    "this is {service}, which gives no access to the data directory: back it up \
-                     logically"
-                ));
+                let finding =
+                    format!("this is {service}, which gives no access to the data directory");
+                let remedy = "back it up logically (`method = \"logical\"`)";
+                probe.problems.push(ProbeProblem::new(finding, remedy));
             }
         }
         None => replication(cx, cluster, options, &mut probe.problems).await?,
@@ -55,31 +56,24 @@ async fn replication(
     cx: &Context,
     cluster: &Cluster,
     options: &PostgresOptions,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<ProbeProblem>,
 ) -> SourceResult<()> {
     let doing = |error: WireError| error.into_source("cannot read the server's settings");
     let mut connection = cluster.connect(options).await?;
     if connection.show("wal_level").await.map_err(doing)? == "minimal" {
-        problems.push(
-            "wal_level is minimal: ALTER SYSTEM SET wal_level = 'replica'; then restart the server"
-                .to_owned(),
-        );
+        let remedy = "ALTER SYSTEM SET wal_level = 'replica'; then restart the server";
+        problems.push(ProbeProblem::new("wal_level is minimal", remedy));
     }
     if connection.show("full_page_writes").await.map_err(doing)? == "off" {
-        problems.push(
-            "full_page_writes is off: ALTER SYSTEM SET full_page_writes = on; SELECT \
-             pg_reload_conf();"
-                .to_owned(),
-        );
+        let remedy = "ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf();";
+        problems.push(ProbeProblem::new("full_page_writes is off", remedy));
     }
     // A backup takes two connections, and following the log another one.
     let senders: u32 =
         connection.show("max_wal_senders").await.map_err(doing)?.parse().unwrap_or(0);
     if senders < 3 {
-        problems.push(format!(
-            "max_wal_senders is {senders}: ALTER SYSTEM SET max_wal_senders = 10; then restart the \
-             server"
-        ));
+        let remedy = "ALTER SYSTEM SET max_wal_senders = 10; then restart the server";
+        problems.push(ProbeProblem::new(format!("max_wal_senders is {senders}"), remedy));
     }
     if connection.major() >= backup::INCREMENTAL_SINCE
         && connection.show("summarize_wal").await.map_err(doing)? != "on"
@@ -93,9 +87,8 @@ async fn replication(
     let name = format!("backup_probe_{}", std::process::id());
     if let Err(error) = connection.create_slot(&name, Slot::Temporary).await {
         let error = error.into_source("cannot create a replication slot");
-        problems.push(format!(
-            "{error}: ALTER SYSTEM SET max_replication_slots = 10; then restart the server"
-        ));
+        let remedy = "ALTER SYSTEM SET max_replication_slots = 10; then restart the server";
+        problems.push(ProbeProblem::new(error.chain(), remedy));
     }
     drop::<Connection>(connection);
     Ok(())
@@ -126,24 +119,23 @@ async fn size(sql: &Sql, probe: &mut Probe) {
 
 /// A slot that keeps the log without bounds fills the server's disk, one that has lost it keeps
 /// nothing.
-async fn slot(cx: &Context, options: &PostgresOptions, problems: &mut Vec<String>) {
+async fn slot(cx: &Context, options: &PostgresOptions, problems: &mut Vec<ProbeProblem>) {
     let Some(name) = &options.slot else { return };
     let Ok(Some(health)) = wal::health(options, name).await else { return };
     match (health.state, health.safe_bytes) {
         (wal::SlotState::Lost, _) => {
-            problems.push(format!(
-                "the slot {name} has lost its WAL: SELECT pg_drop_replication_slot('{name}'); then \
-                 make a full backup"
+            problems.push(ProbeProblem::new(
+                format!("the slot {name} has lost its WAL"),
+                format!("SELECT pg_drop_replication_slot('{name}'); then make a full backup"),
             ));
         }
         (_, None) => cx.events.note(format!(
             "the slot {name} keeps WAL without a limit, until the server's disk is full: ALTER \
              SYSTEM SET max_slot_wal_keep_size = '…GB'; SELECT pg_reload_conf();"
         )),
-        (_, Some(safe)) if safe < SAFE => problems.push(format!(
-            "the slot {name} loses its WAL after {} MiB more: capture the log, or raise \
-             max_slot_wal_keep_size",
-            safe >> 20
+        (_, Some(safe)) if safe < SAFE => problems.push(ProbeProblem::new(
+            format!("the slot {name} loses its WAL after {} MiB more", safe >> 20),
+            "capture the log, or raise max_slot_wal_keep_size",
         )),
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! What stands in the way of a snapshot, and the statement or setting that mends it.
 
 use backup_core::context::Context;
-use backup_core::source::{Probe, SourceResult};
+use backup_core::source::{Probe, ProbeProblem, SourceResult};
 use backup_core::words;
 
 use super::cluster::Cluster;
@@ -51,7 +51,7 @@ async fn ask(connection: &mut Connection, words: &[&str]) -> SourceResult<Option
 async fn rights(
     options: &RedisOptions,
     connection: &mut Connection,
-    problems: &mut Vec<String>,
+    problems: &mut Vec<ProbeProblem>,
 ) -> SourceResult<()> {
     if options.reader == Some(SnapshotReading::Scan) {
         return Ok(());
@@ -59,9 +59,9 @@ async fn rights(
     match connection.run(&["REPLCONF", "capa", "psync2"]).await {
         Ok(_) => {}
         Err(WireError::Server(text)) => {
-            let what =
-                if text.starts_with("NOPERM") { GRANT.to_owned() } else { managed().to_owned() };
-            problems.push(format!("the server refuses replication ({text}): {what}"));
+            let remedy = if text.starts_with("NOPERM") { GRANT } else { managed() };
+            let finding = format!("the server refuses replication ({text})");
+            problems.push(ProbeProblem::new(finding, remedy));
             return Ok(());
         }
         Err(error) => return Err(error.into_source("cannot query the server")),
@@ -72,7 +72,8 @@ async fn rights(
         && let [one] = reply.parts()
         && one.parts().is_empty()
     {
-        problems.push(format!("the server has no command {name}: {}", managed()));
+        let finding = format!("the server has no command {name}");
+        problems.push(ProbeProblem::new(finding, managed()));
         return Ok(());
     }
     let user = match ask(connection, &["ACL", "WHOAMI"]).await? {
@@ -84,7 +85,7 @@ async fn rights(
         && let Some(text) = reply.text()
         && text.contains("no permissions")
     {
-        problems.push(format!("{text}: {GRANT}"));
+        problems.push(ProbeProblem::new(text, GRANT));
     }
     Ok(())
 }
@@ -99,8 +100,8 @@ async fn nodes(options: &RedisOptions, server: &Server, probe: &mut Probe) -> So
     let cluster = match Cluster::find(options, server.version.as_ref()).await {
         Ok(cluster) => cluster,
         Err(error) => {
-            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            probe.problems.push(format!("{}{hint}", error.chain()));
+            let remedy = "start the nodes of the cluster, and let this machine reach them";
+            probe.problems.push(ProbeProblem::of_error(&error, remedy));
             return Ok(());
         }
     };
@@ -114,29 +115,28 @@ async fn nodes(options: &RedisOptions, server: &Server, probe: &mut Probe) -> So
             .await
             .map_err(|error| error.into_source("cannot connect"))?;
         rights(options, &mut connection, &mut problems).await?;
-        probe.problems.extend(
-            problems.into_iter().map(|problem| format!("node {}: {problem}", shard.address)),
-        );
+        probe.problems.extend(problems.into_iter().map(|problem| {
+            let finding = format!("node {}: {}", shard.address, problem.finding);
+            ProbeProblem { finding, ..problem }
+        }));
     }
     (probe.estimated_objects, probe.estimated_bytes) = (Some(keys), Some(bytes));
     if cluster.missing() > 0 {
-        probe.problems.push(format!(
-            "{} to no node: assign every slot (CLUSTER ADDSLOTS)",
-            words::count(cluster.missing().into(), "slot belongs", "slots belong")
-        ));
+        let slots = words::count(cluster.missing().into(), "slot belongs", "slots belong");
+        let remedy = "assign every slot (CLUSTER ADDSLOTS)";
+        probe.problems.push(ProbeProblem::new(format!("{slots} to no node"), remedy));
     }
     Ok(())
 }
 
-fn state(cx: &Context, info: &Info, problems: &mut Vec<String>) {
+fn state(cx: &Context, info: &Info, problems: &mut Vec<ProbeProblem>) {
     if info.get("loading") == Some("1") {
-        problems.push("the server is loading its data: wait until it is done".to_owned());
+        let finding = "the server is loading its data";
+        problems.push(ProbeProblem::new(finding, "wait until it is done"));
     }
     if info.is_replica() && info.get("master_link_status") == Some("down") {
-        problems.push(
-            "this is a replica without its master, whose data may be old: name another server"
-                .to_owned(),
-        );
+        let finding = "this is a replica without its master, whose data may be old";
+        problems.push(ProbeProblem::new(finding, "name another server"));
     }
     if info.is_cluster() {
         cx.events.note(
@@ -154,10 +154,8 @@ fn state(cx: &Context, info: &Info, problems: &mut Vec<String>) {
         );
     }
     if info.get("rdb_last_bgsave_status") == Some("err") {
-        problems.push(
-            "the server's last save failed: check its log, it may lack the memory to fork"
-                .to_owned(),
-        );
+        let remedy = "check its log, it may lack the memory to fork";
+        problems.push(ProbeProblem::new("the server's last save failed", remedy));
     }
 }
 

@@ -292,7 +292,7 @@ async fn given_paths_must_exist() {
         assert_eq!(error.kind(), SourceErrorKind::NotFound, "{missing}");
         assert!(error.hint().is_some());
         let probe = source.probe(&Context::silent()).await.unwrap();
-        assert!(probe.problems[0].contains(missing), "{probe:?}");
+        assert!(probe.problems[0].finding.contains(missing), "{probe:?}");
     }
     let (entries, _) = walk(&source(&[&dir.path().join("file")]), Selection::all()).await;
     assert_eq!(below(&entries, dir.path()), ["file"]);

@@ -267,11 +267,7 @@ impl Round<'_> {
             }
             Ok(probe) => {
                 for problem in probe.problems {
-                    // Each says what mends it.
-                    let (found, fix) = problem
-                        .split_once(": ")
-                        .map_or((problem.as_str(), problem.as_str()), |both| both);
-                    self.ill(&of, "rights and tools", found.to_owned(), fix)?;
+                    self.ill(&of, "rights and tools", problem.finding, problem.remedy)?;
                 }
             }
             Err(error) => {

@@ -1,7 +1,7 @@
 //! What stands in the way of a logical backup, and the statement that mends it.
 
 use backup_core::context::Context;
-use backup_core::source::{Probe, SourceResult};
+use backup_core::source::{Probe, ProbeProblem, SourceResult};
 
 use super::super::cluster::Cluster;
 use super::super::wire::Sql;
@@ -27,8 +27,8 @@ pub(super) async fn probe(
     let version = Some(format!("{}.{}", cluster.version / 10_000, cluster.version % 10_000));
     let mut probe = Probe { version, ..Probe::default() };
     if let Err(error) = Programs::find(options, cluster.version).await {
-        let hint = error.hint().map(|hint| format!(": {hint}")).unwrap_or_default();
-        probe.problems.push(format!("{error}{hint}"));
+        let remedy = "install pg_dump and pg_restore of the server's version or a newer one";
+        probe.problems.push(ProbeProblem::of_error(&error, remedy));
     }
     let sql = session::open(&options.connection, None, &options.connection.database).await?;
     for name in databases(&sql).await? {
@@ -37,7 +37,12 @@ pub(super) async fn probe(
             Ok(session) => {
                 of_database(&session, &name, &options.connection.user, &mut probe).await?;
             }
-            Err(error) => probe.problems.push(format!("{name}: {}", error.chain())),
+            Err(error) => {
+                let remedy = format!("GRANT CONNECT ON DATABASE {name} TO the user of the backup");
+                let problem = ProbeProblem::of_error(&error, &remedy);
+                let finding = format!("database {name}: {}", problem.finding);
+                probe.problems.push(ProbeProblem { finding, ..problem });
+            }
         }
     }
     Ok(probe)
@@ -59,19 +64,16 @@ async fn of_database(session: &Sql, name: &str, user: &str, probe: &mut Probe) -
         }
     }
     if !denied.is_empty() {
-        let text = format!(
-            "{} may not be read: GRANT pg_read_all_data TO {user} (before version 14: USAGE, \
-             SELECT)",
-            few(&denied)
-        );
-        probe.problems.push(text);
+        probe.problems.push(ProbeProblem::new(
+            format!("{} may not be read", few(&denied)),
+            format!("GRANT pg_read_all_data TO {user} (before version 14: USAGE, SELECT)"),
+        ));
     }
     if !filtered.is_empty() {
-        let text = format!(
-            "rows of {} would be hidden by row-level security: ALTER ROLE {user} BYPASSRLS",
-            few(&filtered)
-        );
-        probe.problems.push(text);
+        probe.problems.push(ProbeProblem::new(
+            format!("rows of {} would be hidden by row-level security", few(&filtered)),
+            format!("ALTER ROLE {user} BYPASSRLS"),
+        ));
     }
     let tables = catalog.relations.iter().filter(|one| one.kind == Kind::Table);
     let (count, size) = tables.fold((0, 0), |(count, size), one| (count + 1, size + one.size));
