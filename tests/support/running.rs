@@ -12,6 +12,11 @@ impl Running {
         Self(command.spawn().unwrap())
     }
 
+    /// A program that was started with more settings.
+    pub(crate) fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), signal).unwrap();
     }

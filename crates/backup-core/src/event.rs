@@ -124,6 +124,13 @@ pub enum LogEvent {
         /// Why.
         reason: String,
     },
+    /// The connection to the source is lost, and the source looks for another one.
+    Unreachable {
+        /// Why.
+        message: String,
+    },
+    /// The source is connected again after [`LogEvent::Unreachable`].
+    Connected,
     /// The source cannot be read; it is tried again.
     Reconnecting {
         /// Why.
@@ -213,6 +220,16 @@ impl Events {
         if let Some(reporter) = &self.0 {
             reporter.report(event);
         }
+    }
+
+    /// Emits [`LogEvent::Unreachable`].
+    pub fn unreachable(&self, message: impl Into<String>) {
+        self.emit(&Event::Log(LogEvent::Unreachable { message: message.into() }));
+    }
+
+    /// Emits [`LogEvent::Connected`].
+    pub fn connected(&self) {
+        self.emit(&Event::Log(LogEvent::Connected));
     }
 
     /// Emits a remark.

@@ -264,7 +264,8 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If nothing of that id goes on or waits.
     fn cancel(&self, id: &str) -> Result<(), Refusal>;
-    /// Pauses or resumes a task, or everything.
+    /// Pauses or resumes a task, or all of them. Capturing a log is paused by its name only: what a
+    /// server throws away meanwhile would be missing.
     ///
     /// # Errors
     /// If there is no such task.

@@ -92,6 +92,7 @@ scenarios! {
         base::rows_that_differ_have_other_digests as rows_that_differ_have_other_digests,
         failures::a_logical_slot_is_left_alone as a_logical_slot_is_left_alone,
         slots::what_is_wrong_with_a_slot_is_told as what_is_wrong_with_a_slot_is_told,
+        slots::an_outage_is_reported_within_seconds as an_outage_is_reported_within_seconds,
         program::from_the_first_backup_to_a_running_copy as from_the_first_backup_to_a_running_copy,
     }
     needs_postgres_14 Version::V14 => {

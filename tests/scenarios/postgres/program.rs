@@ -231,6 +231,9 @@ pub(super) async fn a_gap_is_followed_by_a_full_backup(version: Version) {
     write(&server, 1000, 1003).await;
     let (last, expected) = (newest(&server).await, digest(&source(&server).await).await);
     place.reached(&text_of(&last));
+    // A second one would follow at once.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(fulls(), 2, "one full backup for one lost slot");
     capturing.stop();
     let told = place.done(&["timeline", "crm", "--json"]);
     assert!(told.contains("\"gaps\":[{"), "{told}");

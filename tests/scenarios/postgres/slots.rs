@@ -1,10 +1,13 @@
 //! What alerts see of the slot that a server keeps its log for.
 
+use std::fs::File;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::logs::write;
 use super::place::{Place, with_role};
 use crate::support::postgres::{Postgres, Version};
+use crate::support::running::Running;
 
 const RULES: &str = r#"
 [notify.file]
@@ -63,6 +66,44 @@ async fn connected(server: &Postgres) {
     while server.value(active).await == "0" {
         assert!(started.elapsed() < Duration::from_secs(60), "no follower connects");
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A follower reports an outage and its end, and ends with its input.
+pub(super) async fn an_outage_is_reported_within_seconds(version: Version) {
+    let mut server = with_role(version, &[], &[]).await;
+    server.run("CREATE TABLE log (id int, t text)").await;
+    let place = Place::new(&server, "");
+    place.done(&["run", "crm"]);
+    let file = place.path("followed");
+    let mut command = place.command(&["logs", "follow", "crm", "--until-eof", "--no-progress"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.stderr(File::create(&file).unwrap()).spawn().unwrap();
+    let input = child.stdin.take();
+    let mut capturing = Running::of(child);
+    let shown = |words: &str, within: u64| {
+        let started = Instant::now();
+        loop {
+            let text = std::fs::read_to_string(&file).unwrap();
+            if text.contains(words) {
+                break;
+            }
+            assert!(started.elapsed() < Duration::from_secs(within), "{words}: {text}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    write(&server, 0, 3).await;
+    shown("Stored up to", 60);
+    server.kill();
+    shown("the server is unreachable", 5);
+    server.start_again(version).await;
+    shown("Connected again", 60);
+    assert!(!capturing.has_ended());
+    drop(input);
+    let started = Instant::now();
+    while !capturing.has_ended() {
+        assert!(started.elapsed() < Duration::from_secs(15), "its input is closed");
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -41,7 +41,10 @@ Examples:
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Pause a task, or all tasks, until resumed
+    /// Pause a task, or all tasks but log capture, until resumed
+    ///
+    /// Capture of a log continues unless its task is named: a server discards its log in the
+    /// meantime, and the moments after the gap need a full backup.
     Pause(TaskArgs),
     /// Resume a task, or all tasks
     Resume(TaskArgs),

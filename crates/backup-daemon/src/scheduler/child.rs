@@ -23,6 +23,8 @@ const MOST_ERROR: usize = 4 << 10;
 const AFTERWARDS: Duration = Duration::from_secs(2);
 /// So much is kept of what else it said.
 const MOST_SAID: usize = 8 << 10;
+/// The flag of processes that end with this one.
+pub(super) const UNTIL_EOF: &str = "--until-eof";
 /// What the manager of services gives to this process, and to no other.
 const OWN_VARIABLES: [&str; 5] =
     ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"];
@@ -40,6 +42,15 @@ pub(super) enum Wish {
     Die,
 }
 
+/// A line of a process.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// The progress of the work.
+    Progress(serde_json::Value),
+    /// Any other event.
+    Event(serde_json::Value),
+}
+
 /// The command of some work.
 pub(super) fn command(
     program: &Path,
@@ -54,35 +65,45 @@ pub(super) fn command(
         !OWN_VARIABLES.iter().chain(&remote::VARIABLES).any(|own| *name == *own)
     }));
     command.env("BACKUP_STATE_DIR", state_dir);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A process that never ends by itself ends with this one, whose end closes its input.
+    let ends_with_us = args.iter().any(|arg| arg == UNTIL_EOF);
+    command.stdin(if ends_with_us { Stdio::piped() } else { Stdio::null() });
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own: Ctrl-C on the daemon's terminal is for the daemon, which asks once; asked
     // twice, it would end at once.
     command.process_group(0).kill_on_drop(true);
     command
 }
 
-/// Runs a process to its end; `said` is told what it says of its progress.
+/// Runs a process to its end; `said` gets its progress and its events.
 pub(super) async fn run(
     command: &mut Command,
     wish: watch::Receiver<Wish>,
-    mut said: impl FnMut(serde_json::Value),
+    mut said: impl FnMut(Output),
 ) -> Ending {
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => return Ending::failed(format!("cannot start the process: {error}")),
     };
     let (out, err) = (child.stdout.take(), child.stderr.take());
+    // Held until its end.
+    let _input = child.stdin.take();
     let (mut wrong, mut besides) = (String::new(), Said::default());
     let reading = async {
         if let Some(out) = out {
             lines(out, |line| match serde_json::from_slice::<serde_json::Value>(line) {
-                Ok(event) if event["event"] == "error" => wrong = error(&event),
-                Ok(event) if event["event"] == "progress" => said(event),
-                Ok(event) if event["event"].as_str().is_some_and(is_told) => {
-                    besides.add(event, line.len());
+                Ok(event) if event["event"] == "error" => {
+                    wrong = error(&event);
+                    said(Output::Event(event));
                 }
+                Ok(event) if event["event"] == "progress" => said(Output::Progress(event)),
+                Ok(event) if event["event"].as_str().is_some_and(is_told) => {
+                    besides.add(event.clone(), line.len());
+                    said(Output::Event(event));
+                }
+                Ok(event) => said(Output::Event(event)),
                 // Anything else is in its own records.
-                _ => {}
+                Err(_) => {}
             })
             .await;
         }
@@ -281,7 +302,11 @@ mod tests {
         let args = ["-c", script].map(str::to_owned);
         let mut said = Vec::new();
         let mut command = command(Path::new("/bin/sh"), &args, &env, Path::new("/tmp"));
-        let ending = run(&mut command, wish, |progress| said.push(progress)).await;
+        let keep = |output| match output {
+            Output::Progress(progress) => said.push(progress),
+            Output::Event(_) => {}
+        };
+        let ending = run(&mut command, wish, keep).await;
         (ending, said)
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Shared;
-use super::child::{self, Wish};
+use super::child::{self, Output, Wish};
 use super::core::{Do, SCHEDULE};
 use super::items::Ending;
 use super::memory::Store;
@@ -80,8 +80,11 @@ fn wish(wishes: &HashMap<String, watch::Sender<Wish>>, id: &str, wish: Wish) {
 
 /// One piece of work, from its beginning to its end.
 async fn one(shared: Arc<Shared>, id: String, mut command: Command, wish: watch::Receiver<Wish>) {
-    let said = |progress| {
-        shared.core().progress(&id, progress);
+    let said = |output| {
+        match output {
+            Output::Progress(progress) => shared.core().progress(&id, progress),
+            Output::Event(event) => shared.core().heard(&id, &event, shared.now()),
+        }
         shared.tell();
     };
     let ending = child::run(&mut command, wish, said).await;

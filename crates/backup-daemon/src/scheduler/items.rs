@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::follow::Heard;
 use super::orders::Order;
 use crate::engine::{Ended, Running};
 
@@ -40,6 +41,8 @@ pub(super) struct Runs {
     pub(super) asked: bool,
     pub(super) killed: bool,
     pub(super) progress: Option<serde_json::Value>,
+    /// The reported state of a followed log.
+    pub(super) heard: Heard,
 }
 
 /// A piece of work.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use backup_control::config::{ArchiveConfig, Config, CopyConfig, JobType, LoadedConfig, Window};
 use backup_control::schedule::{Duty, Planned, Uses};
 
+use super::child::UNTIL_EOF;
 use crate::engine::{ArchiveOrder, CopyOrder, Refusal, RestoreOrder, Work};
 
 /// What somebody asks for goes before what is scheduled.
@@ -131,7 +132,7 @@ impl Orders {
                 if !has_log {
                     return Err(Refusal::Unknown(format!("job {job} with a captured log")));
                 }
-                Ok(["logs", "follow", "--", job].map(str::to_owned).to_vec())
+                Ok(["logs", "follow", UNTIL_EOF, "--", job].map(str::to_owned).to_vec())
             }
             Work::Restore(order) => restore(order, self.config()),
             Work::Verify { snapshot, repository } => self.verify(snapshot, repository.as_deref()),

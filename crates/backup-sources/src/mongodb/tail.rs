@@ -95,6 +95,8 @@ pub struct OplogTail {
     opened: Instant,
     asked: Option<Instant>,
     failures: u32,
+    /// The connection is lost, and that is reported.
+    lost: bool,
 }
 
 impl std::fmt::Debug for OplogTail {
@@ -148,6 +150,7 @@ impl OplogTail {
             opened: Instant::now(),
             asked: None,
             failures: 0,
+            lost: false,
         }
     }
 
@@ -161,6 +164,9 @@ impl OplogTail {
     pub async fn next(&mut self, cx: &Context) -> SourceResult<Option<OplogBatch>> {
         loop {
             let step = unless_cancelled(cx, async { Ok(self.step().await) }).await?;
+            if step.is_ok() && std::mem::take(&mut self.lost) {
+                cx.events.connected();
+            }
             match step {
                 Ok(Some(batch)) => match self.take(&batch)? {
                     Taken::Batch(batch) => {
@@ -275,6 +281,10 @@ impl OplogTail {
             );
         if !passing || self.failures > ATTEMPTS {
             return Err(convert(error, Doing::Reading, "cannot read the oplog"));
+        }
+        if self.moves.is_some() && is_transient(error) && !self.lost {
+            self.lost = true;
+            cx.events.unreachable(error.to_string());
         }
         self.wait(cx, PAUSE * self.failures).await?;
         if let (Some(options), true) = (&self.moves, self.failures >= MOVE_AFTER)

@@ -303,11 +303,13 @@ impl Follower {
         let doing = "cannot follow the replication stream";
         // It takes nodes their time to notice that a master is dead.
         let attempts = if self.seek.is_some() { 2 * ATTEMPTS } else { ATTEMPTS };
+        self.cx.events.unreachable(error.to_string());
         for attempt in 0..attempts {
             tokio::time::sleep(PAUSE * (1 << attempt.min(5))).await;
             match self.join_again().await {
                 Ok((replication, turn, joined)) => {
                     (self.turn, self.joined) = (turn, joined);
+                    self.cx.events.connected();
                     return Ok(replication);
                 }
                 Err(WireError::Source(gap)) if gap.kind() == SourceErrorKind::LogGap => {

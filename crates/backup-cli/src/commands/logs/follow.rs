@@ -1,5 +1,6 @@
 //! `backup logs follow`.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::commands::run::{self, again};
 use crate::records::Records;
 use crate::session::Session;
 
+/// Time of following behind a gap before a full backup begins.
+const SETTLING: Duration = Duration::from_secs(3);
 /// Time before a full backup that failed is tried again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
 
@@ -38,9 +41,15 @@ pub(super) struct Args {
     /// Job of the configuration
     #[arg(value_name = "JOB")]
     job: String,
+    /// Stop as after Ctrl-C once standard input is closed, for a supervisor that may die
+    #[arg(long)]
+    until_eof: bool,
 }
 
 pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult {
+    if args.until_eof {
+        cancel_at_eof(session.cx.cancel.clone());
+    }
     let job = super::configured(session, &args.job)?;
     let source = super::source_with_log(session, &job).await?;
     let repository: Repository = session.open(&job.repository).await?;
@@ -81,12 +90,41 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
     Ok(Outcome::Success)
 }
 
+/// Cancels once standard input ends, with the process at its other end. A
+/// signal on the death of the parent would come when the thread ends that began this process.
+fn cancel_at_eof(cancel: CancellationToken) {
+    // Not a thread of the runtime, whose end would wait for the read.
+    std::thread::spawn(move || {
+        let (mut input, mut buffer) = (std::io::stdin(), [0; 256]);
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        cancel.cancel();
+    });
+}
+
 /// Hears of gaps, and hands everything on.
 struct Gaps {
     events: Events,
     /// Something is missing, and the log has not begun again.
     open: AtomicBool,
     noted: Notify,
+}
+
+impl Gaps {
+    /// Waits until the log is followed behind a gap, and no other gap comes at once: of a lost slot,
+    /// one is found at each position from which the log might be followed.
+    async fn settled(&self, settling: Duration) {
+        self.noted.notified().await;
+        while tokio::time::timeout(settling, self.noted.notified()).await.is_ok()
+            || self.open.load(Ordering::Relaxed)
+        {}
+    }
 }
 
 impl Reporter for Gaps {
@@ -117,7 +155,7 @@ async fn begin_anew(
     loop {
         tokio::select! {
             () = over.cancelled() => return,
-            () = gaps.noted.notified() => {}
+            () = gaps.settled(SETTLING) => {}
         }
         let records = Records::open(session).await;
         let mut pause = RETRY.0;
@@ -141,5 +179,40 @@ async fn begin_anew(
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY.1),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn gaps_of_one_interruption_make_one_full_backup() {
+        const MS: fn(u64) -> Duration = Duration::from_millis;
+        let gaps = Arc::new(Gaps {
+            events: Events::silent(),
+            open: AtomicBool::new(false),
+            noted: Notify::new(),
+        });
+        let gap = || gaps.report(&Event::Log(LogEvent::Gap { reason: "gone".to_owned() }));
+        let following = || gaps.report(&Event::Log(LogEvent::Following { from: None }));
+        let settled = async || tokio::time::timeout(MS(3000), gaps.settled(MS(500))).await.is_ok();
+        following();
+        assert!(!settled().await, "nothing is missing");
+        // The slot is lost at the stored position, and at the one of the last backup.
+        gap();
+        following();
+        let waiting = Arc::clone(&gaps);
+        let waiting = tokio::spawn(async move { waiting.settled(MS(500)).await });
+        tokio::time::sleep(MS(100)).await;
+        gap();
+        tokio::time::sleep(MS(2000)).await;
+        assert!(!waiting.is_finished(), "the log is not followed");
+        following();
+        waiting.await.unwrap();
+        assert!(!settled().await, "one gap is left");
+        gap();
+        following();
+        assert!(settled().await, "another one");
     }
 }

@@ -148,6 +148,14 @@ impl Words {
                     )
                 })
             }
+            LogEvent::Unreachable { message } => self.trouble("unreachable", at, || {
+                format!("the server is unreachable: {}; retrying", clean(message))
+            }),
+            LogEvent::Connected => {
+                // The next interruption is another one.
+                self.trouble.take_if(|(kind, _)| *kind == "unreachable");
+                Some(Line::Remark("Connected again".to_owned()))
+            }
             LogEvent::Reconnecting { message, seconds } => self.trouble("reconnecting", at, || {
                 format!(
                     "capture interrupted: {}; retrying in {}",
@@ -274,6 +282,9 @@ mod tests {
         );
         let full = LogEvent::Full { waiting_bytes: 16 << 20 };
         assert!(said(full).starts_with("! buffer full: 16.0 MiB waiting"));
+        let lost = LogEvent::Unreachable { message: "connection\x1b reset".to_owned() };
+        assert_eq!(said(lost), "! the server is unreachable: connection\\u{1b} reset; retrying");
+        assert_eq!(said(LogEvent::Connected), "Connected again");
         let away = LogEvent::Reconnecting { message: "nobody there".to_owned(), seconds: 4 };
         assert_eq!(said(away), "! capture interrupted: nobody there; retrying in 4 s");
         assert!(
@@ -295,5 +306,8 @@ mod tests {
         assert!(is_said(LogEvent::Full { waiting_bytes: 1 }, 61), "another one");
         assert!(is_said(stored(0), 62));
         assert!(is_said(delayed(), 63), "it was over");
+        let lost = || LogEvent::Unreachable { message: "gone".to_owned() };
+        assert!(is_said(lost(), 64) && !is_said(lost(), 65));
+        assert!(is_said(LogEvent::Connected, 66) && is_said(lost(), 67), "it was over");
     }
 }

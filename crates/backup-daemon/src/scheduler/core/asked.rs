@@ -107,8 +107,12 @@ impl Core {
         }
         let mut named = Vec::new();
         for kept in &mut self.tasks {
-            if task.is_none_or(|task| task == kept.planned.name) && kept.remembered.paused != paused
-            {
+            // A log that is not captured is lost: its task is paused by its name only.
+            let is_meant = match task {
+                Some(task) => task == kept.planned.name,
+                None => !(paused && matches!(kept.order.work, Work::Follow { .. })),
+            };
+            if is_meant && kept.remembered.paused != paused {
                 kept.remembered.paused = paused;
                 kept.supervised = Supervised::default();
                 named.push(kept.planned.name.clone());

@@ -60,6 +60,20 @@ impl Core {
         }
     }
 
+    /// A process printed an event. Of followed logs, which never end, changes become lines at once;
+    /// the events of other work are summed up at its end.
+    pub(in crate::scheduler) fn heard(&mut self, id: &str, event: &serde_json::Value, now: Now) {
+        let Some(item) = self.items.iter_mut().find(|item| item.id == id) else { return };
+        if !matches!(item.order.work, Work::Follow { .. }) {
+            return;
+        }
+        let task = item.task.clone();
+        let line = item.runs_mut().and_then(|runs| runs.heard.line(event, now.steady));
+        if let Some((level, text)) = line {
+            self.say(level, task.as_deref(), Some(id), text, now);
+        }
+    }
+
     /// A process has ended, or could not be begun.
     pub(in crate::scheduler) fn over(&mut self, id: &str, ending: Ending, now: Now) {
         let Some(at) = self.items.iter().position(|item| item.id == id) else { return };

@@ -7,7 +7,7 @@ use backup_control::schedule::Due;
 use super::{Core, Do, Now, SCHEDULE};
 use crate::engine::TaskEvent;
 use crate::journal::Level;
-use crate::scheduler::follow::Supervised;
+use crate::scheduler::follow::{Heard, Supervised};
 use crate::scheduler::items::{Item, Runs, Stage};
 use crate::scheduler::turns;
 
@@ -146,6 +146,7 @@ impl Core {
                 asked: false,
                 killed: false,
                 progress: None,
+                heard: Heard::default(),
             });
             todo.push(Do::Begin {
                 id: item.id.clone(),

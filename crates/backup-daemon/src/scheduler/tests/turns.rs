@@ -161,6 +161,30 @@ fn pauses_last_over_restarts_and_nothing_is_made_up_for() {
 }
 
 #[test]
+fn pausing_everything_leaves_log_capture_running() {
+    let text = format!("{CONFIG}\n[jobs.a.logs]\n").replace("time_zone = \"UTC\"\n", "");
+    let takes = |task: &str| if task == "a/logs" { Duration::MAX } else { hour(task) };
+    let mut world = World::new(&text, "2026-05-04T00:30:00Z", takes);
+    world.minutes(1);
+    let paused = |world: &World| {
+        let tasks = world.core.tasks().into_iter().filter(|task| task.paused);
+        tasks.map(|task| task.name).collect::<Vec<_>>()
+    };
+    world.core.pause(None, true, world.now).unwrap();
+    assert_eq!(paused(&world), ["a/backup", "alerts", "b/backup", "c/backup"]);
+    world.minutes(120);
+    let following = world.core.running();
+    assert_eq!(following.len(), 1, "{following:?}");
+    assert_eq!(following[0].task.as_deref(), Some("a/logs"));
+    world.core.pause(Some("a/logs"), true, world.now).unwrap();
+    world.minutes(1);
+    assert!(paused(&world).contains(&"a/logs".to_owned()) && world.core.running().is_empty());
+    world.core.pause(None, false, world.now).unwrap();
+    world.minutes(1);
+    assert!(paused(&world).is_empty() && world.times("a/logs", "UTC").len() == 2);
+}
+
+#[test]
 fn what_somebody_asks_for() {
     let mut world = world(hour);
     world.look();

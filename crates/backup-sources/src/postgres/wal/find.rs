@@ -85,6 +85,7 @@ pub(super) async fn find(
     wanted: Wanted,
 ) -> SourceResult<Found> {
     let deadline = Instant::now() + PATIENCE;
+    let mut is_told = false;
     loop {
         let (mut later, mut never) = (None, None);
         let mut refused = |refusal| match refusal {
@@ -118,6 +119,10 @@ pub(super) async fn find(
             // As long as one host may come back, what the others say is not the last word.
             (Some(error), never) if Instant::now() >= deadline => {
                 return Err(last_word(error, never));
+            }
+            (Some(error), _) if !is_told => {
+                is_told = true;
+                cx.events.unreachable(error.chain());
             }
             (Some(_), _) => {}
             (None, Some(error)) => return Err(error),

@@ -191,11 +191,13 @@ impl Follower {
             }
         }
         self.fruitless += 1;
+        self.cx.events.unreachable(error.chain());
         let wanted = Wanted { timeline: self.timeline, at: self.at, had: self.at };
         let Found { stream, turns, standby } =
             find(&self.cx, &self.cluster, &self.options, wanted).await?;
         (self.stream, self.connected) = (stream, Instant::now());
         self.upstream = standby.map(Upstream::of);
+        self.cx.events.connected();
         self.idle.over();
         self.pending(turns).await
     }
