@@ -69,6 +69,8 @@ pub(crate) enum Kind {
     Passphrase,
     /// It needs a confirmation that was not given, or something exists already.
     Refused,
+    /// The user answered no to a confirmation.
+    Declined,
     /// Somebody else executes the job.
     Held,
     /// A file of this machine could not be read or written.
@@ -125,6 +127,11 @@ impl CommandError {
 
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(Kind::Refused, message)
+    }
+
+    /// No to a confirmation.
+    pub(crate) fn declined(nothing: &str) -> Self {
+        Self::new(Kind::Declined, format!("not confirmed; {nothing}"))
     }
 
     /// A failure to read or write a file of this machine.
@@ -204,7 +211,6 @@ impl CommandError {
         self.kind == Kind::Core(ErrorKind::Busy)
     }
 
-    /// As one that says that somebody else executes the job.
     pub(crate) fn held(self) -> Self {
         Self { kind: Kind::Held, ..self }
     }
@@ -219,9 +225,17 @@ impl CommandError {
         self.kind == Kind::Core(ErrorKind::Cancelled)
     }
 
+    pub(crate) fn is_declined(&self) -> bool {
+        self.kind == Kind::Declined
+    }
+
     /// Whether the request makes no sense.
     pub(crate) fn is_usage(&self) -> bool {
         self.kind == Kind::Usage
+    }
+
+    pub(crate) fn is_config(&self) -> bool {
+        self.kind == Kind::Config
     }
 
     /// Whether nothing has to be said about it.
@@ -250,7 +264,7 @@ impl CommandError {
         match self.kind {
             Kind::Usage | Kind::Config => exit_code::USAGE,
             Kind::Passphrase => exit_code::PASSPHRASE,
-            Kind::Refused => exit_code::REFUSED,
+            Kind::Refused | Kind::Declined => exit_code::REFUSED,
             Kind::Held => exit_code::BUSY,
             Kind::Io | Kind::Mismatch => exit_code::FAILURE,
             Kind::BrokenPipe => exit_code::BROKEN_PIPE,
@@ -272,7 +286,7 @@ impl CommandError {
             Kind::Usage => "usage",
             Kind::Config => "config",
             Kind::Passphrase => "passphrase",
-            Kind::Refused => "refused",
+            Kind::Refused | Kind::Declined => "refused",
             Kind::Held => "busy",
             Kind::Io => "io",
             Kind::Mismatch => "mismatch",

@@ -42,6 +42,11 @@ impl Records {
             Ok(records) => Some(records),
             // Whoever does something says that it was stopped.
             Err(error) if error.is_cancelled() => None,
+            // A command that needs the configuration fails with the same error.
+            Err(error) if error.is_config() => {
+                session.trail.unrecorded(error);
+                None
+            }
             Err(error) => {
                 warn(session, "runs are not recorded", &error);
                 None

@@ -325,7 +325,7 @@ impl Session {
         if self.blocking(move || Ok(is_yes(&ui.ask(&question)?))).await? {
             Ok(())
         } else {
-            Err(CommandError::refused("not confirmed; nothing was replaced or removed"))
+            Err(CommandError::declined("nothing was replaced or removed"))
         }
     }
 

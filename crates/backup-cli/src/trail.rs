@@ -34,6 +34,8 @@ pub(crate) struct Trail {
     told: AtomicUsize,
     notes: Mutex<BTreeMap<&'static str, String>>,
     opened: Mutex<Vec<Repository>>,
+    /// The broken configuration because of which runs are not recorded.
+    unrecorded: Mutex<Option<CommandError>>,
 }
 
 impl Trail {
@@ -80,6 +82,11 @@ impl Trail {
         if !opened.iter().any(|known| known.config().id == repository.config().id) {
             opened.push(repository.clone());
         }
+    }
+
+    /// Notes that runs are not recorded because the configuration is broken.
+    pub(crate) fn unrecorded(&self, error: CommandError) {
+        lock(&self.unrecorded).get_or_insert(error);
     }
 
     fn is_rehearsal(&self) -> bool {
@@ -164,6 +171,17 @@ pub(crate) async fn record(session: &Session, action: Action, result: &CommandRe
     }
 }
 
+/// Warns that runs are not recorded, unless the command failed because of the same broken
+/// configuration.
+pub(crate) fn warn_of_unrecorded(session: &Session, result: &CommandResult) {
+    let unrecorded = lock(&session.trail.unrecorded).take();
+    if let Some(error) = unrecorded
+        && !matches!(result, Err(failure) if failure.is_config())
+    {
+        records::warn(session, "runs are not recorded", &error);
+    }
+}
+
 /// Records that data begins to be given out, also if the process dies before anything more can be
 /// recorded.
 pub(crate) async fn begun(session: &Session, action: Action) {
@@ -195,6 +213,7 @@ pub(crate) async fn failed_or_done(
         Ok(Outcome::Warnings) => Status::Warnings,
         // Whoever reads it has enough: data was given out all the same.
         Err(error) if error.is_cancelled() || error.is_silent() => Status::Cancelled,
+        Err(error) if error.is_declined() => Status::Declined,
         Ok(_) | Err(_) => Status::Failure,
     };
     let now = session.cx.clock.now();
@@ -258,6 +277,7 @@ async fn append(session: &Session, record: Record) {
         .with("command", audit::without_secrets(session.trail.words()))
         .with("sudo_user", session.env.text("SUDO_USER").unwrap_or_default());
     let file = config::find(session.global.config.as_deref(), &session.env).ok().flatten();
+    let file = file.map(config::original);
     let (machine, now) = (session.machine.clone(), session.cx.clock.now());
     let writing = tokio::task::spawn_blocking(move || {
         let audit = Audit::in_state(&dir);

@@ -58,3 +58,22 @@ fn nothing_and_mistakes() {
     env.write("backup.toml", &CONFIG.replace("30 2 * * 0", "30 26 * * 0"));
     env.run(&["schedule"]).snapshot("schedule_mistake");
 }
+
+#[test]
+fn starts_that_are_left_out_are_reported() {
+    let env = Env::new();
+    let often =
+        CONFIG.split("[[jobs").next().unwrap().replace("window", "schedule = \"* * * * *\"\n#");
+    env.write("backup.toml", &often);
+    // A start in each of the 1440 minutes of a day.
+    let starts = |days: &str| {
+        let run = env.run(&["schedule", "--days", days]).ok();
+        let json = env.run(&["schedule", "--days", days, "--json"]).ok().json();
+        let count = json["times"].as_array().unwrap().len();
+        let is_told = run.stderr.contains("only the first 10000 starts are shown");
+        assert_eq!(is_told, json["truncated"].as_bool().unwrap(), "{}", run.stderr);
+        (count, is_told)
+    };
+    assert_eq!(starts("6"), (6 * 1440, false));
+    assert_eq!(starts("7"), (10_000, true));
+}

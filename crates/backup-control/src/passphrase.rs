@@ -21,7 +21,7 @@ use backup_core::crypto::Passphrase;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use zeroize::Zeroizing;
 
-use crate::config::RepositoryConfig;
+use crate::config::{Config, RepositoryConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::words;
@@ -34,7 +34,6 @@ const LIMIT: u64 = 64 << 10;
 
 /// What is fetched, in messages: what opens a repository, and what a source's user is known by.
 const PASS_PHRASE: &str = "pass phrase";
-#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
 const PASSWORD: &str = "password";
 
 const SECRET: &str = "secret";
@@ -192,6 +191,33 @@ impl PassphraseOrigin {
         }
         Ok(Passphrase::new(text.as_str()))
     }
+}
+
+/// The files with secrets that a configuration names and this process cannot read, or that are
+/// empty, with the sections that name them.
+#[must_use]
+pub fn unreadable_files(config: &Config) -> Vec<(String, Error)> {
+    let of = |section: &str, name: &str, what: &'static str, file: &Option<PathBuf>| {
+        file.clone().map(|file| (format!("[{section}.{name}]"), what, file))
+    };
+    let repositories = config.repositories.iter();
+    let sources = config.sources.iter();
+    let channels = config.notify.iter();
+    let catalog = config.catalog.password_file.clone();
+    let named = repositories
+        .filter_map(|(name, one)| of("repositories", name, PASS_PHRASE, &one.passphrase_file))
+        .chain(sources.filter_map(|(name, one)| of("sources", name, PASSWORD, &one.password_file)))
+        .chain(channels.filter_map(|(name, one)| of("notify", name, SECRET, &one.secret_file)))
+        .chain(catalog.map(|file| ("[catalog]".to_owned(), PASSWORD, file)));
+    let tried = |(section, what, file): (String, &str, PathBuf)| match read_file(what, &file) {
+        Err(error) => Some((section, error)),
+        Ok(text) if text.is_empty() => {
+            let error = Error::passphrase(format!("{} contains no {what}", file.display()));
+            Some((section, error.with_hint(format!("store the {what} there"))))
+        }
+        Ok(_) => None,
+    };
+    named.filter_map(tried).collect()
 }
 
 /// White space around it does not belong to it: stock restic reads such a file the same way.

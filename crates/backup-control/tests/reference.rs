@@ -14,7 +14,7 @@ are enough: `backup run -r DIR --source DIR`.
 
 - `${NAME}` in a value is replaced by the environment variable. `${NAME:-default}` has a default, and `$${` is a literal
   `${`. Commands are not changed: the shell that runs them expands variables.
-- Relative paths start at the directory of the file.
+- Relative paths start at the directory of the file. `~` is not expanded, and refused: write `${HOME}/docs`.
 - The file contains no secrets: the keys `…_file`, `…_env` and `…_command` name their sources.
 - An unknown key is an error. The message has the line and, if possible, a suggestion.
 

@@ -34,7 +34,10 @@ impl Answering {
     ) -> Result<(Self, Listening), Failure> {
         let state = scheduler.state_dir().to_owned();
         let settings = Settings::of(&loaded.config.api, &state);
-        let child = Child::new(program.to_owned(), Some(loaded.file.clone()), env.clone());
+        // The copy that tasks get: a mistake in the file stops no answer.
+        let file = scheduler.last_good().path().to_path_buf();
+        let file = if file.exists() { file } else { loaded.file.clone() };
+        let child = Child::new(program.to_owned(), Some(file), env.clone());
         let (config, seen) = watch::channel(Arc::new(loaded));
         let reads = Reads::open(seen, env.clone(), state, clock, Arc::new(child)).await;
         let reads =

@@ -225,6 +225,9 @@ pub enum Refusal {
     Busy(String),
 }
 
+/// The subject of the problem that the configuration file is broken, in [`Health::troubles`].
+pub const CONFIGURATION: &str = "configuration";
+
 /// How it is with whatever runs tasks.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
@@ -264,8 +267,8 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If nothing of that id goes on or waits.
     fn cancel(&self, id: &str) -> Result<(), Refusal>;
-    /// Pauses or resumes a task, or all of them. Capturing a log is paused by its name only: what a
-    /// server throws away meanwhile would be missing.
+    /// Pauses or resumes a task, or all of them. Capturing a log is paused by its name only, because
+    /// the server discards its log in the meantime.
     ///
     /// # Errors
     /// If there is no such task.

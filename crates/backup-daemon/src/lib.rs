@@ -11,6 +11,7 @@
 //! | `engine.rs` | [`engine::Engine`]: what can be asked of whatever runs tasks |
 //! | `scheduler/` | [`Scheduler`]: runs them; another service can do that too, see `examples/embedded.rs` |
 //! | `run.rs`, `answering.rs` | `backupd run`: signals, the manager of services, its sign of life; the API beside it |
+//! | `configuration.rs` | the configuration file: noticing that it breaks or is valid again |
 //! | `api/` | [`api::serve`]: who asks what of the daemon, over a socket or by TCP |
 //! | `tokens/` | who may do that |
 //! | `metrics/` | what monitoring reads |
@@ -20,6 +21,7 @@
 mod answering;
 pub mod api;
 mod clock;
+mod configuration;
 pub mod engine;
 pub mod journal;
 pub mod metrics;
@@ -41,6 +43,7 @@ use backup_control::audit::Audit;
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
 use backup_control::machine::Machine;
+use backup_control::passphrase;
 use backup_control::schedule::Plan;
 use backup_control::words;
 use backup_core::clock::{Clock, SystemClock};
@@ -189,6 +192,9 @@ fn describe(loaded: &LoadedConfig) -> String {
             .map_or("all the time".to_owned(), |table| table.cron.to_string());
         text.push_str(&format!("  task {}: {when}\n", task.name));
     }
+    for (section, error) in passphrase::unreadable_files(&loaded.config) {
+        text.push_str(&format!("  warning: {section}: {}\n", words::chain(&error)));
+    }
     if plan.tasks.is_empty() {
         text.push_str("  Nothing is scheduled: add `schedule = \"30 2 * * *\"` to a job.\n");
     }
@@ -224,6 +230,7 @@ mod tests {
           task settings/backup: 0 4 * * 0
           task cleanup: 30 5 * * *
           task check/local: 0 6 * * 6
+          warning: [repositories.local]: cannot read the pass phrase file /etc/backup/main.key: No such file or directory (os error 2)
         ");
     }
 

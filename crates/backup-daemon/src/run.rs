@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backup_control::alive::{self, Alive};
-use backup_control::config::{self, LoadedConfig};
+use backup_control::config::Broken;
 use backup_control::environment::Environment;
 use backup_control::words;
 use backup_core::clock::{Clock, SharedClock, SystemClock};
@@ -13,20 +13,22 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 
 use crate::answering::Answering;
 use crate::clock::Accelerated;
-use crate::engine::Engine;
+use crate::configuration::{Change, Configuration};
+use crate::engine::{CONFIGURATION, Engine, Work};
 use crate::journal::{Form, Journal, Level, Line, Written, traced};
-use crate::scheduler::Scheduler;
+use crate::scheduler::{SCHEDULE, Scheduler};
 
-/// The trouble that the configuration in the file cannot be used.
-const CONFIGURATION: &str = "configuration";
 /// The trouble that there is no sign of life.
 const SIGN_OF_LIFE: &str = "sign of life";
 /// How often the manager of services is told that all is well, if it does not say how often it
 /// wants to be.
 const STILL_ALIVE: Duration = Duration::from_secs(10);
+/// Interval of looks at the configuration file.
+const LOOK_AT_FILE: Duration = Duration::from_secs(1);
 
 /// Options of `backupd run`.
 #[derive(Debug, clap::Args)]
@@ -83,7 +85,9 @@ pub(crate) fn run(args: &Args, env: &Environment) -> Result<(), Failure> {
 }
 
 async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
-    let loaded = load(args, env)?;
+    let state = backup_control::state::dir(env);
+    let (configuration, loaded) =
+        Configuration::begin(args.config.as_deref(), env, state.as_deref())?;
     let said = Said { clock: clock(args), journal: journal(args, env) };
     let mut signals = Signals::new()
         .map_err(|error| Failure::new(format!("cannot handle signals: {error}"), None))?;
@@ -108,7 +112,7 @@ async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
     said.say(Level::Info, format!("{} is ready: {tasks} of {file}, {listens}", version()));
     notify(&[NotifyState::Ready, NotifyState::Status(&tasks)]);
     let daemon = Daemon { scheduler, answering, said };
-    daemon.watch(args, env, &mut signals).await;
+    daemon.watch(configuration, &mut signals).await;
     daemon.end(&mut signals).await;
     Ok(())
 }
@@ -122,8 +126,13 @@ struct Daemon {
 
 impl Daemon {
     /// Until somebody wants it to stop.
-    async fn watch(&self, args: &Args, env: &Environment, signals: &mut Signals) {
+    async fn watch(&self, mut configuration: Configuration, signals: &mut Signals) {
         let mut told: Option<Instant> = None;
+        self.begun(&mut configuration);
+        let mut look = tokio::time::interval(LOOK_AT_FILE);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pet = tokio::time::interval(still_alive().min(alive::EVERY));
+        pet.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_alive = self.scheduler.health().is_alive(self.said.clock.now());
             if is_alive && told.is_none_or(|told| told.elapsed() >= alive::EVERY) {
@@ -133,8 +142,11 @@ impl Daemon {
             tokio::select! {
                 _ = signals.terminate.recv() => return,
                 _ = signals.interrupt.recv() => return,
-                _ = signals.hang_up.recv() => self.reload(args, env),
-                () = tokio::time::sleep(still_alive().min(alive::EVERY)) => {
+                _ = signals.hang_up.recv() => self.reload(&mut configuration),
+                _ = look.tick() => if let Some(change) = configuration.look() {
+                    self.apply(change);
+                },
+                _ = pet.tick() => {
                     if is_alive {
                         notify(&[NotifyState::Watchdog]);
                     }
@@ -154,29 +166,61 @@ impl Daemon {
         self.scheduler.trouble(SIGN_OF_LIFE, trouble);
     }
 
-    fn reload(&self, args: &Args, env: &Environment) {
+    /// Reports that the file is broken at the start.
+    fn begun(&self, configuration: &mut Configuration) {
+        match configuration.begun() {
+            Ok(None) => {}
+            Ok(Some(broken)) => self.broke(&broken.clone()),
+            Err(error) => {
+                let text = format!("cannot note that the configuration is valid: {error}");
+                self.said.say(Level::Warning, text);
+            }
+        }
+    }
+
+    fn reload(&self, configuration: &mut Configuration) {
         let mut began = vec![NotifyState::Reloading];
         began.extend(NotifyState::monotonic_usec_now());
         notify(&began);
-        match load(args, env) {
-            Ok(loaded) => {
+        self.apply(configuration.reload());
+        notify(&[NotifyState::Ready]);
+    }
+
+    fn apply(&self, change: Change) {
+        match change {
+            Change::Edited(loaded) => _ = self.scheduler.keep(&loaded),
+            Change::Broke(broken) => self.broke(&broken),
+            Change::Mended(loaded) => {
+                let was_broken = self.scheduler.health().troubles.contains_key(CONFIGURATION);
                 self.answering.reload(loaded.clone());
                 self.scheduler.reload(loaded);
                 self.scheduler.trouble(CONFIGURATION, None);
                 let tasks = words::count(self.scheduler.tasks().len() as u64, "task", "tasks");
                 self.said.say(Level::Info, format!("configuration reloaded: {tasks}"));
-            }
-            Err(Failure { message, hint }) => {
-                let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-                let text = format!(
-                    "the configuration is not valid, and the schedules stay unchanged: \
-                     {message}{hint}"
-                );
-                self.said.say(Level::Error, text.clone());
-                self.scheduler.trouble(CONFIGURATION, Some(text));
+                if was_broken {
+                    self.evaluate_alerts();
+                }
             }
         }
-        notify(&[NotifyState::Ready]);
+    }
+
+    fn broke(&self, broken: &Broken) {
+        let hint = broken.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        let text = format!(
+            "configuration broken since {:.0}, the last valid one stays in force: {}{hint}",
+            broken.since, broken.error
+        );
+        self.said.say(Level::Error, text.clone());
+        self.scheduler.trouble(CONFIGURATION, Some(text));
+        self.evaluate_alerts();
+    }
+
+    /// Notifies at once, and not with the next scheduled evaluation.
+    fn evaluate_alerts(&self) {
+        if self.scheduler.tasks().iter().any(|task| task.work == Work::Alerts) {
+            // Refused if they are being evaluated: the next evaluation is soon.
+            _ = self.scheduler.start(Work::Alerts, SCHEDULE);
+        }
     }
 
     /// Comes to a safe point, and answers until then.
@@ -202,17 +246,6 @@ impl Daemon {
             self.said.say(Level::Warning, format!("cannot remove the beacon: {error}"));
         }
         self.said.say(Level::Info, "stopped".to_owned());
-    }
-}
-
-fn load(args: &Args, env: &Environment) -> Result<LoadedConfig, Failure> {
-    match config::find(args.config.as_deref(), env)? {
-        Some(file) => {
-            // The processes find it from wherever they are.
-            let file = std::path::absolute(&file).unwrap_or(file);
-            Ok(config::load(&file, env)?)
-        }
-        None => Err(config::not_found(env).into()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `common.rs` | a directory with a repository, and a daemon in it |
 //! | `killed.rs` | killed in the middle, and begun again |
 //! | `signals.rs` | stopping, reloading, the manager of services, one at a time |
+//! | `broken.rs` | a configuration that breaks while it runs |
 //! | `answering.rs` | its API, and its sign of life |
 //! | `remote.rs` | driven from elsewhere by the verbs of `backup` |
 //! | `soak.rs` | a day by a clock that goes faster: nothing grows |
@@ -14,6 +15,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
 
 mod answering;
+mod broken;
 mod common;
 mod embedded;
 mod killed;

@@ -94,7 +94,7 @@ fn the_manager_of_services_is_told() {
     daemon.signal(Signal::HUP);
     wait_for("RELOADING=1");
     wait_for("READY=1");
-    daemon.wait_for(1, "the schedules stay unchanged");
+    daemon.wait_for(1, "the last valid one stays in force");
     let errors = daemon.lines().into_iter().filter(|line| line["level"] == "error").count();
     assert_eq!(errors, 1, "{:#?}", daemon.lines());
     // Mended, with a task less.

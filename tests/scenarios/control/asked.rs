@@ -171,6 +171,10 @@ fn what_is_there_is_replaced_only_by_whoever_says_so() {
     terminal.sees("backup run home").sees("Restore to the original location").types(ENTER);
     let (code, screen) = terminal.ends();
     assert_eq!((code, screen.contains("not confirmed")), (5, true), "{screen}");
+    let audit = place.run(&["audit", "--operation", "restore", "--json"]).text();
+    let audit: serde_json::Value = serde_json::from_str(&audit).unwrap();
+    let records = audit["records"].as_array().unwrap();
+    assert_eq!(records.iter().filter(|record| record["status"] == "declined").count(), 1);
     assert_eq!(read(place.path("home/a b.txt")), "spoilt");
     let terminal = asked(DOWN);
     terminal.sees("Restore to the original location").types("y").types(ENTER);

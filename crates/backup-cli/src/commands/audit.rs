@@ -74,6 +74,7 @@ enum StatusArg {
     Warnings,
     Failure,
     Cancelled,
+    Declined,
 }
 
 impl From<StatusArg> for Status {
@@ -84,6 +85,7 @@ impl From<StatusArg> for Status {
             StatusArg::Warnings => Self::Warnings,
             StatusArg::Failure => Self::Failure,
             StatusArg::Cancelled => Self::Cancelled,
+            StatusArg::Declined => Self::Declined,
         }
     }
 }
@@ -167,7 +169,7 @@ fn table(session: &Session, records: &[Record]) -> Table {
     for record in records {
         let status = record.status.as_str();
         let status = match record.status {
-            Status::Started => status.to_owned(),
+            Status::Started | Status::Declined => status.to_owned(),
             Status::Success => paint(style::GOOD, status),
             Status::Warnings => paint(style::WARNING, status),
             Status::Failure | Status::Cancelled => paint(style::ERROR, status),

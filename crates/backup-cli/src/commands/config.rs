@@ -2,6 +2,7 @@
 
 use backup_control::config::{self, Config, LoadedConfig, Origins};
 use backup_control::jobs::{Job, JobFlags};
+use backup_control::{passphrase, words};
 use backup_core::error::{Error as CoreError, ErrorKind};
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
@@ -27,6 +28,9 @@ Examples:
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Check the configuration and describe its jobs
+    ///
+    /// Also tries to read the files with pass phrases and passwords that it names: the exit code is
+    /// 3 if one cannot be read.
     Check,
     /// Show the resolved configuration, and the origin of each value
     ///
@@ -69,6 +73,15 @@ struct CheckJson<'a> {
     sources: Vec<&'a String>,
     jobs: Vec<&'a String>,
     groups: Vec<&'a String>,
+    /// Files with secrets that are named and cannot be read.
+    unreadable: Vec<UnreadableJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct UnreadableJson<'a> {
+    /// The section that names the file.
+    section: &'a str,
+    message: String,
 }
 
 #[derive(Serialize)]
@@ -176,6 +189,7 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
             group.parallel().min(group.jobs.len())
         ));
     }
+    let unreadable = passphrase::unreadable_files(config);
     if session.ui.is_json() {
         session.ui.json(&CheckJson {
             schema_version: SCHEMA_VERSION,
@@ -184,11 +198,21 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
             sources: config.sources.keys().collect(),
             jobs: config.jobs.keys().collect(),
             groups: config.groups.keys().collect(),
+            unreadable: unreadable
+                .iter()
+                .map(|(section, error)| UnreadableJson { section, message: words::chain(error) })
+                .collect(),
         })?;
-    } else {
-        session.ui.print(lines.join("\n"))?;
+        return Ok(Outcome::with_warnings(unreadable.len() as u64));
     }
-    Ok(Outcome::Success)
+    session.ui.print(lines.join("\n"))?;
+    for (section, error) in &unreadable {
+        session.ui.warning(format_args!("{section}: {}", words::chain(error)));
+        if let Some(hint) = error.hint() {
+            session.ui.hint(hint);
+        }
+    }
+    Ok(Outcome::with_warnings(unreadable.len() as u64))
 }
 
 fn show(session: &Session, loaded: &LoadedConfig) -> CommandResult {

@@ -91,6 +91,7 @@ async fn run_said(session: &Session, command: Command) -> CommandResult {
         trail::begun(session, action).await;
     }
     let result = dispatch(session, command).await;
+    trail::warn_of_unrecorded(session, &result);
     if let Some(action) = action {
         trail::record(session, action, &result).await;
         if alerts::is_seen(action) {

@@ -93,6 +93,9 @@ struct ScheduleJson<'a> {
     tasks: Vec<TaskJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<Vec<TimeJson<'a>>>,
+    /// `true`: later times are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    truncated: Option<bool>,
 }
 
 pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
@@ -105,13 +108,16 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     if session.ui.is_json() {
         let tasks =
             plan.tasks.iter().map(|task| as_json(task, paused.contains(&task.name), now)).collect();
-        let times =
-            times.as_ref().map(|times| times.iter().map(|time| time_json(&plan, *time)).collect());
+        let truncated = times.as_ref().map(|times| times.is_truncated);
+        let times = times
+            .as_ref()
+            .map(|times| times.found.iter().map(|time| time_json(&plan, *time)).collect());
         session.ui.json(&ScheduleJson {
             schema_version: SCHEMA_VERSION,
             time_zone: zone,
             tasks,
             times,
+            truncated,
         })?;
         return Ok(Outcome::Success);
     }
@@ -123,11 +129,15 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
         return Ok(Outcome::Success);
     }
     session.ui.status(format_args!("Times are in {zone}."));
-    let lines = match times {
-        Some(times) => table_of_times(&plan, &times).lines(),
+    let lines = match &times {
+        Some(times) => table_of_times(&plan, &times.found).lines(),
         None => table_of_tasks(&plan, &paused, now).lines(),
     };
     session.ui.print(lines.join("\n"))?;
+    if times.is_some_and(|times| times.is_truncated) {
+        session.ui.warning(format_args!("only the first {MOST} starts are shown"));
+        session.ui.hint("show fewer days with --days");
+    }
     if plan.tasks.iter().any(|task| paused.contains(&task.name)) {
         session.ui.hint("resume paused tasks with `backup schedule resume`");
     }
@@ -146,13 +156,15 @@ fn paused(session: &Session) -> BTreeSet<String> {
     })
 }
 
-/// Everything that begins in so many days, in the order of time.
-fn times<'a>(
-    plan: &'a Plan,
-    paused: &BTreeSet<String>,
-    now: Timestamp,
-    days: u32,
-) -> Vec<(Timestamp, &'a Planned)> {
+/// Starts of tasks.
+struct Times<'a> {
+    found: Vec<(Timestamp, &'a Planned)>,
+    /// There are more than [`MOST`].
+    is_truncated: bool,
+}
+
+/// The starts within this many days, in the order of time.
+fn times<'a>(plan: &'a Plan, paused: &BTreeSet<String>, now: Timestamp, days: u32) -> Times<'a> {
     // Days of the calendar: one on which clocks are changed is longer or shorter.
     let end = now
         .to_zoned(plan.zone.clone())
@@ -161,16 +173,17 @@ fn times<'a>(
     let begins = plan.tasks.iter().filter(|task| !paused.contains(&task.name));
     let mut waiting: Vec<_> = begins.filter_map(|task| Some((task.next(now)?, task))).collect();
     let mut found = Vec::new();
-    while found.len() < MOST {
-        let Some(first) =
-            waiting.iter_mut().filter(|(time, _)| *time < end).min_by_key(|(time, _)| *time)
-        else {
-            break;
+    loop {
+        let next = waiting.iter_mut().filter(|(time, _)| *time < end);
+        let Some(first) = next.min_by_key(|(time, _)| *time) else {
+            return Times { found, is_truncated: false };
         };
+        if found.len() == MOST {
+            return Times { found, is_truncated: true };
+        }
         found.push(*first);
         first.0 = first.1.next(first.0).unwrap_or(Timestamp::MAX);
     }
-    found
 }
 
 fn table_of_tasks(plan: &Plan, paused: &BTreeSet<String>, now: Timestamp) -> Table {

@@ -134,6 +134,12 @@ impl Condition {
         }
     }
 
+    /// True if the condition also watches the configuration of the daemon.
+    #[must_use]
+    pub fn counts_configuration(&self) -> bool {
+        matches!(self, Self::Failure | Self::Stale(_))
+    }
+
     /// Whether it happens, and does not last.
     #[must_use]
     pub fn is_event(&self) -> bool {

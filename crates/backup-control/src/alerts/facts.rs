@@ -10,7 +10,7 @@ use super::SlotFacts;
 use crate::alive::Alive;
 use crate::audit::{self, Audit, Filter, Record, Status};
 use crate::catalog::{self, Catalog, RunFilter};
-use crate::config::Config;
+use crate::config::{Broken, Config};
 use crate::runs::{Run, What};
 
 /// Runs of a job that are looked at.
@@ -30,6 +30,9 @@ pub struct Facts {
     /// The last sign of life of the daemon of this machine. Unknown if nobody has looked; none if
     /// there is no daemon, or it ended as it should.
     pub daemon: Option<Option<Alive>>,
+    /// The note of the daemon that its configuration file is broken. Unknown without a daemon; none
+    /// if the file is valid.
+    pub configuration: Option<Option<Broken>>,
     /// Since when rules are held against them; none if that begins now.
     pub watched_since: Option<Timestamp>,
 }
@@ -175,7 +178,7 @@ fn done(audit: &Audit) -> Vec<Record> {
         .records;
     records.retain(|record| {
         let is_meant = matches!(record.operation.as_str(), "verify" | "check" | "copy" | "archive");
-        is_meant && !matches!(record.status, Status::Cancelled | Status::Started)
+        is_meant && !matches!(record.status, Status::Cancelled | Status::Declined | Status::Started)
     });
     records
 }

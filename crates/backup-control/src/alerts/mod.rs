@@ -10,6 +10,7 @@
 //! | `condition.rs` | [`Condition`]: what a rule watches, as text |
 //! | `facts.rs` | [`Facts`]: what is known, and finding it out |
 //! | `rules.rs` | [`observe`]: what a rule sees in the facts |
+//! | `configuration.rs` | what a rule sees of the configuration of the daemon |
 //! | `slots.rs` | [`SlotFacts`]: replication slots, and what a rule sees in them |
 //! | `events.rs` | what is told once: restores that begin, backups that succeed |
 //! | `alert.rs` | [`Alert`]: what fires, since when, and what is told of it |
@@ -21,6 +22,7 @@
 
 mod alert;
 mod condition;
+mod configuration;
 mod events;
 mod facts;
 mod ledger;
@@ -32,6 +34,7 @@ mod watch;
 
 pub use alert::{Alert, Phase};
 pub use condition::{About, Condition, SlotLimit};
+pub use configuration::CONFIGURATION;
 pub use events::tell;
 pub use facts::{Done, Facts, JobFacts, LogFacts, RepositoryFacts, StorageFacts};
 pub use ledger::{Error, Ledger, Silence};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use globset::GlobSet;
 use jiff::Timestamp;
 
-use super::{About, Condition, Done, Facts, JobFacts, RepositoryFacts, slots};
+use super::{About, Condition, Done, Facts, JobFacts, RepositoryFacts, configuration, slots};
 use crate::alive::{self, Alive};
 use crate::config::AlertConfig;
 use crate::error::Result;
@@ -51,7 +51,7 @@ impl Observation {
         Self { cause: cause.into(), next: next.into(), ..self }
     }
 
-    fn of(self, subject: &str, about: About) -> Self {
+    pub(super) fn of(self, subject: &str, about: About) -> Self {
         Self { subject: subject.to_owned(), about, ..self }
     }
 
@@ -71,7 +71,7 @@ pub fn observe(rule: &AlertConfig, facts: &Facts, now: Timestamp) -> Result<Vec<
     let is_meant = |name: &str| rule.only.is_empty() || GlobSet::is_match(&only, name);
     let condition = &rule.condition;
     let about = condition.about();
-    Ok(match about {
+    let mut observed: Vec<_> = match about {
         About::Job => {
             let meant = facts.jobs.iter().filter(|(name, _)| is_meant(name));
             meant
@@ -96,7 +96,9 @@ pub fn observe(rule: &AlertConfig, facts: &Facts, now: Timestamp) -> Result<Vec<
                 })
                 .collect()
         }
-    })
+    };
+    observed.extend(configuration::observe(condition, facts.configuration.as_ref(), now));
+    Ok(observed)
 }
 
 fn of_daemon(condition: &Condition, last: Option<&Alive>, now: Timestamp) -> Option<Observation> {

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{About, Alert, Facts, Ledger, observe, tell};
 use crate::alive::Alive;
-use crate::config::{Config, LoadedConfig};
+use crate::config::{Broken, Config, LastGood, LoadedConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::machine::Machine;
@@ -53,14 +53,14 @@ pub async fn look(
     let (host, now) = (machine.host.clone(), cx.clock.now());
     let state = dir.to_path_buf();
     let mut looked = Looked::default();
-    let opening =
-        tokio::task::spawn_blocking(move || (Alive::read(&state), Ledger::open(&state, &file)));
-    let (alive, opened) = opening.await.map_err(|error| Error::invalid(error.to_string()))?;
-    match alive {
-        Ok(alive) => facts.daemon = Some(alive),
-        Err(error) => {
-            looked.trouble.push(format!("cannot read the beacon of the daemon: {error}"));
-        }
+    let opening = tokio::task::spawn_blocking(move || {
+        let daemon = daemon(&state, Path::new(&file));
+        (daemon, Ledger::open(&state, &file))
+    });
+    let (daemon, opened) = opening.await.map_err(|error| Error::invalid(error.to_string()))?;
+    match daemon {
+        Ok((alive, note)) => (facts.daemon, facts.configuration) = (Some(alive), note),
+        Err(error) => looked.trouble.push(format!("cannot read the daemon's beacon: {error}")),
     }
     let mut ledger = match opened {
         Ok(ledger) => ledger,
@@ -106,6 +106,14 @@ pub async fn look(
         Err(error) => looked.trouble.push(format!("cannot use the outbox: {error}")),
     }
     Ok(looked)
+}
+
+/// The beacon of the daemon, and its note on the configuration `file`, which only counts while the
+/// daemon runs. Blocks.
+fn daemon(state: &Path, file: &Path) -> io::Result<(Option<Alive>, Option<Option<Broken>>)> {
+    let alive = Alive::read(state)?;
+    let note = alive.as_ref().and_then(|_| LastGood::in_state(state).broken(file).ok());
+    Ok((alive, note))
 }
 
 /// The messages of all rules, each with the channels that carry it.
@@ -178,6 +186,9 @@ fn is_watched(config: &Config, alert: &Alert) -> bool {
     };
     let is_meant =
         || crate::notify::patterns(&rule.only).is_ok_and(|only| only.is_match(&alert.subject));
+    if alert.about == About::Daemon && rule.condition.counts_configuration() {
+        return true;
+    }
     is_there && rule.condition.about() == alert.about && (rule.only.is_empty() || is_meant())
 }
 

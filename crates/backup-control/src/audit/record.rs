@@ -54,6 +54,8 @@ pub enum Status {
     Failure,
     /// Somebody stopped it.
     Cancelled,
+    /// The user answered no to its confirmation: nothing is done.
+    Declined,
 }
 
 impl Status {
@@ -66,6 +68,7 @@ impl Status {
             Self::Warnings => "warnings",
             Self::Failure => "failure",
             Self::Cancelled => "cancelled",
+            Self::Declined => "declined",
         }
     }
 }

@@ -78,7 +78,7 @@ pub fn standing<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<&'a
     for record in records {
         let Some(scope) = Scope::of(record) else { continue };
         match record.status {
-            Status::Started | Status::Cancelled => {}
+            Status::Started | Status::Cancelled | Status::Declined => {}
             // There was nothing to look at.
             Status::Failure
                 if !found_damage(record) && scope == Scope::Snapshots(BTreeSet::new(), 0) => {}

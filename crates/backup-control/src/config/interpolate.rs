@@ -15,20 +15,20 @@ use crate::hooks::Hook;
 /// Keys whose values are run by a shell, beside those of [`Hook`].
 const COMMANDS: [&str; 4] = ["passphrase_command", "password_command", "secret_command", "command"];
 
-fn is_command(key: &str) -> bool {
+pub(super) fn is_command(key: &str) -> bool {
     COMMANDS.contains(&key) || Hook::ALL.iter().any(|hook| hook.as_str() == key)
 }
 
-/// A reference that cannot be resolved, and where it stands.
+/// Why a value is refused, and where it stands: a reference that cannot be resolved, for instance.
 #[derive(Debug)]
-pub(super) struct Unresolved {
+pub(super) struct Refused {
     pub(super) span: Range<usize>,
     pub(super) message: String,
     pub(super) hint: String,
 }
 
 /// Resolves the references in all string values of `table`.
-pub(super) fn table(table: &mut DeTable<'_>, env: &Environment) -> Result<(), Unresolved> {
+pub(super) fn table(table: &mut DeTable<'_>, env: &Environment) -> Result<(), Refused> {
     for (key, value) in table.iter_mut() {
         let is_text = matches!(value.get_ref(), DeValue::String(_));
         if !(is_text && is_command(key.get_ref())) {
@@ -38,12 +38,12 @@ pub(super) fn table(table: &mut DeTable<'_>, env: &Environment) -> Result<(), Un
     Ok(())
 }
 
-fn resolve(value: &mut Spanned<DeValue<'_>>, env: &Environment) -> Result<(), Unresolved> {
+fn resolve(value: &mut Spanned<DeValue<'_>>, env: &Environment) -> Result<(), Refused> {
     let span = value.span();
     match value.get_mut() {
         DeValue::String(string) => {
             let resolved =
-                text(string, env).map_err(|(message, hint)| Unresolved { span, message, hint })?;
+                text(string, env).map_err(|(message, hint)| Refused { span, message, hint })?;
             if let Some(resolved) = resolved {
                 *string = Cow::Owned(resolved);
             }

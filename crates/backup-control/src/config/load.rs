@@ -1,6 +1,5 @@
 //! Reading a configuration; every mistake with its line and, where there is one, a suggestion.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use backup_storage::Location;
@@ -8,11 +7,13 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
+use super::explain::explain;
+use super::interpolate::Refused;
+use super::last_good::{Kept, Resolved};
 use super::origins::{self, Origins};
-use super::{Config, ServerConfig, interpolate, validate};
+use super::{Config, ServerConfig, interpolate, tilde, validate};
 use crate::environment::Environment;
 use crate::error::{ConfigError, Result};
-use crate::suggest;
 
 /// A configuration and where it came from.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,9 +25,12 @@ pub struct LoadedConfig {
     pub config: Config,
     /// Where its values come from.
     pub origins: Origins,
+    /// Its text with references resolved, for [`LastGood`](super::LastGood).
+    pub resolved: Resolved,
 }
 
-/// Loads a configuration file.
+/// Loads a configuration file, or a copy that the daemon keeps of one
+/// ([`LastGood`](super::LastGood)).
 ///
 /// # Errors
 /// [`Error::Config`](crate::error::Error::Config) if it cannot be read or used.
@@ -34,7 +38,17 @@ pub fn load(file: &Path, env: &Environment) -> Result<LoadedConfig> {
     let text = std::fs::read_to_string(file).map_err(|error| {
         ConfigError::new(file, format!("cannot read the configuration: {error}"))
     })?;
-    Ok(read(&text, file, env)?)
+    match Kept::of_text(&text) {
+        None => Ok(read(&text, file, env)?),
+        Some(Ok(kept)) => {
+            let mistakes = Mistakes { text: &kept.toml.0, file: &kept.file };
+            Ok(assemble(mistakes, mistakes.table()?, Origins::new())?)
+        }
+        Some(Err(error)) => {
+            let message = format!("the copy of a configuration is damaged: {error}");
+            Err(ConfigError::new(file, message).into())
+        }
+    }
 }
 
 /// Reads the text of a configuration that is kept in `file`.
@@ -50,21 +64,27 @@ pub(super) fn read(
     file: &Path,
     env: &Environment,
 ) -> Result<LoadedConfig, ConfigError> {
-    let at = |span: Option<Range<usize>>| span.map(|span| line_of(text, span.start));
-    let failed = |error: &toml::de::Error| {
-        let (message, hint) = explain(error.message());
-        ConfigError::new(file, message).at_line(at(error.span())).with_hint(hint)
-    };
-    let mut table = DeTable::parse(text).map_err(|error| failed(&error))?;
+    let mistakes = Mistakes { text, file };
+    let mut table = mistakes.table()?;
     let origins = origins::of(text, table.get_ref(), env);
-    interpolate::table(table.get_mut(), env).map_err(|unresolved| {
-        ConfigError::new(file, unresolved.message)
-            .at_line(at(Some(unresolved.span)))
-            .with_hint(Some(unresolved.hint))
-    })?;
+    interpolate::table(table.get_mut(), env).map_err(|refused| mistakes.of_value(refused))?;
+    assemble(mistakes, table, origins)
+}
+
+/// From a table whose references are resolved to a configuration.
+fn assemble(
+    mistakes: Mistakes<'_>,
+    table: Spanned<DeTable<'_>>,
+    origins: Origins,
+) -> Result<LoadedConfig, ConfigError> {
+    let Mistakes { text, file } = mistakes;
+    tilde::refuse(table.get_ref()).map_err(|refused| mistakes.of_value(refused))?;
+    let failed = |error: toml::de::Error| mistakes.of_parser(&error);
+    let values = toml::Table::deserialize(Deserializer::from(table.clone())).map_err(failed)?;
+    let resolved = toml::to_string(&values)
+        .map_err(|error| ConfigError::new(file, format!("cannot be written again: {error}")))?;
     let lines = Lines { text, table: table.clone() };
-    let mut config =
-        Config::deserialize(Deserializer::from(table)).map_err(|error| failed(&error))?;
+    let mut config = Config::deserialize(Deserializer::from(table)).map_err(failed)?;
     absolutize(&mut config, file.parent().unwrap_or(Path::new("")))
         .map_err(|message| ConfigError::new(file, message))?;
     validate::config(&config).map_err(|mistake| {
@@ -72,7 +92,33 @@ pub(super) fn read(
             .at_line(lines.of(&mistake.at))
             .with_hint(mistake.hint)
     })?;
-    Ok(LoadedConfig { file: file.to_path_buf(), config, origins })
+    let resolved = Resolved(resolved);
+    Ok(LoadedConfig { file: file.to_path_buf(), config, origins, resolved })
+}
+
+/// Errors of one text, with their lines.
+#[derive(Clone, Copy)]
+struct Mistakes<'a> {
+    text: &'a str,
+    file: &'a Path,
+}
+
+impl<'a> Mistakes<'a> {
+    fn table(self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
+        DeTable::parse(self.text).map_err(|error| self.of_parser(&error))
+    }
+
+    fn of_parser(self, error: &toml::de::Error) -> ConfigError {
+        let (message, hint) = explain(error.message());
+        let line = error.span().map(|span| line_of(self.text, span.start));
+        ConfigError::new(self.file, message).at_line(line).with_hint(hint)
+    }
+
+    fn of_value(self, refused: Refused) -> ConfigError {
+        ConfigError::new(self.file, refused.message)
+            .at_line(Some(line_of(self.text, refused.span.start)))
+            .with_hint(Some(refused.hint))
+    }
 }
 
 /// Finds the lines of keys.
@@ -118,36 +164,6 @@ impl LineIndex {
     pub(super) fn line(&self, offset: usize) -> usize {
         self.0.partition_point(|start| *start <= offset)
     }
-}
-
-/// Message and hint for an error of the deserializer: `unknown field `x`, expected one of `a`, `b``
-/// is turned into a suggestion.
-fn explain(message: &str) -> (String, Option<String>) {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let rest =
-        message.strip_prefix("unknown field ").or_else(|| message.strip_prefix("unknown variant "));
-    let (Some(_), Some(word)) = (rest, quoted.next()) else {
-        return (message.trim().replace('\n', ": "), None);
-    };
-    if !message.starts_with("unknown field") {
-        return (format!("unknown value `{word}`"), suggest::hint(word, quoted));
-    }
-    let is_of_source = message.contains("`password_file`,");
-    let is_of_channel = message.contains("`secret_file`,");
-    let hint = match word {
-        "secret" | "password" | "token" | "api_key" | "routing_key" if is_of_channel => {
-            Some("set `secret_file`, `secret_env` or `secret_command` instead".to_owned())
-        }
-        // The nearest key would be a reference to a secret; say why it takes one.
-        "passphrase" | "password" if is_of_source => {
-            Some("set `password_file`, `password_env` or `password_command` instead".to_owned())
-        }
-        "passphrase" | "password" | "password_file" | "password_command" => Some(
-            "set `passphrase_file`, `passphrase_env` or `passphrase_command` instead".to_owned(),
-        ),
-        _ => suggest::hint(word, quoted),
-    };
-    (format!("unknown key `{word}`"), hint)
 }
 
 /// Lets relative paths start at the directory of the configuration, so that it means the same from

@@ -26,8 +26,11 @@
 //! | `origins.rs` | [`Origin`]: where a value comes from; showing a configuration |
 //! | `schema.rs` | [`schema()`]: the JSON schema, and the reference of all keys |
 //! | `from_env.rs` | [`from_env()`]: a configuration from the variables of other tools |
+//! | `last_good.rs` | [`LastGood`]: the private copy that the daemon hands to its tasks |
 //! | `find.rs` | where the file is looked for |
-//! | `load.rs` | reading it; mistakes with line and suggestion |
+//! | `load.rs` | reading it; mistakes with line |
+//! | `explain.rs` | errors of the TOML library in words of the configuration, with suggestions |
+//! | `tilde.rs` | refuses values that begin with `~/`, which nothing expands |
 //! | `interpolate.rs` | `${NAME}` and `${NAME:-default}` in string values |
 //! | `validate.rs` | what the types cannot say: references between sections, names, addresses |
 //!
@@ -40,12 +43,14 @@ mod api;
 mod audit;
 mod catalog;
 mod copies;
+mod explain;
 mod find;
 mod from_env;
 mod group;
 mod interpolate;
 mod job;
 mod keep;
+mod last_good;
 mod load;
 mod logs;
 mod notify;
@@ -56,6 +61,7 @@ mod schema;
 mod server;
 mod source;
 mod source_keys;
+mod tilde;
 mod types;
 mod validate;
 
@@ -69,6 +75,7 @@ pub use from_env::{FromEnv, from_env};
 pub use group::GroupConfig;
 pub use job::{ExpectConfig, HooksConfig, RetryConfig, Window};
 pub use keep::{Count, KeepConfig, PruneConfig, RuleConfig};
+pub use last_good::{Broken, LastGood, Resolved, original};
 pub use load::{LoadedConfig, load, parse};
 pub use logs::{AcknowledgeConfig, LogsConfig};
 pub use notify::{ChannelKind, NotifyConfig, SecurityConfig, WebAddress};

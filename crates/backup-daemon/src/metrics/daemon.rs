@@ -11,11 +11,11 @@ use serde_json::Value;
 use super::board::{Board, time, yes};
 use super::counters::{kind, result};
 use super::gauges::{
-    ALERT, ALERT_SILENCED, HEALTHY, INFO, LOOKED_AT_TASKS, RESTORE_PROGRESS, RUNNING,
-    TASK_DURATION, TASK_NEXT, TASK_PAUSED, TASK_SUCCESS, WAITING,
+    ALERT, ALERT_SILENCED, CONFIGURATION_VALID, HEALTHY, INFO, LOOKED_AT_TASKS, RESTORE_PROGRESS,
+    RUNNING, TASK_DURATION, TASK_NEXT, TASK_PAUSED, TASK_SUCCESS, WAITING,
 };
 use crate::api::Reads;
-use crate::engine::{Engine, Work};
+use crate::engine::{CONFIGURATION, Engine, Work};
 
 /// Kinds of work, so that what does not go on is 0 and not absent.
 const KINDS: [&str; 12] = [
@@ -33,6 +33,8 @@ pub(super) fn measure(
     board.set(&INFO, &[env!("CARGO_PKG_VERSION"), &reads.machine.host], 1.0)?;
     let health = engine.health();
     board.set(&HEALTHY, &[], yes(health.is_alive(now) && health.troubles.is_empty()))?;
+    let is_broken = health.troubles.contains_key(CONFIGURATION);
+    board.set(&CONFIGURATION_VALID, &[], yes(!is_broken))?;
     board.set(&LOOKED_AT_TASKS, &[], time(health.looked))?;
     for (alert, is_silenced) in alerts {
         let (rule, subject, severity) =

@@ -80,6 +80,8 @@ gauges! {
     INFO = "backupd_info" ["version", "host"] "Always 1; the labels identify the daemon.";
     HEALTHY = "backupd_healthy" []
         "1 if the daemon checks its tasks regularly and has no problems, else 0.";
+    CONFIGURATION_VALID = "backupd_configuration_valid" []
+        "1 if the configuration file is valid, 0 while tasks use the last valid configuration.";
     LOOKED_AT_TASKS = "backupd_looked_timestamp_seconds" []
         "Time when the daemon last checked its tasks.";
     RUNNING = "backupd_running" ["work"] "Number of running operations.";

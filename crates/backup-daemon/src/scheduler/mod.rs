@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use backup_control::config::LoadedConfig;
+use backup_control::config::{LastGood, LoadedConfig};
 use backup_control::environment::Environment;
 use backup_control::machine::Machine;
 use backup_control::schedule::Plan;
@@ -47,6 +47,7 @@ use backup_core::clock::{SharedClock, SystemClock};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 
+pub(crate) use self::core::SCHEDULE;
 use self::core::{Core, Now};
 use self::orders::Orders;
 pub(crate) use self::orders::restore as restore_words;
@@ -57,6 +58,8 @@ use crate::journal::{Journal, Silence};
 const EVENTS: usize = 1024;
 /// How long a process may take to come to a safe point after it was asked to stop.
 const GRACE: Duration = Duration::from_secs(300);
+/// The trouble that there is no copy of the configuration for tasks.
+const COPY: &str = "copy of the configuration";
 
 /// Why a scheduler cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -156,13 +159,16 @@ impl Builder {
         let store = memory::Store::open(&base)?;
         let (memory, damaged) = store.read()?;
         let plan = Plan::new(&self.loaded.config, &self.machine);
-        let orders = Orders::new(self.loaded);
+        let last_good = LastGood::in_state(&base);
+        let kept = last_good.keep(&self.loaded);
+        let orders = orders(self.loaded, &last_good, kept.is_ok());
         let steady = std::time::Instant::now();
         let now = Now { wall: self.clock.now(), steady: Duration::ZERO };
         let mut core = Core::new(plan, orders, memory, self.grace, now);
         if let Some(aside) = damaged {
             core.damaged_memory(&aside, now);
         }
+        core.trouble(COPY, kept.err().map(not_kept));
         let (events, _) = broadcast::channel(EVENTS);
         let (over, _) = watch::channel(false);
         let shared = Arc::new(Shared {
@@ -177,6 +183,7 @@ impl Builder {
             program: self.program,
             env: self.env,
             state_dir: base,
+            last_good,
         });
         let driver = tokio::spawn(drive::run(Arc::clone(&shared), store));
         Ok(Scheduler { shared, driver: Mutex::new(Some(driver)) })
@@ -197,6 +204,18 @@ struct Shared {
     program: PathBuf,
     env: Environment,
     state_dir: PathBuf,
+    last_good: LastGood,
+}
+
+/// Tasks get the copy of the configuration, which no later mistake in the file breaks; the file
+/// itself if there is no copy of it.
+fn orders(loaded: LoadedConfig, last_good: &LastGood, is_kept: bool) -> Orders {
+    let file = if is_kept { last_good.path().to_path_buf() } else { loaded.file };
+    Orders::new(loaded.config, file)
+}
+
+fn not_kept(error: std::io::Error) -> String {
+    format!("cannot store a copy of the configuration: {error}")
 }
 
 impl Shared {
@@ -253,8 +272,25 @@ impl Scheduler {
     /// Goes on with another configuration: what goes on comes to its end, logs are followed anew.
     pub fn reload(&self, loaded: LoadedConfig) {
         let plan = Plan::new(&loaded.config, &self.shared.machine);
-        self.shared.core().replace(plan, Orders::new(loaded), self.shared.now());
+        let is_kept = self.keep(&loaded);
+        let orders = orders(loaded, &self.shared.last_good, is_kept);
+        self.shared.core().replace(plan, orders, self.shared.now());
         self.shared.wake.notify_one();
+    }
+
+    /// Stores a valid configuration for tasks that start from now on; the schedules stay. Returns
+    /// false if that is not possible.
+    pub fn keep(&self, loaded: &LoadedConfig) -> bool {
+        let kept = self.shared.last_good.keep(loaded);
+        let is_kept = kept.is_ok();
+        self.trouble(COPY, kept.err().map(not_kept));
+        is_kept
+    }
+
+    /// The last valid configuration, as tasks get it.
+    #[must_use]
+    pub fn last_good(&self) -> &LastGood {
+        &self.shared.last_good
     }
 
     /// Notes that something is wrong with `what`, or no more, for [`Engine::health`].

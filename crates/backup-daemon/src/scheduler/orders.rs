@@ -1,8 +1,9 @@
 //! From work to the arguments of the program and what it uses.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use backup_control::config::{ArchiveConfig, Config, CopyConfig, JobType, LoadedConfig, Window};
+use backup_control::config::{ArchiveConfig, Config, CopyConfig, JobType, Window};
 use backup_control::schedule::{Duty, Planned, Uses};
 
 use super::child::UNTIL_EOF;
@@ -27,16 +28,18 @@ pub(super) struct Order {
 /// Makes orders by a configuration.
 #[derive(Debug)]
 pub(super) struct Orders {
-    loaded: LoadedConfig,
+    config: Config,
+    /// The configuration file of the processes.
+    file: PathBuf,
 }
 
 impl Orders {
-    pub(super) fn new(loaded: LoadedConfig) -> Self {
-        Self { loaded }
+    pub(super) fn new(config: Config, file: PathBuf) -> Self {
+        Self { config, file }
     }
 
     fn config(&self) -> &Config {
-        &self.loaded.config
+        &self.config
     }
 
     /// The order of a task.
@@ -118,7 +121,7 @@ impl Orders {
 
     fn complete(&self, words: Vec<String>) -> Vec<String> {
         let head = ["--json", "--no-progress", "--config"].map(str::to_owned);
-        let file = self.loaded.file.to_string_lossy().into_owned();
+        let file = self.file.to_string_lossy().into_owned();
         head.into_iter().chain([file]).chain(words).collect()
     }
 

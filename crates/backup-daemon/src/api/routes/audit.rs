@@ -45,6 +45,7 @@ enum StatusParam {
     Warnings,
     Failure,
     Cancelled,
+    Declined,
 }
 
 impl From<StatusParam> for Status {
@@ -55,6 +56,7 @@ impl From<StatusParam> for Status {
             StatusParam::Warnings => Self::Warnings,
             StatusParam::Failure => Self::Failure,
             StatusParam::Cancelled => Self::Cancelled,
+            StatusParam::Declined => Self::Declined,
         }
     }
 }

@@ -33,7 +33,7 @@ const MAX_WAITING: usize = 256;
 /// So many that are over are remembered.
 const MAX_ENDED: usize = 300;
 /// Who begins what is scheduled.
-pub(super) const SCHEDULE: &str = "schedule";
+pub(crate) const SCHEDULE: &str = "schedule";
 /// The trouble that what must survive cannot be stored.
 const STATE: &str = "state";
 

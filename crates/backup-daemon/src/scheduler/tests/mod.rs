@@ -56,6 +56,10 @@ fn loaded(text: &str) -> LoadedConfig {
     LoadedConfig { file: Path::new("/etc/backup/backup.toml").to_path_buf(), ..loaded }
 }
 
+fn orders(loaded: &LoadedConfig) -> Orders {
+    Orders::new(loaded.config.clone(), loaded.file.clone())
+}
+
 fn plan(loaded: &LoadedConfig) -> Plan {
     let machine = Machine { host: "h".into(), user: "u".into(), time_zone: TimeZone::UTC };
     Plan::new(&loaded.config, &machine)
@@ -65,8 +69,7 @@ impl World {
     fn new(text: &str, at: &str, takes: fn(&str) -> Duration) -> Self {
         let loaded = loaded(text);
         let now = Now { wall: at.parse().unwrap(), steady: Duration::ZERO };
-        let core =
-            Core::new(plan(&loaded), Orders::new(loaded.clone()), Memory::default(), GRACE, now);
+        let core = Core::new(plan(&loaded), orders(&loaded), Memory::default(), GRACE, now);
         let (going, begun, said) = (BTreeMap::new(), Vec::new(), Vec::new());
         Self { loaded, core, now, going, begun, takes, deaf: "-", said }
     }
@@ -151,13 +154,7 @@ impl World {
         self.now.steady += time;
         self.now.wall += SignedDuration::try_from(time).unwrap();
         let memory: Memory = serde_json::from_slice(&text).unwrap();
-        self.core = Core::new(
-            plan(&self.loaded),
-            Orders::new(self.loaded.clone()),
-            memory,
-            GRACE,
-            self.now,
-        );
+        self.core = Core::new(plan(&self.loaded), orders(&self.loaded), memory, GRACE, self.now);
     }
 
     /// When a task was begun, by local clocks.

@@ -225,7 +225,7 @@ fn a_jitter_that_is_raised_and_lowered_repeats_nothing() {
         let new = plan(&world.loaded);
         let task = new.tasks.iter().find(|task| task.name == "night/daily").unwrap();
         let delay = task.timetable.as_ref().unwrap().delay;
-        world.core.replace(new, Orders::new(world.loaded.clone()), world.now);
+        world.core.replace(new, orders(&world.loaded), world.now);
         delay
     };
     // Later by more than a clock may be put back by.

@@ -257,7 +257,7 @@ fn queues_are_bounded() {
 
 #[test]
 fn what_is_not_in_the_configuration_is_not_done() {
-    let orders = Orders::new(loaded(CONFIG));
+    let orders = orders(&loaded(CONFIG));
     let copy = |from: &str, to: &str, job: Option<&str>| {
         let (from, to, job) = (from.to_owned(), to.to_owned(), job.map(str::to_owned));
         orders.asked(Work::Copy(CopyOrder { from, to, job }), Duration::from_secs(60)).unwrap_err()
@@ -287,7 +287,7 @@ fn what_is_not_in_the_configuration_is_not_done() {
 
 #[test]
 fn the_words_of_every_kind_of_work() {
-    let orders = Orders::new(loaded(CONFIG));
+    let orders = orders(&loaded(CONFIG));
     let words = |work| orders.asked(work, Duration::from_secs(60)).unwrap().args[4..].join(" ");
     let restore = |what: &str, at: Option<&str>| {
         let (what, at) = (what.to_owned(), at.map(str::to_owned));
@@ -360,7 +360,7 @@ fn another_configuration() {
         "[jobs.b]\n    source = \"b\"\n    repository = \"main\"\n    schedule = \"0 5 * * *\"",
     );
     let next = loaded(&text);
-    world.core.replace(plan(&next), Orders::new(next.clone()), world.now);
+    world.core.replace(plan(&next), orders(&next), world.now);
     world.minutes(1);
     assert_eq!(
         world.begun.iter().filter(|begun| begun.task == "b/backup").count(),
@@ -379,7 +379,7 @@ fn another_configuration_takes_nothing_from_what_waits() {
     let mut world = World::new(&text, "2026-05-04T00:30:00Z", hour);
     world.minutes(40);
     let next = loaded(&text.replace("deadline = \"10h\"", "deadline = \"11h\""));
-    world.core.replace(plan(&next), Orders::new(next.clone()), world.now);
+    world.core.replace(plan(&next), orders(&next), world.now);
     world.minutes(60 * 4);
     assert_eq!(world.times("a/backup", "UTC"), ["04 02:00"]);
     assert_eq!(world.times("b/backup", "UTC"), ["04 01:00"]);

@@ -202,11 +202,7 @@ pub(super) async fn confirm(
         }
         false => prompts.confirm(question, false).await?,
     };
-    if is_meant {
-        Ok(())
-    } else {
-        Err(CommandError::refused("not confirmed; nothing was written or removed"))
-    }
+    if is_meant { Ok(()) } else { Err(CommandError::declined("nothing was written or removed")) }
 }
 
 /// Somebody who is asked.
