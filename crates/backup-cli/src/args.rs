@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use backup_control::config::{JobType, MethodConfig};
 use backup_control::moment::Moment;
+use backup_control::repositories::RepositorySpec;
 use backup_control::snapshots::Choice;
 use backup_core::compress::Compression;
 use backup_core::repository::SnapshotFilter;
@@ -45,6 +46,19 @@ impl FilterArgs {
         [job, source, tier, host, date].into_iter().all(Option::is_none) && tags.is_empty()
     }
 
+    /// The repository of the snapshots: the one that flags or BACKUP_REPO name, else that of the
+    /// job, else the only one of the configuration.
+    pub(crate) fn repository(&self, session: &Session) -> CommandResult<RepositorySpec> {
+        let is_named = session.global.repo.is_some() || session.env.text("BACKUP_REPO").is_some();
+        if let (Some(job), false) = (&self.job, is_named)
+            && let Some(loaded) = session.config()?
+            && let Some(known) = loaded.config.jobs.get(job)
+        {
+            return Ok(RepositorySpec::named(&known.repository, &loaded.config)?);
+        }
+        session.repository()
+    }
+
     pub(crate) fn choice(&self, session: &Session) -> CommandResult<Choice> {
         let filter = SnapshotFilter {
             job: self.job.clone(),
@@ -74,6 +88,11 @@ impl NamingArgs {
     /// True if no filter is given.
     pub(crate) fn is_empty(&self) -> bool {
         self.filter.is_empty()
+    }
+
+    /// The repository that is meant; see [`FilterArgs::repository`].
+    pub(crate) fn repository(&self, session: &Session) -> CommandResult<RepositorySpec> {
+        self.filter.repository(session)
     }
 
     pub(crate) fn choice(&self, session: &Session) -> CommandResult<Choice> {

@@ -62,6 +62,23 @@ fn runs_jobs() {
 }
 
 #[test]
+fn list_of_a_job_uses_its_repository_among_several() {
+    let env = configured();
+    env.run(&["init", "-r", "main", "--generate-key"]).ok();
+    env.run(&["run", "-q", "daily"]).ok();
+    assert_eq!(env.run(&["list"]).code, 2, "which one is not said");
+    let list = env.run(&["list", "--job", "daily", "--json"]).ok().json();
+    assert_eq!(list["repository"], env.path("repo").to_str().unwrap());
+    assert_eq!(list["snapshots"].as_array().unwrap().len(), 1);
+    env.run(&["verify", "latest", "--job", "daily", "-q"]).ok();
+    env.run(&["restore", "latest", "--job", "daily", "--target", "out", "-q"]).ok();
+    assert!(std::fs::read_dir(env.path("out")).unwrap().next().is_some());
+    // The variable goes first, as before.
+    let run = env.run_with(&["list", "--job", "daily"], &[("BACKUP_REPO", "./nowhere")]);
+    assert_eq!(run.code, 10, "{}", run.text());
+}
+
+#[test]
 fn means_the_same_from_everywhere() {
     let env = configured();
     std::fs::create_dir(env.path("elsewhere")).unwrap();

@@ -227,3 +227,28 @@ fn doctor_separates_findings_from_remedies() {
     let problem = &json["sources"][0]["problems"][0];
     assert_eq!((&problem["finding"], &problem["remedy"]), (&check["found"], &check["fix"]));
 }
+
+#[test]
+fn doctor_lists_the_selection_of_a_job() {
+    let env = Env::new();
+    for path in ["data/a.txt", "data/sub/b.txt", "data/c.log"] {
+        env.write(path, "x");
+    }
+    let config = "[repositories.main]\nurl = \"main\"\npassphrase_file = \"key\"\n[sources.data]\nkind = \
+                  \"files\"\npaths = [\"data\"]\n[jobs.texts]\nsource = \"data\"\nrepository = \
+                  \"main\"\ninclude = [\"*.txt\"]\n[jobs.none]\nsource = \"data\"\nrepository = \
+                  \"main\"\ninclude = [\"*.doc\"]\n[jobs.all]\nsource = \"data\"\nrepository = \"main\"\n";
+    env.write("backup.toml", config);
+    env.run(&["init", "-r", "main", "--generate-key", "--key-file", "key"]).ok();
+    let sources = env.run(&["doctor", "texts", "none", "all", "--json"]).json();
+    let selected = |at: usize| &sources["sources"][at]["selected"][0];
+    assert_eq!(selected(0)["name"], env.path("data").to_str().unwrap());
+    assert_eq!((&selected(0)["objects"], &selected(2)["objects"]), (&2.into(), &3.into()));
+    let problem = &sources["sources"][1]["problems"][0];
+    assert_eq!(problem["finding"], "nothing is selected: include [*.doc], exclude []");
+    assert_eq!(problem["remedy"], "correct `include` and `exclude` of the job");
+    let run = env.run(&["doctor"]);
+    assert_eq!(run.code, 3);
+    assert!(run.stdout.contains("✗ job none: selection: nothing is selected"), "{}", run.stdout);
+    assert!(run.stdout.contains("job texts: selection: ") && run.stdout.contains("(2 files)"));
+}

@@ -64,7 +64,7 @@ struct CompareJson<'a> {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let selection = args::selection(&args.only, &args.exclude)?;
-    let opened = session.open_indexed().await?;
+    let opened = session.open_indexed_at(&args.filter.repository(session)?).await?;
     let asked = at::Asked {
         snapshot: args.snapshot.as_deref(),
         at: args.at.as_deref(),
@@ -116,7 +116,7 @@ fn server(session: &Session, args: &Args, info: &SnapshotInfo) -> CommandResult<
         let text = format!("cannot determine the server: no configuration has a job {job:?}");
         return Err(CommandError::usage(text).with_hint("name the server with --with"));
     };
-    let repository = Some(session.repository()?);
+    let repository = Some(args.filter.repository(session)?);
     Ok(Job::from_config(job, &loaded.config, repository, &JobFlags::default(), session.place())?
         .source)
 }

@@ -93,7 +93,7 @@ enum Found {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let (choice, within) = (args.filter.choice(session)?, args.times.within(session)?);
     let globs = if args.globs.is_empty() { None } else { Some(args::selection(&args.globs, &[])?) };
-    let opened = session.open_indexed().await?;
+    let opened = session.open_indexed_at(&args.filter.repository(session)?).await?;
     let named = opened.find_all(session, &args.snapshot, &choice).await?;
     let is_meant = |info: &&SnapshotInfo| {
         choice.matches(info)

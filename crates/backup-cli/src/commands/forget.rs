@@ -44,7 +44,7 @@ struct ForgetJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let spec = session.repository()?;
+    let spec = args.filter.repository(session)?;
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
     let choice = args.filter.choice(session)?;

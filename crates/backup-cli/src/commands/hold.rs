@@ -69,7 +69,7 @@ struct HeldJson<'a> {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let hold = hold(session, args)?;
-    let spec = session.repository()?;
+    let spec = args.filter.repository(session)?;
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
     let choice = args.filter.choice(session)?;

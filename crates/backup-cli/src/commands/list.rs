@@ -46,7 +46,7 @@ struct ListJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let spec = session.repository()?;
+    let spec = args.filter.repository(session)?;
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
     let (holds, unreadable) = hold::in_force(session, &repository).await?;

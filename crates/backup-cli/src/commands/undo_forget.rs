@@ -58,7 +58,7 @@ struct BroughtBackJson {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let spec = session.repository()?;
+    let spec = args.filter.repository(session)?;
     let repository = session.open(&spec).await?;
     let forgotten = repository.forgotten(&session.cx).await?;
     let choice = args.filter.choice(session)?;

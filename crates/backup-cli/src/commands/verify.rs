@@ -91,7 +91,7 @@ struct ReportJson<'a> {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let started = session.cx.clock.now();
     let file = args.report.as_deref().map(ReportFile::create).transpose()?;
-    let spec = session.repository()?;
+    let spec = args.filter.repository(session)?;
     let opened = session.open_indexed_at(&spec).await?;
     let filter = args.filter.choice(session)?;
     let mut worst = Outcome::Success;

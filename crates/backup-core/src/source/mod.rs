@@ -33,7 +33,7 @@ pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
 pub use report::{
     Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, ProbeProblem, RestoreReport,
-    SourceIdentity,
+    SelectedPart, SourceIdentity,
 };
 pub use request::{
     BackupKind, BackupRequest, IfExists, MatchRecord, RestoreRequest, Selection, SelectionError,
@@ -81,6 +81,20 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
 
     /// Connects and reports version, topology, missing privileges and estimated size.
     async fn probe(&self, cx: &Context) -> SourceResult<Probe>;
+
+    /// The parts that `selection` covers, with their numbers of objects. Reads no data.
+    ///
+    /// # Errors
+    /// As [`Self::open_backup`] for a selection that the source refuses;
+    /// [`SourceErrorKind::Unsupported`] if the source is no server and no path of a job.
+    async fn selected(
+        &self,
+        _cx: &Context,
+        _selection: &Selection,
+    ) -> SourceResult<Vec<SelectedPart>> {
+        let text = format!("the parts of a source of kind {} cannot be listed", self.kind());
+        Err(SourceError::new(SourceErrorKind::Unsupported, text))
+    }
 
     /// Begins a backup.
     async fn open_backup(

@@ -49,6 +49,35 @@ impl fmt::Display for ProbeProblem {
     }
 }
 
+/// A part of a source that a selection covers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SelectedPart {
+    /// The database, the path, or the whole source.
+    pub name: String,
+    /// The number of selected objects in it; none if the part is backed up as a whole.
+    pub objects: Option<u64>,
+    /// The objects, in the plural: `collections`, `tables`, `keys`, `files`.
+    pub unit: &'static str,
+}
+
+impl SelectedPart {
+    /// A source that is backed up as a whole.
+    #[must_use]
+    pub fn whole(name: &str) -> Self {
+        Self { name: name.to_owned(), objects: None, unit: "" }
+    }
+
+    /// Parts by the name of the part of each object.
+    pub fn count(parts: impl IntoIterator<Item = String>, unit: &'static str) -> Vec<Self> {
+        let mut counts = BTreeMap::<String, u64>::new();
+        for name in parts {
+            *counts.entry(name).or_default() += 1;
+        }
+        let part = |(name, objects)| Self { name, objects: Some(objects), unit };
+        counts.into_iter().map(part).collect()
+    }
+}
+
 /// Findings about a source.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Probe {

@@ -41,9 +41,9 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    BackupReader, BackupRequest, Digest, EntryPath, Item, LogReader, ObjectDigest, Probe,
-    ProbeProblem, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities,
-    SourceError, SourceErrorKind, SourceIdentity, SourceResult,
+    BackupReader, BackupRequest, Digest, EntryPath, Item, LogReader, NodeKind, ObjectDigest, Probe,
+    ProbeProblem, RestoreReport, RestoreRequest, SelectedPart, Selection, Source,
+    SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity, SourceResult,
 };
 
 pub use options::FilesOptions;
@@ -106,25 +106,41 @@ impl FilesSource {
         Err(problems)
     }
 
-    /// Counts entries and bytes, unless that takes too long.
-    async fn count(&self, cx: &Context, rules: Arc<Rules>) -> SourceResult<Option<(u64, u64)>> {
+    /// Counts the entries at and below `roots`, unless that takes too long.
+    async fn count(
+        &self,
+        cx: &Context,
+        rules: Arc<Rules>,
+        roots: Vec<EntryPath>,
+    ) -> SourceResult<Option<Counts>> {
         let began = Instant::now();
-        let mut reader = FilesReader::start(cx, rules, self.roots.clone());
-        let (mut entries, mut bytes) = (0, 0);
+        let mut reader = FilesReader::start(cx, rules, roots);
+        let mut counts = Counts::default();
         while began.elapsed() < COUNTING {
             let items = reader.receive().await?;
             if items.is_empty() {
-                return Ok(Some((entries, bytes)));
+                return Ok(Some(counts));
             }
             for item in items {
                 if let Item::Entry(entry) = item {
-                    entries += 1;
-                    bytes += entry.metadata.size;
+                    counts.entries += 1;
+                    counts.files += u64::from(entry.metadata.kind != NodeKind::Dir);
+                    counts.bytes += entry.metadata.size;
                 }
             }
         }
         Ok(None)
     }
+}
+
+/// Numbers of entries.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    /// All of them.
+    entries: u64,
+    /// All but directories.
+    files: u64,
+    bytes: u64,
 }
 
 /// What stands in the way of reading `path`.
@@ -197,8 +213,29 @@ impl Source for FilesSource {
             Ok(rules) => rules,
             Err(problems) => return Ok(Probe { problems, ..Probe::default() }),
         };
-        let (estimated_objects, estimated_bytes) = self.count(cx, rules).await?.unzip();
-        Ok(Probe { estimated_objects, estimated_bytes, ..Probe::default() })
+        let counts = self.count(cx, rules, self.roots.clone()).await?;
+        Ok(Probe {
+            estimated_objects: counts.map(|counts| counts.entries),
+            estimated_bytes: counts.map(|counts| counts.bytes),
+            ..Probe::default()
+        })
+    }
+
+    /// Counts files, and not directories; none where that takes more than a few seconds.
+    async fn selected(
+        &self,
+        cx: &Context,
+        selection: &Selection,
+    ) -> SourceResult<Vec<SelectedPart>> {
+        let (source, selection) = (self.clone(), selection.clone());
+        let rules = blocking(move || source.rules(&selection, true)).await?;
+        let mut parts = Vec::new();
+        for root in &self.roots {
+            let counts = self.count(cx, Arc::clone(&rules), vec![root.clone()]).await?;
+            let objects = counts.map(|counts| counts.files);
+            parts.push(SelectedPart { name: root.to_string(), objects, unit: "files" });
+        }
+        Ok(parts)
     }
 
     async fn open_backup(

@@ -78,7 +78,7 @@ use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest,
-    Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
+    SelectedPart, Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
 };
 
 pub use compare::{CompareRequest, Comparison, compare};
@@ -180,6 +180,19 @@ impl Source for MongoSource {
 
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
         unless_cancelled(cx, probe::probe(&self.server, self.options.log_interval)).await
+    }
+
+    async fn selected(
+        &self,
+        cx: &Context,
+        selection: &Selection,
+    ) -> SourceResult<Vec<SelectedPart>> {
+        self.server.refuse_sharded()?;
+        let filter = namespace::Filter::new(selection)?;
+        let covered = catalog::covered(cx, &self.server, &filter).await?;
+        // The documents of a time series are in another collection, which counts.
+        let counted = covered.into_iter().filter(|one| one.kind != catalog::Kind::TimeSeries);
+        Ok(SelectedPart::count(counted.map(|one| one.namespace.db), "collections"))
     }
 
     async fn open_backup(

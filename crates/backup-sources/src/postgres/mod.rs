@@ -51,8 +51,8 @@ use backup_core::log::{Position, Timeline};
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest,
-    Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity,
-    SourceResult,
+    SelectedPart, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind,
+    SourceIdentity, SourceResult,
 };
 
 pub use backup::synthetic_full;
@@ -130,6 +130,16 @@ async fn unless_cancelled<T>(
     }
 }
 
+/// A data directory makes sense as a whole only.
+fn require_whole(selection: &Selection) -> SourceResult<()> {
+    if selection.is_all() {
+        return Ok(());
+    }
+    let error =
+        SourceError::new(SourceErrorKind::Unsupported, "a data directory is backed up as a whole");
+    Err(error.with_hint("leave the selection out"))
+}
+
 #[async_trait]
 impl Source for PostgresSource {
     fn kind(&self) -> &'static str {
@@ -159,18 +169,21 @@ impl Source for PostgresSource {
         unless_cancelled(cx, probe::probe(cx, &self.cluster, &self.options)).await
     }
 
+    async fn selected(
+        &self,
+        _cx: &Context,
+        selection: &Selection,
+    ) -> SourceResult<Vec<SelectedPart>> {
+        require_whole(selection)?;
+        Ok(vec![SelectedPart::whole("the whole cluster")])
+    }
+
     async fn open_backup(
         &self,
         cx: &Context,
         request: &BackupRequest,
     ) -> SourceResult<Box<dyn BackupReader>> {
-        if !request.selection.is_all() {
-            let error = SourceError::new(
-                SourceErrorKind::Unsupported,
-                "a data directory is backed up as a whole",
-            );
-            return Err(error.with_hint("leave the selection out"));
-        }
+        require_whole(&request.selection)?;
         if let Some(refusal) = &self.cluster.refusal {
             let text = format!("the data directory cannot be read: {}", refusal.finding);
             let error = SourceError::new(SourceErrorKind::Unsupported, text);

@@ -49,8 +49,8 @@ use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupKind, BackupReader, BackupRequest, Digest, EntryPath, LogReader, Probe, RestoreReport,
-    RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind,
-    SourceIdentity, SourceResult,
+    RestoreRequest, SelectedPart, Selection, Source, SourceCapabilities, SourceError,
+    SourceErrorKind, SourceIdentity, SourceResult,
 };
 
 pub use directory::RedisDirectory;
@@ -128,6 +128,15 @@ async fn unless_cancelled<T>(
     }
 }
 
+/// A server sends everything that it has.
+fn require_whole(selection: &Selection) -> SourceResult<()> {
+    if selection.is_all() {
+        return Ok(());
+    }
+    let error = SourceError::new(SourceErrorKind::Unsupported, "a server is backed up as a whole");
+    Err(error.with_hint("leave the selection out, and select when restoring"))
+}
+
 #[async_trait]
 impl Source for RedisSource {
     fn kind(&self) -> &'static str {
@@ -155,16 +164,33 @@ impl Source for RedisSource {
         unless_cancelled(cx, probe::probe(cx, &self.options)).await
     }
 
+    async fn selected(
+        &self,
+        cx: &Context,
+        selection: &Selection,
+    ) -> SourceResult<Vec<SelectedPart>> {
+        require_whole(selection)?;
+        if self.is_cluster() {
+            return Ok(vec![SelectedPart::whole("the whole cluster")]);
+        }
+        let server = unless_cancelled(cx, Server::find(&self.options)).await?;
+        if !server.info.is_known() {
+            return Ok(vec![SelectedPart::whole("the whole server")]);
+        }
+        let part = |(number, keys)| SelectedPart {
+            name: format!("db{number}"),
+            objects: Some(keys),
+            unit: "keys",
+        };
+        Ok(server.info.keys().into_iter().map(part).collect())
+    }
+
     async fn open_backup(
         &self,
         cx: &Context,
         request: &BackupRequest,
     ) -> SourceResult<Box<dyn BackupReader>> {
-        if !request.selection.is_all() {
-            let error =
-                SourceError::new(SourceErrorKind::Unsupported, "a server is backed up as a whole");
-            return Err(error.with_hint("leave the selection out, and select when restoring"));
-        }
+        require_whole(&request.selection)?;
         let (own, options, layout) = (cx.clone(), self.options.clone(), self.layout.clone());
         let is_scan = self.options.reader == Some(SnapshotReading::Scan);
         let parent =

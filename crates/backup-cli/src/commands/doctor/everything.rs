@@ -251,6 +251,7 @@ impl Round<'_> {
                 );
             }
         };
+        let selection = job.options.selection.clone();
         let source = sources::of_job(&loaded.config, name, job);
         let connected = match session.unless_cancelled(source.open(&session.env)).await {
             Ok(connected) => connected,
@@ -264,6 +265,12 @@ impl Round<'_> {
         match connected.probe(&session.cx).await.map_err(backup_core::error::Error::from) {
             Ok(probe) if probe.problems.is_empty() => {
                 self.well(&of, "rights and tools", "ready for backup")?;
+                match sources::parts(session, &*connected, &selection).await? {
+                    Ok(parts) => self.well(&of, "selection", sources::shown(&parts))?,
+                    Err(problem) => {
+                        self.ill(&of, "selection", problem.finding, problem.remedy)?;
+                    }
+                }
             }
             Ok(probe) => {
                 for problem in probe.problems {

@@ -3,7 +3,7 @@
 use backup_control::config::Config;
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::sources::SourceSpec;
-use backup_core::source::Probe;
+use backup_core::source::{Probe, ProbeProblem, SelectedPart, Selection, Source, SourceErrorKind};
 use serde::Serialize;
 
 use super::Args;
@@ -13,6 +13,9 @@ use crate::session::Session;
 use crate::style::{self, paint};
 use crate::table::facts;
 use crate::ui::SCHEMA_VERSION;
+
+/// Parts of a source that are shown.
+const MAX_SHOWN: usize = 20;
 
 /// What was found, in JSON.
 #[derive(Serialize)]
@@ -27,17 +30,34 @@ struct SourceJson {
     job: Option<String>,
     source: String,
     captures_log: bool,
+    /// The parts that the job backs up; empty if a problem stands in the way of listing them.
+    selected: Vec<SelectedPart>,
     #[serde(flatten)]
     probe: Probe,
 }
 
+/// A source and the part of it that a job backs up.
+pub(super) struct Meant {
+    job: Option<String>,
+    spec: SourceSpec,
+    selection: Selection,
+}
+
 pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     let mut found = Vec::new();
-    for (job, spec) in meant(session, args)? {
+    for Meant { job, spec, selection } in meant(session, args)? {
         let source = session.unless_cancelled(spec.open(&session.env)).await?;
-        let probe = source.probe(&session.cx).await.map_err(backup_core::error::Error::from)?;
+        let mut probe = source.probe(&session.cx).await.map_err(backup_core::error::Error::from)?;
+        let mut selected = Vec::new();
+        if probe.problems.is_empty() {
+            match parts(session, &*source, &selection).await? {
+                Ok(parts) => selected = parts,
+                Err(problem) => probe.problems.push(problem),
+            }
+        }
         let captures_log = source.capabilities().log_capture;
-        found.push(SourceJson { job, source: format!("{source} ({spec})"), captures_log, probe });
+        let source = format!("{source} ({spec})");
+        found.push(SourceJson { job, source, captures_log, selected, probe });
     }
     let problems: usize = found.iter().map(|source| source.probe.problems.len()).sum();
     if session.ui.is_json() {
@@ -58,13 +78,49 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     Ok(Outcome::with_warnings(problems as u64))
 }
 
-/// The sources that are asked for, with their jobs.
-fn meant(session: &Session, args: &Args) -> CommandResult<Vec<(Option<String>, SourceSpec)>> {
+/// The parts of a source that a selection covers; a problem if it covers none, or is refused.
+pub(super) async fn parts(
+    session: &Session,
+    source: &dyn Source,
+    selection: &Selection,
+) -> CommandResult<Result<Vec<SelectedPart>, ProbeProblem>> {
+    const FIX: &str = "correct `include` and `exclude` of the job";
+    match source.selected(&session.cx, selection).await {
+        Ok(parts) => {
+            let is_nothing = parts.iter().all(|part| part.objects == Some(0));
+            if !is_nothing || selection.is_all() {
+                return Ok(Ok(parts));
+            }
+            let finding = format!(
+                "nothing is selected: include [{}], exclude [{}]",
+                selection.include().join(", "),
+                selection.exclude().join(", ")
+            );
+            Ok(Err(ProbeProblem::new(finding, FIX)))
+        }
+        Err(error) if error.kind() == SourceErrorKind::Cancelled => Err(error.into()),
+        Err(error) => Ok(Err(ProbeProblem::of_error(&error, FIX))),
+    }
+}
+
+/// Selected parts in one line.
+pub(super) fn shown(parts: &[SelectedPart]) -> String {
+    let one = |part: &SelectedPart| match part.objects {
+        Some(count) => format!("{} ({count} {})", part.name, part.unit),
+        None => part.name.clone(),
+    };
+    let mut shown: Vec<String> = parts.iter().take(MAX_SHOWN).map(one).collect();
+    if parts.len() > MAX_SHOWN {
+        shown.push(format!("and {} more", parts.len() - MAX_SHOWN));
+    }
+    if shown.is_empty() { "everything; there is nothing yet".to_owned() } else { shown.join(", ") }
+}
+
+/// The sources of the arguments, with their jobs.
+fn meant(session: &Session, args: &Args) -> CommandResult<Vec<Meant>> {
     if !args.source.is_empty() {
-        return Ok(vec![(
-            None,
-            SourceSpec::of_addresses(&args.source, &session.machine, &session.env)?,
-        )]);
+        let spec = SourceSpec::of_addresses(&args.source, &session.machine, &session.env)?;
+        return Ok(vec![Meant { job: None, spec, selection: Selection::all() }]);
     }
     let loaded = session.require_config()?;
     let repository = session.named_repository()?;
@@ -76,7 +132,9 @@ fn meant(session: &Session, args: &Args) -> CommandResult<Vec<(Option<String>, S
             &JobFlags::default(),
             session.place(),
         )?;
-        Ok((Some(name.clone()), of_job(&loaded.config, name, job)))
+        let selection = job.options.selection.clone();
+        let spec = of_job(&loaded.config, name, job);
+        Ok(Meant { job: Some(name.clone()), spec, selection })
     };
     args.jobs.iter().map(job).collect()
 }
@@ -85,6 +143,10 @@ fn meant(session: &Session, args: &Args) -> CommandResult<Vec<(Option<String>, S
 pub(super) fn of_job(config: &Config, name: &str, job: Job) -> SourceSpec {
     let is_captured = config.jobs.get(name).is_some_and(|job| job.logs.is_some());
     if is_captured { job.source.capturing(job.logs.waits_at_most()) } else { job.source }
+}
+
+fn shown_if(source: &SourceJson) -> String {
+    if source.probe.problems.is_empty() { shown(&source.selected) } else { String::new() }
 }
 
 fn describe(source: &SourceJson) -> String {
@@ -96,6 +158,7 @@ fn describe(source: &SourceJson) -> String {
         ("Version", probe.version.clone().unwrap_or_default()),
         ("Objects (estimate)", probe.estimated_objects.map_or_else(String::new, count)),
         ("Size (estimate)", probe.estimated_bytes.map_or_else(String::new, human::size)),
+        ("Selected", shown_if(source)),
         ("Log capture", if source.captures_log { "yes" } else { "no" }.to_owned()),
     ])
 }

@@ -129,8 +129,8 @@ async fn prepare(session: &Session, args: &Args) -> CommandResult<Restore> {
             .with_hint("give one --target; only a group takes several"));
         }
     };
-    let spec = session.repository()?;
-    let opened = session.open_indexed().await?;
+    let spec = args.filter.repository(session)?;
+    let opened = session.open_indexed_at(&spec).await?;
     let asked = at::Asked {
         snapshot: args.snapshot.as_deref(),
         at: args.at.as_deref(),

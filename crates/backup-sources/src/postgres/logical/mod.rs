@@ -41,8 +41,8 @@ use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport, RestoreRequest,
-    Selection, Source, SourceCapabilities, SourceError, SourceErrorKind, SourceIdentity,
-    SourceResult,
+    SelectedPart, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind,
+    SourceIdentity, SourceResult,
 };
 
 pub use options::LogicalOptions;
@@ -142,6 +142,14 @@ impl Source for LogicalSource {
 
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
         unless_cancelled(cx, probe::probe(cx, &self.cluster, &self.options)).await
+    }
+
+    async fn selected(
+        &self,
+        cx: &Context,
+        selection: &Selection,
+    ) -> SourceResult<Vec<SelectedPart>> {
+        unless_cancelled(cx, probe::selected(cx, &self.options, selection)).await
     }
 
     async fn open_backup(

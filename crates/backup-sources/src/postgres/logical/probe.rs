@@ -1,12 +1,13 @@
 //! What stands in the way of a logical backup, and the statement that mends it.
 
 use backup_core::context::Context;
-use backup_core::source::{Probe, ProbeProblem, SourceResult};
+use backup_core::source::{Probe, ProbeProblem, SelectedPart, Selection, SourceResult};
 
 use super::super::cluster::Cluster;
 use super::super::wire::Sql;
 use super::catalog::{Catalog, Kind};
 use super::error::reading;
+use super::filter::Filter;
 use super::options::LogicalOptions;
 use super::programs::Programs;
 use super::{databases, session};
@@ -46,6 +47,32 @@ pub(super) async fn probe(
         }
     }
     Ok(probe)
+}
+
+/// Tables that a selection covers, by database.
+pub(super) async fn selected(
+    cx: &Context,
+    options: &LogicalOptions,
+    selection: &Selection,
+) -> SourceResult<Vec<SelectedPart>> {
+    let filter = Filter::new(selection)?;
+    let sql = session::open(&options.connection, None, &options.connection.database).await?;
+    let mut parts = Vec::new();
+    for name in databases(&sql).await?.into_iter().filter(|name| filter.may_cover(name)) {
+        cx.check_cancelled()?;
+        let session = session::open(&options.connection, Some(&sql.host), &name).await?;
+        let catalog = Catalog::read(&session, &name).await?;
+        let covered = catalog.covered(&filter, &name);
+        let tables = catalog
+            .relations
+            .iter()
+            .filter(|one| one.kind == Kind::Table && covered.contains(&one.oid));
+        let objects = tables.count() as u64;
+        if objects > 0 || filter.covers_database(&name) {
+            parts.push(SelectedPart { name, objects: Some(objects), unit: "tables" });
+        }
+    }
+    Ok(parts)
 }
 
 async fn of_database(session: &Sql, name: &str, user: &str, probe: &mut Probe) -> SourceResult<()> {
