@@ -47,7 +47,7 @@ const PUBLIC: [(&str, &str); 23] = [
     ("HooksConfig", "timeout"),
     (
         "JobConfig",
-        "deadline exclude include max_size repository rpo rto schedule source tags tier window",
+        "deadline exclude include include_optional max_size repository rpo rto schedule source tags tier window",
     ),
     ("KeepConfig", "compliance daily hourly last monthly point_in_time tags weekly within yearly"),
     ("LogsConfig", "flush_after flush_size keep_slices roll_up_every spool spool_size"),
