@@ -62,7 +62,7 @@ fn runs_jobs() {
 }
 
 #[test]
-fn list_of_a_job_uses_its_repository_among_several() {
+fn list_of_a_job_uses_the_repository_of_the_job() {
     let env = configured();
     env.run(&["init", "-r", "main", "--generate-key"]).ok();
     env.run(&["run", "-q", "daily"]).ok();

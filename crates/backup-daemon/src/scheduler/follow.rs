@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn journal_lists_changes_of_a_log_and_not_its_slices() {
+    fn journal_lists_changes_of_a_log_and_no_slices() {
         let mut heard = Heard::default();
         let mut line = |mut event: Value, second: u64| {
             if event["log"].is_string() {
