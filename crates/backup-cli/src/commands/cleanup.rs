@@ -91,6 +91,8 @@ type Repositories = Vec<(backup_control::repositories::RepositorySpec, Repositor
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let cleanups = cleanups(session, args)?;
+    let jobs: Vec<&str> = cleanups.iter().map(|cleanup| cleanup.job.as_str()).collect();
+    session.trail.note("jobs", jobs.join(" "));
     let (mut repositories, mut plans) = (Repositories::new(), Vec::new());
     for cleanup in cleanups {
         let at = open(session, &mut repositories, &cleanup).await?;

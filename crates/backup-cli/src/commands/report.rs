@@ -1,17 +1,16 @@
 //! `backup report`.
 
+mod collect;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use backup_control::age::Age;
-use backup_control::audit::{Against, Audit, Filter};
 use backup_control::catalog::RunFilter;
 use backup_control::config::Config;
 use backup_control::notify::{Channels, Kind as MessageKind, Message, Outbox, Put, Severity};
-use backup_control::report::{Given, Report, RepositoryGiven, html, markdown};
-use backup_core::log::{LogView, Target};
-use backup_core::maintenance;
+use backup_control::report::{Given, Report, html, markdown};
 use clap::ValueEnum;
 use jiff::Timestamp;
 
@@ -66,7 +65,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let channels = Channels::new(config, &session.env)?;
     args.send.iter().try_for_each(|name| channels.check(name))?;
     let records = Records::require(session).await?;
-    let (report, mut outcome) = make(session, args, config, &records).await?;
+    let (report, mut outcome) = make(session, args, &channels, config, &records).await?;
     let text = match args.format {
         FormatArg::Json => as_json(&report)?,
         FormatArg::Html => html(&report),
@@ -98,6 +97,7 @@ fn as_json(report: &Report) -> CommandResult<String> {
 async fn make(
     session: &Session,
     args: &Args,
+    channels: &Channels,
     config: &Config,
     records: &Records,
 ) -> CommandResult<(Report, Outcome)> {
@@ -106,47 +106,33 @@ async fn make(
     let mut outcome = Outcome::Success;
     let mut repositories = BTreeMap::new();
     for name in config.repositories.keys() {
-        match of_repository(session, config, name).await {
-            Ok(known) => _ = repositories.insert(name.clone(), known),
+        let known = match collect::of_repository(session, config, name).await {
+            Ok(known) => known,
             Err(error) if error.is_cancelled() => return Err(error),
             Err(error) => {
                 records::warn(session, &format!("cannot read repository {name}"), &error);
                 outcome = Outcome::Warnings;
-                let spec = session.resolve(name)?;
-                let place = records::place(&spec);
-                let is_local = !place.contains("://");
-                repositories.insert(
-                    name.clone(),
-                    RepositoryGiven { place, is_local, ..RepositoryGiven::default() },
-                );
+                collect::unread(session, config, name)?
             }
-        }
+        };
+        repositories.insert(name.clone(), known);
     }
-    // Who could not be asked may know of records that are gone.
-    let all_asked = outcome == Outcome::Success;
-    let audit = Audit::in_state(&records.dir);
-    let keep = super::audit::kept(session)?;
-    let (reading, host) = (audit.clone(), session.machine.host.clone());
-    let anchors: Vec<_> = repositories.values().flat_map(|known| known.anchors.clone()).collect();
-    let (found, verdict) = tokio::task::spawn_blocking(move || {
-        let filter = Filter { since: Some(from), ..Filter::default() };
-        let against = Against { anchors: &anchors, host: &host, keep: keep.as_ref() };
-        Ok((reading.read(&filter)?, reading.verify(against)?))
-    })
-    .await
-    .map_err(|error| CommandError::new(Kind::Io, error.to_string()))?
-    .map_err(|error: backup_control::audit::Error| CommandError::from_error(Kind::Io, &error))?;
+    // A repository that could not be read may hold anchors of records that are gone.
+    let all_read = outcome == Outcome::Success;
+    let anchors = repositories.values().flat_map(|known| known.anchors.clone()).collect();
+    let (records_found, audit) = collect::audit(session, records, anchors, from, all_read).await?;
     let within = RunFilter { within: Some(from..to), ..RunFilter::default() };
     let given = Given {
         config,
+        channels,
         from,
         to,
         zone: session.zone().clone(),
         host: session.machine.host.clone(),
         runs: records.catalog.runs(&within).await?.runs,
         before: before(config, records, from).await?,
-        records: found.records,
-        audit_is_whole: if verdict.is_sound() { all_asked.then_some(true) } else { Some(false) },
+        records: records_found,
+        audit,
         repositories,
     };
     Ok((Report::of(&given), outcome))
@@ -173,42 +159,6 @@ async fn before(
         }
     }
     Ok(found)
-}
-
-async fn of_repository(
-    session: &Session,
-    config: &Config,
-    name: &str,
-) -> CommandResult<RepositoryGiven> {
-    let spec = session.resolve(name)?;
-    let opened = session.open_indexed_at(&spec).await?;
-    let repository = opened.indexed.repository();
-    let report = maintenance::storage(repository, &session.cx).await?;
-    let quota = config.repositories.get(name).and_then(|section| section.quota);
-    let of_quota = quota.map(|quota| quota.0.saturating_sub(report.total.bytes));
-    let mut recovery = BTreeMap::new();
-    for (job, _) in
-        config.jobs.iter().filter(|(_, job)| job.repository == name && job.logs.is_some())
-    {
-        let Some(newest) = backup_control::logs::newest_of_job(&opened.snapshots.snapshots, job)
-        else {
-            continue;
-        };
-        let stream = backup_control::logs::stream_of(&opened.indexed, newest).await?;
-        let view = LogView::load(repository, &stream, &session.cx).await?.of_job(job);
-        if let Some(time) = view.timeline().plan(&Target::Latest).ok().and_then(|plan| plan.time) {
-            recovery.insert(job.clone(), time);
-        }
-    }
-    let place = records::place(&spec);
-    Ok(RepositoryGiven {
-        is_local: !place.contains("://"),
-        place,
-        used: Some(report.total.bytes),
-        anchors: repository.anchors().await?.0,
-        left: [of_quota, report.free_bytes].into_iter().flatten().min(),
-        recovery,
-    })
 }
 
 async fn send(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::model::{Day, JobReport, LogEntry, Report, RepositoryReport, RestoreReport, Totals};
-use super::{Given, RepositoryGiven, checklist};
+use super::{Given, checklist, copies, loss};
 use crate::audit::{Record, Status};
 use crate::config::JobConfig;
 use crate::runs::{Run, State, What};
@@ -149,10 +149,12 @@ fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> JobReport {
     let (first, last) = (successes.first(), successes.last());
     let times: Vec<u64> = successes.iter().filter_map(|run| took(run)).map(seconds).collect();
     let read: u64 = successes.iter().map(|run| run.evidence.bytes).sum();
-    let restores = given
-        .runs
-        .iter()
-        .filter(|run| run.what == What::Restore && run.job == name && run.state.is_success());
+    let restores = given.runs.iter().filter(|run| {
+        run.what == What::Restore
+            && run.job == name
+            && run.state.is_success()
+            && run.evidence.is_whole == Some(true)
+    });
     let failure = runs
         .iter()
         .rev()
@@ -163,7 +165,8 @@ fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> JobReport {
             (i64::try_from(first.evidence.bytes).ok()?, i64::try_from(last.evidence.bytes).ok()?);
         Some(last - first)
     };
-    let (copies, is_offsite) = copies(given, &job.repository);
+    let copies = copies::of_job(given, name, job);
+    let loss = loss::of_job(given, name, job, &successes);
     JobReport {
         job: name.to_owned(),
         repository: job.repository.clone(),
@@ -180,53 +183,13 @@ fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> JobReport {
         stored_bytes,
         ratio: (stored_bytes > 0).then(|| read as f64 / stored_bytes as f64),
         rpo_seconds: job.rpo.as_ref().map(Time::length).map(seconds),
-        rpo_measured_seconds: lost(given, name, job, &successes).map(seconds),
+        rpo_measured_seconds: loss.worst.map(seconds),
+        rpo_known_since: loss.known_since,
         rto_seconds: job.rto.as_ref().map(Time::length).map(seconds),
         rto_measured_seconds: restores.filter_map(took).map(seconds).max(),
-        copies,
-        is_offsite,
+        is_offsite: copies.as_ref().is_some_and(|copies| copies.is_offsite),
+        copies: copies.map(|copies| copies.fewest),
     }
-}
-
-/// How much would have been lost at the worst moment: the longest time without a success that began
-/// in it. Where a log is captured only what would be lost now is known.
-fn lost(given: &Given<'_>, name: &str, job: &JobConfig, successes: &[&Run]) -> Option<Duration> {
-    let recovery =
-        given.repositories.get(&job.repository).and_then(|known| known.recovery.get(name));
-    if let Some(point) = recovery {
-        return Some(words::between(*point, given.to));
-    }
-    let mut moments: Vec<Timestamp> = given
-        .before
-        .get(name)
-        .copied()
-        .into_iter()
-        .chain(successes.iter().map(|run| run.started))
-        .collect();
-    moments.push(given.to);
-    // A success alone, at the end, says nothing about the time before.
-    moments.windows(2).map(|pair| words::between(pair[0], pair[1])).max()
-}
-
-/// Copies of what is in a repository, with the source, and whether one is elsewhere.
-fn copies(given: &Given<'_>, name: &str) -> (u64, bool) {
-    let is_remote = |known: &RepositoryGiven| !known.is_local;
-    let Some(own) = given.repositories.get(name) else { return (1, false) };
-    let mut places: Vec<&str> = vec![own.place.as_str()];
-    let mut is_offsite = is_remote(own);
-    for record in given.records.iter().filter(|record| is_copy(record)) {
-        let (from, to) = (record.details.get("repository"), record.details.get("to"));
-        let (Some(from), Some(to)) = (from, to) else { continue };
-        if *from == own.place && !places.contains(&to.as_str()) {
-            places.push(to);
-            is_offsite |= to.contains("://") && !to.starts_with("file://");
-        }
-    }
-    (1 + places.len() as u64, is_offsite)
-}
-
-fn is_copy(record: &Record) -> bool {
-    record.operation == "copy" && is_done(record)
 }
 
 pub(super) fn is_done(record: &Record) -> bool {
@@ -243,6 +206,10 @@ fn restore(run: &Run) -> RestoreReport {
         state: run.state.as_str(),
         seconds: took(run).map(seconds),
         bytes: run.evidence.bytes,
+        snapshot: run.evidence.snapshot.clone(),
+        is_whole: run.evidence.is_whole,
+        warnings: run.evidence.warnings,
+        compared_bytes: run.evidence.compared_bytes,
     }
 }
 

@@ -117,7 +117,7 @@ fn checklist(page: &mut String, report: &Report) {
         let class = match check.met {
             Met::Yes => "yes",
             Met::No => "no",
-            Met::ByHand => "byhand",
+            Met::ByHand | Met::NotKnown => "byhand",
         };
         _ = writeln!(
             page,

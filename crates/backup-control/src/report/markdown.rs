@@ -39,14 +39,18 @@ pub(super) fn summary(report: &Report) -> String {
         || "no backup finished".to_owned(),
         |rate| format!("{:.1}% of backups succeeded", rate * 100.0),
     );
-    let unmet = report.checklist.iter().filter(|check| check.met == Met::No).count();
+    let count = |met| report.checklist.iter().filter(|check| check.met == met).count() as u64;
+    let not_known = match count(Met::NotKnown) {
+        0 => String::new(),
+        some => format!(", {some} not known"),
+    };
     format!(
-        "{rate} ({} of {}), {} stored, {}, {} not met",
+        "{rate} ({} of {}), {} stored, {}, {} not met{not_known}",
         totals.succeeded,
         totals.succeeded + totals.failed,
         words::size(totals.stored_bytes),
         words::count(report.restores.len() as u64, "restore", "restores"),
-        words::count(unmet as u64, "requirement", "requirements")
+        words::count(count(Met::No), "requirement", "requirements")
     )
 }
 

@@ -7,10 +7,11 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `given.rs` | [`Given`]: what a report is made from |
+//! | `given.rs` | [`Given`]: the input of a report |
 //! | `model.rs` | [`Report`]: its figures |
 //! | `figures.rs` | making a report |
-//! | `checklist.rs` | [`Check`]: demands, and the evidence for them |
+//! | `copies.rs`, `loss.rs` | where snapshots of a job lie; the possible data loss |
+//! | `checklist/` | [`Check`]: demands, and the evidence for them by job or repository |
 //! | `markdown.rs`, `html.rs` | as text, and as a page that needs nothing else |
 //! | `tables.rs` | what both have in tables |
 //! | `chart.rs` | pictures of figures by day (SVG) |
@@ -21,17 +22,19 @@
 mod browser;
 mod chart;
 mod checklist;
+mod copies;
 mod figures;
 mod given;
 mod html;
+mod loss;
 mod markdown;
 mod model;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use checklist::{Check, Met};
-pub use given::{Given, RepositoryGiven};
+pub use checklist::{Check, Evidence, Met};
+pub use given::{AuditGiven, Given, KeyGiven, RepositoryGiven, SnapshotGiven};
 pub use html::html;
 pub use markdown::markdown;
 pub use model::{Day, JobReport, LogEntry, Report, RepositoryReport, RestoreReport, Totals};

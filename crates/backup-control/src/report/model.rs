@@ -104,16 +104,18 @@ pub struct JobReport {
     pub ratio: Option<f64>,
     /// How much may be lost, in seconds.
     pub rpo_seconds: Option<u64>,
-    /// How much would have been lost at the worst moment of the time, in seconds; where a log is
-    /// captured: would be now.
+    /// The possible data loss at the worst moment of the period, in seconds.
     pub rpo_measured_seconds: Option<u64>,
+    /// No earlier backup is known, so that nothing is known of the period before this moment.
+    pub rpo_known_since: Option<Timestamp>,
     /// How long a restore may take, in seconds.
     pub rto_seconds: Option<u64>,
-    /// How long the longest restore took, in seconds.
+    /// The duration of the longest restore of a whole snapshot, in seconds.
     pub rto_measured_seconds: Option<u64>,
-    /// Copies of its data: the source, its repository, repositories that this one was copied into.
-    pub copies: u64,
-    /// Whether one of them is not on this machine, besides the source.
+    /// Copies of the snapshot of the period with the fewest of them: the source, its repository,
+    /// other repositories that hold it. None if the repository could not be read.
+    pub copies: Option<u64>,
+    /// Each snapshot of the period is in an object store.
     pub is_offsite: bool,
 }
 
@@ -136,6 +138,14 @@ pub struct RestoreReport {
     pub seconds: Option<u64>,
     /// Bytes.
     pub bytes: u64,
+    /// The snapshot.
+    pub snapshot: Option<String>,
+    /// The whole snapshot was restored; none if that was not recorded.
+    pub is_whole: Option<bool>,
+    /// Entries that are missing or incomplete.
+    pub warnings: u64,
+    /// Bytes that were read back and compared with the snapshot.
+    pub compared_bytes: u64,
 }
 
 /// Something that was done or went wrong.

@@ -142,10 +142,10 @@ fn job_row(job: &JobReport) -> [String; 13] {
         job.longest_seconds.map(time).unwrap_or_default(),
         against(job.rpo_measured_seconds, job.rpo_seconds),
         against(job.rto_measured_seconds, job.rto_seconds),
-        if job.is_offsite {
-            format!("{}, one off-site", job.copies)
-        } else {
-            job.copies.to_string()
+        match (job.copies, job.is_offsite) {
+            (None, _) => "?".to_owned(),
+            (Some(copies), true) => format!("{copies}, one off-site"),
+            (Some(copies), false) => copies.to_string(),
         },
     ]
 }

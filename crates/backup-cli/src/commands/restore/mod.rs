@@ -235,6 +235,7 @@ impl Restore {
         let mut run = Run::new(What::Restore, job, &self.place, &session.machine, now);
         run.evidence.subject = self.restorer.place.clone();
         run.evidence.snapshot = Some(self.snapshot.id().to_hex());
+        run.evidence.is_whole = Some(self.request.selection.is_all());
         let id = run.id.clone();
         let work = async |heard: &Session| {
             // Whoever watches over restores hears of it now, not when all is over.

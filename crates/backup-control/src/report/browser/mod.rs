@@ -11,7 +11,7 @@ mod needs_chromium {
     use backup_core::testing::tool;
     use serde::Deserialize;
 
-    use super::super::tests::{config, given};
+    use super::super::tests::{channels, config, given};
     use super::super::{Report, html};
 
     const HARNESS: &str = include_str!("harness.html");
@@ -119,7 +119,7 @@ mod needs_chromium {
     #[test]
     fn a_year_is_seen_at_every_width_by_day_and_by_night() {
         let config = config();
-        let report = Report::of(&given(&config));
+        let report = Report::of(&given(&config, &channels(&config)));
         // 365 days by four: each bar has those that succeeded, and seven have one that failed on
         // top.
         let bars = [92 + 7, 92];
@@ -141,7 +141,7 @@ mod needs_chromium {
         let config = config();
         let evil = "<script>window.ran = true; console.error('ran')</script><img src=x \
                     onerror='window.ran = true'>";
-        let mut report = Report::of(&given(&config));
+        let mut report = Report::of(&given(&config, &channels(&config)));
         evil.clone_into(&mut report.host);
         evil.clone_into(&mut report.currency);
         report
@@ -158,7 +158,7 @@ mod needs_chromium {
     #[test]
     fn what_is_wrong_is_seen() {
         let config = config();
-        let page = html(&Report::of(&given(&config)));
+        let page = html(&Report::of(&given(&config, &channels(&config))));
         let wrong = page
             .replace("<!doctype html>", "")
             .replace(

@@ -1,0 +1,144 @@
+//! Demands on the snapshots of jobs.
+
+use std::collections::BTreeSet;
+
+use super::{Check, Evidence, short};
+use crate::audit::Record;
+use crate::config::JobConfig;
+use crate::report::figures::is_done;
+use crate::report::{Given, Report, RepositoryGiven, RestoreReport, copies};
+use crate::words;
+
+const NO_JOBS: &str = "the configuration has no job";
+/// Snapshots that are listed in one line.
+const LISTED: usize = 5;
+
+fn list(snapshots: &[String]) -> String {
+    let shown = snapshots.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
+    match snapshots.len().saturating_sub(LISTED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+pub(super) fn offsite(given: &Given<'_>) -> Check {
+    let of_job = |(name, job): (&String, &JobConfig)| {
+        let Some(copies) = copies::of_job(given, name, job) else {
+            return Evidence::not_known(name, "its repository could not be read");
+        };
+        if copies.snapshots.is_empty() {
+            return Evidence::no(name, "no snapshot");
+        }
+        let all = words::count(copies.snapshots.len() as u64, "snapshot", "snapshots");
+        if copies.lacking.is_empty() {
+            let held: Vec<&str> = copies.held_by.iter().map(String::as_str).collect();
+            let (held, which) = (held.join(", "), list(&copies.snapshots));
+            return Evidence::yes(name, format!("{all} ({which}), each in {held}"));
+        }
+        let (lacking, which) = (copies.lacking.len(), list(&copies.lacking));
+        let text = format!("{lacking} of {all} without three copies, one off-site: {which}");
+        match copies.unknown {
+            Some(reason) => Evidence::not_known(name, format!("{reason}; {text}")),
+            None => Evidence::no(name, text),
+        }
+    };
+    let subjects = given.config.jobs.iter().map(of_job).collect();
+    Check::of_each("Three copies, one of them off-site (3-2-1)", NO_JOBS, subjects)
+}
+
+pub(super) fn verified(given: &Given<'_>, report: &Report) -> Check {
+    let of_job = |(name, job): (&String, &JobConfig)| {
+        let known = report.repositories.iter().find(|known| known.repository == job.repository);
+        if known.is_some_and(|known| known.is_damaged) {
+            let text = format!("repository {}: damage is not settled", job.repository);
+            return Evidence::no(name, text);
+        }
+        let Some(own) = given.repositories.get(&job.repository) else {
+            return Evidence::not_known(name, "its repository could not be read");
+        };
+        let ids = snapshots_of(given, name, own);
+        let of_it = given
+            .records
+            .iter()
+            .filter(|record| record.details.get("repository") == Some(&own.place))
+            .filter(|record| is_done(record));
+        let found = of_it.rev().find_map(|record| {
+            let what = looked_at(record, name, own, &ids)?;
+            Some(format!("{what} at {:.0}", record.timestamp))
+        });
+        match found {
+            Some(text) => Evidence::yes(name, text),
+            None => Evidence::no(name, "no verification that read data of its snapshots"),
+        }
+    };
+    let subjects = given.config.jobs.iter().map(of_job).collect();
+    Check::of_each("Backups are verified", NO_JOBS, subjects)
+}
+
+/// The short names of all snapshots of a job that are known.
+fn snapshots_of(given: &Given<'_>, job: &str, own: &RepositoryGiven) -> BTreeSet<String> {
+    let listed = own.snapshots.iter().flatten();
+    let listed = listed.filter(|snapshot| snapshot.job == job);
+    let made = given.runs.iter().filter(|run| run.job == job);
+    let made = made.filter_map(|run| run.evidence.snapshot.as_deref()).map(short);
+    listed.map(|snapshot| snapshot.short().to_owned()).chain(made.map(str::to_owned)).collect()
+}
+
+/// The data of a job that a verification read; none if it read none.
+fn looked_at(
+    record: &Record,
+    job: &str,
+    own: &RepositoryGiven,
+    ids: &BTreeSet<String>,
+) -> Option<String> {
+    let detail = |name: &str| record.details.get(name).map(String::as_str);
+    match record.operation.as_str() {
+        "verify" => {
+            let mut snapshots = detail("snapshots")?.split_whitespace();
+            let found = snapshots.find(|snapshot| ids.contains(*snapshot))?;
+            Some(format!("snapshot {found} verified"))
+        }
+        "check" if detail("data") == Some("all") => {
+            let before = own.snapshots.iter().flatten();
+            let newest = before
+                .filter(|snapshot| snapshot.job == job && snapshot.time <= record.timestamp)
+                .max_by_key(|snapshot| snapshot.time)?;
+            Some(format!("all data checked, with snapshot {}", newest.short()))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn restores(report: &Report) -> Check {
+    let of_job = |job: &crate::report::JobReport| {
+        let of_it = report.restores.iter().filter(|restore| restore.job == job.job);
+        let (sound, other): (Vec<&RestoreReport>, Vec<&RestoreReport>) =
+            of_it.partition(|restore| restore.state == "completed" && restore.warnings == 0);
+        let Some(last) = sound.last() else {
+            let text = match other.len() as u64 {
+                0 => "no restore in this period".to_owned(),
+                other => format!(
+                    "{} failed, or with missing entries",
+                    words::count(other, "restore", "restores")
+                ),
+            };
+            return Evidence::no(&job.job, text);
+        };
+        let part = match last.is_whole {
+            Some(true) => "whole snapshot",
+            Some(false) => "part of snapshot",
+            None => "snapshot",
+        };
+        let snapshot = last.snapshot.as_deref().map_or("?", short);
+        let compared = if last.compared_bytes > 0 { ", compared with it" } else { "" };
+        Evidence::yes(
+            &job.job,
+            format!(
+                "{part} {snapshot} restored at {:.0}{compared}, run {}",
+                last.started, last.run
+            ),
+        )
+    };
+    let subjects = report.jobs.iter().map(of_job).collect();
+    Check::of_each("Restores are tested", NO_JOBS, subjects)
+}
