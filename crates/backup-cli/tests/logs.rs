@@ -56,9 +56,10 @@ async fn what_a_log_has_is_shown() {
     let mut env = Env::new();
     logged(&mut env).await;
     let status = env.run(&["logs", "status", "shop"]).ok();
-    for word in ["shop", "2026-03-01 14:00:00 UTC", "slices", "me@here"] {
+    for word in ["shop", "2026-03-01 14:00:00 UTC", "slices"] {
         assert!(status.stdout.contains(word), "{word}: {}", status.text());
     }
+    assert!(!status.stdout.contains("me@here"), "the capture was stopped: {}", status.text());
     assert!(
         status.stderr.contains("the log of job shop is missing from 2026-03-01 12:00:00 UTC (@3)"),
         "{}",
@@ -76,6 +77,7 @@ async fn what_a_log_has_is_shown() {
         "{json}"
     );
     assert!(log["lag_seconds"].as_u64() > Some(0), "{json}");
+    assert_eq!((&log["capturing"], &log["holder"]), (&false.into(), &"me@here".into()), "{json}");
 
     let timeline = env.run(&["timeline", "shop"]).ok();
     for word in ["@1 to @3", "Gaps:", "from 2026-03-01 12:00:00 UTC (@3)", "full", "Latest moment"]

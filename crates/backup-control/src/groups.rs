@@ -7,10 +7,13 @@
 //! which they were received, which is never too early.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::error::{Error as CoreError, ErrorKind};
-use backup_core::log::{LogReplay, LogView, Refusal, Stream, Target, Timeline, latest_common};
+use backup_core::log::{
+    LogReplay, LogView, Position, Refusal, Stream, Target, Timeline, latest_common,
+};
 use backup_core::repository::{IndexedRepository, SnapshotInfo, SnapshotList};
 use jiff::{SignedDuration, Timestamp};
 
@@ -34,6 +37,33 @@ pub struct Member {
     snapshots: Vec<SnapshotInfo>,
     /// Files have none.
     log: Option<(Stream, LogView)>,
+}
+
+/// The latest moment of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latest {
+    /// The moment.
+    pub moment: Timestamp,
+    /// Why it is not later, if members have changes that it leaves out.
+    pub limit: Option<Limit>,
+}
+
+/// Changes that the latest moment of a group leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// The member that is known the least far.
+    pub job: String,
+    /// Members with later changes, and when their last ones were.
+    pub newer: Vec<(String, Timestamp)>,
+}
+
+impl Limit {
+    /// The time between the moment and the last change that it leaves out.
+    #[must_use]
+    pub fn lost(&self, moment: Timestamp) -> Duration {
+        let last = self.newer.iter().map(|(_, last)| *last).max();
+        last.and_then(|last| moment.duration_until(last).try_into().ok()).unwrap_or_default()
+    }
 }
 
 /// What the moment of a group takes from a member.
@@ -144,10 +174,14 @@ pub fn moment(text: &str, now: &Now<'_>) -> Result<Timestamp> {
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if there is none.
-pub fn latest(members: &[Member], now: Timestamp) -> Result<Timestamp> {
-    let timelines: Vec<Timeline> = members.iter().filter_map(Member::timeline).collect();
+pub fn latest(members: &[Member], now: Timestamp) -> Result<Latest> {
+    let logged: Vec<(&str, Timeline)> = members
+        .iter()
+        .filter_map(|member| Some((member.job.as_str(), member.timeline()?)))
+        .collect();
+    let timelines: Vec<Timeline> = logged.iter().map(|(_, of)| of.clone()).collect();
     if timelines.is_empty() {
-        return Ok(end_of_millisecond(now));
+        return Ok(Latest { moment: end_of_millisecond(now), limit: None });
     }
     let none = || {
         CoreError::new(
@@ -165,7 +199,26 @@ pub fn latest(members: &[Member], now: Timestamp) -> Result<Timestamp> {
     let is_there =
         |moment: &Timestamp| timelines.iter().all(|of| of.plan(&Target::Time(*moment)).is_ok());
     let whole = [found, before].map(end_of_millisecond);
-    Ok(whole.into_iter().find(is_there).ok_or_else(none)?)
+    let moment = whole.into_iter().find(is_there).ok_or_else(none)?;
+    Ok(Latest { moment, limit: limit(&logged, moment) })
+}
+
+/// The member that limits a group to `moment`, if others have later changes.
+fn limit(members: &[(&str, Timeline)], moment: Timestamp) -> Option<Limit> {
+    let plans: Vec<(&str, Timestamp, Timestamp)> = members
+        .iter()
+        .filter_map(|(job, timeline)| {
+            let plan = timeline.plan(&Target::Latest).ok()?;
+            let Position { branch, offset } = &plan.stop;
+            let snapshot = Some(plan.base.time).filter(|_| plan.base.at == plan.stop);
+            let last = timeline.time_at(branch, *offset).max(snapshot)?;
+            Some((*job, plan.time?, last))
+        })
+        .collect();
+    let newer = plans.iter().filter(|(_, _, last)| *last > moment);
+    let newer: Vec<_> = newer.map(|(job, _, last)| ((*job).to_owned(), *last)).collect();
+    let (job, ..) = plans.iter().min_by_key(|(_, complete, _)| *complete)?;
+    (!newer.is_empty()).then(|| Limit { job: (*job).to_owned(), newer })
 }
 
 /// The first moment at which all of these snapshots are there: from it on the group can be restored
@@ -182,6 +235,7 @@ pub fn first_of<'a>(snapshots: impl IntoIterator<Item = &'a SnapshotInfo>) -> Op
 
 #[cfg(test)]
 mod tests {
+    use backup_core::log::{Base, Place, Stretch, Tick, Watermark};
     use jiff::tz::TimeZone;
 
     use super::*;
@@ -200,10 +254,43 @@ mod tests {
         for wrong in ["latest", "main@5", "16/B374D848", "1640995200:1", ""] {
             assert_eq!(moment(wrong, &now).unwrap_err().hint(), Some(HINT), "{wrong}");
         }
-        assert_eq!(
-            latest(&[], now.time).unwrap(),
-            "2026-03-03T13:00:00.000999999Z".parse().unwrap()
-        );
+        let moment = "2026-03-03T13:00:00.000999999Z".parse().unwrap();
+        assert_eq!(latest(&[], now.time).unwrap(), Latest { moment, limit: None });
+    }
+
+    /// A log of events at these seconds, followed until `complete`.
+    fn timeline(events: &[i64], complete: Option<i64>) -> Timeline {
+        let time = |second| Timestamp::from_second(second).unwrap();
+        let ticks = events.iter().zip(1..).map(|(at, offset)| Tick { offset, time: time(*at) });
+        let (branch, end) = (String::new(), events.len() as u64);
+        let (ticks, place) = (ticks.collect(), Place::Slice("1".to_owned()));
+        let stretch = Stretch { branch, from: 0, to: end, ticks, place, bytes: 1 };
+        let base = Base {
+            id: "a1".repeat(32).parse().unwrap(),
+            needs: 0,
+            at: Position::new("", 0),
+            is_whole: false,
+            time: time(0),
+            bytes: 1,
+            rate: None,
+        };
+        let watermark = complete.map(|at| Watermark::new(Position::new("", end), time(at)));
+        Timeline::new(vec![base], [stretch], [], Vec::new()).complete_up_to(watermark)
+    }
+
+    #[test]
+    fn limit_names_the_oldest_member_and_later_changes() {
+        let moment = Timestamp::from_second(600).unwrap();
+        let members = [
+            ("idle", timeline(&[10], Some(600))),
+            ("busy", timeline(&[10, 700], Some(900))),
+            ("idle since", timeline(&[10, 500], Some(900))),
+        ];
+        let found = limit(&members, moment).unwrap();
+        let newer = vec![("busy".to_owned(), Timestamp::from_second(700).unwrap())];
+        assert_eq!(found, Limit { job: "idle".to_owned(), newer });
+        assert_eq!(found.lost(moment), Duration::from_secs(100));
+        assert_eq!(limit(&members[..1], moment), None, "its watermark is no change");
     }
 
     fn info(source: &str, time: &str, log: Option<&str>) -> SnapshotInfo {

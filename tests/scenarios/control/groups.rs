@@ -282,4 +282,90 @@ mod needs_platform {
             "latest: {rows} rows, {events} events, count {counter}"
         );
     }
+
+    /// Waits until the group can be restored to `moment`.
+    async fn reached(place: &Place, targets: &[&str], moment: Timestamp) {
+        let (started, moment) = (Instant::now(), moment.to_string());
+        loop {
+            let done = place
+                .run(&[&["restore", "platform", "--at", &moment, "--dry-run"], targets].concat());
+            if done.code == 0 {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(150), "not at {moment}: {done}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Three patterns: all members idle, one busy, one without a capturer. The latest moment of the group includes the last change of each idle member.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn heavy_latest_moment_includes_the_last_change_of_idle_members() {
+        let servers = Servers::start().await;
+        let place = Place::new(CONFIG, &servers.environment());
+        std::fs::create_dir(place.path("uploads")).unwrap();
+        std::fs::write(place.path("uploads/picture"), "a picture").unwrap();
+        for repository in ["first", "second"] {
+            place.done(&["init", "-r", repository]);
+        }
+        place.done(&["run", "platform"]);
+        let [crm, events, cache] = capture(&place);
+        let never = place.path("never");
+        let to = |job: &str| format!("--target={job}={}", never.join(job).display());
+        let targets = [to("crm"), format!("--target=events={}", servers.events.uri()), to("cache")];
+        let mut targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+        targets.push("--if-exists=merge");
+
+        // All are idle.
+        let end = Arc::new(AtomicBool::new(false));
+        let writing = servers.write(Arc::clone(&end)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        end.store(true, Ordering::Relaxed);
+        let last = writing.await.unwrap().last().unwrap().0;
+        reached(&place, &targets, now() + SignedDuration::from_secs(1)).await;
+        assert_eq!(restored(&place, "latest", 0).await, [last; 3], "all are idle");
+
+        // PostgreSQL is busy, the others are still idle.
+        let (client, end) = (servers.crm.client().await, Arc::new(AtomicBool::new(false)));
+        let ended = Arc::clone(&end);
+        let busy = tokio::spawn(async move {
+            let mut rows = Vec::new();
+            for number in last + 1.. {
+                client.execute("INSERT INTO rows VALUES ($1)", &[&number]).await.unwrap();
+                rows.push((number, now()));
+                if ended.load(Ordering::Relaxed) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            rows
+        });
+        let moment = now() + SignedDuration::from_secs(3);
+        reached(&place, &targets, moment).await;
+        let [rows, found_events, counter] = restored(&place, "latest", 1).await;
+        assert_eq!([found_events, counter], [last; 2], "the others are idle");
+
+        // Redis has no capturer any more.
+        cache.kill();
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        end.store(true, Ordering::Relaxed);
+        let written = busy.await.unwrap();
+        let confirmed = written.iter().filter(|(_, time)| *time < moment).count() as i64;
+        assert!(rows >= last + confirmed, "{rows} rows, and {confirmed} more than {last} before");
+        crm.stop();
+        events.stop();
+        let latest = [&["restore", "platform"], &targets[..]].concat();
+        let plan = place.done(&[&latest[..], &["--dry-run"]].concat());
+        assert!(plan.contains("Job cache limits this moment") && plan.contains("crm"), "{plan}");
+        // Into empty targets: only the loss has to be confirmed, and there is no terminal.
+        let target = Mongod::start(mongod::Version::V6_0).await;
+        let into = [to("crm"), format!("--target=events={}", target.uri()), to("cache")];
+        let into: Vec<&str> = into.iter().map(String::as_str).collect();
+        let latest = [&["restore", "platform"], &into[..]].concat();
+        let refused = place.run(&latest);
+        let text = format!("{}{}", refused.text(), refused.stderr);
+        assert!(refused.code != 0 && text.contains("--yes"), "{text}");
+        assert!(!never.exists(), "something was written");
+        let done = place.done(&[&latest[..], &["--yes"]].concat());
+        assert!(done.contains("Group platform restored"), "{done}");
+    }
 }

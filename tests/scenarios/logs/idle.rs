@@ -1,5 +1,4 @@
-//! Nothing happens, and a follower that is connected knows it: every moment up to which the source
-//! vouches for its log can be restored, and no other.
+//! Idle sources: every moment up to which the source vouches for its log can be restored, and no other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +23,7 @@ fn seconds(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
-/// Until a lease was renewed, whatever happened is stored, and the source was asked.
+/// Waits until the lease was renewed and all events are stored.
 async fn settle() {
     tokio::time::sleep(Duration::from_secs(15)).await;
 }
@@ -123,7 +122,7 @@ async fn clean_stop_records_at_once() {
     let view = world.logged.view().await;
     let lease = view.lease().unwrap();
     assert!(lease.holder == "me@here" && !lease.is_held(now), "{lease:?}");
-    // The next one says no less before it knows anything.
+    // The next capturer begins with the same record.
     world.logged.source.vouch(None);
     let capturing = world.logged.begin(fast());
     settle().await;
@@ -177,7 +176,7 @@ async fn gap_after_an_idle_hour(is_rolled_up_before: bool) {
     if is_rolled_up_before {
         logged.roll_up().await;
     }
-    // What happens now is gone before anybody sees it.
+    // The next events are gone before they are captured.
     logged.source.vouch(None);
     world.clock.set(vouched + HOUR);
     world.events(3);
@@ -201,7 +200,7 @@ async fn gap_after_an_idle_hour(is_rolled_up_before: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn abandoned_branch_vouches_for_nothing_that_happened_after_it_was_left() {
+async fn abandoned_branch_does_not_vouch_after_the_fork() {
     let world = world().await;
     let logged = &world.logged;
     logged.back_up().await;
@@ -209,7 +208,7 @@ async fn abandoned_branch_vouches_for_nothing_that_happened_after_it_was_left() 
     let left = world.last_event();
     let capturing = logged.begin(fast());
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // The old primary is cut off and does not know that there is another one.
+    // The old primary is cut off, and still vouches for its branch.
     logged.source.vouch(Some(left + HOUR));
     settle().await;
     capturing.stop().await.unwrap();
@@ -230,7 +229,7 @@ async fn abandoned_branch_vouches_for_nothing_that_happened_after_it_was_left() 
 
 /// The figures of docs/logs.md.
 #[tokio::test(start_paused = true)]
-async fn idle_capture_costs_what_the_lease_costs() {
+async fn idle_capture_costs_the_requests_of_the_lease() {
     let world = world().await;
     let recording = RecordingSink::new(Arc::new(world.sink.clone()));
     let opened = Repository::open(Arc::new(recording.clone()), &world.repo.passphrase).await;
@@ -293,7 +292,7 @@ fn latest_moment_of_a_group_includes_the_last_event_of_each_member() {
     // One is busy: its last event is older than the moment that the idle ones vouch for.
     let busy = [member(&[10], Some(1000)), member(&[10, 500, 997, 998], Some(1004))];
     assert_eq!(stops(&busy), [1, 4]);
-    // Nobody follows one any more: it limits the others.
+    // One has no capturer any more: it limits the others.
     let dead = [member(&[10], None), member(&[5, 9, 998], Some(1004))];
     assert_eq!(stops(&dead), [0, 2]);
 }

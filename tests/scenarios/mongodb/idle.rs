@@ -1,4 +1,4 @@
-//! Nothing happens, and the set says so by no-ops: the moments of that time can be restored.
+//! An idle replica set writes no-ops: the moments of that time can be restored.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ pub(super) async fn idle_moments_come_back(version: Version) {
         assert!(logged.view().await.timeline().gaps().is_empty(), "rolled up: {rolled}");
         logged.roll_up().await;
     }
-    // A capturer that starts again goes on from an entry that the oplog still has.
+    // A capturer that starts again continues from an entry that the oplog still has.
     let capturing = logged.begin();
     server.run("db", doc! { "insert": "c", "documents": [{ "_id": 4 }] }).await;
     let later = SystemClock.now() + SignedDuration::from_secs(1);

@@ -1,5 +1,4 @@
-//! Nothing happens, and the server vouches for it: the moments of that time can be restored. A
-//! standby passes on only what its primary said.
+//! An idle server vouches for its log: the moments of that time can be restored. A standby passes on the word of its primary only.
 
 use std::time::{Duration, Instant};
 
@@ -62,7 +61,7 @@ pub(super) async fn idle_moments_come_back(version: Version) {
     assert!(logged.plan(&Target::Time(refused)).await.is_err());
 }
 
-pub(super) async fn standby_vouches_only_while_it_hears_its_primary(version: Version) {
+pub(super) async fn cut_off_standby_does_not_vouch(version: Version) {
     let primary = Postgres::start(version).await;
     primary.run("CREATE TABLE log (id int, t text)").await;
     let first = Logged::new(source(&primary).await).await;
@@ -77,7 +76,7 @@ pub(super) async fn standby_vouches_only_while_it_hears_its_primary(version: Ver
         "recovery_target_lsn=",
         "recovery_target_timeline=latest",
         "hot_standby=on",
-        // It asks its primary for a sign of life after half of this.
+        // The standby requests a sign of life of its primary after half of this.
         "wal_receiver_timeout=4s",
         &from,
     ];
@@ -89,7 +88,7 @@ pub(super) async fn standby_vouches_only_while_it_hears_its_primary(version: Ver
     logged.reached(&end).await;
     let idle = SystemClock.now() + SignedDuration::from_secs(3);
     logged.reached_time(idle).await;
-    // The standby goes on, and its clock too, but it does not know any more whether it has all.
+    // The standby and its clock still run, without evidence that the standby has everything.
     primary.kill();
     let cut_off = SystemClock.now();
     tokio::time::sleep(Duration::from_secs(40)).await;

@@ -449,7 +449,7 @@ pub(super) async fn an_idle_master_is_no_obstacle(version: Version) {
     restore_and_compare(&logged, version, &Target::Time(after.time), &after, &ports).await;
 }
 
-/// Nothing is written to any master, and all of them say so.
+/// Nothing is written to any master, and all of them send signs of life.
 pub(super) async fn idle_moments_of_all_masters_come_back(version: Version) {
     let mut cluster = Cluster::start(version, 3);
     for node in &cluster.nodes {

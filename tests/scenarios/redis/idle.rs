@@ -1,4 +1,4 @@
-//! Nothing happens, and the server vouches for it: the moments of that time can be restored. A
+//! An idle server vouches for its stream: the moments of that time can be restored. A
 //! replica vouches for nothing while it is cut off from its master.
 
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use super::logs::Logged;
 use super::{back_up, source, source_with};
 use crate::support::redis::{Redis, Version};
 
-/// Masters say every second that they are there.
+/// Masters send a sign of life every second.
 const OFTEN: [&str; 2] = ["--repl-ping-replica-period", "1"];
 
 impl Logged {
@@ -68,7 +68,7 @@ pub(super) async fn idle_moments_come_back(version: Version) {
     }
 }
 
-pub(super) async fn replica_vouches_only_while_it_hears_its_master(version: Version) {
+pub(super) async fn cut_off_replica_does_not_vouch(version: Version) {
     let master = Redis::with(version, &OFTEN);
     let replica = Redis::with(version, &OFTEN);
     replica.run(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
@@ -91,7 +91,7 @@ pub(super) async fn replica_vouches_only_while_it_hears_its_master(version: Vers
     let cut_off = SystemClock.now();
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert!(logged.latest_moment().await < cut_off, "it vouches for what it cannot know");
-    // Who joins now gets what the replica kept, and knows no more by that.
+    // A new capturer receives the bytes that the replica kept: these prove nothing.
     capturing.kill().await;
     tokio::time::sleep(Duration::from_secs(7)).await;
     let capturing = logged.begin();

@@ -35,7 +35,7 @@ use starting_points::starting_points;
 
 /// At the end, so long is waited for what was captured to be stored.
 const LAST_UPLOADS: Duration = Duration::from_secs(10);
-/// Interval at which the reader is asked up to which time it vouches for the log.
+/// Interval of reading the watermark of the reader.
 const VOUCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Captures the log of `source` until the caller cancels, which is no error.
@@ -93,7 +93,7 @@ async fn run(
     };
     let (result, is_whole) = tokio::select! {
         result = run.follow(starts) => (result, true),
-        // What is on its way to the outbox is lost.
+        // A slice on its way to the outbox is lost.
         never = uploader.run(&outbox, &sender) => (never.map(|never| match never {}), false),
     };
     let result = match result {
@@ -138,9 +138,9 @@ struct Run<'a> {
     filling: Option<(Filling, Instant)>,
     /// Where the log ends that came so far.
     end: Option<Mark>,
-    /// Stored with the lease: the watermark of what is stored.
+    /// Stored with the lease: the watermark of the stored log.
     note: LeaseNote,
-    /// What the reader vouched for last.
+    /// The last watermark of the reader.
     vouched: Option<Watermark>,
     /// Something that came found no room at the end, and is not stored.
     is_incomplete: bool,

@@ -47,8 +47,7 @@ impl LogView {
     /// Those of the sink.
     pub async fn load(repository: &Repository, stream: &Stream, cx: &Context) -> Result<Self> {
         let lane = Lane::new(repository, stream);
-        // The lease first: everything that it vouches for is in slices by then. Slices next: what is
-        // rolled up meanwhile is seen twice rather than not at all.
+        // The lease first: its watermark is covered by slices then. Slices next: a slice that is rolled up in between is seen twice rather than not at all.
         let lease = match Lease::state(repository, &stream.capture_lease()).await {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
             other => other?,
@@ -138,8 +137,7 @@ impl LogView {
         &self.damaged_snapshots
     }
 
-    /// The lease of the capturer; none if nobody captured the log yet, or this process may not read
-    /// leases.
+    /// The lease of the capturer; `None` before the first capture, and if this process may not read leases.
     #[must_use]
     pub fn lease(&self) -> Option<&LeaseState> {
         self.lease.as_ref()

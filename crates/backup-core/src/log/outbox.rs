@@ -197,7 +197,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether nothing waits.
+    /// Returns `true` if the outbox holds no slice.
     pub(super) fn is_empty(&self) -> bool {
         self.lock().waiting.is_empty()
     }

@@ -209,8 +209,7 @@ impl Timeline {
                         vouched = Some((place, offset, later));
                         break;
                     }
-                    // What a branch says of the time after it was left does not count if something
-                    // happened on the next one.
+                    // The watermark of a branch does not count if something happened on the next one.
                     Stop::Nothing(offset) => vouched = Some((place, offset, offset)),
                     // What follows on the next branch may tell; if nothing does, the log has not
                     // got so far.

@@ -317,7 +317,7 @@ impl SliceHeader {
         Position::new(self.branch.clone(), self.to)
     }
 
-    /// The time up to which everything is there, if that is all it says; see
+    /// The watermark, if the slice holds nothing else; see
     /// [`Slice::complete`].
     pub(super) fn watermark(&self) -> Option<Watermark> {
         let says_only = self.from == self.to && self.takes_over.is_none();

@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Position;
 
-/// Everything that happened on a branch before `time` ends at or before a position of it: behind
-/// the last event, this tells a moment at which nothing happened from one that is not known.
+/// Everything that happened on a branch before `time` ends at or before a position of it: behind the last event, this separates moments at which nothing happened from unknown ones.
 ///
 /// A follower records it in its lease ([`LeaseNote`](crate::repository::LeaseNote)), as
 /// `{"branch": …, "offset": …, "time": …}`, and before a gap as a slice without bytes.
@@ -19,7 +18,7 @@ pub struct Watermark {
     /// the log is stored up to `at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-    /// By the clock of the source. What happens at this very time may come behind.
+    /// By the clock of the source. An event of this very time may lie behind `at`.
     pub time: Timestamp,
 }
 

@@ -57,7 +57,7 @@ pub struct LeaseOptions {
     /// After taking it from a store that cannot create atomically: how long to wait before looking
     /// whether a rival took it at the same moment.
     pub settle: Duration,
-    /// What the holder records in the lease; see [`LeaseNote`].
+    /// The holder's note; see [`LeaseNote`].
     pub note: LeaseNote,
 }
 
@@ -144,7 +144,7 @@ impl Lease {
         Ok(read(repository, name, token).await?.map(|(body, _)| body.holder))
     }
 
-    /// The stored state of the lease `name`; none if nobody ever held it. Takes three requests and
+    /// The stored state of the lease `name`; `None` before the first holder. Takes three requests and
     /// writes nothing.
     ///
     /// # Errors

@@ -39,10 +39,9 @@ const SEGMENT: usize = 1 << 20;
 /// Files end here, and with the hour (seconds) of their first entry.
 const FILE: u64 = 256 << 20;
 const HOUR: u32 = 3600;
-/// While nothing happens, the position is stored so often: a capturer that starts again needs an
-/// entry that the oplog still has.
+/// Interval of storing the position while nothing happens: a capturer that starts again needs an entry that the oplog still has.
 const HEARTBEAT: Duration = Duration::from_secs(60);
-/// A write gets its time before its place in the oplog: what comes first may be this much later.
+/// A write gets its time before its place in the oplog: an earlier entry may be this much later.
 const APART: SignedDuration = SignedDuration::from_secs(1);
 
 /// Follows the oplog from behind `from`, or from now on.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backup_core::log::{Gap, LogView, Position, SliceHeader, Timeline};
+use backup_core::repository::LeaseState;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -15,7 +16,7 @@ use crate::human;
 pub(in crate::commands) struct Figures {
     /// Everything up to here is stored.
     pub(in crate::commands) position: Option<Position>,
-    /// When that was, by the clock of the source.
+    /// Up to when everything that happened is stored, by the clock of the source.
     pub(in crate::commands) time: Option<Timestamp>,
     /// Who captures, or did so last.
     pub(in crate::commands) holder: Option<String>,
@@ -33,6 +34,8 @@ pub(in crate::commands) struct Figures {
     pub(in crate::commands) gaps: Vec<Missing>,
     /// Slices that cannot be read.
     pub(in crate::commands) damaged: Vec<DamagedSlice>,
+    #[serde(skip)]
+    lease: Option<LeaseState>,
 }
 
 /// A gap, with times.
@@ -58,21 +61,22 @@ impl Figures {
             .slices()
             .filter(|slice| slice.to > slice.from && !is_rolled_up(view, slice))
             .collect();
-        let position = last_stored(view);
-        let time = position.as_ref().and_then(|at| timeline.time_at(&at.branch, at.offset));
-        let base = view.snapshots().filter_map(|info| info.snapshot.x_log.as_ref());
-        let on_base =
-            base.filter(|log| Some(&log.start.at) == position.as_ref()).map(|log| log.time).max();
+        let position = last_stored(view).map(|mut at| {
+            at.offset = timeline.reach(&at.branch, at.offset);
+            at
+        });
+        let time = position.as_ref().and_then(|at| timeline.moment_at(&at.branch, at.offset));
         let slices: Vec<&SliceHeader> = view.slices().collect();
         let holder = slices
             .iter()
             .rev()
             .find_map(|slice| slice.takes_over.as_ref())
             .map(|note| note.holder.clone());
+        let holder = view.lease().map(|lease| lease.holder.clone()).or(holder);
         let damaged = view.damaged().iter();
         Self {
             position,
-            time: time.or(on_base),
+            time,
             holder: holder.filter(|holder| !holder.is_empty()),
             captured: slices.last().map(|slice| slice.captured),
             waiting_slices: waiting.len() as u64,
@@ -83,11 +87,16 @@ impl Figures {
             damaged: damaged
                 .map(|(slice, error)| DamagedSlice { slice: slice.clone(), message: error.chain() })
                 .collect(),
+            lease: view.lease().cloned(),
         }
     }
 
-    /// How long before `now` the last stored event was. A source in which nothing happens looks the
-    /// same as one that nobody follows.
+    /// Returns `true` if the log is captured at `now`.
+    pub(in crate::commands) fn is_captured(&self, now: Timestamp) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.is_held(now))
+    }
+
+    /// How long before `now` everything that had happened was stored. The lag grows without a capturer, and while the source vouches for nothing.
     pub(in crate::commands) fn lag(&self, now: Timestamp) -> Option<Duration> {
         self.time.map(|time| human::between(time, now))
     }

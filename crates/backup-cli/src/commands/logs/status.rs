@@ -15,8 +15,8 @@ use crate::ui::SCHEMA_VERSION;
 
 /// Show which parts of captured logs are stored, rolled up or missing
 ///
-/// The lag of a log is the age of its last stored event, so it also grows while the source is idle.
-/// The exit code is 4 if slices are damaged.
+/// The lag is the time since the log is known to be complete. It grows without a capturer, but not
+/// while a captured source is idle. The exit code is 4 if slices are damaged.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Job [default: all jobs of the configuration that have a log]
@@ -31,6 +31,8 @@ struct LogJson {
     repository: String,
     stream: String,
     lag_seconds: Option<u64>,
+    /// A process captures the log now.
+    capturing: bool,
     #[serde(flatten)]
     figures: Figures,
 }
@@ -116,8 +118,10 @@ async fn of_stream(
 ) -> CommandResult<LogJson> {
     let view = LogView::load(opened.indexed.repository(), stream, &session.cx).await?.of_job(job);
     let figures = Figures::of(&view, &view.timeline());
-    let lag_seconds = figures.lag(session.cx.clock.now()).map(|lag| lag.as_secs());
-    Ok(LogJson { job: job.to_owned(), repository, stream: stream.name(), lag_seconds, figures })
+    let now = session.cx.clock.now();
+    let lag_seconds = figures.lag(now).map(|lag| lag.as_secs());
+    let (job, stream, capturing) = (job.to_owned(), stream.name(), figures.is_captured(now));
+    Ok(LogJson { job, repository, stream, lag_seconds, capturing, figures })
 }
 
 /// All jobs with a log. One whose repository or source is away does not hide the others.
@@ -174,6 +178,7 @@ fn row(log: &LogJson, now: Timestamp, zone: &jiff::tz::TimeZone) -> Vec<String> 
             human::size(figures.waiting_bytes)
         ),
     };
+    let holder = figures.holder.as_deref().filter(|_| log.capturing);
     vec![
         log.job.clone(),
         figures.time.map(|time| human::full_time(time, zone)).unwrap_or_default(),
@@ -182,6 +187,6 @@ fn row(log: &LogJson, now: Timestamp, zone: &jiff::tz::TimeZone) -> Vec<String> 
         waiting,
         nonzero(figures.gaps.len()),
         nonzero(figures.damaged.len()),
-        human::text(figures.holder.as_deref().unwrap_or_default().as_bytes()),
+        human::text(holder.unwrap_or_default().as_bytes()),
     ]
 }

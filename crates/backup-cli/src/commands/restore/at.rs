@@ -165,21 +165,21 @@ fn built_over<'a>(
     refusal: &Refusal,
 ) -> Option<&'a SnapshotInfo> {
     let (after, _) = refusal.after.as_ref()?;
-    let holds_log = |info: &SnapshotInfo| {
-        matches!(info.snapshot.tag("type"), Some("incremental" | "differential"))
-    };
     let is_there = |info: &SnapshotInfo| {
-        let log = info.snapshot.x_log.as_ref();
-        log.is_some_and(|log| log.start.at == *after && log.extents.is_empty())
+        info.snapshot.x_log.as_ref().is_some_and(|log| log.start.at == *after)
     };
     let same = |info: &SnapshotInfo, tag: &str| info.snapshot.tag(tag) == named.snapshot.tag(tag);
     opened.snapshots.snapshots.iter().find(|info| {
-        named.snapshot.tag("source") == Some("mongodb")
-            && same(info, "source")
-            && same(info, "job")
-            && holds_log(info)
-            && is_there(info)
+        same(info, "source") && same(info, "job") && holds_log_since(info) && is_there(info)
     })
+}
+
+/// Returns `true` if a snapshot holds the log since the one that it builds on, and can be restored to any moment of it.
+pub(in crate::commands) fn holds_log_since(info: &SnapshotInfo) -> bool {
+    let snapshot = &info.snapshot;
+    let is_built = matches!(snapshot.tag("type"), Some("incremental" | "differential"));
+    let is_plain = snapshot.x_log.as_ref().is_some_and(|log| log.extents.is_empty());
+    snapshot.tag("source") == Some(SourceKind::Mongodb.as_str()) && is_built && is_plain
 }
 
 /// The moment cannot be restored: why, and which can.
@@ -218,7 +218,7 @@ impl<'a> From<&'a Plan> for LogJson<'a> {
 }
 
 /// Lines about the log: before a restore with `dry_run`, else after it.
-pub(super) fn words(plan: &Plan, dry_run: bool, zone: &TimeZone) -> Vec<String> {
+pub(super) fn words(plan: &Plan, is_part: bool, dry_run: bool, zone: &TimeZone) -> Vec<String> {
     let base = paint(style::SNAPSHOT, plan.base.id.short());
     let pieces = match plan.log.len() {
         0 => "no log".to_owned(),
@@ -229,7 +229,13 @@ pub(super) fn words(plan: &Plan, dry_run: bool, zone: &TimeZone) -> Vec<String> 
         None => position(&plan.stop),
     };
     let from = format!("snapshot {base}, of {}", human::full_time(plan.base.time, zone));
-    let read = human::size(plan.bytes);
+    // How many pieces concern a selection is known only when they are read.
+    let (pieces, read) = match (is_part, human::size(plan.bytes)) {
+        (true, read) if !plan.log.is_empty() => {
+            (format!("the parts of {pieces} that concern the selection"), format!("at most {read}"))
+        }
+        (_, read) => (pieces, read),
+    };
     let mut lines = if dry_run {
         let estimate = plan.estimate_ms.map_or_else(String::new, |ms| {
             let time = human::duration(Duration::from_millis(ms));
@@ -301,7 +307,7 @@ mod tests {
         let (log, turns, stop) = (Vec::new(), Vec::new(), Position::new("", 8));
         let plan =
             Plan { base, log, turns, stop, until, time, bytes: 2048, estimate_ms: Some(90_000) };
-        let text = words(&plan, true, &TimeZone::UTC).join("\n");
+        let text = words(&plan, false, true, &TimeZone::UTC).join("\n");
         let text = anstream::adapter::strip_str(&text).to_string();
         assert_eq!(
             text,

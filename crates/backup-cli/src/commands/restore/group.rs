@@ -2,11 +2,12 @@
 //! Nothing is written before the plans of all of them stand.
 
 mod checks;
+mod limit;
 
 use std::sync::Arc;
 
 use backup_control::config::{Config, GroupConfig, LoadedConfig, SourceKind};
-use backup_control::groups::{self, Member, MemberPlan};
+use backup_control::groups::{self, Latest, Member, MemberPlan};
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::repositories::RepositorySpec;
 use backup_control::sources::{RestoreFlags, RestoreTo};
@@ -25,6 +26,7 @@ use crate::session::{Opened, Session};
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 use checks::{refuse, rehearse, require_different_targets, require_meaning, require_plans};
+use limit::LimitJson;
 
 /// A group that somebody has named.
 pub(super) struct Group {
@@ -56,6 +58,8 @@ struct GroupEvent<'a> {
     verb: &'static str,
     group: &'a str,
     moment: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<LimitJson<'a>>,
     dry_run: bool,
     members: Vec<MemberJson<'a>>,
 }
@@ -90,7 +94,7 @@ impl Group {
             // Not only when everything is planned.
             session.require_confirmable()?;
         }
-        let (moment, restores) = self.plans(session, args, &targets).await?;
+        let (latest, restores) = self.plans(session, args, &targets).await?;
         let (mut incomplete, mut rehearsed, mut refused) = (Outcome::Success, Vec::new(), None);
         for mut restore in restores {
             match rehearse(&mut restore).await {
@@ -110,17 +114,18 @@ impl Group {
         if args.dry_run {
             self.report(
                 session,
-                moment,
+                &latest,
                 true,
                 restores.iter().map(|restore| restore.json(None)).collect(),
             )?;
             return Ok(incomplete);
         }
+        limit::confirm(session, &latest).await?;
         self.confirm(session, args, &restores).await?;
         if let Some(before) = &args.asked {
             before.backed_up(session).await?;
         }
-        Ok(incomplete.max(self.execute(session, moment, &restores).await?))
+        Ok(incomplete.max(self.execute(session, &latest, &restores).await?))
     }
 
     /// Where each member goes.
@@ -168,7 +173,7 @@ impl Group {
         session: &Session,
         args: &Args,
         targets: &[(&str, Option<String>)],
-    ) -> CommandResult<(Timestamp, Vec<Restore>)> {
+    ) -> CommandResult<(Latest, Vec<Restore>)> {
         let mut opened: Vec<(String, Opened)> = Vec::new();
         let mut specs = Vec::new();
         for (job, _) in targets {
@@ -198,15 +203,19 @@ impl Group {
             places.push(Place { spec, kind, opened });
         }
         require_plans(refused.take())?;
-        let moment = match args.at.as_deref() {
+        let latest = match args.at.as_deref() {
             None | Some("latest") => groups::latest(&members, session.cx.clock.now())?,
-            Some(text) => groups::moment(text, &session.now())?,
+            Some(text) => Latest { moment: groups::moment(text, &session.now())?, limit: None },
         };
+        let moment = latest.moment;
         session.ui.status(format_args!(
             "Group {} as of {}",
             human::text(self.name.as_bytes()),
             human::full_time(moment, session.zone())
         ));
+        if let Some(limit) = &latest.limit {
+            session.ui.status(limit::words(limit, moment));
+        }
         let kinds: Vec<&str> = places.iter().map(|place| place.kind.as_str()).collect();
         let mut restores = Vec::new();
         for ((member, place), (job, target)) in members.into_iter().zip(&places).zip(targets) {
@@ -218,7 +227,7 @@ impl Group {
             }
         }
         require_plans(refused)?;
-        Ok((moment, restores))
+        Ok((latest, restores))
     }
 
     async fn plan(
@@ -274,7 +283,7 @@ impl Group {
     async fn execute(
         &self,
         session: &Session,
-        moment: Timestamp,
+        latest: &Latest,
         restores: &[Restore],
     ) -> CommandResult {
         let records = Records::open(session).await;
@@ -305,17 +314,18 @@ impl Group {
         drop(running);
         match cancelled {
             Some(error) => Err(error),
-            None => self.report(session, moment, false, members).map(|()| worst),
+            None => self.report(session, latest, false, members).map(|()| worst),
         }
     }
 
     fn report(
         &self,
         session: &Session,
-        moment: Timestamp,
+        latest: &Latest,
         dry_run: bool,
         members: Vec<MemberJson<'_>>,
     ) -> CommandResult<()> {
+        let moment = latest.moment;
         if session.ui.is_json() {
             let (schema_version, event, verb) = (SCHEMA_VERSION, "summary", "restore");
             let group = self.name.as_str();
@@ -325,6 +335,7 @@ impl Group {
                 verb,
                 group,
                 moment,
+                limit: latest.limit.as_ref().map(LimitJson::from),
                 dry_run,
                 members,
             });

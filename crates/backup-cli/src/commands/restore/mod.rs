@@ -8,6 +8,7 @@
 //! | `at.rs` | a moment of a log: what it takes |
 //! | `group.rs` | a group: every member to the same moment |
 //! | `group/checks.rs` | checks of a group before anything is written |
+//! | `group/limit.rs` | changes of members that the latest moment of a group leaves out |
 //! | `hooks.rs` | what a job has to be done around a restore |
 //! | `checks.rs` | what is looked at before anything is written or paid for |
 //! | `thaw.rs` | making archived data readable first |

@@ -47,7 +47,7 @@ impl Restore {
             None => vec![heading.to_owned()],
         };
         if let Some(log) = &self.request.log {
-            lines.extend(at::words(log.plan(), dry_run, self.session.zone()));
+            lines.extend(at::words(log.plan(), self.is_part, dry_run, self.session.zone()));
         }
         lines.extend(if of_server {
             self.collections(report, dry_run, verbs)

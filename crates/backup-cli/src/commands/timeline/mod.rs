@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `mod.rs` | the verb; ranges, bases and gaps |
 //! | `days.rs` | a bar for every day |
+//! | `built.rs` | moments within incremental snapshots |
 
+mod built;
 mod days;
 
 use backup_core::log::{Base, LogView, Position, Range, Target, Timeline};
@@ -77,7 +79,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             human::text(slice.message.as_bytes())
         ));
     }
-    let drawing = Drawing::new(&timeline, figures.gaps, now);
+    let snapshots: Vec<&SnapshotInfo> = view.snapshots().collect();
+    let drawing = Drawing::new(&timeline, &snapshots, figures.gaps, now);
     if ui.is_json() {
         ui.json(&TimelineJson {
             schema_version: SCHEMA_VERSION,
@@ -91,7 +94,6 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             latest: drawing.latest.as_ref(),
         })?;
     } else {
-        let snapshots: Vec<&SnapshotInfo> = view.snapshots().collect();
         ui.print(format_args!("Log of job {} in {spec}", human::text(args.job.as_bytes())))?;
         ui.print(drawing.text(&timeline, &snapshots, session.zone()))?;
     }
@@ -122,9 +124,19 @@ struct Drawing {
 }
 
 impl Drawing {
-    fn new(timeline: &Timeline, gaps: Vec<Missing>, now: Timestamp) -> Self {
+    fn new(
+        timeline: &Timeline,
+        snapshots: &[&SnapshotInfo],
+        gaps: Vec<Missing>,
+        now: Timestamp,
+    ) -> Self {
         let mut ranges = timeline.ranges();
-        ranges.iter_mut().for_each(|range| range.from_time = begin(timeline, range));
+        for range in &mut ranges {
+            range.from_time = begin(timeline, range);
+            // The clock of a snapshot's host may be ahead of that of the source.
+            range.to_time = range.to_time.max(range.from_time);
+        }
+        built::add(&mut ranges, snapshots);
         ranges.sort_by_key(|range| (range.from_time, range.from));
         let latest = timeline.plan(&Target::Latest).ok().map(|plan| Latest {
             lag_seconds: plan.time.map(|time| human::between(time, now).as_secs()),

@@ -35,7 +35,7 @@ fn base(digit: char, branch: &str, at: u64, moment: &str) -> Base {
 }
 
 fn drawn(timeline: &Timeline, gaps: Vec<Missing>) -> String {
-    let drawing = Drawing::new(timeline, gaps, time("2026-03-02T12:00:05Z"));
+    let drawing = Drawing::new(timeline, &[], gaps, time("2026-03-02T12:00:05Z"));
     let text = drawing.text(timeline, &[], &TimeZone::UTC);
     anstream::adapter::strip_str(&text).to_string()
 }

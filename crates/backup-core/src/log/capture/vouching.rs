@@ -19,7 +19,7 @@ impl Run<'_> {
         self.put(Slice::complete(self.lane.stream(), end.state, &watermark, now), None).await
     }
 
-    /// Records what the reader vouches for, or has vouched for last, if all of that is stored.
+    /// Records the watermark of the reader, or the last one, if the log is stored up to there.
     pub(super) fn note_watermark(&mut self, reader: Option<&dyn LogReader>) {
         if let Some(reader) = reader {
             self.vouched = reader.vouched_for();

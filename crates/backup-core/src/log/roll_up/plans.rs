@@ -81,7 +81,7 @@ fn is_of(one: &SnapshotLog, other: &SnapshotLog) -> bool {
     one.start == other.start && one.time == other.time
 }
 
-/// Whether a snapshot holds something later than a watermark, or the same.
+/// Returns `true` if a snapshot holds the same moment as a watermark, or a later one.
 pub(super) fn is_superseded(log: &SnapshotLog, watermark: &Watermark) -> bool {
     let Watermark { at, time, .. } = watermark;
     log.extents.iter().any(|extent| {

@@ -79,7 +79,7 @@ impl Held {
         Err(self.lost())
     }
 
-    /// Whether the object under this token is this process's.
+    /// Returns `true` if this process wrote the object of this token.
     async fn is_own(&self) -> Result<bool> {
         let owner = owner(&self.repository, &self.name, self.token).await?;
         Ok(owner.as_ref() == Some(&self.owner))

@@ -1,4 +1,4 @@
-//! What the holder of a lease records in it, and what readers see of a lease.
+//! The note of a lease's holder, and the state of a lease for readers.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -44,9 +44,9 @@ impl LeaseNote {
 /// A lease as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseState {
-    /// Who holds it, or held it last, for people.
+    /// The present or last holder, for people.
     pub holder: String,
-    /// Whether the holder gave it back.
+    /// The holder gave the lease back.
     pub released: bool,
     renewed: Timestamp,
     expires_after: SignedDuration,
@@ -54,7 +54,7 @@ pub struct LeaseState {
 }
 
 impl LeaseState {
-    /// Whether somebody holds it at `now`, as far as the holder's clock agrees with the caller's.
+    /// Returns `true` if the lease is held at `now`, as far as the holder's clock agrees with the caller's.
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> bool {
         !self.released && self.renewed.duration_until(now) < self.expires_after

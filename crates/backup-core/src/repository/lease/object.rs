@@ -25,7 +25,7 @@ pub(super) struct Body {
     pub(super) renewed: Timestamp,
     #[serde(default)]
     pub(super) released: bool,
-    /// What the holder records for readers; see [`LeaseNote`](super::LeaseNote).
+    /// The holder's note for readers; see [`LeaseNote`](super::LeaseNote).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) note: Option<serde_json::Value>,
 }

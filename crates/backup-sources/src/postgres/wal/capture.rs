@@ -69,7 +69,7 @@ struct Capture {
     segments: mpsc::Receiver<SourceResult<LogSegment>>,
     /// Where the last segment ended.
     at: Position,
-    /// What the server vouched for last; some segments before that may not have been taken.
+    /// The last watermark of the server; some segments before it may not have been taken.
     vouched: watch::Receiver<Option<Watermark>>,
     durable: watch::Sender<Option<Position>>,
     _task: AbortOnDropHandle<()>,

@@ -1,5 +1,4 @@
-//! What a standby heard from the server that writes the log (`pg_stat_wal_receiver`): it vouches for
-//! nothing by itself.
+//! The messages that a standby received from the server that writes the log (`pg_stat_wal_receiver`): a standby vouches for nothing by itself.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use super::records::EPOCH;
 /// A standby or its upstream that takes longer vouches for nothing.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The end of the log as the last message of the sender gave it, and when that was sent, by the
-/// sender's clock. Whoever has no right to see them gets NULL.
+/// sender's clock. A user without the right to see them gets NULL.
 const RECEIVER: &str = "SELECT pid, sender_host, sender_port, latest_end_lsn::text, (extract(epoch \
                         FROM last_msg_send_time) * 1000000)::bigint FROM pg_stat_wal_receiver \
                         WHERE status = 'streaming'";
@@ -40,8 +39,7 @@ impl Upstream {
         Self { standby, session: None, receiver: None }
     }
 
-    /// The end of the log, and the time (microseconds since 2000) at which the server that writes it
-    /// said so. `None` while the standby does not receive from that server, or this user may not
+    /// The end of the log, and the time (microseconds since 2000) of this message of the server that writes it. `None` while the standby does not receive from that server, or this user may not
     /// see that.
     pub(super) async fn heard(&mut self, options: &PostgresOptions) -> Option<(Lsn, i64)> {
         let heard = tokio::time::timeout(TIMEOUT, self.ask(options)).await;

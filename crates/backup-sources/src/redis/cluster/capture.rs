@@ -154,7 +154,7 @@ struct Capture {
     asked: Vec<Option<String>>,
     /// When all of them were known to have sent everything that was held back then,
     alive: Option<Timestamp>,
-    /// and the same of what was told, when they were masters and slots at rest.
+    /// and the same of the yielded segments, when they were masters and slots at rest.
     vouched: Option<Timestamp>,
     due: Instant,
     /// When it was last known that slots are at rest.
