@@ -45,6 +45,12 @@ impl Sum {
         self.bytes += document.len() as u64;
     }
 
+    /// Counts documents that lie one after another without a look at their content.
+    pub(super) fn measure_all(&mut self, documents: &[u8], count: u64) {
+        self.count += count;
+        self.bytes += documents.len() as u64;
+    }
+
     /// Adds documents that lie one after another.
     pub(super) fn add_all(&mut self, documents: &[u8]) -> SourceResult<()> {
         super::raw::split(documents).try_for_each(|document| {

@@ -18,7 +18,7 @@ use futures::StreamExt as _;
 use futures::stream;
 
 use super::ranges::Ranges;
-use super::{Outcome, Pieces, Scan, Ticket};
+use super::{Pieces, Scan, Ticket};
 use crate::mongodb::catalog::{Collection, CollectionUuid, uuid_at, uuid_bson};
 use crate::mongodb::digest::Sum;
 use crate::mongodb::error::{Doing, Explain as _, code, code_of, convert, is_denied, is_transient};
@@ -240,6 +240,8 @@ impl Reading {
         self.failures = 0;
         if self.snapshot.is_some() && self.purpose == Purpose::Backup {
             self.sum.add_all(batch)?;
+        } else {
+            self.sum.measure_all(batch, count);
         }
         Ok(())
     }
@@ -319,7 +321,7 @@ impl Reading {
     fn restart(&mut self) {
         if self.yielded > 0 {
             self.scan.disturb();
-            self.scan.note(&self.collection.namespace, Outcome::Repeated);
+            self.scan.note_restart(&self.collection.namespace);
         }
         self.way = Way::Natural(None);
         self.behind = None;
@@ -332,9 +334,8 @@ impl Reading {
         if self.by_name {
             self.same_name().await?;
         }
-        if self.snapshot.is_some() && self.purpose == Purpose::Backup {
-            let digest = self.sum.finish(&self.collection);
-            self.scan.note(&self.collection.namespace, Outcome::Exact(digest));
+        if self.purpose == Purpose::Backup {
+            self.scan.note_end(&self.collection, self.snapshot.is_some(), self.sum);
         }
         Ok(())
     }

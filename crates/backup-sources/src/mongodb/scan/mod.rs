@@ -34,6 +34,8 @@ pub(super) use collection::{Purpose, content};
 pub(super) use oplog::oldest_entry;
 pub(super) use reader::open;
 
+use super::catalog::Collection;
+use super::digest::Sum;
 use super::fold::restructures;
 use super::namespace::Namespace;
 use super::position::Position;
@@ -118,9 +120,26 @@ impl Scan {
         self.server.is_replica_set() && (self.snapshot.is_none() || self.was_disturbed())
     }
 
-    fn note(&self, namespace: &Namespace, outcome: Outcome) {
+    /// A collection is read again from its first document; it may vanish before it is read to its
+    /// end.
+    fn note_restart(&self, namespace: &Namespace) {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = Outcome::Read { count: 0, bytes: 0, repeated: true };
         outcomes.insert(namespace.clone(), outcome);
+    }
+
+    /// A collection was read to its end, at the one moment of all reads or not.
+    fn note_end(&self, collection: &Collection, is_exact: bool, sum: Sum) {
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let namespace = collection.namespace.clone();
+        let outcome = if is_exact {
+            Outcome::Exact(sum.finish(collection))
+        } else {
+            let repeated =
+                matches!(outcomes.get(&namespace), Some(Outcome::Read { repeated: true, .. }));
+            Outcome::Read { count: sum.count, bytes: sum.bytes, repeated }
+        };
+        outcomes.insert(namespace, outcome);
     }
 
     /// The digest of a collection that was read at the one moment; whether documents of it may be
@@ -129,19 +148,25 @@ impl Scan {
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         match outcomes.get(namespace) {
             Some(Outcome::Exact(digest)) => (Some(digest.clone()), false),
-            Some(Outcome::Repeated) => (None, true),
+            Some(Outcome::Read { repeated, .. }) => (None, *repeated),
             None => (None, false),
         }
     }
 
-    /// The digests of collections that were read at the one moment, by `database.collection`.
-    fn digests(&self) -> BTreeMap<String, ObjectDigest> {
+    /// Documents and bytes of the collections as they were read, by `database.collection`. The
+    /// digests are those of the snapshot's moment if all collections were read at it; else there
+    /// are none.
+    fn objects(&self) -> BTreeMap<String, ObjectDigest> {
+        let has_digests = !self.needs_oplog();
         let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-        let exact = outcomes.iter().filter_map(|(namespace, outcome)| match outcome {
-            Outcome::Exact(digest) => Some((namespace.to_string(), digest.clone())),
-            Outcome::Repeated => None,
-        });
-        exact.collect()
+        let object = |outcome: &Outcome| match outcome {
+            Outcome::Exact(exact) if has_digests => exact.clone(),
+            Outcome::Exact(exact) => ObjectDigest { digest: String::new(), ..exact.clone() },
+            Outcome::Read { count, bytes, .. } => {
+                ObjectDigest { count: *count, bytes: *bytes, digest: String::new() }
+            }
+        };
+        outcomes.iter().map(|(name, outcome)| (name.to_string(), object(outcome))).collect()
     }
 
     /// Counts a content that will be read, or dropped.
@@ -162,13 +187,18 @@ impl Scan {
     }
 }
 
-/// How reading a collection ended, if there is something to say.
+/// How reading a collection ended.
 #[derive(Debug)]
 enum Outcome {
     /// Read at the one moment, with this digest.
     Exact(ObjectDigest),
-    /// Started again after documents had been yielded.
-    Repeated,
+    /// Read while it may have changed.
+    Read {
+        count: u64,
+        bytes: u64,
+        /// Started again after documents had been yielded.
+        repeated: bool,
+    },
 }
 
 /// Held by a content until it has been read or given up.

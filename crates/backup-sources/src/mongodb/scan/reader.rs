@@ -1,6 +1,6 @@
 //! The backup reader.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -268,10 +268,9 @@ impl BackupReader for Reader {
     }
 
     fn facts(&self) -> Facts {
-        // With an oplog to fold in, the snapshot stands for a later moment than the one they were
-        // taken at.
-        let counted = !self.scan.needs_oplog();
-        let objects = if counted { self.scan.digests() } else { BTreeMap::new() };
+        // A collection that was created while the others were read has no count.
+        let counted = !self.scan.was_restructured();
+        let objects = self.scan.objects();
         let server_version = Some(self.scan.server.version_text());
         Facts {
             kind: Some(BackupKind::Full),
