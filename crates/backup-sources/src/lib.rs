@@ -20,3 +20,5 @@ mod parent;
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+mod renaming;

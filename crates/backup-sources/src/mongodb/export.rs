@@ -93,6 +93,13 @@ async fn write(
 ) -> SourceResult<ExportReport> {
     let filter = Filter::new(&request.selection)?;
     let folded = unless_cancelled(cx, dump.fold(cx, request.until, &filter, false)).await?;
+    let names = folded.live.iter().filter(|live| !live.temporary);
+    let names = names.map(|live| &live.collection.namespace);
+    let names = names.chain(folded.views.iter().map(|view| &view.namespace));
+    let names: Vec<&Namespace> = names.filter(|name| filter.covers(name)).collect();
+    if !names.is_empty() || filter.covers_everything() {
+        request.renames.refuse_unmatched(names)?;
+    }
     refuse_content(directory).await?;
     let mut export = Export {
         directory: directory.to_owned(),

@@ -1,8 +1,11 @@
 //! Restoring under other names: `shop.*=shop_test.*`.
 
+use std::collections::BTreeSet;
+
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
 use super::namespace::{BUCKETS, Namespace};
+use crate::renaming::unmatched;
 
 /// Rules from names in the snapshot to names at the target. The first that matches a name wins;
 /// what none matches keeps its name. They apply to the names at the moment that is restored.
@@ -13,6 +16,8 @@ pub struct Renames {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
+    /// As it was given.
+    text: String,
     /// What stands between the stars.
     from: Vec<String>,
     to: Vec<String>,
@@ -37,6 +42,30 @@ impl Renames {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Refuses rules that match none of `namespaces`, the objects that are restored, by their
+    /// names in the snapshot.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::NotFound`] names the first such rule and the names that exist.
+    pub(super) fn refuse_unmatched<'a>(
+        &self,
+        namespaces: impl IntoIterator<Item = &'a Namespace>,
+    ) -> SourceResult<()> {
+        if self.rules.is_empty() {
+            return Ok(());
+        }
+        let names: BTreeSet<String> =
+            namespaces.into_iter().map(|namespace| namespace.visible().to_string()).collect();
+        let matches = |rule: &Rule| names.iter().any(|name| rule.apply(name).is_some());
+        match self.rules.iter().find(|rule| !matches(rule)) {
+            None => Ok(()),
+            Some(rule) => {
+                let from = rule.text.split('=').next().unwrap_or_default();
+                Err(unmatched(&rule.text, from, &names.into_iter().collect::<Vec<_>>()))
+            }
+        }
     }
 
     pub(super) fn apply(&self, namespace: &Namespace) -> SourceResult<Namespace> {
@@ -70,10 +99,11 @@ impl Rule {
         let (from, to) = text.split_once('=').ok_or_else(invalid)?;
         let is_database = |side: &str| !side.is_empty() && !side.contains(['.', '*']);
         if is_database(from) && is_database(to) {
-            return Self::parse(&format!("{from}.*={to}.*"));
+            let rule = Self::parse(&format!("{from}.*={to}.*"))?;
+            return Ok(Self { text: text.to_owned(), ..rule });
         }
         let parts = |side: &str| side.split('*').map(str::to_owned).collect::<Vec<_>>();
-        let rule = Self { from: parts(from), to: parts(to) };
+        let rule = Self { text: text.to_owned(), from: parts(from), to: parts(to) };
         let sound = rule.from.len() == rule.to.len() && from.contains('.') && to.contains('.');
         if sound { Ok(rule) } else { Err(invalid()) }
     }
@@ -118,6 +148,25 @@ mod tests {
         assert_eq!(renamed(&["a.b=c.d", "a.*=e.*"], "a.b"), "c.d");
         assert_eq!(renamed(&["a.b=c.d", "a.*=e.*"], "a.bb"), "e.bb");
         assert_eq!(renamed(&["a.*=e.*"], "a.system.buckets.t"), "e.system.buckets.t");
+    }
+
+    #[test]
+    fn rule_that_matches_no_restored_object_is_refused() {
+        let namespaces = ["shop.orders", "shop.system.buckets.weather", "crm.people"]
+            .map(|name| Namespace::parse(name).unwrap());
+        let refused = |rules: &[&str]| {
+            let refused = Renames::new(rules).unwrap().refuse_unmatched(&namespaces);
+            refused.err().map(|error| error.to_string())
+        };
+        for good in ["shop.orders=a.b", "shop.w*=a.*", "shop=test", "*.people=x.*"] {
+            assert_eq!(refused(&[good]), None, "{good}");
+        }
+        // A rule behind one that matches the same still matches.
+        assert_eq!(refused(&["shop.*=a.*", "shop.orders=b.c"]), None);
+        for bad in ["shop.order=a.b", "shops=test", "shop.orders.*=a.*"] {
+            let text = format!("the renaming rule {bad:?} matches nothing that is restored");
+            assert_eq!(refused(&["crm=x", bad]), Some(text));
+        }
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Restoring under other names: `shop=shop_test`, `shop.public=shop.old`,
 //! `shop.public.orders=shop.public.orders_old`.
 
+use std::collections::BTreeSet;
+
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+
+use crate::renaming::unmatched;
 
 /// Rules from names in the snapshot to names at the target. The first that matches wins; what none
 /// matches keeps its name.
@@ -12,6 +16,8 @@ pub struct Renames {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
+    /// As it was given.
+    text: String,
     from: Vec<String>,
     to: Vec<String>,
 }
@@ -35,6 +41,26 @@ impl Renames {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Refuses rules that match none of `names`, the databases, schemas and relations that are
+    /// restored, by their names in the snapshot.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::NotFound`] names the first such rule and the names that exist.
+    pub(super) fn refuse_unmatched(&self, names: &BTreeSet<Vec<String>>) -> SourceResult<()> {
+        let matches = |rule: &Rule| {
+            let is_match = |name: &Vec<String>| {
+                let mut parts = name.iter().enumerate();
+                name.len() == rule.from.len()
+                    && parts.all(|(at, part)| rule.part(at, part).is_some())
+            };
+            names.iter().any(is_match)
+        };
+        let Some(rule) = self.rules.iter().find(|rule| !matches(rule)) else { return Ok(()) };
+        let same = names.iter().filter(|name| name.len() == rule.from.len());
+        let same: Vec<String> = same.map(|name| name.join(".")).collect();
+        Err(unmatched(&rule.text, &rule.from.join("."), &same))
     }
 
     /// The database that things of `database` go to; all of them go to one.
@@ -84,7 +110,7 @@ impl Rule {
         };
         let (from, to) = text.split_once('=').ok_or_else(invalid)?;
         let parts = |side: &str| side.split('.').map(str::to_owned).collect::<Vec<_>>();
-        let rule = Self { from: parts(from), to: parts(to) };
+        let rule = Self { text: text.to_owned(), from: parts(from), to: parts(to) };
         let stars = |part: &String| part.matches('*').count();
         let pairs = rule.from.iter().zip(&rule.to);
         let sound = rule.from.len() == rule.to.len()
@@ -126,6 +152,21 @@ mod tests {
         let table = renames.relation("shop", "public", "orders").unwrap();
         assert_eq!((&*table.0, &*table.1), ("public", "old"));
         assert!(Renames::new(["a=b", "a.x=c.x"]).unwrap().database("a").is_err());
+    }
+
+    #[test]
+    fn rule_that_matches_no_restored_object_is_refused() {
+        let names = ["shop", "shop.public", "shop.public.orders"];
+        let names = names.map(|name| name.split('.').map(str::to_owned).collect::<Vec<_>>()).into();
+        let refused = |rule: &str| Renames::new([rule]).unwrap().refuse_unmatched(&names).err();
+        for good in ["shop=a", "s*=t*", "shop.public=shop.old", "shop.public.o*=shop.public.p*"] {
+            assert!(refused(good).is_none(), "{good}");
+        }
+        for bad in ["shops=a", "shop.orders=shop.x", "shop.public.order=shop.public.x"] {
+            let error = refused(bad).unwrap();
+            assert_eq!(error.kind(), SourceErrorKind::NotFound, "{bad}");
+            assert!(error.hint().unwrap().contains("shop"), "{bad}");
+        }
     }
 
     #[test]

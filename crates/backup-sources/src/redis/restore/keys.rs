@@ -34,11 +34,12 @@ pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions) -> SourceResul
     let has_modules = target.infos().all(|info| job.has_modules(info));
     let plan = Plan::of(job, target.version().as_ref(), has_modules, now);
     let largest = largest(&mut connections).await;
-    let mut found = if plan.is_whole() {
+    let mut found = if plan.is_whole() && !plan.renames() {
         Found::recorded(job, &plan)
     } else {
         Found::read(job, &plan, largest).await?
     };
+    found.require_renamed(&plan)?;
     plan.check_mapping(
         &job.description.dump.databases.keys().copied().collect(),
         &found.databases,

@@ -33,7 +33,7 @@ pub(super) enum Way {
 /// Decides about keys.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    options: RestoreOptions,
+    pub(super) options: RestoreOptions,
     selection: Option<backup_core::source::Selection>,
     /// Now, as the target's clock has it, and the moment of the snapshot, as that of its server had
     /// it; milliseconds since 1970.
@@ -209,6 +209,12 @@ impl Plan {
         let foreign = needs > 11 && flavour != self.flavour;
         (foreign || needs > newest)
             .then(|| "the target does not support this type of value".to_owned())
+    }
+
+    /// Whether the renaming rule, if there is one, matches a key.
+    pub(super) fn matches_rule(&self, name: &[u8]) -> bool {
+        let rule = self.options.rename_prefix.as_ref();
+        rule.is_none_or(|(from, _)| name.starts_with(from.as_bytes()))
     }
 
     /// Whether two keys may get one name.

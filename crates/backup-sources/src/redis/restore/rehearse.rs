@@ -18,6 +18,7 @@ use super::super::wire::{Reply, parse_reply};
 use super::Job;
 use super::merged::Replays;
 use super::plan::{Plan, Refused, Way, short_hash, too_large};
+use crate::renaming::unmatched;
 
 /// What is asked for.
 #[derive(Debug, Default)]
@@ -34,9 +35,15 @@ pub(super) struct Found {
     names: HashSet<u64>,
     /// Whether the dump was read for it.
     pub(super) is_read: bool,
+    /// Whether the renaming rule matches some key, and names of keys that it does not match.
+    is_renamed: bool,
+    unrenamed: Vec<String>,
 }
 
 impl Found {
+    /// Keys that are named if the renaming rule matches none.
+    const NAMED: usize = 10;
+
     /// Everything, as it was recorded with the snapshot.
     pub(super) fn recorded(job: &Job<'_>, plan: &Plan) -> Self {
         let databases = &job.description.dump.databases;
@@ -89,6 +96,12 @@ impl Found {
         if self.example.is_none() {
             self.example = plan.name(&key.name).map(|name| (plan.database(key.database), name));
         }
+        if plan.matches_rule(&key.name) {
+            self.is_renamed = true;
+        } else if self.unrenamed.len() < Self::NAMED {
+            let name = &key.name[..key.name.len().min(200)];
+            self.unrenamed.push(String::from_utf8_lossy(name).into_owned());
+        }
         match plan.way(&key) {
             Way::NotSelected => {}
             Way::Expired => self.expired += 1,
@@ -105,6 +118,16 @@ impl Found {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a renaming rule that matches no restored key: the keys would replace the originals.
+    pub(super) fn require_renamed(&self, plan: &Plan) -> SourceResult<()> {
+        match &plan.options.rename_prefix {
+            Some((from, to)) if !self.is_renamed && self.keys > 0 => {
+                Err(unmatched(&format!("{from}*={to}*"), from, &self.unrenamed))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Refuses if something would be left out: nothing may be dropped for a part of what was asked

@@ -98,6 +98,8 @@ pub(super) async fn restore(
             error.with_hint("use patterns for database, database.schema or database.schema.table")
         );
     }
+    let origins = plans.iter().flat_map(|plan| plan.origins.iter().cloned()).collect();
+    options.renames.refuse_unmatched(&origins)?;
     let server = unless_cancelled(cx, Server::open(options, &plans)).await?;
     let job = Job { cx, options, request, dump: &dump, server: &server };
     let mut ways = Vec::new();

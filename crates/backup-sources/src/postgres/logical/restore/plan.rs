@@ -1,6 +1,6 @@
 //! What of a database is restored, and under which names.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use backup_core::source::SourceResult;
 
@@ -28,6 +28,8 @@ pub(super) struct Plan<'a> {
     /// Schemas that are restored with all in them, under their names in the snapshot.
     pub(super) schemas: HashSet<String>,
     pub(super) filter: Filter,
+    /// The database, schemas and relations that are restored, under their names in the snapshot.
+    pub(super) origins: BTreeSet<Vec<String>>,
     /// The tables of indexes.
     indexes: HashMap<Relation, Relation>,
     /// All relations that are made, under their names at the target.
@@ -72,6 +74,7 @@ impl<'a> Plan<'a> {
                 .collect(),
             filter: filter.clone(),
             indexes,
+            origins: BTreeSet::new(),
             made: HashSet::new(),
             owners: options.owners,
             privileges: options.privileges,
@@ -93,6 +96,7 @@ impl<'a> Plan<'a> {
         };
         (plan.before, plan.after) = (wanted(before), wanted(after));
         plan.names = plan.new_names(options, &covered);
+        plan.origins = origins(database, &covered, &plan.schemas);
         let kinds = ["TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "FOREIGN TABLE"];
         let made = plan.before.iter().filter(|entry| kinds.contains(&entry.kind));
         plan.made = made.map(|entry| plan.names.of(entry.schema, entry.name)).collect();
@@ -231,6 +235,20 @@ impl<'a> Plan<'a> {
             entries.filter(|entry| entry.statements.iter().any(|statement| sets_owner(statement)));
         owners.map(|entry| entry.owner).filter(|owner| !owner.is_empty()).collect()
     }
+}
+
+/// Names that a renaming rule can match.
+fn origins(
+    database: &str,
+    covered: &HashSet<Relation>,
+    schemas: &HashSet<String>,
+) -> BTreeSet<Vec<String>> {
+    let name = |parts: &[&str]| parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>();
+    let of_relations = covered.iter().flat_map(|(schema, relation)| {
+        [name(&[database, schema]), name(&[database, schema, relation])]
+    });
+    let of_schemas = schemas.iter().map(|schema| name(&[database, schema]));
+    of_relations.chain(of_schemas).chain([name(&[database])]).collect()
 }
 
 /// `ALTER … OWNER TO somebody;`
