@@ -5,6 +5,7 @@
 //! | `mod.rs` | what the scenarios share, and each of them for each version of the server |
 //! | `odd.rs` | everything that can be in a database |
 //! | `round_trip.rs` | backup and restore of it, the conformance suite, selections, renames, conflicts |
+//! | `small.rs` | many small collections |
 //! | `slow.rs` | a source that is read slowly, for things to happen meanwhile |
 //! | `workload.rs` | writers and schema changers that spare nothing |
 //! | `hostile.rs` | backups while they are at work, and the fold to one exact moment |
@@ -26,6 +27,7 @@
 //! | `targets.rs` | targets that fail, change or take their time |
 //! | `told.rs` | what is told of servers and snapshots |
 //! | `own.rs` | servers and tools that the environment names |
+//! | `replaced.rs` | objects, users and roles that a restore replaces, removes and leaves |
 //! | `rights.rs` | users with few rights |
 //! | `failures.rs` | servers that die or cannot be used |
 //! | `selections.rs` | selections that match nothing |
@@ -49,10 +51,12 @@ mod parts;
 mod prepared;
 mod program;
 mod ranges;
+mod replaced;
 mod rights;
 mod round_trip;
 mod selections;
 mod slow;
+mod small;
 mod tail;
 mod targets;
 mod told;
@@ -199,6 +203,16 @@ scenarios! {
         hostile::an_older_server_takes_it as an_older_server_takes_it,
         hostile::a_snapshot_read_is_one_moment as a_snapshot_read_is_one_moment,
         hostile::history_that_is_gone_is_made_up_for as history_that_is_gone_is_made_up_for,
+        replaced::replace_drops_only_collections_of_the_snapshot as replace_drops_only_collections_of_the_snapshot,
+        replaced::delete_removes_only_planned_objects as delete_removes_only_planned_objects,
+        replaced::unmatched_rename_leaves_target_unchanged as unmatched_rename_leaves_target_unchanged,
+        replaced::replace_replaces_users_and_roles as replace_replaces_users_and_roles,
+        replaced::users_are_compared_before_data_is_written as users_are_compared_before_data_is_written,
+        replaced::capped_collection_leaves_all_counts_known as capped_collection_leaves_all_counts_known,
+        replaced::incomplete_snapshot_names_missing_parts as incomplete_snapshot_names_missing_parts,
+        replaced::restore_failure_leaves_no_half_collection as restore_failure_leaves_no_half_collection,
+        replaced::hint_of_a_denied_restore_can_be_run as hint_of_a_denied_restore_can_be_run,
+        small::small_collections_are_restored_together as small_collections_are_restored_together,
         rights::the_role_backup_is_enough as the_role_backup_is_enough,
         rights::what_is_denied_names_the_role as what_is_denied_names_the_role,
         rights::users_come_back as users_come_back,

@@ -254,9 +254,12 @@ pub(super) async fn by_a_configuration(version: Version) {
     server.run("shop", doc! { "insert": "later", "documents": [{ "_id": 1 }] }).await;
     server.run("shop", doc! { "insert": "orders", "documents": [{ "_id": "later" }] }).await;
     let replace = ["restore", "latest", "--in-place", "--yes", "--if-exists", "replace"];
-    place.fails(2, &with(&[&replace[..], &["--only", "*.orders"]].concat()));
-    place.done(&with(&[&replace[..], &["--dry-run"]].concat()));
+    let plan = place.done(&with(&[&replace[..], &["--only", "*.orders", "--dry-run"]].concat()));
+    assert!(!plan.contains("remove"), "{plan}");
     place.done(&with(&replace));
+    assert!(state(&server.client).await.contains_key("shop.later"));
+    let plan = place.done(&with(&[&replace[..], &["--delete"]].concat()));
+    assert!(plan.contains("collection shop.later, 1 document"), "{plan}");
     same(&with_others, &state(&server.client).await);
     by_the_oplog(&place, &server, &file).await;
     std::fs::write(place.path("wrong"), "hunter2").unwrap();

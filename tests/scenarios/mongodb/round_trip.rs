@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::source::{
-    EntryPath, IfExists, RestoreRequest, Selection, Source as _, SourceErrorKind,
+    Delete, EntryPath, IfExists, RestoreRequest, Selection, Source as _, SourceErrorKind,
 };
 use backup_core::testing::{SourceDifferences, SourceTarget, source_conformance};
 use backup_sources::mongodb::{ExportRequest, MongoOptions, MongoSource, Renames, export};
@@ -150,10 +150,13 @@ pub(super) async fn what_is_there_already(version: Version) {
             .all(|(id, document)| merged["shop.a"].documents[id] == *document)
     );
 
-    let report =
-        restored(&snapshot, &to, RestoreRequest { if_exists: IfExists::Replace, ..verified() })
-            .await;
-    assert_eq!(report.removed, 1);
+    let replace = || RestoreRequest { if_exists: IfExists::Replace, ..verified() };
+    assert_eq!(restored(&snapshot, &to, replace()).await.removed, 0);
+    let mut with_others = expected.clone();
+    with_others.insert("shop.own".to_owned(), merged["shop.own"].clone());
+    same(&with_others, &state(&target.client).await);
+    let delete = RestoreRequest { delete: Delete::Absent, ..replace() };
+    assert_eq!(restored(&snapshot, &to, delete).await.removed, 1);
     same(&expected, &state(&target.client).await);
 }
 
@@ -179,7 +182,7 @@ pub(super) async fn merging_spares_what_is_in_the_place_of_a_view(version: Versi
     same(&state(&origin.client).await, &state(&target.client).await);
 }
 
-/// Of what was left out of a backup its snapshot says nothing: replacing spares it.
+/// Of what was left out of a backup its snapshot says nothing: removing spares it.
 pub(super) async fn replacing_spares_what_was_left_out(version: Version) {
     let server = Mongod::start(version).await;
     let insert = async |db: &str, name: &str| {
@@ -193,7 +196,8 @@ pub(super) async fn replacing_spares_what_was_left_out(version: Version) {
     let snapshot = snapshot_of(&source(&server).await, selection).await;
     let expected = state(&server.client).await;
     insert("shop", "later").await;
-    let replace = RestoreRequest { if_exists: IfExists::Replace, ..verified() };
+    let delete = Delete::Absent;
+    let replace = RestoreRequest { if_exists: IfExists::Replace, delete, ..verified() };
     let report = restored(&snapshot, &source(&server).await, replace).await;
     assert_eq!(report.removed, 1);
     same(&expected, &state(&server.client).await);

@@ -20,6 +20,8 @@ pub struct RestoreFlags {
     pub until: Option<String>,
     /// Leave out users and roles.
     pub no_users: bool,
+    /// Remove objects at the target that the backup covered and the snapshot lacks.
+    pub delete: bool,
     /// Leave out who owns what.
     pub no_owner: bool,
     /// Leave out grants.
@@ -87,7 +89,7 @@ pub enum ExpiryFlag {
 impl RestoreFlags {
     /// The flags that only some kinds of snapshots know: its name, whether it is given, and these
     /// kinds.
-    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 19] {
+    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 20] {
         [
             ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, PARTS, "redis"]),
             ("--replica", self.redis.replica.is_some(), &["redis"]),
@@ -97,6 +99,7 @@ impl RestoreFlags {
             ("--expiry", self.redis.expiry.is_some(), &["redis"]),
             ("--no-functions", self.redis.no_functions, &["redis"]),
             ("--no-users", self.no_users, &["mongodb", LOGICAL, PARTS]),
+            ("--delete", self.delete, &["mongodb"]),
             ("--no-owner", self.no_owner, &[LOGICAL, PARTS]),
             ("--no-privileges", self.no_privileges, &[LOGICAL, PARTS]),
             ("--scratch", self.scratch.directory.is_some(), &[PARTS]),
@@ -130,6 +133,7 @@ impl RestoreFlags {
         let settings = if kinds.contains(&"postgres") { &["postgres"] } else { &["mongodb"] };
         Ok(Self {
             no_users: self.no_users && is(&["mongodb", LOGICAL]),
+            delete: self.delete && is(&["mongodb"]),
             no_owner: self.no_owner && is(&[LOGICAL]),
             no_privileges: self.no_privileges && is(&[LOGICAL]),
             defer_ttl: self.defer_ttl && is(&["mongodb"]),

@@ -46,7 +46,7 @@ pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags};
 pub use mongodb::MongoSpec;
 pub use postgres::PostgresSpec;
 pub use redis::{RedisSpec, find_keys};
-pub use restore::{RestoreTo, Restorer, Surroundings, replaceable};
+pub use restore::{RestoreTo, Restorer, Surroundings};
 
 use crate::address::{self, ServerAddress};
 use crate::alerts::SlotFacts;

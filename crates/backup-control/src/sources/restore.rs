@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use backup_core::format::Snapshot;
-use backup_core::source::{Selection, Source};
+use backup_core::source::Source;
 use backup_sources::files::{FilesOptions, FilesSource};
 
 use super::flags::{LOGICAL, PARTS, RestoreFlags};
@@ -253,35 +253,6 @@ impl Restorer {
     }
 }
 
-/// What of a server may be replaced by a snapshot that was made of `include` without `exclude`, if
-/// `asked` is asked for: of what the snapshot was not made of it says nothing, and so nothing of
-/// that may be dropped.
-///
-/// # Errors
-/// [`Error::Invalid`] if both choose a part by patterns: what they have in common is no pattern.
-pub fn replaceable(asked: &Selection, include: &[String], exclude: &[String]) -> Result<Selection> {
-    let exclude = asked.exclude().iter().chain(exclude).cloned().collect();
-    let is_collection =
-        |pattern: &String| pattern.contains('.') && !pattern.contains(['*', '?', '[', '{', '\\']);
-    let include = match (asked.include(), include) {
-        (asked, []) => asked,
-        ([], made) => made,
-        (asked, _) if asked.iter().all(is_collection) => asked,
-        (_, made) => {
-            let made = made.join(", ");
-            return Err(Error::invalid(format!(
-                "the snapshot holds only {made}: patterns could drop collections outside of the \
-                 snapshot"
-            ))
-            .with_hint(
-                "name collections in full, leave --only out, or use --if-exists merge, \
-                 which drops nothing",
-            ));
-        }
-    };
-    Selection::new(include.to_vec(), exclude).map_err(|error| Error::invalid(error.to_string()))
-}
-
 /// The error for snapshots of a kind that this program does not know.
 pub(super) fn unknown(kind: &str) -> Error {
     Error::invalid(format!("this program cannot restore snapshots of `{kind}`")).with_hint(
@@ -450,29 +421,6 @@ mod tests {
             );
         }
         assert!(origin(&snapshot("nightly", "mongodb"), None, SourceKind::Mongodb).is_err());
-    }
-
-    #[test]
-    fn only_what_a_snapshot_was_made_of_is_replaced() {
-        let strings =
-            |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let asked = |include: &[&str]| Selection::new(strings(include), strings(&["a.b"])).unwrap();
-        let safe = |include: &[&str], made: &[&str]| {
-            replaceable(&asked(include), &strings(made), &strings(&["*.x"]))
-        };
-        for (include, made, expected) in [
-            (&[][..], &[][..], &[][..]),
-            (&["crm.*"], &[], &["crm.*"]),
-            (&[], &["shop"], &["shop"]),
-            (&["shop.orders"], &["shop.*"], &["shop.orders"]),
-        ] {
-            let selection = safe(include, made).unwrap();
-            assert_eq!(selection.include(), expected);
-            assert_eq!(selection.exclude(), ["a.b", "*.x"]);
-        }
-        for include in ["shop", "*.orders", "shop.{a,b}"] {
-            assert!(safe(&[include], &["shop.*"]).unwrap_err().hint().is_some(), "{include}");
-        }
     }
 
     #[test]

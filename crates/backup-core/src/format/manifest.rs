@@ -16,6 +16,9 @@ pub const MANIFEST_PATH: &str = "/.backup/manifest.json";
 /// Version of the manifest's schema.
 pub const MANIFEST_SCHEMA: u32 = 1;
 
+/// Missing or incomplete entries that a manifest names.
+pub const MAX_INCOMPLETE: usize = 100;
+
 /// What a snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -44,6 +47,10 @@ pub struct Manifest {
     pub checkpoint: Checkpoint,
     /// What it holds.
     pub totals: ManifestTotals,
+    /// Entries that are missing or incomplete, as the run reported them: the first
+    /// [`MAX_INCOMPLETE`] of [`ManifestTotals::warnings`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub incomplete: Vec<IncompleteEntry>,
     /// Counts and digests per object, for databases.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub objects: BTreeMap<String, ObjectDigest>,
@@ -64,6 +71,16 @@ pub struct Manifest {
     /// The job's configuration without secrets.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub configuration: serde_json::Value,
+}
+
+/// An entry that a snapshot lacks or holds in part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncompleteEntry {
+    /// The printable path; empty if the warning is about no path.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// The reason.
+    pub message: String,
 }
 
 /// What a snapshot holds, without its own `.backup`.

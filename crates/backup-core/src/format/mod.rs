@@ -38,7 +38,8 @@ pub use index::{IndexBlob, IndexFile, IndexPack, MarkedPack};
 pub use keyfile::KeyFile;
 pub use lock::Lock;
 pub use manifest::{
-    MANIFEST_PATH, MANIFEST_SCHEMA, METADATA_DIR, Manifest, ManifestTotals, RESTORE_NOTE,
+    IncompleteEntry, MANIFEST_PATH, MANIFEST_SCHEMA, MAX_INCOMPLETE, METADATA_DIR, Manifest,
+    ManifestTotals, RESTORE_NOTE,
 };
 pub use pack::{BlobKind, PackHeader, PackedBlob};
 pub use sealed::{open_json, seal_json};

@@ -32,11 +32,12 @@ pub use exclude::ExcludePatterns;
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
 pub use report::{
-    Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, ProbeProblem, RestoreReport,
-    SelectedPart, SourceIdentity,
+    Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, ProbeProblem, Removal,
+    RestoreReport, SelectedPart, SourceIdentity,
 };
 pub use request::{
-    BackupKind, BackupRequest, IfExists, MatchRecord, RestoreRequest, Selection, SelectionError,
+    BackupKind, BackupRequest, Delete, IfExists, MatchRecord, RestoreRequest, Selection,
+    SelectionError,
 };
 
 use crate::context::Context;

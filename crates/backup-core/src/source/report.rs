@@ -113,6 +113,17 @@ pub struct Facts {
     pub tags: Vec<String>,
 }
 
+/// An object at the target that a restore removes because the snapshot lacks it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removal {
+    /// Kind of the object: `collection`, `view` or `database`.
+    pub kind: String,
+    /// Name of the object.
+    pub name: String,
+    /// Number of its parts (documents of a collection, collections of a database), if known.
+    pub count: Option<u64>,
+}
+
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RestoreReport {
@@ -132,6 +143,13 @@ pub struct RestoreReport {
     pub verified_bytes: u64,
     /// Warnings emitted.
     pub warnings: u64,
+    /// Each object that is removed because the snapshot lacks it, for sources that name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removals: Vec<Removal>,
+    /// Users and roles at the target that differ from the snapshot and are replaced, for instance
+    /// `user shop.clerk`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced_users: Vec<String>,
 }
 
 /// Counts and content digest of one object (a file tree, a collection, a table, a key space).

@@ -1,5 +1,6 @@
 //! What is asked of a source.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -277,11 +278,23 @@ pub enum IfExists {
     /// Refuse to write anything.
     #[default]
     Fail,
-    /// Make the target equal to the snapshot: replace what differs, remove what is not in the
-    /// snapshot.
+    /// Replace the objects that the snapshot holds. Files, PostgreSQL and Redis also lose the
+    /// objects that the snapshot lacks; MongoDB loses these only with [`Delete`].
     Replace,
     /// Replace what differs, keep what is not in the snapshot.
     Merge,
+}
+
+/// Removal of objects at the target that the backup covered and the snapshot lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Delete {
+    /// Remove none of them.
+    #[default]
+    Nothing,
+    /// Remove all of them.
+    Absent,
+    /// Remove those of them with these names: the ones that a plan listed.
+    Planned(BTreeSet<String>),
 }
 
 /// What to restore and how.
@@ -293,6 +306,9 @@ pub struct RestoreRequest {
     pub selection: Selection,
     /// What to do about what exists.
     pub if_exists: IfExists,
+    /// Which objects that the snapshot lacks are removed, for sources that replace object by
+    /// object.
+    pub delete: Delete,
     /// Read back and compare what was written.
     pub verify: bool,
     /// Only say what would be done.
@@ -309,6 +325,7 @@ impl Default for RestoreRequest {
             target: None,
             selection: Selection::all(),
             if_exists: IfExists::Fail,
+            delete: Delete::Nothing,
             verify: false,
             dry_run: false,
             sparse: false,

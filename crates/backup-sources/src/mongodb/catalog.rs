@@ -120,7 +120,7 @@ pub(super) fn number(value: Option<&Bson>) -> f64 {
     clippy::cast_sign_loss,
     reason = "sizes are whole and positive"
 )]
-fn whole(value: Option<&Bson>) -> u64 {
+pub(super) fn whole(value: Option<&Bson>) -> u64 {
     number(value) as u64
 }
 

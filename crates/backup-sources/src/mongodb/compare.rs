@@ -62,7 +62,8 @@ pub async fn compare(
     let covers = |collection: &Collection| {
         backed_up.covers(&collection.namespace) && is_compared(collection)
     };
-    let found = unless_cancelled(cx, digest::digest_of(cx, &source.server, &asked, covers)).await?;
+    let found = unless_cancelled(cx, digest::digest_of(cx, &source.server, &asked, covers)).await;
+    let found = source.server.named(found)?;
     Ok(Comparison { stored, found })
 }
 

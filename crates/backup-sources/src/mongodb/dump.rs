@@ -222,7 +222,7 @@ impl Dump {
     }
 
     /// About how many bytes of entries there are.
-    fn entry_bytes(&self) -> u64 {
+    pub(super) fn entry_bytes(&self) -> u64 {
         let own = self.nodes.get(&self.layout.oplog()).map_or(0, |node| node.metadata.size);
         let since: u64 = self.since.values().map(|node| node.metadata.size).sum();
         // What is stored is compressed.
@@ -289,6 +289,11 @@ impl Dump {
             chosen.note(raw::document(&entry)?)?;
         }
         Ok(chosen.uuids())
+    }
+
+    /// Bytes of the dumped documents of a collection.
+    pub(super) fn bytes_of(&self, live: &Live) -> SourceResult<u64> {
+        Ok(self.node(live)?.map_or(0, |node| node.metadata.size))
     }
 
     /// Where its files lie.

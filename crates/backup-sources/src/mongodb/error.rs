@@ -4,6 +4,10 @@
 use ::mongodb::error::{Error, ErrorKind, WriteFailure};
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
+use super::user::GRANT;
+#[cfg(doc)]
+use super::user::named;
+
 /// Codes of the server, from its `error_codes.yml`.
 pub(super) mod code {
     pub(in super::super) const UNAUTHORIZED: i32 = 13;
@@ -65,15 +69,23 @@ pub(super) fn is_transient(error: &Error) -> bool {
     }
 }
 
-/// The role that each denied step asks for.
-const BACKUP_ROLE: &str = "grant the built-in role `backup`: \
-                           db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{role: \"backup\", \
-                           db: \"admin\"}])";
-const RESTORE_ROLE: &str = "grant the built-in roles `restore`, `readWriteAnyDatabase` and \
-                            `dbAdminAnyDatabase`: \
-                            db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{role: \"restore\", \
-                            db: \"admin\"}, {role: \"readWriteAnyDatabase\", db: \"admin\"}, \
-                            {role: \"dbAdminAnyDatabase\", db: \"admin\"}])";
+/// The hint of a denied step; [`named`] puts the connected user into it.
+fn hint_of_denied(doing: Doing) -> String {
+    match doing {
+        Doing::Reading => format!(
+            "grant the built-in role `backup`: {GRANT}, [{{role: \"backup\", db: \"admin\"}}])"
+        ),
+        Doing::Writing => {
+            let roles = ["restore", "readWriteAnyDatabase", "dbAdminAnyDatabase"];
+            let roles = roles.map(|role| format!("{{role: {role:?}, db: \"admin\"}}"));
+            format!(
+                "grant the built-in roles `restore`, `readWriteAnyDatabase` and \
+                 `dbAdminAnyDatabase`: {GRANT}, [{}])",
+                roles.join(", ")
+            )
+        }
+    }
+}
 
 /// What was being done: reading errors name other roles than writing errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,10 +106,7 @@ pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display)
                 (_, Doing::Reading) => SourceErrorKind::Unavailable,
                 (_, Doing::Writing) => SourceErrorKind::Target,
             };
-            let hint = denied.then_some(match doing {
-                Doing::Reading => BACKUP_ROLE,
-                Doing::Writing => RESTORE_ROLE,
-            });
+            let hint = denied.then(|| hint_of_denied(doing));
             // A denied command's message repeats the whole command, with what may be in it.
             let message =
                 if denied { "not authorized".to_owned() } else { command.message.clone() };
@@ -106,14 +115,15 @@ pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display)
         ErrorKind::Authentication { .. } => (
             SourceErrorKind::Invalid,
             "the server refuses the credentials".to_owned(),
-            Some("check user, password, authSource and authMechanism of the address"),
+            Some("check user, password, authSource and authMechanism of the address".to_owned()),
         ),
         ErrorKind::ServerSelection { .. } => (
             SourceErrorKind::Unavailable,
             "no suitable server can be reached".to_owned(),
             Some(
                 "check host, port, replicaSet and TLS settings of the address; if the members' \
-                 names cannot be resolved from here, add directConnection=true",
+                 names cannot be resolved from here, add directConnection=true"
+                    .to_owned(),
             ),
         ),
         ErrorKind::Io(io) => {
@@ -135,7 +145,8 @@ pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display)
             "invalid address or option".to_owned(),
             Some(
                 "write mongodb://user:password@host:port/?options, with %-escapes for :/?#[]@% in \
-                 user and password",
+                 user and password"
+                    .to_owned(),
             ),
         ),
         ErrorKind::Write(_) => {

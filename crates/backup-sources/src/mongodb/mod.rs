@@ -31,6 +31,8 @@
 //! | `compare.rs` | [`compare()`]: what a snapshot holds beside what a server does |
 //! | `raw.rs` | BSON as bytes |
 //! | `extjson.rs` | canonical extended JSON |
+//! | `user.rs` | the user of a connection |
+//! | `naming.rs` | readers whose errors name that user |
 //! | `error.rs` | from the driver's errors to ours |
 //!
 //! A snapshot holds, below `/mongodb/<replica set>`, what stock mongodump writes
@@ -55,6 +57,7 @@ mod fold;
 mod history;
 mod layout;
 mod namespace;
+mod naming;
 mod options;
 mod ordered;
 mod position;
@@ -69,6 +72,7 @@ mod server;
 mod state;
 mod synthetic;
 mod tail;
+mod user;
 mod watch;
 
 use std::fmt;
@@ -91,6 +95,7 @@ pub use synthetic::synthetic_full;
 pub use tail::{OplogBatch, OplogTail, Tick};
 
 use layout::Layout;
+use naming::Naming;
 use server::{Purpose, Server, Topology, unless_cancelled};
 
 /// A MongoDB deployment.
@@ -120,7 +125,7 @@ impl MongoSource {
     /// a replica set; otherwise what the server says.
     pub async fn newest_entry(&self, cx: &Context) -> SourceResult<LogPosition> {
         self.server.refuse_without_oplog()?;
-        unless_cancelled(cx, history::newest(&self.server)).await
+        self.server.named(unless_cancelled(cx, history::newest(&self.server)).await)
     }
 
     /// Follows the oplog from behind `from`.
@@ -140,7 +145,7 @@ impl MongoSource {
     /// a replica set; otherwise what the server says.
     pub async fn oplog_window(&self, cx: &Context) -> SourceResult<Option<OplogWindow>> {
         self.server.refuse_without_oplog()?;
-        unless_cancelled(cx, OplogWindow::of(&self.server)).await
+        self.server.named(unless_cancelled(cx, OplogWindow::of(&self.server)).await)
     }
 }
 
@@ -179,7 +184,8 @@ impl Source for MongoSource {
     }
 
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
-        unless_cancelled(cx, probe::probe(&self.server, self.options.log_interval)).await
+        let probing = probe::probe(&self.server, self.options.log_interval);
+        self.server.named(unless_cancelled(cx, probing).await)
     }
 
     async fn selected(
@@ -201,7 +207,8 @@ impl Source for MongoSource {
         request: &BackupRequest,
     ) -> SourceResult<Box<dyn BackupReader>> {
         let layout = Layout::of(&self.server);
-        scan::open(cx, &self.server, layout, request, &self.options).await
+        let reader = scan::open(cx, &self.server, layout, request, &self.options).await;
+        Ok(Box::new(Naming::new(self.server.named(reader)?, &self.server)))
     }
 
     async fn open_log(
@@ -209,7 +216,9 @@ impl Source for MongoSource {
         cx: &Context,
         from: Option<&backup_core::log::Position>,
     ) -> SourceResult<Box<dyn LogReader>> {
-        capture::open(cx, &self.server, Layout::of(&self.server), &self.options, from).await
+        let layout = Layout::of(&self.server);
+        let reader = capture::open(cx, &self.server, layout, &self.options, from).await;
+        Ok(Box::new(Naming::new(self.server.named(reader)?, &self.server)))
     }
 
     async fn restore(
@@ -224,10 +233,10 @@ impl Source for MongoSource {
             Some(address) => MongoOptions::new(address.clone()),
         };
         let server = unless_cancelled(cx, Server::connect(&options, Purpose::Writing)).await?;
-        restore::restore(cx, &server, &self.options, request, snapshot).await
+        server.named(restore::restore(cx, &server, &self.options, request, snapshot).await)
     }
 
     async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {
-        unless_cancelled(cx, digest::digest(cx, &self.server, selection)).await
+        self.server.named(unless_cancelled(cx, digest::digest(cx, &self.server, selection)).await)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backup_core::source::{Probe, ProbeProblem, SourceResult};
-use bson::{Bson, Document, doc};
+use bson::doc;
 
 use super::catalog::{databases, uuid_bson, uuid_of};
 use super::error::{Explain as _, code, code_of, is_denied};
@@ -51,7 +51,7 @@ pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> So
     if !denied.is_empty() {
         denied.dedup();
         let finding = format!("missing privileges ({})", denied.join(", "));
-        probe.problems.push(ProbeProblem::new(finding, grant(server).await));
+        probe.problems.push(ProbeProblem::new(finding, grant(server)));
     }
     if server.is_replica_set() {
         probe.problems.extend(window(server, log_interval).await?);
@@ -120,30 +120,14 @@ fn is_atlas(host: &str) -> bool {
 }
 
 /// The statement that mends missing rights, for the user that is connected.
-async fn grant(server: &Server) -> String {
-    let status = server.run("admin", doc! { "connectionStatus": 1 }).await.unwrap_or_default();
-    let users =
-        status.get_document("authInfo").and_then(|info| info.get_array("authenticatedUsers"));
-    let user = users
-        .ok()
-        .and_then(|users| users.first().and_then(Bson::as_document))
-        .cloned()
-        .unwrap_or_default();
-    let text = |user: &Document, field: &str, default: &str| {
-        // A name is data: quoted as the shell wants it.
-        Bson::String(user.get_str(field).unwrap_or(default).to_owned()).to_string()
-    };
+fn grant(server: &Server) -> String {
     if is_atlas(&server.host) {
         return ATLAS.to_owned();
     }
-    if user.is_empty() {
-        return "the address names no user: add one with the built-in role `backup`".to_owned();
+    match &server.user {
+        None => "the address names no user: add one with the built-in role `backup`".to_owned(),
+        Some(user) => format!("run: {user}, [{{role: \"backup\", db: \"admin\"}}])"),
     }
-    format!(
-        "run: db.getSiblingDB({}).grantRolesToUser({}, [{{role: \"backup\", db: \"admin\"}}])",
-        text(&user, "db", "admin"),
-        text(&user, "user", "USER")
-    )
 }
 
 /// Whether the oplog reaches back far enough.

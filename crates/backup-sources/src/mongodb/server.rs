@@ -20,6 +20,7 @@ use super::client::{client_of, settle_for};
 use super::error::{Explain as _, malformed};
 use super::options::MongoOptions;
 use super::position::Position;
+use super::user::{User, named};
 
 /// How long a secondary is looked for before the primary is taken, and how long one may take to
 /// hear of the majority.
@@ -70,6 +71,8 @@ pub(super) struct Server {
     pub(super) version: [i32; 3],
     /// `host:port` of the member that is read.
     pub(super) host: String,
+    /// The user of the connection, if there is authentication.
+    pub(super) user: Option<User>,
     /// That member, for every read: natural order, cursors and record ids are its own.
     member: SelectionCriteria,
 }
@@ -126,6 +129,8 @@ impl Server {
             admin.run_command(doc! { "buildInfo": 1 }).selection_criteria(wanted.clone()).await;
         let version = version_of(&build.reading("cannot read the server's version")?)?;
         let topology = topology_of(&hello);
+        let status = admin.run_command(doc! { "connectionStatus": 1 });
+        let user = User::of(status.selection_criteria(wanted.clone()).await);
         // Servers without a replica set do not say how they are called: then the address does.
         let host = match hello.get_str("me") {
             Ok(me) => me.to_owned(),
@@ -134,7 +139,7 @@ impl Server {
         let member = host.parse::<ServerAddress>().ok().map_or(wanted, |address| {
             SelectionCriteria::Predicate(Arc::new(move |server| *server.address() == address))
         });
-        let mut server = Self { client, topology, version, host, member };
+        let mut server = Self { client, topology, version, host, user, member };
         if !server.answers().await {
             // Known by another name here than in the set's configuration: a direct connection.
             // There is one server only.
@@ -142,6 +147,11 @@ impl Server {
                 SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
         }
         Ok(server)
+    }
+
+    /// Names the connected user in the hint of a denied command.
+    pub(super) fn named<T>(&self, result: SourceResult<T>) -> SourceResult<T> {
+        result.map_err(|error| named(error, self.user.as_ref()))
     }
 
     /// Whether the chosen member is among those that the driver knows.

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 
 use super::thaw::ThawArg;
 use crate::args::NamingArgs;
+use crate::command_error::{CommandError, CommandResult};
 
 /// Restore a snapshot, or part of it
 ///
@@ -18,8 +19,8 @@ use crate::args::NamingArgs;
 /// server. Redis is restored into a server, or as files for starting one.
 ///
 /// Existing data at the target stays untouched without --if-exists. With --if-exists or --in-place,
-/// the plan is shown first and needs confirmation. If a repair left parts out of the snapshot, the
-/// rest is restored with a warning and exit code 3.
+/// the plan is shown first and needs confirmation. Of an incomplete snapshot, the rest is restored
+/// with a warning and exit code 3.
 ///
 /// With --at, any moment of a captured log is restored: the nearest snapshot before it, and the
 /// changes since. `backup timeline` shows the moments. A moment that cannot be restored is refused,
@@ -76,6 +77,13 @@ pub(crate) struct Args {
     /// Action if data exists at the target [default: fail]
     #[arg(long, value_name = "WHAT")]
     pub(super) if_exists: Option<IfExistsArg>,
+    /// With --if-exists replace, also drop collections and views that the backup covered and the
+    /// snapshot lacks
+    ///
+    /// The plan names each of them and the number of its documents. Other sources have no such
+    /// flag: their `replace` removes these objects.
+    #[arg(long, requires = "if_exists", conflicts_with = "rename", help_heading = "MongoDB")]
+    pub(super) delete: bool,
     /// Read back the restored data and compare it
     #[arg(long)]
     pub(super) verify: bool,
@@ -228,8 +236,8 @@ impl From<ExpiryArg> for ExpiryFlag {
 pub(crate) enum IfExistsArg {
     /// Refuse, and write nothing
     Fail,
-    /// Make the target equal to the snapshot: replace differing objects, and remove ones that the
-    /// snapshot lacks
+    /// Replace objects of the snapshot, and remove ones that the snapshot lacks (MongoDB: only with
+    /// --delete)
     Replace,
     /// Replace differing objects, and keep ones that the snapshot lacks
     Merge,
@@ -256,6 +264,15 @@ impl Args {
         self.if_exists.map_or(IfExists::Fail, IfExists::from)
     }
 
+    /// Refuses flags that contradict each other.
+    pub(super) fn require_sense(&self) -> CommandResult<()> {
+        if self.delete && self.if_exists() != IfExists::Replace {
+            return Err(CommandError::usage("--delete applies to --if-exists replace only")
+                .with_hint("give --if-exists replace, or leave out --delete"));
+        }
+        Ok(())
+    }
+
     /// Whether it is not said what to restore.
     pub(in crate::commands) fn is_open(&self) -> bool {
         self.snapshot.is_none() && self.at.is_none()
@@ -267,6 +284,7 @@ impl Args {
             renames: self.rename.clone(),
             until: None,
             no_users: self.no_users,
+            delete: self.delete,
             no_owner: self.no_owner,
             no_privileges: self.no_privileges,
             defer_ttl: self.defer_ttl,

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use backup_control::config::SourceKind;
-use backup_control::sources::replaceable;
 use backup_core::error::{Error as CoreError, ErrorKind};
-use backup_core::source::{IfExists, RestoreReport};
+use backup_core::format::IncompleteEntry;
+use backup_core::source::{EntryPath, RestoreReport};
 use rustix::fs::Access;
 
 use super::Restore;
@@ -73,29 +73,14 @@ impl Restore {
         error.with_hint(hint).into()
     }
 
-    /// Lets a replacement drop nothing of a server that the snapshot was not made of.
-    pub(super) async fn spare_the_rest(&mut self) -> CommandResult<()> {
-        // Under other names only what is restored is dropped.
-        let drops = self.request.if_exists == IfExists::Replace && !self.is_renaming;
-        if self.restorer.kind != SourceKind::Mongodb || !drops {
-            return Ok(());
-        }
-        let Some(manifest) = self.snapshot.manifest().await? else {
-            let error =
-                CommandError::refused("the snapshot has no manifest, so its selection is unknown");
-            return Err(error.with_hint("use --if-exists merge, which drops nothing"));
-        };
-        self.request.selection =
-            replaceable(&self.request.selection, &manifest.include, &manifest.exclude)?;
-        Ok(())
-    }
-
-    /// Says so if a repair left something out of the snapshot: what is restored is not all there
-    /// was.
-    pub(super) fn warn_of_incomplete(&self) -> Outcome {
+    /// Warns of an incomplete snapshot, with the names of the missing entries as far as they are
+    /// known: those that the backup could not read, and those that a repair left out. Entries
+    /// outside the selection do not count.
+    pub(super) async fn warn_of_incomplete(&self) -> CommandResult<Outcome> {
         let snapshot = self.snapshot.snapshot();
-        let entries = human::count(snapshot.x_warnings.unwrap_or(0), "entry", "entries");
         let (ui, short) = (&self.session.ui, self.snapshot.id().short());
+        let all = snapshot.x_warnings.unwrap_or(0);
+        let entries = human::count(all, "entry", "entries");
         if snapshot.tags.iter().any(|tag| tag == REPAIRED) {
             ui.warning(format_args!(
                 "snapshot {short} was repaired and lacks lost data: {entries}"
@@ -103,14 +88,45 @@ impl Restore {
             ui.hint(
                 "look for the lost data in other snapshots, or in a copy in another repository",
             );
-            return Outcome::Warnings;
+            return Ok(Outcome::Warnings);
         }
-        if snapshot.x_warnings.is_some_and(|some| some > 0) {
-            ui.status(format_args!(
-                "Note: {entries} of snapshot {short} could not be backed up in full"
+        if all == 0 {
+            return Ok(Outcome::Success);
+        }
+        let manifest = self.snapshot.manifest().await?;
+        let named = manifest.map(|manifest| manifest.incomplete).unwrap_or_default();
+        let wanted: Vec<_> = named.iter().filter(|entry| self.concerns(entry)).collect();
+        let unnamed = all.saturating_sub(named.len() as u64);
+        if wanted.is_empty() && unnamed == 0 {
+            return Ok(Outcome::Success);
+        }
+        ui.warning(format_args!(
+            "snapshot {short} is incomplete: {entries} could not be backed up in full"
+        ));
+        for entry in wanted {
+            let message = human::text(entry.message.as_bytes());
+            match &*entry.path {
+                "" => ui.warning(format_args!("missing or incomplete: {message}")),
+                path => ui.warning(format_args!(
+                    "missing or incomplete: {}: {message}",
+                    human::text(path.as_bytes())
+                )),
+            }
+        }
+        if unnamed > 0 {
+            ui.hint(format_args!(
+                "{} not named in the snapshot; the log of its backup run names them",
+                human::count(unnamed, "entry is", "entries are")
             ));
         }
-        Outcome::Success
+        Ok(Outcome::Warnings)
+    }
+
+    /// Whether an incomplete entry may be part of the restore. Only files are selected by path.
+    fn concerns(&self, entry: &IncompleteEntry) -> bool {
+        let path = EntryPath::new(&entry.path).filter(|path| !path.is_root());
+        let is_files = self.restorer.kind == SourceKind::Files;
+        path.is_none_or(|path| !is_files || self.request.selection.covers(&path))
     }
 
     /// Fails if a restore could not be written anyway: before the store is asked, and paid, to thaw

@@ -89,6 +89,7 @@ impl Group {
 
     pub(super) async fn run(&self, session: &Session, args: &Args) -> CommandResult {
         require_meaning(args)?;
+        args.require_sense()?;
         let targets = self.targets(args)?;
         if args.overwrites() && !args.dry_run {
             // Not only when everything is planned.

@@ -33,7 +33,7 @@ use backup_core::context::Context;
 use backup_core::log::LogReplay;
 use backup_core::pipeline;
 use backup_core::repository::{SnapshotInfo, SnapshotReader};
-use backup_core::source::{IfExists, RestoreReport, RestoreRequest};
+use backup_core::source::{Delete, IfExists, RestoreReport, RestoreRequest};
 
 use super::alerts;
 use crate::command_error::{CommandError, CommandResult, Outcome};
@@ -74,10 +74,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     let mut restore = prepare(session, args).await?;
     restore.require_match().await?;
-    let incomplete = restore.warn_of_incomplete();
+    let incomplete = restore.warn_of_incomplete().await?;
     let overwrites = args.overwrites();
     if args.dry_run {
-        restore.spare_the_rest().await?;
         restore.plan().await?;
         return Ok(incomplete);
     }
@@ -91,9 +90,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             return Ok(Outcome::Warnings);
         }
     }
-    restore.spare_the_rest().await?;
     if overwrites || args.asked.is_some() {
-        restore.plan().await?;
+        let planned = restore.plan().await?;
+        restore.remove_as_planned(&planned);
         let question = format!("Restore to {}?", restore.restorer.place);
         asked::confirm(session, args, &question, restore.replaces_server()).await?;
     }
@@ -115,6 +114,7 @@ struct Chosen<'a> {
 }
 
 async fn prepare(session: &Session, args: &Args) -> CommandResult<Restore> {
+    args.require_sense()?;
     let to = match &args.target[..] {
         [] if args.in_place => RestoreTo::Origin,
         [] => {
@@ -166,6 +166,7 @@ async fn assemble(
         target: restorer.target.clone(),
         selection: crate::args::selection(&args.only, &args.exclude)?,
         if_exists: args.if_exists(),
+        delete: if flags.delete { Delete::Absent } else { Delete::Nothing },
         verify: args.verify,
         dry_run: false,
         sparse: args.sparse,
@@ -202,6 +203,14 @@ impl Restore {
     fn show_plan(&self, report: &RestoreReport) -> CommandResult<()> {
         let heading = format!("Plan: restore snapshot {} to {}", self.short(), self.restorer.place);
         self.report(report, true, &heading, ["write", "keep unchanged", "remove"])
+    }
+
+    /// Limits the removal to the objects that a plan has named: others may have appeared since.
+    fn remove_as_planned(&mut self, planned: &RestoreReport) {
+        if self.request.delete != Delete::Nothing {
+            let names = planned.removals.iter().map(|removal| removal.name.clone());
+            self.request.delete = Delete::Planned(names.collect());
+        }
     }
 
     /// What would be done; nothing is.

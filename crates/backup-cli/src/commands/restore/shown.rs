@@ -1,7 +1,7 @@
 //! What is said of a plan, and of what came of it.
 
 use backup_control::config::SourceKind;
-use backup_core::source::{IfExists, RestoreReport};
+use backup_core::source::{Removal, RestoreReport};
 use serde::Serialize;
 
 use super::Restore;
@@ -79,28 +79,37 @@ impl Restore {
                 human::size(report.written_bytes)
             )],
         };
-        let drops = self.request.if_exists == IfExists::Replace;
-        match (dry_run, report.removed) {
-            (true, _) if self.replaces_server() => {
-                let what = match (self.is_mapping, self.is_renaming) {
-                    (true, _) => "all data in the target databases",
-                    (false, true) => "all data of the target, under any name",
-                    (false, false) => "all data of the target",
-                };
-                lines.push(format!("  {remove}: {what}, {}", count(report.removed)));
-            }
-            // How many is known only when they are dropped.
-            (true, _) if drops && !self.is_renaming => {
-                lines.push(format!(
-                    "  {remove}: all other objects within the selection of the backup"
-                ));
-            }
-            (_, 0) => {}
-            (_, some) => lines.push(format!("  {remove}: {}", count(some))),
+        if dry_run && self.replaces_server() {
+            let what = match (self.is_mapping, self.is_renaming) {
+                (true, _) => "all data in the target databases",
+                (false, true) => "all data of the target, under any name",
+                (false, false) => "all data of the target",
+            };
+            lines.push(format!("  {remove}: {what}, {}", count(report.removed)));
+        } else if report.removed > 0 {
+            lines.push(format!("  {remove}: {}", count(report.removed)));
+            lines.extend(report.removals.iter().map(removal));
+        }
+        if !report.replaced_users.is_empty() {
+            let verb = if dry_run { "replace" } else { "replaced" };
+            let users = report.replaced_users.iter().map(|name| human::text(name.as_bytes()));
+            let users = users.collect::<Vec<_>>().join(", ");
+            lines.push(format!("  {verb} users and roles that differ: {users}"));
         }
         lines.extend(rest(report));
         lines
     }
+}
+
+/// A line about one removed object.
+fn removal(removal: &Removal) -> String {
+    let parts = match removal.kind.as_str() {
+        "database" => ("object, and nothing else", "objects, and nothing else"),
+        _ => ("document", "documents"),
+    };
+    let count = removal.count.map(|count| human::count(count, parts.0, parts.1));
+    let count = count.map_or_else(String::new, |count| format!(", {count}"));
+    format!("    {} {}{count}", removal.kind, human::text(removal.name.as_bytes()))
 }
 
 /// What is said of files.

@@ -152,6 +152,7 @@ impl Publication<'_> {
             base: self.base(run),
             checkpoint,
             totals: run.totals,
+            incomplete: run.incomplete.clone(),
             objects: self.facts.objects.clone(),
             counted: self.facts.counted,
             remarks: self.facts.remarks.clone(),

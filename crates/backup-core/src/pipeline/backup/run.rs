@@ -19,7 +19,7 @@ use super::parent::Parent;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Warning, WarningKind};
-use crate::format::{BlobKind, ManifestTotals, Node};
+use crate::format::{BlobKind, IncompleteEntry, MAX_INCOMPLETE, ManifestTotals, Node};
 use crate::id::{BlobId, SnapshotId};
 use crate::pipeline::Meter;
 use crate::repository::cpu::panicked;
@@ -49,6 +49,8 @@ pub(super) struct Run {
     pub(super) files: EntryCounts,
     pub(super) dirs: EntryCounts,
     pub(super) totals: ManifestTotals,
+    /// The first entries that are missing or incomplete.
+    pub(super) incomplete: Vec<IncompleteEntry>,
 }
 
 impl Run {
@@ -86,6 +88,7 @@ impl Run {
             files: EntryCounts::default(),
             dirs: EntryCounts::default(),
             totals: ManifestTotals::default(),
+            incomplete: Vec::new(),
         }
     }
 
@@ -180,6 +183,10 @@ impl Run {
 
     fn warn(&mut self, warning: Warning) {
         self.totals.warnings += 1;
+        if self.incomplete.len() < MAX_INCOMPLETE {
+            let (path, message) = (warning.path.clone(), warning.message.clone());
+            self.incomplete.push(IncompleteEntry { path, message });
+        }
         self.stage.cx.events.emit(&Event::Warning(warning));
     }
 

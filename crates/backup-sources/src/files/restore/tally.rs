@@ -179,6 +179,7 @@ impl Tally {
             written_bytes: self.written_bytes.load(Relaxed),
             verified_bytes: self.verified_bytes.load(Relaxed),
             warnings: self.warnings.load(Relaxed),
+            ..RestoreReport::default()
         }
     }
 }

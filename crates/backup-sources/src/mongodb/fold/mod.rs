@@ -7,6 +7,7 @@
 //! | `check.rs` | whether an entry can be folded, before it is stored |
 //! | `ddl.rs` | which collections there are at the moment, under which names, with which options and indexes |
 //! | `update.rs` | updates as the oplog records them, applied to a document |
+//! | `users.rs` | operations on users and roles, kept in memory |
 //! | `spill.rs` | operations and documents on disk, in partitions that fit into memory |
 //!
 //! Two passes, addressed by UUID (mongo.md section 4): the oplog first, which decides about
@@ -24,6 +25,7 @@ mod ddl;
 mod spill;
 mod transactions;
 mod update;
+mod users;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -43,6 +45,7 @@ pub(super) use spill::Settled;
 use spill::{Operation, Spill};
 use transactions::Transactions;
 pub(super) use transactions::{Ready, held, is_of_several, restructures};
+use users::Users;
 
 /// Something the fold does not know: it stops.
 fn unknown(what: impl std::fmt::Display, entry: &RawDocument) -> SourceError {
@@ -67,6 +70,7 @@ pub(super) struct Fold {
     /// Views by database and `_id` (which is `database.view`), as `system.views` holds them.
     views: BTreeMap<(String, String), Bytes>,
     spill: Spill,
+    users: Users,
     /// Documents are brought to the moment elsewhere, but for those of capped collections, and
     /// users and roles.
     only_capped: bool,
@@ -128,7 +132,8 @@ impl Fold {
             }
         }
         let (catalog, spill) = (Catalog::new(state)?, Spill::new(oplog_bytes));
-        Ok(Self { flat, catalog, views, spill, only_capped: false, only: None })
+        let users = Users::default();
+        Ok(Self { flat, catalog, views, spill, users, only_capped: false, only: None })
     }
 
     /// From here on, documents of other collections do not matter: not all operations on them may
@@ -177,7 +182,11 @@ impl Fold {
             return Ok(());
         }
         let (id, operation) = operation_of(op, entry)?;
-        self.spill.operation(number, &id, &operation)
+        self.spill.operation(number, &id, &operation)?;
+        if namespace.is_authorization() {
+            self.users.operation(number, id, operation);
+        }
+        Ok(())
     }
 
     /// Views are documents.
@@ -209,7 +218,13 @@ impl Fold {
             .into_iter()
             .filter_map(|((db, id), view)| view_of(&db, &id, &view).transpose());
         let views = views.collect::<SourceResult<Vec<_>>>()?;
-        Ok(Folded { live, views, unfinished: self.flat.transactions.are_open(), spill: self.spill })
+        Ok(Folded {
+            live,
+            views,
+            unfinished: self.flat.transactions.are_open(),
+            spill: self.spill,
+            users: self.users,
+        })
     }
 }
 
@@ -309,9 +324,16 @@ pub(super) struct Folded {
     /// Transactions have begun that end later, or never.
     pub(super) unfinished: bool,
     spill: Spill,
+    users: Users,
 }
 
 impl Folded {
+    /// The users or roles of the moment, known before the other documents: `dumped` are those of
+    /// the dump.
+    pub(super) fn users(&self, live: &Live, dumped: Vec<Bytes>) -> SourceResult<Vec<Bytes>> {
+        self.users.of(live.number, dumped)
+    }
+
     /// A document of the dump. What no operation touches comes back at once; the rest with
     /// [`Self::settle`].
     pub(super) fn base(&mut self, live: &Live, document: Bytes) -> SourceResult<Option<Bytes>> {

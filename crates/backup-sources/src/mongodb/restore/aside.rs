@@ -4,14 +4,14 @@
 //! nothing that a user may have called alike is in the way. A collection is renamed only if it is
 //! still the one that was made: who drops it meanwhile does not make half of it pass for all.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use bson::doc;
 
 use super::target::{Target, came_meanwhile};
-use crate::mongodb::catalog::{Collection, CollectionUuid, Kind, uuid_at};
+use crate::mongodb::catalog::{Collection, Kind, uuid_at};
 use crate::mongodb::error::{Explain as _, code, code_of};
 use crate::mongodb::namespace::Namespace;
 
@@ -23,13 +23,15 @@ const DIGITS: usize = 8;
 const LONGEST: usize = 255;
 /// How long a restore that has failed tries to clear up.
 const CLEARING: Duration = Duration::from_secs(10);
+/// How often that is done, and the pause in between.
+const ROUNDS: u32 = 2;
+const SETTLING: Duration = Duration::from_millis(200);
 /// Leftovers that a note names.
 const NAMED: usize = 5;
 
-/// Those of one restore.
+/// Temporary names of one restore.
 pub(super) struct Aside {
     run: String,
-    made: BTreeMap<Namespace, Option<CollectionUuid>>,
 }
 
 impl Aside {
@@ -40,7 +42,7 @@ impl Aside {
             .take(DIGITS / 2)
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        Self { run, made: BTreeMap::new() }
+        Self { run }
     }
 
     /// Has a collection completed under another name, so that nobody takes half of it for all;
@@ -83,7 +85,7 @@ impl Aside {
 }
 
 /// The number and the final name of what some restore has not completed.
-fn run_of(namespace: &Namespace) -> Option<(&str, &str)> {
+pub(super) fn run_of(namespace: &Namespace) -> Option<(&str, &str)> {
     let rest = namespace.name.strip_prefix(PREFIX)?;
     let (run, name) = rest.split_at_checked(DIGITS)?;
     let is_run = run.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
@@ -92,17 +94,18 @@ fn run_of(namespace: &Namespace) -> Option<(&str, &str)> {
 
 impl Target {
     /// Remembers a collection that was made to be renamed.
-    pub(super) async fn made_aside(&mut self, namespace: &Namespace) -> SourceResult<()> {
-        self.aside.made.insert(namespace.clone(), None);
+    pub(super) async fn made_aside(&self, namespace: &Namespace) -> SourceResult<()> {
+        self.state().staged.insert(namespace.clone(), None);
         let uuid = uuid_at(&self.server, namespace).await.writing("cannot list the collections")?;
-        self.aside.made.insert(namespace.clone(), uuid);
+        self.state().staged.insert(namespace.clone(), uuid);
         Ok(())
     }
 
     /// Gives a collection that is complete its own name. What it replaces was there until now.
-    pub(super) async fn complete(&mut self, from: &Namespace, to: &Namespace) -> SourceResult<()> {
+    pub(super) async fn complete(&self, from: &Namespace, to: &Namespace) -> SourceResult<()> {
         let there = uuid_at(&self.server, from).await.writing("cannot list the collections")?;
-        if there != self.aside.made.get(from).copied().flatten() {
+        let made = self.state().staged.get(from).copied().flatten();
+        if there != made {
             let text = format!("{to}: its restored data was dropped during the restore");
             return Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
                 "check for another restore that replaces this collection, then run the restore \
@@ -111,8 +114,8 @@ impl Target {
         }
         let replaces = self.if_exists == IfExists::Replace;
         // A collection can take the place of another one only.
-        if replaces && self.existing.get(to).is_some_and(|kind| *kind != Kind::Collection) {
-            self.drop(to).await?;
+        if replaces && self.kind_of(to).is_some_and(|kind| kind != Kind::Collection) {
+            self.make_room(to).await?;
         }
         let command = doc! { "renameCollection": from.to_string(), "to": to.to_string(), "dropTarget": replaces };
         match self.server.write("admin", command).await {
@@ -122,22 +125,27 @@ impl Target {
             }
             Err(error) => return Err(error).writing(format_args!("cannot rename {from} to {to}")),
         }
-        self.aside.made.remove(from);
-        self.existing.remove(from);
-        self.existing.insert(to.clone(), Kind::Collection);
+        {
+            let mut state = self.state();
+            state.staged.remove(from);
+            state.existing.remove(from);
+            state.existing.insert(to.clone(), Kind::Collection);
+        }
+        self.completed(to);
         Ok(())
     }
 
     /// Drops what earlier restores have not completed of these collections, if what is there may be
     /// replaced; else returns what to say of it. A restore that is still at it notices.
     pub(super) async fn clear_leftovers(
-        &mut self,
+        &self,
         names: &HashSet<Namespace>,
     ) -> SourceResult<Option<String>> {
         let is_of_these = |found: &&Namespace| {
             run_of(found).is_some_and(|(_, name)| names.contains(&Namespace::new(&*found.db, name)))
         };
         let leftovers: Vec<Namespace> = self
+            .state()
             .existing
             .keys()
             .filter(|name| !names.contains(name))
@@ -160,19 +168,47 @@ impl Target {
         Ok((!leftovers.is_empty()).then_some(text))
     }
 
-    /// Drops what a restore that has failed has not completed, as far as the target still answers.
-    pub(super) async fn clear_own(&mut self) {
-        let own: Vec<Namespace> = self.aside.made.keys().cloned().collect();
+    /// After a failure: drops the collections that this restore has made and not completed, as far
+    /// as the target still answers. Merged collections stay.
+    pub(super) async fn clear_own(&self) {
+        let own: Vec<Namespace> = {
+            let state = self.state();
+            let filling = state.filling.iter().filter(|_| self.if_exists != IfExists::Merge);
+            state.staged.keys().chain(filling).cloned().collect()
+        };
         let clearing = async {
-            for namespace in own {
-                // What failed is told already; leftovers are seen by the next restore.
-                if self.drop(&namespace).await.is_err() {
-                    return;
+            // The server may still carry out an insertion that was given up, and make the
+            // collection anew by it.
+            for round in 0..ROUNDS {
+                if round > 0 {
+                    tokio::time::sleep(SETTLING).await;
+                }
+                for namespace in &own {
+                    self.drop_own(namespace, round == 0).await?;
                 }
             }
+            SourceResult::Ok(())
         };
-        // Too late is like not at all.
-        tokio::time::timeout(CLEARING, clearing).await.ok();
+        // What failed is reported already; leftovers are named with it.
+        if let Ok(Ok(())) = tokio::time::timeout(CLEARING, clearing).await {
+            let mut state = self.state();
+            own.iter().for_each(|namespace| {
+                state.staged.remove(namespace);
+                state.filling.remove(namespace);
+            });
+        }
+    }
+
+    /// Drops what this restore has made; later only what no other client would make by writing to
+    /// the name that users see.
+    async fn drop_own(&self, namespace: &Namespace, is_first: bool) -> SourceResult<()> {
+        if namespace.is_buckets() && is_first {
+            self.drop(&namespace.visible()).await?;
+        }
+        if is_first || namespace.is_buckets() || self.aside.is_one(namespace) {
+            self.drop(namespace).await?;
+        }
+        Ok(())
     }
 }
 

@@ -1,24 +1,16 @@
-//! What comes after the documents: indexes, validators, views, users.
-
-use std::collections::{HashMap, HashSet};
+//! Steps after the documents: indexes, validators, views, the wait for a majority.
 
 use backup_core::context::Context;
-use backup_core::source::{IfExists, RestoreRequest, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::oid::ObjectId;
-use bson::{Bson, Document, RawDocumentBuf, doc};
-use futures::TryStreamExt as _;
+use bson::{Bson, Document, doc};
 
-use super::loader::{Loaded, Loader};
-use super::target::{FAR_AWAY, Target, fields, loading_name};
+use super::target::{FAR_AWAY, Target, fields};
 use crate::mongodb::catalog::Collection;
-use crate::mongodb::error::{Explain as _, code, code_of};
+use crate::mongodb::error::Explain as _;
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::options::MongoOptions;
 use crate::mongodb::server::{Primary, Server, unless_cancelled};
-
-/// What to do about users and roles that are something else at the target.
-const USERS_STAY: &str = "drop these users and roles at the target first, or leave them out \
-                          (--no-users, or exclude admin.system.users and admin.system.roles)";
 
 /// All indexes of a collection in one build, which reads the documents once.
 pub(super) async fn indexes(
@@ -119,120 +111,11 @@ pub(super) async fn validator(
 
 /// Views last, all of them: the server does not mind if one stands on another that is not there
 /// yet.
-pub(super) async fn views(
-    cx: &Context,
-    target: &mut Target,
-    views: &[Collection],
-) -> SourceResult<()> {
+pub(super) async fn views(cx: &Context, target: &Target, views: &[Collection]) -> SourceResult<()> {
     for view in views {
         unless_cancelled(cx, target.create_view(view)).await?;
     }
     Ok(())
-}
-
-/// Has the server add users or roles. Those of the same names that are there stay as they are,
-/// whatever `if_exists` says: only reading back tells.
-pub(super) async fn users(
-    cx: &Context,
-    server: &Server,
-    namespace: &Namespace,
-    request: &RestoreRequest,
-    loader: Loader,
-) -> SourceResult<Loaded> {
-    let loading = loading_name(namespace);
-    let wanted = loader.waiting()?;
-    if request.if_exists == IfExists::Fail {
-        // What the oplog brought was not known when the others were compared.
-        unless_cancelled(cx, refuse_other_users(server, namespace, &wanted)).await?;
-    }
-    let merged = match loader.finish().await {
-        Ok(loaded) => {
-            unless_cancelled(cx, merge(server, namespace, &loading)).await.map(|()| loaded)
-        }
-        Err(error) => Err(error),
-    };
-    // Also after a failure: password hashes must not be left where everybody who reads `admin`
-    // finds them.
-    let dropped = server.write("admin", doc! { "drop": &loading.name }).await;
-    let mut loaded = merged?;
-    match dropped {
-        Err(error) if code_of(&error) != Some(code::NAMESPACE_NOT_FOUND) => {
-            return Err(error).writing(format_args!("cannot drop {loading}"));
-        }
-        _ => {}
-    }
-    if request.verify {
-        unless_cancelled(cx, compare_users(server, namespace, &wanted)).await?;
-        loaded.verified = loaded.sum.bytes;
-    }
-    Ok(loaded)
-}
-
-/// Has the server take users or roles over from a collection of their own.
-async fn merge(server: &Server, namespace: &Namespace, loading: &Namespace) -> SourceResult<()> {
-    let field = if namespace.name == "system.users" {
-        "tempUsersCollection"
-    } else {
-        "tempRolesCollection"
-    };
-    let command =
-        doc! { "_mergeAuthzCollections": 1, field: loading.to_string(), "db": "", "drop": false };
-    server.write("admin", command).await.writing(format_args!("cannot restore {namespace}"))?;
-    Ok(())
-}
-
-/// Reads users or roles back: others may be there too.
-async fn compare_users(
-    server: &Server,
-    namespace: &Namespace,
-    wanted: &[RawDocumentBuf],
-) -> SourceResult<()> {
-    let there: HashSet<Vec<u8>> =
-        documents(server, namespace).await?.into_iter().map(RawDocumentBuf::into_bytes).collect();
-    let Some(other) = wanted.iter().find(|document| !there.contains(document.as_bytes())) else {
-        return Ok(());
-    };
-    let name = other.get_str("_id").unwrap_or_default();
-    let text = format!("{namespace}: {name} at the target differs from the restored one");
-    Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(USERS_STAY))
-}
-
-async fn documents(server: &Server, namespace: &Namespace) -> SourceResult<Vec<RawDocumentBuf>> {
-    let collection =
-        server.client.database(&namespace.db).collection::<RawDocumentBuf>(&namespace.name);
-    let doing = format!("cannot read {namespace}");
-    let cursor = collection.find(doc! {}).await.writing(&doing)?;
-    cursor.try_collect().await.writing(&doing)
-}
-
-/// Refuses users or roles that are at the target and are something else there.
-pub(super) async fn refuse_other_users(
-    server: &Server,
-    namespace: &Namespace,
-    wanted: &[RawDocumentBuf],
-) -> SourceResult<()> {
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let name = |document: &RawDocumentBuf| document.get_str("_id").unwrap_or_default().to_owned();
-    let there: HashMap<String, RawDocumentBuf> = documents(server, namespace)
-        .await?
-        .into_iter()
-        .map(|document| (name(&document), document))
-        .collect();
-    let differs = |document: &&RawDocumentBuf| {
-        there.get(&name(document)).is_some_and(|other| other != *document)
-    };
-    let names: Vec<String> = wanted.iter().filter(differs).map(name).collect();
-    if names.is_empty() {
-        return Ok(());
-    }
-    let text = format!(
-        "the target already has different {} called {}",
-        namespace.name.trim_start_matches("system."),
-        names.join(", ")
-    );
-    Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(USERS_STAY))
 }
 
 /// Waits until a majority of the target's members has everything: a write that changes nothing does

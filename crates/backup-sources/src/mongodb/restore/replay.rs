@@ -13,8 +13,8 @@ use backup_core::source::{IfExists, RestoreRequest, SourceError, SourceErrorKind
 use bson::{RawDocument, RawDocumentBuf, doc};
 use bytes::Bytes;
 
-use super::Work;
 use super::command::with_documents;
+use super::load::Work;
 use crate::mongodb::catalog::CollectionUuid;
 use crate::mongodb::dump::Dump;
 use crate::mongodb::error::{Explain as _, malformed};

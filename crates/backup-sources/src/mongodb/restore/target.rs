@@ -1,6 +1,7 @@
 //! What is at the target, and what stands in the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backup_core::context::Context;
@@ -8,10 +9,10 @@ use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use bson::{Bson, Document, doc};
 
 use super::aside::Aside;
-use crate::mongodb::catalog::{self, Collection, Kind};
+use crate::mongodb::catalog::{self, Collection, CollectionUuid, Kind};
 use crate::mongodb::error::{Explain as _, code, code_of, malformed};
 use crate::mongodb::fold::Live;
-use crate::mongodb::namespace::{Filter, Namespace};
+use crate::mongodb::namespace::Namespace;
 use crate::mongodb::options::MongoOptions;
 use crate::mongodb::server::{Server, unless_cancelled};
 
@@ -25,13 +26,27 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Names that an error lists.
 const NAMED: usize = 10;
 
-/// A server that is written to.
+/// A server that is written to. Several collections are made and renamed at a time.
 pub(super) struct Target {
     pub(super) server: Server,
     pub(super) if_exists: IfExists,
-    /// What is there, under the names that users see.
-    pub(super) existing: BTreeMap<Namespace, Kind>,
     pub(super) aside: Aside,
+    state: Mutex<State>,
+}
+
+/// Objects at the target, as far as this restore knows them.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// All collections and views.
+    pub(super) existing: BTreeMap<Namespace, Kind>,
+    /// Collections of this restore under their temporary names.
+    pub(super) staged: BTreeMap<Namespace, Option<CollectionUuid>>,
+    /// Collections made under their own names that are not complete.
+    pub(super) filling: BTreeSet<Namespace>,
+    /// Collections of the target that documents are merged into, and that are not complete.
+    pub(super) merging: BTreeSet<Namespace>,
+    /// Objects that were dropped, and whose successors are not complete.
+    pub(super) dropped: BTreeSet<Namespace>,
 }
 
 /// Where documents are inserted: users and roles go through collections of their own and are then
@@ -50,7 +65,7 @@ impl Target {
         server: &Server,
         if_exists: IfExists,
     ) -> SourceResult<Self> {
-        let mut existing = BTreeMap::new();
+        let mut state = State::default();
         for db in catalog::databases(server).await?.into_keys() {
             let listing = async {
                 let command = doc! { "listCollections": 1, "nameOnly": true };
@@ -68,14 +83,26 @@ impl Target {
                 let name = entry.get_str("name").map_err(|_| malformed("list of collections"))?;
                 let kind = Kind::parse(entry.get_str("type").unwrap_or("collection"))
                     .unwrap_or(Kind::Collection);
-                existing.insert(Namespace::new(&*db, name), kind);
+                state.existing.insert(Namespace::new(&*db, name), kind);
             }
         }
-        Ok(Self { server: server.clone(), if_exists, existing, aside: Aside::new() })
+        let (server, state) = (server.clone(), Mutex::new(state));
+        Ok(Self { server, if_exists, aside: Aside::new(), state })
+    }
+
+    /// Never held across a command.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn exists(&self, namespace: &Namespace) -> bool {
-        self.existing.contains_key(namespace) || self.existing.contains_key(&namespace.visible())
+        let existing = &self.state().existing;
+        existing.contains_key(namespace) || existing.contains_key(&namespace.visible())
+    }
+
+    /// Kind of an object at the target.
+    pub(super) fn kind_of(&self, namespace: &Namespace) -> Option<Kind> {
+        self.state().existing.get(namespace).copied()
     }
 
     /// With `fail`, nothing of what is restored may be there; with `merge`, nothing else in place
@@ -90,9 +117,8 @@ impl Target {
                 .iter()
                 .try_for_each(|view| self.refuse_other_kinds(&view.namespace, Kind::View))?;
         }
-        let beside_buckets = |name: &&Namespace| {
-            names.contains(&name.buckets()) && self.existing.contains_key(*name)
-        };
+        let beside_buckets =
+            |name: &&Namespace| names.contains(&name.buckets()) && self.kind_of(name).is_some();
         if let (IfExists::Merge, Some(name)) = (self.if_exists, names.iter().find(beside_buckets)) {
             let text = format!(
                 "cannot merge into {name}: time-series buckets of the same name exist beside it"
@@ -122,44 +148,35 @@ impl Target {
         ))
     }
 
-    /// Drops what the snapshot would hold if it had been there: what both the selection and the
-    /// backup's own (`filters`) cover, and is not among `names`. Of what was left out of the backup
-    /// the snapshot says nothing.
-    pub(super) async fn remove_others(
-        &mut self,
-        cx: &Context,
-        names: &[Namespace],
-        filters: [&Filter; 2],
-    ) -> SourceResult<u64> {
-        let wanted: BTreeSet<Namespace> = names.iter().map(Namespace::visible).collect();
-        let others: Vec<Namespace> = self
-            .existing
-            .keys()
-            .filter(|name| !name.is_buckets() && !name.is_internal() && name.db != "admin")
-            .filter(|name| {
-                filters.iter().all(|filter| filter.covers(name)) && !wanted.contains(name)
-            })
-            .cloned()
-            .collect();
-        for namespace in &others {
-            unless_cancelled(cx, self.drop(namespace)).await?;
-        }
-        Ok(others.len() as u64)
+    /// Drops an object to make room for its successor.
+    pub(super) async fn make_room(&self, namespace: &Namespace) -> SourceResult<()> {
+        self.drop(namespace).await?;
+        self.state().dropped.insert(namespace.visible());
+        Ok(())
     }
 
-    pub(super) async fn drop(&mut self, namespace: &Namespace) -> SourceResult<()> {
+    /// A collection or view is there in full.
+    pub(super) fn completed(&self, namespace: &Namespace) {
+        let mut state = self.state();
+        let visible = namespace.visible();
+        state.filling.remove(namespace);
+        state.merging.remove(&visible);
+        state.dropped.remove(&visible);
+    }
+
+    pub(super) async fn drop(&self, namespace: &Namespace) -> SourceResult<()> {
         match self.server.write(&namespace.db, doc! { "drop": &namespace.name }).await {
             Ok(_) => {}
             Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => {}
             Err(error) => return Err(error).writing(format_args!("cannot drop {namespace}")),
         }
-        self.existing.remove(namespace);
+        self.state().existing.remove(namespace);
         Ok(())
     }
 
     /// Makes a place for the documents of a collection; true if it was there and is kept.
     pub(super) async fn prepare(
-        &mut self,
+        &self,
         live: &Live,
         collection: &Collection,
         options: &MongoOptions,
@@ -182,7 +199,9 @@ impl Target {
                 } else {
                     self.refuse_other_kinds(&collection.namespace, kind)
                 };
-                return checked.map(|()| true);
+                checked?;
+                self.state().merging.insert(collection.namespace.visible());
+                return Ok(true);
             }
             if collection.namespace.name == "system.js" {
                 // It cannot be dropped.
@@ -194,7 +213,7 @@ impl Target {
                 emptied.writing(format_args!("cannot empty {loading}"))?;
                 return Ok(false);
             }
-            self.drop(&collection.namespace.visible()).await?;
+            self.make_room(&collection.namespace.visible()).await?;
             if collection.namespace.is_buckets() {
                 self.drop(&collection.namespace).await?;
             }
@@ -207,8 +226,8 @@ impl Target {
     /// elsewhere or nowhere. And a view takes the place of views only.
     fn refuse_other_kinds(&self, namespace: &Namespace, wanted: Kind) -> SourceResult<()> {
         let namespace = namespace.visible();
-        match self.existing.get(&namespace) {
-            Some(kind) if *kind != wanted => Err(SourceError::new(
+        match self.kind_of(&namespace) {
+            Some(kind) if kind != wanted => Err(SourceError::new(
                 SourceErrorKind::TargetExists,
                 format!(
                     "{namespace} is a {} at the target and a {} in the snapshot",
@@ -222,7 +241,7 @@ impl Target {
     }
 
     async fn create(
-        &mut self,
+        &self,
         live: &Live,
         collection: &Collection,
         options: &MongoOptions,
@@ -249,14 +268,18 @@ impl Target {
             command.insert("expireAfterSeconds", i64::from(FAR_AWAY));
         }
         self.make(namespace, &command).await?;
-        self.existing.insert(namespace.clone(), collection.kind);
-        if self.aside.is_one(namespace) { self.made_aside(namespace).await } else { Ok(()) }
+        self.state().existing.insert(namespace.clone(), collection.kind);
+        if self.aside.is_one(namespace) {
+            return self.made_aside(namespace).await;
+        }
+        self.state().filling.insert(namespace.clone());
+        Ok(())
     }
 
     /// Runs a command that creates what was not there. The server may still be busy with what a
     /// restore asked for that was interrupted a moment ago: what that makes now is replaced like
     /// what was there before.
-    async fn make(&mut self, namespace: &Namespace, command: &Document) -> SourceResult<()> {
+    async fn make(&self, namespace: &Namespace, command: &Document) -> SourceResult<()> {
         let mut attempt = 0;
         loop {
             let error = match self.server.write(&namespace.db, command.clone()).await {
@@ -280,13 +303,15 @@ impl Target {
     }
 
     /// Makes a view, in place of one that is there if that may be replaced.
-    pub(super) async fn create_view(&mut self, view: &Collection) -> SourceResult<()> {
-        if self.existing.contains_key(&view.namespace) {
-            self.drop(&view.namespace).await?;
+    pub(super) async fn create_view(&self, view: &Collection) -> SourceResult<()> {
+        if self.kind_of(&view.namespace).is_some() {
+            self.make_room(&view.namespace).await?;
         }
         let mut command = doc! { "create": &view.namespace.name };
         command.extend(view.options.clone());
-        self.make(&view.namespace, &command).await
+        self.make(&view.namespace, &command).await?;
+        self.completed(&view.namespace);
+        Ok(())
     }
 }
 

@@ -91,7 +91,7 @@ impl Place {
                 if code != code::DUPLICATE_KEY {
                     return Err(self.refused(code, &message));
                 }
-                self.settle_duplicate(document).await?;
+                self.settle_duplicate(document, &message).await?;
                 last = Some(index);
             }
             // An ordered insertion stops at its first failure.
@@ -108,13 +108,15 @@ impl Place {
         SourceError::new(SourceErrorKind::Target, text)
     }
 
-    /// There is a document with this `_id`.
-    async fn settle_duplicate(&self, bytes: &Bytes) -> SourceResult<()> {
+    /// There is a document with this `_id`, or with equal values in a unique index.
+    async fn settle_duplicate(&self, bytes: &Bytes, message: &str) -> SourceResult<()> {
         let id = id_value(bytes)?;
         if !self.merge {
             let there = self.fetch(vec![id]).await?;
             return if there.iter().any(|there| there == bytes) {
                 Ok(())
+            } else if there.is_empty() {
+                Err(self.refused(code::DUPLICATE_KEY, message))
             } else {
                 let text =
                     format!("{}: a restored document was changed during the restore", self.shown);

@@ -10,10 +10,10 @@ use crate::session::Session;
 
 /// Everything that is looked at before a member is restored.
 pub(super) async fn rehearse(restore: &mut Restore) -> CommandResult<(Outcome, RestoreReport)> {
-    let incomplete = restore.warn_of_incomplete();
+    let incomplete = restore.warn_of_incomplete().await?;
     restore.require_writable()?;
-    restore.spare_the_rest().await?;
     let report = restore.rehearse().await?;
+    restore.remove_as_planned(&report);
     restore.require_entries(&report)?;
     Ok((incomplete, report))
 }

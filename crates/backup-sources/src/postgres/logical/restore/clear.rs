@@ -1,13 +1,14 @@
 //! Dropping what is replaced. What something else depends on stays, and the restore fails: nothing
 //! is dropped along with it that nobody asked for.
 
-use backup_core::source::SourceResult;
+use backup_core::source::{Removal, SourceResult};
 use tokio_postgres::Error;
 
 use super::super::catalog::{Catalog, Kind, Relation};
 use super::super::error::{code_of, writing};
 use super::super::filter::Filter;
 use super::super::sql::quoted;
+use super::plan::Plan;
 use super::writer::Writer;
 
 /// Functions and types of a schema that is replaced as a whole.
@@ -22,12 +23,9 @@ const OTHERS: &str = "SELECT 'ROUTINE ' || p.oid::regprocedure::text FROM pg_pro
                       WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = \
                       'e')";
 
-/// Drops what is restored, and in schemas that are restored as a whole everything, except for what
-/// the backup left out: that is nowhere else. Returns how many relations went that the snapshot
-/// does not have.
-pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResult<u64> {
-    let plan = writer.plan;
-    let made = &plan.made;
+/// Relations that a replacement drops: those that are restored, and in schemas that are restored as
+/// a whole all others, except for those that the backup left out.
+fn going<'a>(plan: &Plan<'_>, catalog: &'a Catalog) -> Vec<&'a Relation> {
     let schemas = plan.cleared();
     let (database, backed_up) = (&*plan.stored.manifest.name, &plan.stored.backed_up);
     let is_of_schema = |one: &Relation| {
@@ -39,12 +37,49 @@ pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResul
         plan.names.is_empty() && covers(&plan.filter) && covers(backed_up)
     };
     let is_going = |one: &&Relation| {
-        let is_made = made.contains(&(one.schema.clone(), one.name.clone()));
-        !one.of_extension && (is_made || is_of_schema(one) || is_meant(one))
+        !one.of_extension && (is_made(plan, one) || is_of_schema(one) || is_meant(one))
     };
-    let going: Vec<&Relation> = catalog.relations.iter().filter(is_going).collect();
-    let others =
-        going.iter().filter(|one| !made.contains(&(one.schema.clone(), one.name.clone()))).count();
+    catalog.relations.iter().filter(is_going).collect()
+}
+
+fn is_made(plan: &Plan<'_>, one: &Relation) -> bool {
+    plan.made.contains(&(one.schema.clone(), one.name.clone()))
+}
+
+/// Relations of the target that a replacement removes because the snapshot lacks them; all that it
+/// lacks if the database is exchanged (`is_exchanged`).
+pub(super) fn removals(plan: &Plan<'_>, catalog: &Catalog, is_exchanged: bool) -> Vec<Removal> {
+    let going = if is_exchanged {
+        catalog.relations.iter().filter(|one| !one.of_extension).collect()
+    } else {
+        going(plan, catalog)
+    };
+    let others = going.into_iter().filter(|one| !is_made(plan, one));
+    let name = |one: &Relation| format!("{}.{}.{}", plan.target, one.schema, one.name);
+    let removal = |one: &Relation| Removal {
+        kind: word(one.kind).to_lowercase(),
+        name: name(one),
+        count: None,
+    };
+    others.map(removal).collect()
+}
+
+/// The object type of `DROP`.
+fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::View => "VIEW",
+        Kind::MaterializedView => "MATERIALIZED VIEW",
+        Kind::Sequence => "SEQUENCE",
+        Kind::ForeignTable => "FOREIGN TABLE",
+        Kind::Table | Kind::Partitioned => "TABLE",
+    }
+}
+
+/// Drops the relations to replace, and functions and types of schemas that are restored as a whole.
+pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResult<()> {
+    let plan = writer.plan;
+    let schemas = plan.cleared();
+    let going = going(plan, catalog);
     // Together, because they may refer to each other.
     let tables: Vec<String> = going
         .iter()
@@ -55,16 +90,7 @@ pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResul
     if !tables.is_empty() {
         left.push(format!("TABLE IF EXISTS {}", tables.join(", ")));
     }
-    for one in going {
-        let word = match one.kind {
-            Kind::View => "VIEW",
-            Kind::MaterializedView => "MATERIALIZED VIEW",
-            Kind::Sequence => "SEQUENCE",
-            Kind::ForeignTable => "FOREIGN TABLE",
-            Kind::Table | Kind::Partitioned => "TABLE",
-        };
-        left.push(format!("{word} IF EXISTS {}", one.sql()));
-    }
+    left.extend(going.iter().map(|one| format!("{} IF EXISTS {}", word(one.kind), one.sql())));
     for schema in schemas.keys().filter(|schema| catalog.schemas.contains(schema)) {
         let rows = writer.sql.client.query(OTHERS, &[&quoted(schema)]).await;
         let found = rows.and_then(|rows| {
@@ -72,8 +98,7 @@ pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResul
         });
         left.extend(found.map_err(|error| writing(&error, "cannot list the functions and types"))?);
     }
-    drop_all(writer, left).await?;
-    Ok(others as u64)
+    drop_all(writer, left).await
 }
 
 /// Round by round, until nothing is left or nothing more can go.

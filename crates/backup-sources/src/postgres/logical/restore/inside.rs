@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use backup_core::event::WarningKind;
-use backup_core::source::{IfExists, RestoreReport, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    IfExists, Removal, RestoreReport, SourceError, SourceErrorKind, SourceResult,
+};
 
 use super::super::super::wire::Sql;
 use super::super::catalog::{Catalog, Kind};
@@ -23,6 +25,17 @@ pub(super) async fn conflicts(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Ve
     Ok(there.filter(|name| plan.made.contains(name)).collect())
 }
 
+/// Relations of an existing database that a replacement removes because the snapshot lacks them.
+pub(super) async fn removals(
+    job: &Job<'_>,
+    plan: &Plan<'_>,
+    is_exchanged: bool,
+) -> SourceResult<Vec<Removal>> {
+    let sql = open(job, &plan.target).await?;
+    let catalog = Catalog::read(&sql, &plan.target).await?;
+    Ok(clear::removals(plan, &catalog, is_exchanged))
+}
+
 async fn open(job: &Job<'_>, database: &str) -> SourceResult<Sql> {
     session::open(&job.options.connection, Some(&job.server.sql.host), database).await
 }
@@ -38,7 +51,7 @@ pub(super) async fn restore(
     writer.run("BEGIN", "cannot begin a transaction").await?;
     let before = Catalog::read(&sql, &plan.target).await?;
     if job.request.if_exists == IfExists::Replace {
-        report.removed += clear::clear(&writer, &before).await?;
+        clear::clear(&writer, &before).await?;
     }
     let catalog = Catalog::read(&sql, &plan.target).await?;
     let there: HashSet<Relation> =

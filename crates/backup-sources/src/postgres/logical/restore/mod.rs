@@ -33,7 +33,7 @@ mod writer;
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+    IfExists, Removal, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
 };
 
 use super::super::unless_cancelled;
@@ -114,10 +114,10 @@ pub(super) async fn restore(
             dump.whole.server_version / 10_000
         ));
     }
-    let mut report = RestoreReport {
-        warnings: remarks::remark(&job, &filter, &plans),
-        ..RestoreReport::default()
-    };
+    let (warnings, removals) =
+        (remarks::remark(&job, &filter, &plans), removals(&job, &plans, &ways).await?);
+    let removed = removals.len() as u64;
+    let mut report = RestoreReport { warnings, removed, removals, ..RestoreReport::default() };
     if request.dry_run {
         plans.iter().for_each(|plan| count(plan, &mut report));
         return Ok(report);
@@ -135,6 +135,20 @@ pub(super) async fn restore(
         count(plan, &mut report);
     }
     Ok(report)
+}
+
+/// Relations of the target that go because the snapshot lacks them.
+async fn removals(job: &Job<'_>, plans: &[Plan<'_>], ways: &[Way]) -> SourceResult<Vec<Removal>> {
+    let mut removals = Vec::new();
+    if job.request.if_exists != IfExists::Replace {
+        return Ok(removals);
+    }
+    let exist = plans.iter().zip(ways).filter(|(plan, _)| job.server.has(&plan.target));
+    for (plan, way) in exist {
+        let looking = inside::removals(job, plan, *way == Way::Whole);
+        removals.extend(unless_cancelled(job.cx, looking).await?);
+    }
+    Ok(removals)
 }
 
 /// What is there of the parts that were restored already, and what is not.

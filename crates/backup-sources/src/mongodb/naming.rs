@@ -1,0 +1,79 @@
+//! Readers whose errors name the connected user in the statement of their hints.
+
+use async_trait::async_trait;
+use backup_core::log::Position;
+use backup_core::source::{
+    BackupReader, Checkpoint, Content, Entry, Facts, Item, LogReader, LogSegment, SourceResult,
+};
+use futures::StreamExt as _;
+
+use super::server::Server;
+use super::user::{User, named};
+
+/// A reader and the user of its connection.
+pub(super) struct Naming<R: ?Sized> {
+    user: Option<User>,
+    reader: Box<R>,
+}
+
+impl<R: ?Sized> Naming<R> {
+    pub(super) fn new(reader: Box<R>, server: &Server) -> Self {
+        Self { user: server.user.clone(), reader }
+    }
+
+    fn named<T>(&self, result: SourceResult<T>) -> SourceResult<T> {
+        result.map_err(|error| named(error, self.user.as_ref()))
+    }
+}
+
+#[async_trait]
+impl BackupReader for Naming<dyn BackupReader> {
+    async fn next(&mut self) -> SourceResult<Option<Item>> {
+        let next = self.reader.next().await;
+        let next = self.named(next)?;
+        Ok(next.map(|item| match item {
+            Item::Entry(Entry { content: Content::Stream(content), path, metadata, chunking }) => {
+                let user = self.user.clone();
+                let content =
+                    content.map(move |piece| piece.map_err(|error| named(error, user.as_ref())));
+                let content = Content::Stream(content.boxed());
+                Item::Entry(Entry { content, path, metadata, chunking })
+            }
+            other => other,
+        }))
+    }
+
+    fn facts(&self) -> Facts {
+        self.reader.facts()
+    }
+
+    async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
+        let Self { user, reader } = *self;
+        reader.finish().await.map_err(|error| named(error, user.as_ref()))
+    }
+
+    async fn abort(self: Box<Self>) {
+        self.reader.abort().await;
+    }
+}
+
+#[async_trait]
+impl LogReader for Naming<dyn LogReader> {
+    async fn next(&mut self) -> SourceResult<LogSegment> {
+        let next = self.reader.next().await;
+        self.named(next)
+    }
+
+    fn state(&self) -> Option<String> {
+        self.reader.state()
+    }
+
+    fn begin_behind(&mut self, known: &[Position]) {
+        self.reader.begin_behind(known);
+    }
+
+    async fn acknowledge(&mut self, position: &Position) -> SourceResult<()> {
+        let acknowledged = self.reader.acknowledge(position).await;
+        self.named(acknowledged)
+    }
+}
