@@ -1,6 +1,7 @@
 //! What a repository has of a log.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -32,7 +33,7 @@ pub struct LogView {
     pub(super) slices: Vec<(StoredSlice, SliceHeader)>,
     damaged: Vec<(String, Error)>,
     /// Of any stream: whose they were cannot be told.
-    damaged_snapshots: Vec<(SnapshotId, Error)>,
+    damaged_snapshots: Arc<Vec<(SnapshotId, Error)>>,
     /// What happened when in pieces that were looked at closely, by snapshot and the name of the
     /// detail.
     details: HashMap<(SnapshotId, String), Vec<Tick>>,
@@ -46,17 +47,54 @@ impl LogView {
     /// # Errors
     /// Those of the sink.
     pub async fn load(repository: &Repository, stream: &Stream, cx: &Context) -> Result<Self> {
-        let lane = Lane::new(repository, stream);
-        // The lease first: its watermark is covered by slices then. Slices next: a slice that is rolled up in between is seen twice rather than not at all.
-        let lease = match Lease::state(repository, &stream.capture_lease()).await {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
-            other => other?,
+        let mut views = Self::load_all(repository, std::slice::from_ref(stream), cx).await?;
+        Ok(views.pop().unwrap_or_default())
+    }
+
+    /// The views of several streams, in their order. The snapshots are read once for all of them.
+    ///
+    /// # Errors
+    /// Errors of the sink.
+    pub async fn load_all(
+        repository: &Repository,
+        streams: &[Stream],
+        cx: &Context,
+    ) -> Result<Vec<Self>> {
+        let lanes: Vec<Lane> = streams.iter().map(|stream| Lane::new(repository, stream)).collect();
+        // A lease before the slices, which then cover its watermark. The snapshots last: a slice that
+        // is rolled up in between is seen twice rather than not at all.
+        let mut views = Vec::new();
+        for (stream, lane) in streams.iter().zip(&lanes) {
+            let lease = match Lease::state(repository, &stream.capture_lease()).await {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+                other => other?,
+            };
+            views.push(Self { lease, ..Self::of_lane(lane, cx).await? });
+        }
+        let listed = match lanes.is_empty() {
+            true => SnapshotList::default(),
+            false => all_snapshots(repository, cx).await?,
         };
-        let mut view = Self { lease, ..Self::of_lane(&lane, cx).await? };
-        let of_snapshots = Self::of_snapshots(&lane, cx).await?;
-        (view.snapshots, view.damaged_snapshots) =
-            (of_snapshots.snapshots, of_snapshots.damaged_snapshots);
-        Ok(view)
+        let damaged = Arc::new(listed.damaged);
+        for (lane, view) in lanes.iter().zip(&mut views) {
+            view.take_snapshots(lane, &listed.snapshots, &damaged);
+        }
+        Ok(views)
+    }
+
+    /// The snapshots that belong to the stream of a lane.
+    fn take_snapshots(
+        &mut self,
+        lane: &Lane,
+        listed: &[SnapshotInfo],
+        damaged: &Arc<Vec<(SnapshotId, Error)>>,
+    ) {
+        let own = listed.iter().filter_map(|info| {
+            let log = info.snapshot.x_log.clone().filter(|log| log.stream == lane.stream())?;
+            Some((info.clone(), log))
+        });
+        self.snapshots = own.collect();
+        self.damaged_snapshots = Arc::clone(damaged);
     }
 
     /// The same, but of the slices only the newest, back to one that begins at or before `from`. To
@@ -106,12 +144,10 @@ impl LogView {
 
     /// Without the slices.
     pub(super) async fn of_snapshots(lane: &Lane, cx: &Context) -> Result<Self> {
+        let mut view = Self::default();
         let listed = all_snapshots(lane.repository(), cx).await?;
-        let own = listed.snapshots.into_iter().filter_map(|info| {
-            let log = info.snapshot.x_log.clone().filter(|log| log.stream == lane.stream())?;
-            Some((info, log))
-        });
-        Ok(Self { snapshots: own.collect(), damaged_snapshots: listed.damaged, ..Self::default() })
+        view.take_snapshots(lane, &listed.snapshots, &Arc::new(listed.damaged));
+        Ok(view)
     }
 
     /// The snapshots that say where they are in this log, oldest first.

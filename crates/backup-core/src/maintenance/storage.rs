@@ -100,8 +100,24 @@ fn ratio(before: u64, after: u64) -> Option<f64> {
 /// # Errors
 /// Those of the sink, and cancellation.
 pub async fn storage(repository: &Repository, cx: &Context) -> Result<StorageReport> {
+    let indexed = repository.load_index(cx).await?;
+    let snapshots = repository.snapshots(cx).await?.snapshots;
+    storage_of(&indexed, &snapshots, cx).await
+}
+
+/// [`storage`] of a repository whose index and snapshots are loaded: lists its objects once.
+///
+/// # Errors
+/// Errors of the sink, and cancellation.
+pub async fn storage_of(
+    indexed: &IndexedRepository,
+    snapshots: &[SnapshotInfo],
+    cx: &Context,
+) -> Result<StorageReport> {
+    let repository = indexed.repository();
     let mut report =
         StorageReport { free_bytes: repository.sink().free_bytes(), ..StorageReport::default() };
+    cx.check_cancelled()?;
     for meta in repository.sink().list_all(&Prefix::root()).await? {
         let first = meta.key.as_str().split('/').next().unwrap_or_default().to_owned();
         for totals in [report.objects.entry(first).or_default(), &mut report.total] {
@@ -109,13 +125,12 @@ pub async fn storage(repository: &Repository, cx: &Context) -> Result<StorageRep
             totals.bytes += meta.size;
         }
     }
-    count_packs(&repository.load_index(cx).await?, &mut report);
-    let snapshots = repository.snapshots(cx).await?.snapshots;
+    count_packs(indexed, &mut report);
     let now = cx.clock.now();
-    for info in &snapshots {
+    for info in snapshots {
         count_snapshot(info, now, &mut report);
     }
-    report.growth_per_day = growth(&snapshots, now);
+    report.growth_per_day = growth(snapshots, now);
     Ok(report)
 }
 
