@@ -67,6 +67,8 @@ async fn what_every_catalog_does(version: Version) {
     conformance::replaces_a_presumed_end(&*opened(&presumed).await).await;
     let moved = database(&server, "moved").await;
     conformance::rebuilds_once_wherever_the_repository_lies(&*opened(&moved).await).await;
+    let third = database(&server, "third").await;
+    conformance::selects_the_history_of_jobs(&*opened(&third).await).await;
     // All of them make the tables at once.
     let second = database(&server, "second").await;
     conformance::several_write_at_once(async || opened(&second).await).await;
@@ -81,6 +83,10 @@ async fn what_every_catalog_does(version: Version) {
         .unwrap();
     let found = opened(&first).await.runs(&RunFilter::default()).await.unwrap();
     assert_eq!((changed, found.runs.len(), found.unreadable), (1, 2, 1));
+    let of = |job: &str| (job.to_owned(), "/repo".to_owned());
+    let of = catalog::History { jobs: vec![of("docs"), of("other")], host: None };
+    let found = opened(&first).await.history(&of).await.unwrap();
+    assert_eq!((found.runs.len(), found.unreadable), (1, 1), "no type, and no failed query");
     // Another machine might have written what leads elsewhere when a file is named by it.
     sql.execute("UPDATE backup_runs SET id = '../../x' WHERE job = 'other'", &[]).await.unwrap();
     let found = opened(&first).await.runs(&RunFilter::default()).await.unwrap();

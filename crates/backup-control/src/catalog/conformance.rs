@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use backup_core::repository::SnapshotInfo;
 
-use super::{Catalog, Error, RunFilter, SharedCatalog};
+use super::{Catalog, Error, History, RunFilter, SharedCatalog};
 use crate::machine::Machine;
 use crate::runs::{
     Evidence, Failure, Identified, Rebuilt, Run, RunId, SavedRun, StageTime, State, What, rebuild,
@@ -179,6 +179,46 @@ pub async fn rebuilds_once_wherever_the_repository_lies(catalog: &dyn Catalog) {
     assert_eq!((found("/new").await, found("/repo").await), (all.to_vec(), Vec::new()));
     assert_eq!(found("/other").await, [foreign.id.to_string()]);
     assert_eq!(catalog.runs(&RunFilter::default()).await.unwrap().runs.len(), 4);
+}
+
+/// The history of jobs: the newest backups, the newest successes of each type, the last success and
+/// the first backup. `docs` has 2 full backups, 60 incremental ones and 30 that failed since.
+pub async fn selects_the_history_of_jobs(catalog: &dyn Catalog) {
+    let add = async |job: &str, minute: i64, state: State, kind: Option<&str>| {
+        let mut run = run(job, minute);
+        (run.state, run.finished) = (state, Some(run.started));
+        run.evidence.kind = kind.map(str::to_owned);
+        // A quoted key in a text is no key.
+        run.evidence.subject = "\"type\":\"other\"".to_owned();
+        catalog.add(&run).await.unwrap();
+    };
+    add("docs", 0, State::Failed, None).await;
+    add("docs", 1, State::Verified, Some("full")).await;
+    add("docs", 2, State::Verified, Some("full")).await;
+    for minute in 3..63 {
+        add("docs", minute, State::Verified, Some("incremental")).await;
+    }
+    for minute in 63..93 {
+        add("docs", minute, State::Failed, None).await;
+    }
+    add("other", 100, State::Verified, Some("full")).await;
+    catalog.add(&Run { what: What::Restore, ..run("docs", 101) }).await.unwrap();
+    catalog.add(&Run { repository: "/x".into(), ..run("docs", 102) }).await.unwrap();
+    let minutes = async |of: History| -> Vec<i64> {
+        let runs = catalog.history(&of).await.unwrap().runs;
+        runs.iter().map(|run| run.started.duration_since(now()).as_mins()).collect()
+    };
+    let of = |jobs: &[&str]| History {
+        jobs: jobs.iter().map(|job| ((*job).to_owned(), "/repo".to_owned())).collect(),
+        host: None,
+    };
+    let docs: Vec<i64> = (68..93).rev().chain((38..63).rev()).chain([2, 1, 0]).collect();
+    assert_eq!(minutes(of(&["docs"])).await, docs);
+    let both: Vec<i64> = std::iter::once(100).chain(docs).collect();
+    assert_eq!(minutes(of(&["docs", "other", "unknown"])).await, both);
+    assert_eq!(minutes(History { host: Some("host".into()), ..of(&["other"]) }).await, [100]);
+    assert!(minutes(History { host: Some("else".into()), ..of(&["other"]) }).await.is_empty());
+    assert!(minutes(History::default()).await.is_empty());
 }
 
 /// Each writer with a catalog of its own on the same rows, as processes have.

@@ -6,6 +6,7 @@
 //! | `mod.rs` | [`Catalog`]: what every catalog can do; [`Shared`]: what machines that share one agree on; [`open`] |
 //! | `home.rs` | [`Home`]: where the catalog is |
 //! | `error.rs` | [`Error`]: what goes wrong |
+//! | `history.rs` | [`History`]: the backups of jobs that alert rules compare |
 //! | `filter.rs` | what all databases have in common: the values of a row, what a filter means |
 //! | `sqlite.rs` | the catalog in a file |
 //! | `schema.rs` | its tables, version by version |
@@ -19,6 +20,7 @@
 pub mod conformance;
 mod error;
 mod filter;
+mod history;
 mod home;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -38,6 +40,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use error::{Error, Result};
+pub use history::{History, NEWEST};
 pub use home::Home;
 #[cfg(feature = "postgres")]
 pub use postgres::Server;
@@ -113,6 +116,12 @@ pub trait Catalog: Debug + Send + Sync {
     /// # Errors
     /// Those of the database.
     async fn runs(&self, filter: &RunFilter) -> Result<Found>;
+
+    /// The backups of jobs that alert rules compare, newest first.
+    ///
+    /// # Errors
+    /// As for [`runs`](Self::runs).
+    async fn history(&self, of: &History) -> Result<Found>;
 
     /// The jobs that were ever backed up into a repository, or were to be, by name.
     ///

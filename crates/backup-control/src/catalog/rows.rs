@@ -6,6 +6,7 @@ use rusqlite::{Row, ToSql};
 
 use super::RunFilter;
 use super::filter::{self, Value};
+use super::history::{self, Dialect};
 use crate::runs::{Run, RunId, State, What};
 
 /// The columns in the order of [`values`] and [`read`].
@@ -64,4 +65,17 @@ pub(super) fn query(filter: &RunFilter) -> (String, Vec<Value>) {
     // Few have not ended: without a word about it, all would be looked at in their order.
     let index = if filter.unfinished { " INDEXED BY runs_unfinished" } else { "" };
     (format!("SELECT {COLUMNS} FROM runs{index}{clause}"), values)
+}
+
+/// The SQL of SQLite.
+const DIALECT: Dialect = Dialect {
+    table: "runs",
+    kind: "CASE WHEN json_valid(evidence) THEN json_extract(evidence, '$.type') END",
+    of_job: "job = ?1 AND repository = ?2 AND (?3 IS NULL OR host = ?3)",
+};
+
+/// The query for the history of a job: its parameters are job, repository and host.
+pub(super) fn history() -> String {
+    let identifiers = history::identifiers(&DIALECT);
+    format!("SELECT {COLUMNS} FROM runs WHERE id IN ({identifiers}) ORDER BY started DESC, id DESC")
 }

@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params_from_iter};
 
-use super::{Catalog, Error, Found, Result, RunFilter, rows, schema};
+use super::{Catalog, Error, Found, History, Result, RunFilter, rows, schema};
 use crate::runs::{Run, RunId};
 use crate::{cache, state};
 
@@ -188,6 +188,21 @@ fn put_aside(file: &Path, suspect: &Path, now: Timestamp) -> io::Result<PathBuf>
     }
 }
 
+/// Adds rows to what was found. One that holds no run is counted only.
+fn collect(
+    runs: impl Iterator<Item = rusqlite::Result<Run>>,
+    found: &mut Found,
+) -> rusqlite::Result<()> {
+    for run in runs {
+        match run {
+            Ok(run) => found.runs.push(run),
+            Err(error) if is_of_row(&error) => found.unreadable += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 impl Sqlite {
     /// Does something with the database, on a thread that may block.
     async fn with<T: Send + 'static>(
@@ -261,15 +276,24 @@ impl Catalog for Sqlite {
         let filter = filter.clone();
         self.with(move |connection| {
             let (text, parameters) = rows::query(&filter);
-            let mut query = connection.prepare(&text)?;
             let mut found = Found::default();
-            for run in query.query_map(params_from_iter(parameters), rows::read)? {
-                match run {
-                    Ok(run) => found.runs.push(run),
-                    Err(error) if is_of_row(&error) => found.unreadable += 1,
-                    Err(error) => return Err(error),
-                }
+            let mut query = connection.prepare(&text)?;
+            collect(query.query_map(params_from_iter(parameters), rows::read)?, &mut found)?;
+            Ok(found)
+        })
+        .await
+    }
+
+    async fn history(&self, of: &History) -> Result<Found> {
+        let History { jobs, host } = of.clone();
+        self.with(move |connection| {
+            let mut query = connection.prepare(&rows::history())?;
+            let mut found = Found::default();
+            for (job, repository) in jobs {
+                let parameters = rusqlite::params![job, repository, host];
+                collect(query.query_map(parameters, rows::read)?, &mut found)?;
             }
+            found.runs.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
             Ok(found)
         })
         .await

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::conformance::{
     now, rebuilds_once_wherever_the_repository_lies, remembers, replaces_a_presumed_end, run,
-    several_write_at_once,
+    selects_the_history_of_jobs, several_write_at_once,
 };
 use super::*;
 
@@ -51,6 +51,12 @@ async fn sqlite_replaces_a_presumed_end() {
 async fn sqlite_rebuilds_once_wherever_the_repository_lies() {
     let dir = tempfile::tempdir().unwrap();
     rebuilds_once_wherever_the_repository_lies(&*fresh(dir.path()).await).await;
+}
+
+#[tokio::test]
+async fn sqlite_selects_the_history_of_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    selects_the_history_of_jobs(&*fresh(dir.path()).await).await;
 }
 
 /// Others may need what lies in a directory that was there before.
@@ -184,4 +190,7 @@ async fn rows_that_cannot_be_read_are_left_out_and_counted() {
     );
     let found = catalog.runs(&RunFilter::default()).await.unwrap();
     assert_eq!((found.runs.len(), found.unreadable), (2, 1));
+    let of = History { jobs: vec![("docs".into(), "/repo".into())], host: None };
+    let found = catalog.history(&of).await.unwrap();
+    assert_eq!((found.runs.len(), found.unreadable), (2, 1), "no type, and no failed query");
 }

@@ -170,6 +170,10 @@ impl catalog::Catalog for Away {
         self.0.runs(filter).await
     }
 
+    async fn history(&self, of: &catalog::History) -> catalog::Result<catalog::Found> {
+        self.0.history(of).await
+    }
+
     async fn jobs(&self, repository: &str) -> catalog::Result<Vec<String>> {
         self.0.jobs(repository).await
     }

@@ -26,7 +26,7 @@ pub use server::Server;
 use sessions::Sessions;
 
 use super::filter::clause;
-use super::{Catalog, Error, Found, Result, RunFilter, Shared};
+use super::{Catalog, Error, Found, History, Result, RunFilter, Shared};
 use crate::runs::{Run, RunId};
 
 /// Runs that are remembered: more are thinned out to nine tenths of it, so that this is seldom
@@ -98,14 +98,14 @@ impl Catalog for Postgres {
         let (clause, values) = clause(filter, |number| format!("${number}"));
         let parameters: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
         let text = format!("SELECT {} FROM backup_runs{clause}", rows::COLUMNS);
-        let (mut found, rows) = (Found::default(), self.sessions.ask(&text, &parameters).await?);
-        for row in rows {
-            match rows::read(&row) {
-                Ok(run) => found.runs.push(run),
-                Err(_) => found.unreadable += 1,
-            }
-        }
-        Ok(found)
+        Ok(rows::found(&self.sessions.ask(&text, &parameters).await?))
+    }
+
+    async fn history(&self, of: &History) -> Result<Found> {
+        let (jobs, repositories): (Vec<&str>, Vec<&str>) =
+            of.jobs.iter().map(|(job, repository)| (job.as_str(), repository.as_str())).unzip();
+        let parameters: [&(dyn ToSql + Sync); 3] = [&jobs, &repositories, &of.host];
+        Ok(rows::found(&self.sessions.ask(&rows::history(), &parameters).await?))
     }
 
     async fn jobs(&self, repository: &str) -> Result<Vec<String>> {

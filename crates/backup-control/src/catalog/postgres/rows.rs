@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 
+use super::super::Found;
 use super::super::error::{Cause, Error, Result};
 use super::super::filter::{self, Value};
+use super::super::history::{self, Dialect};
 use crate::runs::{Run, RunId, State, What};
 
 /// The columns in the order of [`values`] and [`read`].
@@ -61,4 +63,35 @@ pub(super) fn read(row: &Row) -> Result<Run, Cause> {
         pid: row.try_get::<_, i64>(9)?.try_into()?,
         evidence: serde_json::from_str(row.try_get(10)?)?,
     })
+}
+
+/// The SQL of PostgreSQL. Within texts of the evidence, quotes have a backslash before them.
+const DIALECT: Dialect = Dialect {
+    table: "backup_runs",
+    kind: r#"substring(evidence from '"type":"([a-z]+)"')"#,
+    of_job: "job = wanted.job AND repository = wanted.repository AND \
+             ($3::text IS NULL OR host = $3)",
+};
+
+/// The query for the history of jobs: its parameters are their names, their repositories and the
+/// host.
+pub(super) fn history() -> String {
+    let identifiers = history::identifiers(&DIALECT);
+    format!(
+        "SELECT {COLUMNS} FROM backup_runs WHERE id IN (SELECT found.id FROM \
+         unnest($1::text[], $2::text[]) AS wanted (job, repository), LATERAL ({identifiers}) AS \
+         found) ORDER BY started DESC, id DESC"
+    )
+}
+
+/// Runs of rows. One that holds no run is counted only.
+pub(super) fn found(rows: &[Row]) -> Found {
+    let mut found = Found::default();
+    for row in rows {
+        match read(row) {
+            Ok(run) => found.runs.push(run),
+            Err(_) => found.unreadable += 1,
+        }
+    }
+    found
 }
