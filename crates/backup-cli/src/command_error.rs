@@ -238,6 +238,19 @@ impl CommandError {
         self.kind == Kind::Config
     }
 
+    /// Whether the request itself was wrong, or a person stopped or declined it.
+    pub(crate) fn is_of_user(&self) -> bool {
+        use ErrorKind::{Ambiguous, Cancelled, Invalid, NotFound};
+        matches!(
+            self.kind,
+            Kind::Usage
+                | Kind::Config
+                | Kind::Refused
+                | Kind::BrokenPipe
+                | Kind::Core(Ambiguous | Cancelled | Invalid | NotFound)
+        )
+    }
+
     /// Whether nothing has to be said about it.
     pub(crate) fn is_silent(&self) -> bool {
         self.kind == Kind::BrokenPipe

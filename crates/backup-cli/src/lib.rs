@@ -23,6 +23,7 @@
 //! | `reporter/` | events as bars, lines or JSON |
 //! | `human.rs` | sizes, ages, times for people |
 //! | `command_error.rs`, [`exit_code`] | failures and how the program ends |
+//! | `monitoring.rs` | results and exit codes for monitoring systems |
 //! | `signals.rs` | Ctrl-C |
 //! | `allocator.rs` | a limit on how much free memory the allocator keeps |
 
@@ -33,6 +34,7 @@ mod command_error;
 mod commands;
 pub mod exit_code;
 mod human;
+mod monitoring;
 mod overview;
 mod prompts;
 mod records;
@@ -82,13 +84,18 @@ pub fn run(args: &[OsString], env: Environment) -> ExitCode {
 type ExitCodeOf = fn(&CommandError) -> u8;
 
 /// A server that fetches its log takes most codes, and that of a panic among them, for the end of
-/// the log: no failure may have one of these.
+/// the log: no failure may have one of these. A failure of a plugin for monitoring systems is an
+/// unknown state.
 fn guarded(args: &[OsString], running: impl FnOnce(ExitCodeOf) -> u8) -> u8 {
-    if !args.iter().any(|arg| arg == "wal-fetch") {
+    let has = |word: &str| args.iter().take_while(|arg| *arg != "--").any(|arg| arg == word);
+    let (failed, panicked): (ExitCodeOf, u8) = if has("wal-fetch") {
+        (|_| exit_code::STOP, exit_code::STOP)
+    } else if has("--nagios") || has("--exit-code") {
+        (|_| monitoring::UNKNOWN, monitoring::UNKNOWN)
+    } else {
         return running(CommandError::exit_code);
-    }
-    let done = std::panic::catch_unwind(AssertUnwindSafe(|| running(|_| exit_code::STOP)));
-    done.unwrap_or(exit_code::STOP)
+    };
+    std::panic::catch_unwind(AssertUnwindSafe(|| running(failed))).unwrap_or(panicked)
 }
 
 fn run_to_the_end(args: &[OsString], env: Environment, failed: ExitCodeOf) -> u8 {

@@ -225,6 +225,20 @@ pub(crate) async fn recorded_as<T>(
     }
 }
 
+/// Records a restore that failed before it started, so that runs, alerts and metrics have it too.
+pub(crate) async fn restore_not_started(session: &Session, job: &str, error: &CommandError) {
+    let (Some(records), Ok(spec)) = (Records::open(session).await, session.repository()) else {
+        return;
+    };
+    let now = session.cx.clock.now();
+    let run = Run::new(What::Restore, job, &place(&spec), &session.machine, now);
+    let Some(recording) = begin(session, Some(&records), run).await else { return };
+    let failed = |evidence: &mut Evidence| evidence.failure = Some(failure(error));
+    if let Err(error) = recording.end(State::Failed, failed).await {
+        warn(session, "the result of the restore is not recorded", &error.into());
+    }
+}
+
 /// Saves what is remembered of a run in its repository, for other machines. That it cannot be is
 /// said, and no more: the run is what it is.
 pub(crate) async fn save(session: &Session, repository: &Repository, run: &Run) {

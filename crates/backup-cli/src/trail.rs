@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use backup_control::alerts::Affected;
 use backup_control::audit::{self, Appended, Audit, Class, Head, Record, Status};
 use backup_control::config;
 use backup_control::runs::{Run, State, What};
@@ -33,6 +34,7 @@ pub(crate) struct Trail {
     /// Records of it so far.
     told: AtomicUsize,
     notes: Mutex<BTreeMap<&'static str, String>>,
+    affected: Mutex<Affected>,
     opened: Mutex<Vec<Repository>>,
     /// The broken configuration because of which runs are not recorded.
     unrecorded: Mutex<Option<CommandError>>,
@@ -74,6 +76,11 @@ impl Trail {
             *noted =
                 if noted.is_empty() { ids.join(" ") } else { format!("{noted} {}", ids.join(" ")) };
         }
+    }
+
+    /// The jobs and repositories that it has changed so far.
+    pub(crate) fn affected(&self) -> Affected {
+        lock(&self.affected).clone()
     }
 
     /// Notes a repository that was opened: there it is noted how far the audit log has got.
@@ -161,6 +168,14 @@ pub(crate) async fn record(session: &Session, action: Action, result: &CommandRe
         return;
     }
     if !(action.has_runs && trail.told() > 0) {
+        if action.operation == "restore"
+            && let Err(error) = result
+            && !error.is_of_user()
+        {
+            let job = lock(&trail.notes).get("job").cloned().unwrap_or_default();
+            records::restore_not_started(session, &job, error).await;
+            lock(&trail.affected).jobs.insert(job);
+        }
         failed_or_done(session, action, result.as_ref().copied()).await;
     }
     retain(session).await;
@@ -271,6 +286,7 @@ pub(crate) async fn run(session: &Session, run: &Run) {
 }
 
 async fn append(session: &Session, record: Record) {
+    lock(&session.trail.affected).add(&record);
     let Some(dir) = state::dir(&session.env) else { return };
     let record = record
         .on_behalf(&session.env)

@@ -122,6 +122,100 @@ fn a_restore_is_told_when_it_begins() {
     assert_eq!(told(&env).len(), 1, "{:?}", told(&env));
 }
 
+/// Each event goes to the channels of its rule.
+#[test]
+fn ends_of_restores_are_routed_by_result() {
+    let env = Env::with_repository();
+    env.write_tree();
+    let channel = |name: &str| {
+        format!(
+            "[notify.{name}]\nkind = \"command\"\nseverity = \"critical\"\ncommand = \"cat >> \
+             {name}.jsonl; echo >> {name}.jsonl\"\n"
+        )
+    };
+    let rules = "[alerts.done]\ncondition = \"restore_finished\"\nseverity = \"info\"\nnotify = \
+                 [\"quiet\"]\n[alerts.wrong]\ncondition = \"restore_failed\"\nseverity = \
+                 \"critical\"\nnotify = [\"loud\"]\n";
+    let base = CONFIG.replace("heartbeat", "# heartbeat");
+    let base = base.split("[notify.file]").next().unwrap();
+    env.write("backup.toml", &format!("{base}{}{}{rules}", channel("quiet"), channel("loud")));
+    let titles = |name: &str| -> Vec<String> {
+        let text = fs::read_to_string(env.path(&format!("{name}.jsonl"))).unwrap_or_default();
+        let lines = text.lines().filter(|line| !line.is_empty());
+        let parsed = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        parsed.map(|message| message["title"].as_str().unwrap().to_owned()).collect()
+    };
+    env.run(&["run", "-q", "docs"]).ok();
+    env.run(&["restore", "-q", "latest", "--target", "out"]).ok();
+    let done = titles("quiet");
+    assert!(done.len() == 1 && done[0].starts_with("the restore of docs by "), "{done:?}");
+    assert!(done[0].ends_with(" finished") && titles("loud").is_empty(), "{done:?}");
+    // A file is in the way: nothing can be restored below it.
+    env.write("file", "");
+    assert_ne!(env.run(&["restore", "-q", "latest", "--target", "file/out"]).code, 0);
+    // The repository is away: the restore does not even start.
+    fs::rename(env.path("repo/data"), env.path("away")).unwrap();
+    fs::rename(env.path("repo/index"), env.path("away.index")).unwrap();
+    assert_ne!(env.run(&["restore", "-q", "latest", "--target", "other", "--no-cache"]).code, 0);
+    let failed = titles("loud");
+    assert!(
+        failed.len() == 2 && failed.iter().all(|title| title.ends_with(" failed")),
+        "{failed:?}"
+    );
+    // A mistake of the user is no failed restore.
+    assert_ne!(env.run(&["restore", "-q", "nothing", "--target", "other"]).code, 0);
+    env.run(&["alerts", "check"]).ok();
+    assert_eq!((titles("quiet").len(), titles("loud").len()), (1, 2), "once");
+}
+
+/// The rules of other jobs wait for `alerts check`.
+#[test]
+fn rules_after_a_run_are_about_one_job() {
+    let env = configured();
+    let other = "\n[jobs.other]\nsource = \"data\"\nrepository = \"main\"\n";
+    env.write("backup.toml", &format!("{}{other}", CONFIG.replace("heartbeat", "# heartbeat")));
+    env.run(&["run", "-q", "docs"]).ok();
+    env.run(&["run", "-q", "other"]).ok();
+    // The other one fails on this machine, and the process dies before it evaluates its rules.
+    let catalog = env.path("home/.local/state/backup/catalog.db");
+    let catalog = rusqlite::Connection::open(catalog).unwrap();
+    let changed =
+        catalog.execute("UPDATE runs SET state = 'failed' WHERE job = 'other'", []).unwrap();
+    drop(catalog);
+    env.run(&["run", "-q", "docs"]).ok();
+    assert_eq!((changed, told(&env)), (1, vec![]));
+    env.run(&["alerts", "check"]).ok();
+    assert_eq!(told(&env), [one("firing", "the backup of other failed")]);
+}
+
+/// The file is moved, then copied: the alert neither fires again nor is lost.
+#[test]
+fn moved_configuration_does_not_repeat_alerts() {
+    let env = configured();
+    let absolute = CONFIG
+        .replace("heartbeat", "# heartbeat")
+        .replace("\"repo\"", &format!("{:?}", env.path("repo")))
+        .replace("\"key\"", &format!("{:?}", env.path("key")))
+        .replace("[\"data\"]", &format!("[{:?}]", env.path("data")));
+    env.write("backup.toml", &absolute);
+    fs::rename(env.path("data"), env.path("away")).unwrap();
+    assert_ne!(env.run(&["run", "-q", "docs"]).code, 0);
+    fs::create_dir(env.path("etc")).unwrap();
+    fs::rename(env.path("backup.toml"), env.path("etc/moved.toml")).unwrap();
+    fs::copy(env.path("etc/moved.toml"), env.path("copied.toml")).unwrap();
+    for file in ["etc/moved.toml", "copied.toml"] {
+        assert_ne!(env.run(&["--config", file, "run", "-q", "docs"]).code, 0);
+        env.run(&["--config", file, "alerts", "check"]).ok();
+    }
+    let broken = "the backup of docs failed";
+    assert_eq!(told(&env), [one("firing", broken)]);
+    fs::rename(env.path("away"), env.path("data")).unwrap();
+    env.run(&["--config", "copied.toml", "run", "-q", "docs"]).ok();
+    assert_eq!(told(&env)[1..], [one("resolved", broken)]);
+    env.run(&["--config", "etc/moved.toml", "alerts", "check"]).ok();
+    assert_eq!(told(&env).len(), 2);
+}
+
 #[test]
 fn what_was_found_wrong_stays_until_as_much_is_found_sound() {
     let env = configured();
@@ -267,6 +361,10 @@ fn mistakes_in_rules_have_lines() {
         (
             "[alerts.a]\ncondition = \"daemon_silent\"\nseverity = \"info\"\nonly = [\"x\"]",
             "alerts_config_daemon",
+        ),
+        (
+            "[alerts.a]\ncondition = \"failure\"\nseverity = \"info\"\nfloor = \"1min\"",
+            "alerts_config_floor",
         ),
         (
             "[alerts.a]\ncondition = \"success\"\nseverity = \"info\"\nrepeat = \"1h\"",

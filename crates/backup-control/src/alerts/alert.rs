@@ -1,6 +1,6 @@
 //! An alert: from its beginning to its end, and what is told of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,11 +27,17 @@ pub enum Phase {
 pub struct Alert {
     /// The name of the rule.
     pub rule: String,
-    /// The configuration that has it: several may share a state directory.
-    #[serde(default)]
-    pub config: String,
     /// The job or the repository, or the daemon.
     pub subject: String,
+    /// Address of the repository that it concerns; none of the daemon.
+    #[serde(default)]
+    pub repository: Option<String>,
+    /// Configuration files whose rules watch it: several may share a state directory.
+    #[serde(default)]
+    pub configs: BTreeSet<String>,
+    /// Last evaluation that found it.
+    #[serde(default)]
+    pub seen: Option<Timestamp>,
     /// Which of these it is.
     pub about: About,
     /// How much it matters.
@@ -56,6 +62,9 @@ pub struct Alert {
     /// Whether it is told when it is over.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub resolve: bool,
+    /// Earlier form, which is taken over: the configuration file.
+    #[serde(default, skip_serializing)]
+    pub(super) config: String,
 }
 
 fn yes() -> bool {
@@ -70,15 +79,16 @@ fn is_yes(resolve: &bool) -> bool {
 impl Alert {
     pub(super) fn begin(
         name: &str,
-        config: &str,
         rule: &AlertConfig,
         observation: &Observation,
         now: Timestamp,
     ) -> Self {
         Self {
             rule: name.to_owned(),
-            config: config.to_owned(),
             subject: observation.subject.clone(),
+            repository: observation.repository.clone(),
+            configs: BTreeSet::new(),
+            seen: Some(now),
             about: observation.about,
             severity: rule.severity,
             phase: Phase::Pending,
@@ -90,6 +100,7 @@ impl Alert {
             next: observation.next.clone(),
             notify: rule.notify.clone(),
             resolve: rule.resolve.unwrap_or(true),
+            config: String::new(),
         }
     }
 
@@ -142,8 +153,9 @@ impl Alert {
         now: Timestamp,
     ) -> Message {
         let Self { rule, subject, .. } = self;
+        let repository = self.repository.as_deref().unwrap_or("unknown");
         let place = match self.about {
-            About::Job => format!("job {subject}, host {host}"),
+            About::Job => format!("job {subject}, repository {repository}, host {host}"),
             About::Repository => format!("repository {subject}, host {host}"),
             About::Daemon => format!("daemon, host {host}"),
         };

@@ -9,7 +9,7 @@ use crate::suggest;
 use crate::units::{Share, Size, Text, Time};
 
 /// What a rule is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum About {
     /// Jobs.
@@ -69,12 +69,16 @@ pub enum Condition {
     /// The daemon of this machine has given no sign of life for so long; without a time, for five
     /// minutes.
     DaemonSilent(Option<Time>),
-    /// Somebody began a restore: told once, never over.
+    /// A restore started: one notification.
     RestoreStarted,
+    /// A restore completed: one notification.
+    RestoreFinished,
+    /// A restore failed: one notification.
+    RestoreFailed,
 }
 
 /// How conditions are written.
-const FORMS: [&str; 17] = [
+const FORMS: [&str; 19] = [
     "failure",
     "success",
     "stale > 24h",
@@ -92,6 +96,8 @@ const FORMS: [&str; 17] = [
     "slot_unhealthy > 10GiB",
     "daemon_silent > 5min",
     "restore_started",
+    "restore_finished",
+    "restore_failed",
 ];
 
 impl Condition {
@@ -116,6 +122,8 @@ impl Condition {
             Self::SlotUnhealthy(_) => "slot_unhealthy",
             Self::DaemonSilent(_) => "daemon_silent",
             Self::RestoreStarted => "restore_started",
+            Self::RestoreFinished => "restore_finished",
+            Self::RestoreFailed => "restore_failed",
         }
     }
 
@@ -143,7 +151,10 @@ impl Condition {
     /// Whether it happens, and does not last.
     #[must_use]
     pub fn is_event(&self) -> bool {
-        matches!(self, Self::Success | Self::RestoreStarted)
+        matches!(
+            self,
+            Self::Success | Self::RestoreStarted | Self::RestoreFinished | Self::RestoreFailed
+        )
     }
 }
 
@@ -203,7 +214,9 @@ impl FromStr for Condition {
                 ),
             }),
             "daemon_silent" => Self::DaemonSilent(Some(time()?)),
-            _ => Self::RestoreStarted,
+            "restore_started" => Self::RestoreStarted,
+            "restore_finished" => Self::RestoreFinished,
+            _ => Self::RestoreFailed,
         })
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn observe(
             )
         }
     };
-    Some(observed.of(CONFIGURATION, About::Daemon))
+    Some(observed.of(CONFIGURATION, About::Daemon, None))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is told once.
+//! Rules about events, which notify once: restores, and backups that succeed.
 
 use jiff::Timestamp;
 
@@ -6,11 +6,11 @@ use super::{Condition, Facts};
 use crate::config::AlertConfig;
 use crate::error::Result;
 use crate::notify::{Kind, Message};
-use crate::runs::Run;
+use crate::runs::{Run, State};
 use crate::words;
 
-/// The messages of a rule about events for what began or ended after `since`. `host` is the name of
-/// this one.
+/// The messages of a rule about events. Those count that happened after `since`, which is a time
+/// for each address of a repository. `host` is the name of this machine.
 ///
 /// # Errors
 /// As [`observe`](super::observe).
@@ -18,12 +18,34 @@ pub fn tell(
     name: &str,
     rule: &AlertConfig,
     facts: &Facts,
-    since: Timestamp,
+    since: impl Fn(&str) -> Timestamp,
     host: &str,
 ) -> Result<Vec<Message>> {
     let only = crate::notify::patterns(&rule.only)?;
     let is_meant = |run: &&Run| rule.only.is_empty() || only.is_match(&run.job);
-    let message = |run: &Run, title: String, cause: String, next: String| Message {
+    let is_new =
+        |run: &&Run| happened(&rule.condition, run).is_some_and(|at| at > since(&run.repository));
+    let runs: Box<dyn Iterator<Item = &Run>> = match rule.condition {
+        Condition::Success => Box::new(facts.jobs.values().flat_map(|job| &job.runs)),
+        _ => Box::new(facts.restores.iter()),
+    };
+    let new = runs.filter(is_meant).filter(is_new);
+    Ok(new.map(|run| message(name, rule, run, host)).collect())
+}
+
+/// The time of the event that a rule is about; none if the run has not come to it.
+fn happened(condition: &Condition, run: &Run) -> Option<Timestamp> {
+    match condition {
+        Condition::RestoreStarted => Some(run.started),
+        Condition::RestoreFinished | Condition::Success if run.state.is_success() => run.finished,
+        Condition::RestoreFailed if run.state == State::Failed => run.finished,
+        _ => None,
+    }
+}
+
+fn message(name: &str, rule: &AlertConfig, run: &Run, host: &str) -> Message {
+    let Texts { title, cause, next } = texts(&rule.condition, run);
+    Message {
         id: format!("{name}/{}", run.id),
         incident: format!("{host}/{name}/{}", run.id),
         kind: Kind::Notice,
@@ -33,52 +55,56 @@ pub fn tell(
         cause,
         next,
         job: Some(run.job.clone()),
-        time: run.finished.unwrap_or(run.started),
+        time: happened(&rule.condition, run).unwrap_or(run.started),
         details: [("run".to_owned(), run.id.to_string())].into(),
         html: None,
+    }
+}
+
+struct Texts {
+    title: String,
+    cause: String,
+    next: String,
+}
+
+fn texts(condition: &Condition, run: &Run) -> Texts {
+    let Run { job, user, evidence, .. } = run;
+    let snapshot = evidence.snapshot.as_deref().and_then(|id| id.get(..8)).unwrap_or("unknown");
+    let end = run.finished.unwrap_or(run.started);
+    let took = words::duration(words::between(run.started, end));
+    let (bytes, new) = (words::size(evidence.bytes), words::size(evidence.new_bytes));
+    // A restore may fail before its snapshot and its target are known.
+    let job = if job.is_empty() { "a snapshot" } else { job };
+    let target = match evidence.subject.as_str() {
+        "" => format!("snapshot {snapshot}"),
+        subject => format!("snapshot {snapshot} to {subject}"),
     };
-    Ok(match rule.condition {
-        Condition::RestoreStarted => facts
-            .restores
-            .iter()
-            .filter(|run| run.started > since)
-            .filter(is_meant)
-            .map(|run| {
-                let snapshot = run
-                    .evidence
-                    .snapshot
-                    .as_deref()
-                    .and_then(|id| id.get(..8))
-                    .unwrap_or("unknown");
-                let title = format!("{} restores {}", run.user, run.job);
-                let cause = format!("snapshot {snapshot} to {}", run.evidence.subject);
-                let mut message =
-                    message(run, title, cause, "none, if the restore is intended".to_owned());
-                message.time = run.started;
-                message
-            })
-            .collect(),
-        Condition::Success => facts
-            .jobs
-            .values()
-            .flat_map(|job| &job.runs)
-            .filter(|run| {
-                run.state.is_success() && run.finished.is_some_and(|finished| finished > since)
-            })
-            .filter(is_meant)
-            .map(|run| {
-                let took = words::duration(words::between(
-                    run.started,
-                    run.finished.unwrap_or(run.started),
-                ));
-                let cause = format!(
-                    "{}, {} of them new, in {took}",
-                    words::size(run.evidence.bytes),
-                    words::size(run.evidence.new_bytes)
-                );
-                message(run, format!("the backup of {} succeeded", run.job), cause, String::new())
-            })
-            .collect(),
-        _ => Vec::new(),
-    })
+    match condition {
+        Condition::RestoreStarted => Texts {
+            title: format!("{user} restores {job}"),
+            cause: target,
+            next: "none, if the restore is intended".to_owned(),
+        },
+        Condition::RestoreFinished => Texts {
+            title: format!("the restore of {job} by {user} finished"),
+            cause: format!("{target}: {bytes}, {new} of them written, in {took}"),
+            next: String::new(),
+        },
+        Condition::RestoreFailed => {
+            let failure = evidence.failure.as_ref();
+            let why = failure.map_or("no cause is recorded", |failure| failure.message.as_str());
+            let log = format!("run `backup logs run {}` to see its messages", run.id);
+            let hint = failure.and_then(|failure| failure.hint.as_ref());
+            Texts {
+                title: format!("the restore of {job} by {user} failed"),
+                cause: format!("{target}, after {took}: {why}"),
+                next: hint.map_or_else(|| log.clone(), |hint| format!("{hint}; {log}")),
+            }
+        }
+        _ => Texts {
+            title: format!("the backup of {job} succeeded"),
+            cause: format!("{bytes}, {new} of them new, in {took}"),
+            next: String::new(),
+        },
+    }
 }

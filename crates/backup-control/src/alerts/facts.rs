@@ -1,4 +1,4 @@
-//! What is known of jobs and repositories.
+//! The values that rules compare, of jobs and repositories.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,15 +6,15 @@ use std::time::Duration;
 use backup_core::maintenance::StorageReport;
 use jiff::Timestamp;
 
-use super::SlotFacts;
+use super::{Affected, Scope, SizeFacts, SlotFacts};
 use crate::alive::Alive;
 use crate::audit::{self, Audit, Filter, Record, Status};
-use crate::catalog::{self, Catalog, RunFilter};
-use crate::config::{Broken, Config};
-use crate::runs::{Run, What};
+use crate::catalog::{self, Catalog, History, RunFilter};
+use crate::config::{Broken, Config, SourceKind};
+use crate::runs::Run;
 
-/// Runs of a job that are looked at.
-const RUNS: u32 = 25;
+/// Restores that count: the newest.
+const RESTORES: u32 = 25;
 /// Records that are looked at: the newest.
 const RECORDS: usize = 20_000;
 
@@ -33,8 +33,8 @@ pub struct Facts {
     /// The note of the daemon that its configuration file is broken. Unknown without a daemon; none
     /// if the file is valid.
     pub configuration: Option<Option<Broken>>,
-    /// Since when rules are held against them; none if that begins now.
-    pub watched_since: Option<Timestamp>,
+    /// Whether they cover the whole configuration, and not only what a command has changed.
+    pub is_whole: bool,
 }
 
 /// What is known of a job.
@@ -42,8 +42,14 @@ pub struct Facts {
 pub struct JobFacts {
     /// The name of its repository.
     pub repository: String,
+    /// Address of its repository as runs hold it.
+    pub address: String,
+    /// Whether each snapshot holds the whole source. Of a database, only full ones do.
+    pub always_whole: bool,
     /// Its newest backups that this machine remembers, newest first.
     pub runs: Vec<Run>,
+    /// Successes before those, of types that are seldom made, newest first.
+    pub older_successes: Vec<Run>,
     /// When its last success began; none if there is none.
     pub last_success: Option<Timestamp>,
     /// What could be lost at most, by the configuration.
@@ -54,10 +60,14 @@ pub struct JobFacts {
     pub is_out_of_reach: bool,
     /// When the first run of it that is remembered began.
     pub first_run: Option<Timestamp>,
+    /// First evaluation of rules about it; none if that is this one.
+    pub watched_since: Option<Timestamp>,
     /// Of its log; none if it has none, or nobody has looked.
     pub log: Option<LogFacts>,
     /// Of its replication slot; none if it has none, or nobody has asked.
     pub slot: Option<SlotFacts>,
+    /// Size of its last complete backup and the one to compare it with, by the rule that does.
+    pub sizes: BTreeMap<String, SizeFacts>,
 }
 
 /// What is known of a captured log.
@@ -72,6 +82,8 @@ pub struct LogFacts {
 /// What is known of a repository.
 #[derive(Debug, Default)]
 pub struct RepositoryFacts {
+    /// Its address as runs hold it.
+    pub address: String,
     /// Its room; none if nobody has looked.
     pub storage: Option<StorageFacts>,
     /// The last verification or check.
@@ -106,66 +118,162 @@ pub struct Done {
     pub is_success: bool,
     /// Which verb.
     pub operation: String,
+    /// Target of a copy.
+    pub to: Option<String>,
     /// Why it failed.
     pub error: String,
 }
 
 impl Facts {
-    /// What the catalog and the audit log of this machine know. `place` is the address of a
-    /// repository as runs remember it, by its name. In a catalog that machines share, only runs of
-    /// this one, `host`, count: jobs of others may have the same names.
+    /// The values that the catalog and the audit log of this machine hold for a configuration: one
+    /// query for all jobs, one for restores, and one reading of the log. In a catalog that machines share, only runs of this one,
+    /// `host`, count: jobs of others may have the same names.
     ///
     /// # Errors
     /// Those of the catalog.
     pub async fn remembered(
         config: &Config,
+        scope: &Scope,
         catalog: &dyn Catalog,
         audit: Audit,
         host: &str,
-        place: impl Fn(&str) -> Option<String>,
     ) -> catalog::Result<Self> {
-        let mut facts = Self::default();
         let host = catalog.shared().map(|_| host.to_owned());
-        for (name, job) in &config.jobs {
-            let Some(place) = place(&job.repository) else { continue };
-            let of_job = RunFilter {
-                job: Some(name.clone()),
-                repository: Some(place),
-                host: host.clone(),
-                backups: true,
-                ..RunFilter::default()
-            };
-            let runs = catalog.runs(&RunFilter { limit: Some(RUNS), ..of_job.clone() }).await?.runs;
-            let first = RunFilter { oldest_first: true, limit: Some(1), ..of_job.clone() };
-            let last = RunFilter { successful: true, limit: Some(1), ..of_job };
-            let last_success = catalog.runs(&last).await?.runs.first().map(|run| run.started);
-            let rpo = job.rpo.as_ref().map(crate::units::Time::length);
-            let repository = job.repository.clone();
-            let first_run = catalog.runs(&first).await?.runs.first().map(|run| run.started);
-            let known =
-                JobFacts { repository, runs, last_success, rpo, first_run, ..JobFacts::default() };
-            facts.jobs.insert(name.clone(), known);
-        }
-        let newest = RunFilter { limit: Some(RUNS), restores: true, host, ..RunFilter::default() };
-        facts.restores = catalog.runs(&newest).await?.runs;
-        facts.restores.retain(|run| run.what == What::Restore);
+        let jobs = jobs(config, config.jobs.keys(), scope, catalog, host.clone()).await?;
+        let restores = restores(None, catalog, host).await?;
+        let mut facts = Self { is_whole: true, jobs, restores, ..Self::default() };
         let records = tokio::task::spawn_blocking(move || done(&audit)).await?;
-        for name in config.repositories.keys() {
+        for (name, address) in &scope.repositories {
+            let of_jobs = facts.jobs.values().filter(|job| job.repository == *name);
             let mut known = RepositoryFacts {
-                last_success: facts
-                    .jobs
-                    .values()
-                    .filter(|job| job.repository == *name)
-                    .filter_map(|job| job.last_success)
-                    .max(),
+                address: address.clone(),
+                last_success: of_jobs.filter_map(|job| job.last_success).max(),
                 ..RepositoryFacts::default()
             };
-            if let Some(place) = place(name) {
-                known.remember(&records, &place);
-            }
+            known.remember(&records);
             facts.repositories.insert(name.clone(), known);
         }
         Ok(facts)
+    }
+
+    /// The same for the jobs and repositories that a command has changed: one query for all jobs,
+    /// one for the restores of each, one for each repository.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn of_affected(
+        affected: &Affected,
+        config: &Config,
+        scope: &Scope,
+        catalog: &dyn Catalog,
+        audit: Audit,
+        host: &str,
+    ) -> catalog::Result<Self> {
+        let host = catalog.shared().map(|_| host.to_owned());
+        let meant = affected.jobs.iter();
+        let jobs = jobs(config, meant, scope, catalog, host.clone()).await?;
+        let mut facts = Self { jobs, ..Self::default() };
+        for job in &affected.jobs {
+            facts.restores.extend(restores(Some(job), catalog, host.clone()).await?);
+        }
+        let named = scope.repositories.iter();
+        let named: Vec<_> =
+            named.filter(|(_, address)| affected.repositories.contains(*address)).collect();
+        if named.is_empty() {
+            return Ok(facts);
+        }
+        let records = tokio::task::spawn_blocking(move || done(&audit)).await?;
+        for (name, address) in named {
+            let last = RunFilter {
+                repository: Some(address.clone()),
+                successful: true,
+                backups: true,
+                limit: Some(1),
+                host: host.clone(),
+                ..RunFilter::default()
+            };
+            let mut known = RepositoryFacts {
+                address: address.clone(),
+                last_success: catalog.runs(&last).await?.runs.first().map(|run| run.started),
+                ..RepositoryFacts::default()
+            };
+            known.remember(&records);
+            facts.repositories.insert(name.clone(), known);
+        }
+        Ok(facts)
+    }
+}
+
+/// The facts of these jobs of a configuration: one query.
+async fn jobs(
+    config: &Config,
+    names: impl Iterator<Item = &String>,
+    scope: &Scope,
+    catalog: &dyn Catalog,
+    host: Option<String>,
+) -> catalog::Result<BTreeMap<String, JobFacts>> {
+    let named = names.filter_map(|name| Some((name.clone(), scope.of_job(name)?.to_owned())));
+    let of = History { jobs: named.collect(), host };
+    let mut runs = BTreeMap::<String, Vec<Run>>::new();
+    if !of.jobs.is_empty() {
+        for run in catalog.history(&of).await?.runs {
+            runs.entry(run.job.clone()).or_default().push(run);
+        }
+    }
+    let facts = of.jobs.into_iter().filter_map(|(name, address)| {
+        let known = JobFacts::of(config, &name, address, runs.remove(&name).unwrap_or_default())?;
+        Some((name, known))
+    });
+    Ok(facts.collect())
+}
+
+/// The newest restores, of one job or of all.
+async fn restores(
+    job: Option<&String>,
+    catalog: &dyn Catalog,
+    host: Option<String>,
+) -> catalog::Result<Vec<Run>> {
+    let newest = RunFilter {
+        job: job.cloned(),
+        restores: true,
+        host,
+        limit: Some(RESTORES),
+        ..RunFilter::default()
+    };
+    Ok(catalog.runs(&newest).await?.runs)
+}
+
+impl JobFacts {
+    /// The facts of a job of the configuration, with its history, newest first.
+    fn of(config: &Config, name: &str, address: String, mut runs: Vec<Run>) -> Option<Self> {
+        let job = config.jobs.get(name)?;
+        let older = runs.split_off(runs.len().min(catalog::NEWEST));
+        let first_run = older.last().or(runs.last()).map(|run| run.started);
+        let source = config.sources.get(&job.source);
+        let known = Self {
+            repository: job.repository.clone(),
+            address,
+            always_whole: source.is_some_and(|source| source.kind == SourceKind::Files),
+            runs,
+            older_successes: older.into_iter().filter(|run| run.state.is_success()).collect(),
+            rpo: job.rpo.as_ref().map(crate::units::Time::length),
+            first_run,
+            ..Self::default()
+        };
+        let last_success = known.successes().next().map(|run| run.started);
+        Some(Self { last_success, ..known })
+    }
+
+    /// Its successes, newest first.
+    pub(super) fn successes(&self) -> impl DoubleEndedIterator<Item = &Run> {
+        self.runs.iter().chain(&self.older_successes).filter(|run| run.state.is_success())
+    }
+
+    /// Its backups that hold the whole source, oldest first.
+    pub(super) fn complete(&self) -> Vec<&Run> {
+        let is_whole =
+            |run: &&Run| self.always_whole || run.evidence.kind.as_deref() == Some("full");
+        self.successes().filter(is_whole).rev().collect()
     }
 }
 
@@ -204,11 +312,12 @@ impl Facts {
 }
 
 impl RepositoryFacts {
-    fn remember(&mut self, records: &[Record], place: &str) {
+    fn remember(&mut self, records: &[Record]) {
+        let address = self.address.clone();
         let of = |operations: [&str; 2]| -> Vec<&Record> {
             let is_meant = |record: &&Record| {
                 operations.contains(&record.operation.as_str())
-                    && record.details.get("repository").is_some_and(|known| known == place)
+                    && record.details.get("repository") == Some(&address)
             };
             records.iter().filter(is_meant).collect()
         };
@@ -239,6 +348,7 @@ impl Done {
             time: record.timestamp,
             is_success: matches!(record.status, Status::Success | Status::Warnings),
             operation: record.operation.clone(),
+            to: record.details.get("to").cloned(),
             error: record.details.get("error").cloned().unwrap_or_default(),
         }
     }

@@ -1,208 +1,188 @@
-//! What fires, since when, and what was told of it. Kept in the state directory, for all processes.
+//! The ledger: alerts, silences and earlier evaluations, kept in the state directory for all
+//! processes.
 
-use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
 
-use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use jiff::{SignedDuration, Timestamp};
 
-use super::{Alert, Facts, Observation};
-use crate::cache;
+use super::store::{Error, JobMemory, Store, Stored};
+use super::{About, Alert, Condition, Facts, Observation, Scope, Silence, legacy};
 use crate::config::AlertConfig;
 use crate::notify::Message;
+use crate::words;
 
-/// How long others are waited for.
-const AT_THE_DOOR: Duration = Duration::from_secs(10);
+/// Events count from this long before the last evaluation: a run that ended may be recorded a
+/// little later. The outbox drops duplicates.
+const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
+/// An alert ends after this time if all configurations that watched it are gone.
+const ORPHANED: Duration = Duration::from_secs(7 * 86_400);
+/// Evaluations of jobs and events that no configuration names are kept for this time.
+const MEMORY: Duration = Duration::from_secs(90 * 86_400);
 
-/// What goes wrong with it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The file or its directory cannot be used.
-    #[error("cannot use {}", .0.display())]
-    Place(PathBuf, #[source] io::Error),
-    /// Another process holds it for too long.
-    #[error("another process does not release the lock on {}", .0.display())]
-    Busy(PathBuf),
+/// Rule, kind of subject, address of the repository, subject.
+type Key = (String, About, Option<String>, String);
+
+fn key_of(alert: &Alert) -> Key {
+    (alert.rule.clone(), alert.about, alert.repository.clone(), alert.subject.clone())
 }
 
-/// Nobody is told of what it covers, until it ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Silence {
-    /// Its name.
-    pub id: String,
-    /// The configuration that has the rule; several may share a state directory.
-    #[serde(default)]
-    pub config: String,
-    /// The rule.
-    pub rule: String,
-    /// Only of this job or repository; of all if none is named.
-    pub subject: Option<String>,
-    /// When it ends.
-    pub until: Timestamp,
-    /// Why.
-    pub reason: String,
-    /// Who wanted it.
-    pub user: String,
-    /// Since when.
-    pub since: Timestamp,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Stored {
-    /// When events were looked at first and last, by configuration.
-    looks: BTreeMap<String, (Timestamp, Timestamp)>,
-    alerts: Vec<Alert>,
-    silences: Vec<Silence>,
-    /// Since when replication slots are seen that nobody reads, by configuration and job.
-    unread: BTreeMap<String, BTreeMap<String, Timestamp>>,
-}
-
-/// The ledger, while no other process has it.
+/// The ledger, while this process holds its lock.
 #[derive(Debug)]
 pub struct Ledger {
-    path: PathBuf,
-    /// The configuration whose rules are looked at.
-    config: String,
+    store: Store,
+    /// The configuration whose rules are evaluated.
+    scope: Scope,
+    alerts: BTreeMap<Key, Alert>,
+    /// All but the alerts.
     stored: Stored,
-    lock: Option<File>,
-    put_aside: Option<PathBuf>,
+    /// Evaluations of events that were taken over from an earlier form.
+    inherited: Option<legacy::Inherited>,
 }
 
 impl Ledger {
-    /// Opens the ledger in the state directory `dir`, which is made if it is not there, and waits
-    /// until no other process has it. One that cannot be read is put aside, and another begun: what
-    /// lasts is found again. Blocks.
+    /// Opens the ledger in the state directory `dir`, which is created if it does not exist, and
+    /// waits for the lock. An unreadable one is moved aside, and a new one begun: lasting alerts
+    /// are found again. Blocks.
     ///
     /// # Errors
     /// [`Error`]
-    pub fn open(dir: &Path, config: &str) -> Result<Self, Error> {
-        let path = dir.join("alerts.json");
-        let failed = |error| Error::Place(path.clone(), error);
-        cache::create(dir).map_err(failed)?;
-        let lock = dir.join("alerts.lock");
-        let lock =
-            File::options().append(true).create(true).mode(0o600).open(lock).map_err(failed)?;
-        let since = Instant::now();
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-                Err(TryLockError::WouldBlock) if since.elapsed() > AT_THE_DOOR => {
-                    return Err(Error::Busy(path));
-                }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
-            }
+    pub fn open(dir: &Path, scope: Scope, now: Timestamp) -> Result<Self, Error> {
+        let (store, mut stored) = Store::open(dir)?;
+        let inherited = legacy::take_over(&mut stored, &scope, now);
+        let mut alerts = BTreeMap::<Key, Alert>::new();
+        for alert in std::mem::take(&mut stored.alerts) {
+            // An alert of an earlier form may be known by its repository already.
+            let configs = alert.configs.clone();
+            alerts.entry(key_of(&alert)).or_insert(alert).configs.extend(configs);
         }
-        let (stored, put_aside) =
-            match std::fs::read(&path).map(|json| serde_json::from_slice(&json)) {
-                Ok(Ok(stored)) => (stored, None),
-                Ok(Err(_)) => {
-                    let aside = dir.join("alerts.damaged.json");
-                    std::fs::rename(&path, &aside).map_err(failed)?;
-                    (Stored::default(), Some(aside))
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => (Stored::default(), None),
-                Err(error) => return Err(failed(error)),
-            };
-        Ok(Self { path, config: config.to_owned(), stored, lock: Some(lock), put_aside })
+        Ok(Self { store, scope, alerts, stored, inherited })
     }
 
-    /// Where one was put that could not be read: silences are lost, and that what fired is over is
-    /// not told.
+    /// Where an unreadable ledger was moved to: its silences are lost, and alerts of it that ended
+    /// are not notified.
     #[must_use]
     pub fn put_aside(&self) -> Option<&Path> {
-        self.put_aside.as_deref()
+        self.store.put_aside.as_deref()
     }
 
-    /// Lets other processes have it: nothing is saved any more.
-    pub fn let_go(&mut self) {
-        self.lock = None;
+    /// Releases the lock; nothing can be saved any more.
+    pub fn release(&mut self) {
+        self.store.release();
     }
 
-    /// What is not over.
-    #[must_use]
-    pub fn alerts(&self) -> &[Alert] {
-        &self.stored.alerts
+    /// Pending and firing alerts of all configurations.
+    pub fn alerts(&self) -> impl ExactSizeIterator<Item = &Alert> {
+        self.alerts.values()
+    }
+
+    /// Pending and firing alerts of the configuration.
+    pub fn own_alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.alerts().filter(|alert| {
+            let repository = alert.repository.as_deref();
+            alert.configs.contains(&self.scope.file)
+                && self.scope.covers(alert.about, &alert.subject, repository)
+        })
     }
 
     /// Silences of the configuration that have not ended.
     #[must_use]
     pub fn silences(&self, now: Timestamp) -> Vec<&Silence> {
-        self.stored
-            .silences
-            .iter()
-            .filter(|silence| self.has(silence) && silence.until > now)
-            .collect()
+        let lasting = self.stored.silences.iter().filter(|silence| silence.until > now);
+        lasting.filter(|silence| silence.is_of(&self.scope)).collect()
     }
 
-    /// Whether a silence is one of the configuration.
-    fn has(&self, silence: &Silence) -> bool {
-        silence.config.is_empty() || silence.config == self.config
-    }
-
-    /// Whether nobody is told of an alert.
+    /// Whether a silence covers an alert.
     #[must_use]
-    pub fn is_silenced(&self, rule: &str, subject: &str, now: Timestamp) -> bool {
-        let covers = |silence: &&Silence| {
-            silence.rule == rule
-                && silence.subject.as_deref().is_none_or(|silenced| silenced == subject)
-        };
-        self.silences(now).into_iter().any(|silence| covers(&silence))
+    pub fn silences_alert(&self, alert: &Alert, now: Timestamp) -> bool {
+        self.is_silenced(&alert.rule, &alert.subject, alert.repository.as_deref(), now)
+    }
+
+    /// Whether a silence covers alerts and events of a rule about `subject`, in this repository.
+    #[must_use]
+    pub fn is_silenced(
+        &self,
+        rule: &str,
+        subject: &str,
+        repository: Option<&str>,
+        now: Timestamp,
+    ) -> bool {
+        let mut lasting = self.stored.silences.iter().filter(|silence| silence.until > now);
+        lasting.any(|silence| silence.covers(rule, subject, repository))
     }
 
     /// Adds a silence of a rule of the configuration.
-    pub fn silence(&mut self, silence: Silence) {
-        self.stored.silences.push(Silence { config: self.config.clone(), ..silence });
+    pub fn silence(&mut self, mut silence: Silence) {
+        silence.limit(&self.scope);
+        self.stored.silences.push(silence);
     }
 
-    /// Ends the silence called `id`; says whether there was one.
+    /// Ends the silence called `id`, and returns it; none if there is none.
     pub fn unsilence(&mut self, id: &str) -> Option<Silence> {
-        let at = self
-            .stored
-            .silences
-            .iter()
-            .position(|silence| silence.id == id && self.has(silence))?;
+        let is_it = |silence: &Silence| silence.id == id && silence.is_of(&self.scope);
+        let at = self.stored.silences.iter().position(is_it)?;
         Some(self.stored.silences.remove(at))
     }
 
-    /// When events were looked at first and last; `since` and now at the first look, so that nobody
-    /// is told of what is long over.
-    pub fn looks(&mut self, since: Timestamp, now: Timestamp) -> (Timestamp, Timestamp) {
-        let (first, last) = self.stored.looks.get(&self.config).copied().unwrap_or((since, now));
-        self.stored.looks.insert(self.config.clone(), (first, now));
-        (first, last)
-    }
-
-    /// Since when the rules of the configuration are looked at; none if that begins now.
+    /// The time from which events of a repository count for a rule.
     #[must_use]
-    pub fn watched_since(&self) -> Option<Timestamp> {
-        self.stored.looks.get(&self.config).map(|(first, _)| *first)
+    pub fn events_since(&self, rule: &str, address: &str, now: Timestamp) -> Timestamp {
+        let is_known = self.scope.repositories.values().any(|known| known == address);
+        let known = self.stored.events.get(rule);
+        let evaluated = known.and_then(|known| known.get(if is_known { address } else { "" }));
+        let evaluated = evaluated.or(self.inherited.as_ref().map(|(_, inherited)| inherited));
+        let overlapping = |last: Timestamp| last.checked_sub(OVERLAP).unwrap_or(last);
+        evaluated.map_or(overlapping(now), |(first, last)| overlapping(*last).max(*first))
     }
 
-    /// Takes note of replication slots that nobody reads. Since when that is so, the facts know
-    /// afterwards also of servers that do not tell.
-    pub fn note_slots(&mut self, facts: &mut Facts, now: Timestamp) {
-        let unread = self.stored.unread.entry(self.config.clone()).or_default();
-        unread.retain(|job, _| facts.jobs.contains_key(job));
+    /// Notes that all events until now were evaluated for these rules.
+    pub fn note_events<'a>(&mut self, rules: impl Iterator<Item = &'a String>, now: Timestamp) {
+        for rule in rules {
+            let addresses = self.scope.repositories.values().map(String::as_str).chain([""]);
+            let first: Vec<(String, Timestamp)> = addresses
+                .map(|address| (address.to_owned(), self.events_since(rule, address, now)))
+                .collect();
+            let known = self.stored.events.entry(rule.clone()).or_default();
+            for (address, first) in first {
+                known.entry(address).or_insert((first, now)).1 = now;
+            }
+        }
+        if let Some((file, _)) = self.inherited.take() {
+            self.stored.looks.remove(&file);
+        }
+    }
+
+    /// Adds to the facts of jobs the findings of earlier evaluations, and notes those of this one:
+    /// since when rules watch the job, since when its replication slot is idle if the server does
+    /// not report it, and usual sizes.
+    pub fn remember(
+        &mut self,
+        facts: &mut Facts,
+        rules: &BTreeMap<String, AlertConfig>,
+        now: Timestamp,
+    ) {
         for (job, known) in &mut facts.jobs {
-            let Some(slot) = &mut known.slot else { continue };
-            if slot.is_idle() {
-                let since = unread.entry(job.clone()).or_insert(now);
-                slot.unread_since.get_or_insert(*since);
-            } else {
-                unread.remove(job);
+            let jobs = self.stored.jobs.entry(known.address.clone()).or_default();
+            known.watched_since = jobs.get(job).map(|memory| memory.watched);
+            let memory = jobs.entry(job.clone()).or_insert_with(|| JobMemory::new(now));
+            memory.seen = now;
+            if let Some(slot) = &mut known.slot {
+                memory.unread = slot.is_idle().then(|| memory.unread.unwrap_or(now));
+                slot.unread_since = slot.unread_since.or(memory.unread);
+            }
+            for (name, rule) in rules {
+                let Condition::SizeAnomaly(limit) = rule.condition else { continue };
+                let sizes = memory.sizes.entry(name.clone()).or_default();
+                if let Some(compared) = sizes.compare(&known.complete(), limit, now) {
+                    known.sizes.insert(name.clone(), compared);
+                }
             }
         }
     }
 
-    /// Takes note of what a rule sees. Returns what is to be told; `host` is the name of this one.
-    /// What nobody hears is not told: a channel that is added later is.
+    /// Takes note of the observations of a rule. Returns the messages to send; `host` is the name
+    /// of this machine. A message that no channel carries does not count as sent.
     pub fn observe(
         &mut self,
         name: &str,
@@ -214,118 +194,102 @@ impl Ledger {
     ) -> Vec<Message> {
         let mut messages = Vec::new();
         for observation in observed {
-            let is_silenced = self.is_silenced(name, &observation.subject, now);
-            let at = self.position(name, &observation.subject);
-            match (observation.holds, at) {
-                (false, None) => {}
-                (false, Some(at)) => {
-                    let alert = self.stored.alerts.remove(at);
-                    // Also in a silence: somebody was told that it began.
+            let (subject, repository) = (&observation.subject, &observation.repository);
+            let key = (name.to_owned(), observation.about, repository.clone(), subject.clone());
+            if !observation.holds {
+                if let Some(alert) = self.alerts.remove(&key) {
+                    // Also in a silence: the beginning was notified.
                     let is_told = alert.told.is_some() && rule.resolve.unwrap_or(true);
                     messages.extend(
                         is_told.then(|| alert.over(observation.details.clone(), host, now)),
                     );
                 }
-                (true, at) => {
-                    let at = at.unwrap_or_else(|| {
-                        self.stored.alerts.push(Alert::begin(
-                            name,
-                            &self.config,
-                            rule,
-                            observation,
-                            now,
-                        ));
-                        self.stored.alerts.len() - 1
-                    });
-                    let (before, alert) =
-                        (self.stored.alerts[at].clone(), &mut self.stored.alerts[at]);
-                    let Some(message) = alert.goes_on(rule, observation, is_silenced, host, now)
-                    else {
-                        continue;
-                    };
-                    if !is_heard(&message) {
-                        (alert.told, alert.times) = (before.told, before.times);
-                    }
-                    messages.push(message);
+                continue;
+            }
+            let is_silenced = self.is_silenced(name, subject, repository.as_deref(), now);
+            let alert = self
+                .alerts
+                .entry(key)
+                .or_insert_with(|| Alert::begin(name, rule, observation, now));
+            alert.seen = Some(now);
+            alert.configs.insert(self.scope.file.clone());
+            let before = (alert.told, alert.times);
+            if let Some(message) = alert.goes_on(rule, observation, is_silenced, host, now) {
+                if !is_heard(&message) {
+                    (alert.told, alert.times) = before;
                 }
+                messages.push(message);
             }
         }
         messages
     }
 
-    fn position(&self, rule: &str, subject: &str) -> Option<usize> {
-        let is_it = |alert: &Alert| {
-            alert.config == self.config && alert.rule == rule && alert.subject == subject
-        };
-        self.stored.alerts.iter().position(is_it)
-    }
-
-    /// Ends what no rule of the configuration is about any more. Returns what is to be told, and
-    /// which channels its rule had named.
+    /// Ends alerts that no configuration watches any more. Returns the messages, each with the
+    /// channels that its rule named.
     pub fn retain(
         &mut self,
         is_watched: impl Fn(&Alert) -> bool,
         host: &str,
         now: Timestamp,
     ) -> Vec<(Vec<String>, Message)> {
-        let (mut messages, config) = (Vec::new(), self.config.clone());
-        self.stored.alerts.retain(|alert| {
-            let stays = alert.config != config || is_watched(alert);
-            if !stays && alert.told.is_some() && alert.resolve {
-                let message = alert.over(BTreeMap::new(), host, now);
-                let message = Message {
-                    cause: "no rule of the configuration applies any more".to_owned(),
-                    ..message
-                };
-                messages.push((alert.notify.clone(), message));
+        let (mut messages, file) = (Vec::new(), &self.scope.file);
+        self.alerts.retain(|_, alert| {
+            if is_watched(alert) {
+                return true;
             }
-            stays
+            let was_own = alert.configs.remove(file);
+            let lasting = alert.seen.is_some_and(|seen| words::between(seen, now) <= ORPHANED);
+            let is_other = |other: &String| lasting && !was_own || !legacy::is_gone(other);
+            if alert.configs.iter().any(is_other) {
+                return true;
+            }
+            if alert.told.is_some() && alert.resolve {
+                let over = alert.over(BTreeMap::new(), host, now);
+                let cause = "no rule of the configuration applies any more".to_owned();
+                messages.push((alert.notify.clone(), Message { cause, ..over }));
+            }
+            false
         });
         self.stored.silences.retain(|silence| silence.until > now);
+        let is_kept = |last: Timestamp| words::between(last, now) <= MEMORY;
+        for jobs in self.stored.jobs.values_mut() {
+            jobs.retain(|_, memory| is_kept(memory.seen));
+        }
+        for known in self.stored.events.values_mut() {
+            known.retain(|_, (_, last)| is_kept(*last));
+        }
         messages
     }
 
-    /// What it is, to be gone back to.
+    /// The present state, to be compared with later.
     pub(super) fn memory(&self) -> Memory {
-        Memory(self.stored.clone())
+        Memory(self.all())
     }
 
-    /// Writes what has begun since `before`, and that nothing of it is told yet: whoever dies now
-    /// tells the same again, with the same name.
+    /// Writes the alerts that began since `before`, as not notified yet: a process that dies now
+    /// sends the same message again, under the same identifier.
     pub(super) fn save_begun(&self, before: &Memory) -> Result<(), Error> {
         let mut begun = before.0.clone();
-        for alert in &self.stored.alerts {
-            let is_same = |known: &Alert| {
-                (&known.config, &known.rule, &known.subject)
-                    == (&alert.config, &alert.rule, &alert.subject)
-            };
-            if !begun.alerts.iter().any(is_same) {
-                begun.alerts.push(Alert { told: None, times: 0, ..alert.clone() });
-            }
-        }
-        self.write(&begun)
+        let known: BTreeSet<Key> = begun.alerts.iter().map(key_of).collect();
+        let new = self.alerts.iter().filter(|(key, _)| !known.contains(*key));
+        begun.alerts.extend(new.map(|(_, alert)| Alert { told: None, times: 0, ..alert.clone() }));
+        self.store.write(&begun)
     }
 
-    /// Writes it. What is told has to be in the outbox before: after a crash it is told again, and
-    /// the outbox knows it.
+    /// Writes the ledger. The messages have to be in the outbox before: after a crash they are
+    /// made again, and the outbox drops duplicates.
     ///
     /// # Errors
     /// [`Error::Place`]
     pub fn save(self) -> Result<(), Error> {
-        self.write(&self.stored)
+        self.store.write(&self.all())
     }
 
-    fn write(&self, stored: &Stored) -> Result<(), Error> {
-        let failed = |error| Error::Place(self.path.clone(), error);
-        let json = serde_json::to_vec_pretty(stored).map_err(|error| failed(error.into()))?;
-        let new = self.path.with_extension("new");
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new);
-        let mut file = file.map_err(failed)?;
-        file.write_all(&json).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&new, &self.path).map_err(failed)
+    fn all(&self) -> Stored {
+        Stored { alerts: self.alerts.values().cloned().collect(), ..self.stored.clone() }
     }
 }
 
-/// What a ledger was.
+/// An earlier state of a ledger.
 #[derive(Debug)]
 pub(super) struct Memory(Stored);

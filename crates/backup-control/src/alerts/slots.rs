@@ -149,8 +149,10 @@ pub(super) fn observe(
         ) {
             (Some(length), _) => Some((
                 format!(
-                    "slot {name} has not been read for {}; the server retains {kept} of WAL for it",
-                    words::duration(length)
+                    "slot {name} has not been read for {}, the limit is {}; the server retains \
+                     {kept} of WAL for it",
+                    words::duration(length),
+                    words::duration(longest)
                 ),
                 read,
             )),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use backup_core::context::Context;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{About, Alert, Facts, Ledger, observe, tell};
+use super::{About, Alert, Facts, Ledger, Phase, Scope, observe, tell};
 use crate::alive::Alive;
 use crate::config::{Broken, Config, LastGood, LoadedConfig};
 use crate::environment::Environment;
@@ -16,13 +16,16 @@ use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::notify::{Channels, Delivered, Message, Outbox, Put};
 
-/// Events are looked for so long before the last look: what ended may be remembered a little later.
-/// The outbox knows what was told.
-const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
+/// At the end of a command, events count from this long ago: they are those of the command.
+const RECENT: SignedDuration = SignedDuration::from_mins(10);
 
 /// What came of looking.
 #[derive(Debug, Default)]
 pub struct Looked {
+    /// Whether rules were evaluated: the state directory was usable.
+    pub is_evaluated: bool,
+    /// Alerts of the configuration that fire and that no silence covers.
+    pub firing: Vec<Alert>,
     /// What is told to somebody from now on.
     pub told: Vec<Message>,
     /// Messages that no channel wants.
@@ -47,20 +50,22 @@ pub async fn look(
     within: Duration,
     cx: &Context,
 ) -> Result<Looked> {
-    let (file, config) = (config.file.clone(), &config.config);
-    let file = std::path::absolute(&file).unwrap_or(file).display().to_string();
+    let (scope, config) = (Scope::of(config), &config.config);
     let channels = Channels::new(config, env)?;
     let (host, now) = (machine.host.clone(), cx.clock.now());
     let state = dir.to_path_buf();
     let mut looked = Looked::default();
+    let own = scope.clone();
     let opening = tokio::task::spawn_blocking(move || {
-        let daemon = daemon(&state, Path::new(&file));
-        (daemon, Ledger::open(&state, &file))
+        let daemon = daemon(&state, Path::new(&own.file));
+        (daemon, Ledger::open(&state, own, now))
     });
     let (daemon, opened) = opening.await.map_err(|error| Error::invalid(error.to_string()))?;
     match daemon {
         Ok((alive, note)) => (facts.daemon, facts.configuration) = (Some(alive), note),
-        Err(error) => looked.trouble.push(format!("cannot read the daemon's beacon: {error}")),
+        Err(error) => {
+            looked.trouble.push(format!("cannot read the beacon of the daemon: {error}"));
+        }
     }
     let mut ledger = match opened {
         Ok(ledger) => ledger,
@@ -75,11 +80,11 @@ pub async fn look(
             "the unreadable alert state was moved to {aside}; its silences are lost"
         ));
     }
-    facts.watched_since = ledger.watched_since();
-    ledger.note_slots(&mut facts, now);
+    ledger.remember(&mut facts, &config.alerts, now);
     let before = ledger.memory();
     let mut messages = messages(config, &channels, &facts, &mut ledger, &host, now)?;
-    let gone = ledger.retain(|alert| is_watched(config, alert), &host, now);
+    let gone = ledger.retain(|alert| is_watched(config, &scope, alert), &host, now);
+    (looked.firing, looked.is_evaluated) = (firing(&ledger, now), true);
     // Channels may have gone with the rule.
     let named = |named: Vec<String>| {
         named.into_iter().filter(|name| config.notify.contains_key(name)).collect::<Vec<_>>()
@@ -125,22 +130,36 @@ fn messages(
     host: &str,
     now: Timestamp,
 ) -> Result<Vec<(Vec<String>, Message)>> {
-    let since = events_since(ledger, now);
+    let recent = now.checked_sub(RECENT).unwrap_or(now);
     let mut messages = Vec::new();
     for (name, rule) in &config.alerts {
-        let observed = observe(rule, facts, now)?;
+        let observed = observe(name, rule, facts, now)?;
         let is_heard = |message: &Message| !route(channels, message, &rule.notify).is_empty();
         let mut of_rule = ledger.observe(name, rule, &observed, host, is_heard, now);
+        let since = |address: &str| match facts.is_whole {
+            true => ledger.events_since(name, address, now),
+            false => recent,
+        };
         let events = tell(name, rule, facts, since, host)?.into_iter();
         let is_silenced = |message: &Message| {
-            message.job.as_ref().is_some_and(|job| ledger.is_silenced(name, job, now))
+            message.job.as_ref().is_some_and(|job| ledger.is_silenced(name, job, None, now))
         };
         of_rule.extend(events.filter(|message| !is_silenced(message)));
         let routed =
             of_rule.into_iter().map(|message| (route(channels, &message, &rule.notify), message));
         messages.extend(routed);
     }
+    if facts.is_whole {
+        let events = config.alerts.iter().filter(|(_, rule)| rule.condition.is_event());
+        ledger.note_events(events.map(|(name, _)| name), now);
+    }
     Ok(messages)
+}
+
+/// Alerts of the configuration that fire and that no silence covers.
+fn firing(ledger: &Ledger, now: Timestamp) -> Vec<Alert> {
+    let fires = |alert: &&Alert| alert.phase == Phase::Firing && !ledger.silences_alert(alert, now);
+    ledger.own_alerts().filter(fires).cloned().collect()
 }
 
 /// The channels that carry a message of a rule with these channels.
@@ -176,23 +195,15 @@ fn put(
     Ok(())
 }
 
-/// Whether a rule of the configuration is about the job or the repository of an alert.
-fn is_watched(config: &Config, alert: &Alert) -> bool {
+/// Whether a rule of the configuration is about the subject of an alert.
+fn is_watched(config: &Config, scope: &Scope, alert: &Alert) -> bool {
     let Some(rule) = config.alerts.get(&alert.rule) else { return false };
-    let is_there = match alert.about {
-        About::Job => config.jobs.contains_key(&alert.subject),
-        About::Repository => config.repositories.contains_key(&alert.subject),
-        About::Daemon => true,
-    };
     let is_meant =
         || crate::notify::patterns(&rule.only).is_ok_and(|only| only.is_match(&alert.subject));
     if alert.about == About::Daemon && rule.condition.counts_configuration() {
         return true;
     }
-    is_there && rule.condition.about() == alert.about && (rule.only.is_empty() || is_meant())
-}
-
-fn events_since(ledger: &mut Ledger, now: Timestamp) -> Timestamp {
-    let (first, last) = ledger.looks(now.checked_sub(OVERLAP).unwrap_or(now), now);
-    last.checked_sub(OVERLAP).unwrap_or(last).max(first)
+    scope.covers(alert.about, &alert.subject, alert.repository.as_deref())
+        && rule.condition.about() == alert.about
+        && (rule.only.is_empty() || is_meant())
 }

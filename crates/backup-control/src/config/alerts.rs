@@ -15,7 +15,8 @@ pub struct AlertConfig {
     /// `storage_used > 80%`, `storage_free < 20%`, `storage_full < 14d`; `rpo > 15min`, `rpo` (the
     /// value of the job); `log_gap`, `log_lag > 5min`; `verify_failed`, `copy_failed`,
     /// `copy_lag > 24h`; `slot_unhealthy`, `slot_unhealthy > 10GiB`, `slot_unhealthy > 30min`;
-    /// `daemon_silent > 5min`. Events, which notify once: `restore_started`, `success`.
+    /// `daemon_silent > 5min`. Events, which notify once: `restore_started`, `restore_finished`,
+    /// `restore_failed`, `success`.
     #[schemars(with = "String")]
     pub condition: Condition,
     /// Severity: `info`, `warning`, `high` or `critical`.
@@ -26,6 +27,9 @@ pub struct AlertConfig {
     /// Patterns of job names, or of repository names for rules about repositories. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
+    /// Duration up to which a backup is never too slow; only for `duration`. Default: 1min.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<Time>,
     /// Time that the condition must hold before the first notification. Default: none.
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     pub lasting: Option<Time>,

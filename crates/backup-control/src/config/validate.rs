@@ -9,7 +9,7 @@ use super::{
     AlertConfig, Config, DefaultsConfig, HooksConfig, JobConfig, KeepConfig, MethodConfig,
     NotifyConfig, ReaderConfig, RepositoryConfig, RetryConfig, SourceConfig, SourceKind, schedule,
 };
-use crate::alerts::About;
+use crate::alerts::{About, Condition};
 use crate::error::Error;
 use crate::units::Size;
 use crate::{names, suggest};
@@ -263,6 +263,13 @@ fn alert(config: &Config, own: &str, alert: &AlertConfig) -> Result<(), Mistake>
             format!("there is no channel `{unknown}`"),
         )
         .hint(suggest::hint(unknown, config.notify.keys().map(String::as_str))));
+    }
+    if alert.floor.is_some() && !matches!(alert.condition, Condition::Duration(_)) {
+        let mistake = Mistake::new(
+            [SECTION, own, "floor"],
+            format!("`{}` compares no durations", alert.condition),
+        );
+        return Err(mistake.hint(Some("leave `floor` out: it belongs to `duration`".to_owned())));
     }
     let lasts = [
         ("for", alert.lasting.is_some()),

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use backup_control::alerts::{Facts, Ledger};
+use backup_control::alerts::{Facts, Ledger, Scope};
 use backup_control::audit::Audit;
 use backup_control::catalog::{self, Home, SharedCatalog};
 use backup_control::config::LoadedConfig;
 use backup_control::environment::Environment;
 use backup_control::machine::{self, Machine};
 use backup_control::moment::Moment;
-use backup_control::repositories::RepositorySpec;
 use backup_core::clock::SharedClock;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -111,10 +110,8 @@ impl Reads {
     /// What this machine remembers of jobs and repositories.
     pub(crate) async fn facts(&self) -> catalog::Result<Facts> {
         let loaded = self.config();
-        let place =
-            |name: &str| RepositorySpec::named(name, &loaded.config).ok().map(|spec| spec.place());
-        Facts::remembered(&loaded.config, &*self.catalog, self.audit(), &self.machine.host, place)
-            .await
+        let (scope, host) = (Scope::of(&loaded), &self.machine.host);
+        Facts::remembered(&loaded.config, &scope, &*self.catalog, self.audit(), host).await
     }
 
     /// The ledger of alerts, for as long as `work` takes.
@@ -122,10 +119,10 @@ impl Reads {
         &self,
         work: impl FnOnce(Ledger) -> Result<T, backup_control::alerts::Error> + Send + 'static,
     ) -> Answer<T> {
-        let (dir, file) = (self.state.clone(), self.config().file.clone());
-        let file = std::path::absolute(&file).unwrap_or(file).display().to_string();
+        let (dir, scope, now) = (self.state.clone(), Scope::of(&self.config()), self.now());
         let done =
-            tokio::task::spawn_blocking(move || Ledger::open(&dir, &file).and_then(work)).await;
+            tokio::task::spawn_blocking(move || Ledger::open(&dir, scope, now).and_then(work))
+                .await;
         done.map_err(|error| Problem::of_thread(&error))?.map_err(|error| Problem::failed(&error))
     }
 

@@ -94,10 +94,9 @@ impl Metrics {
         let (loaded, facts) = (self.reads.config(), self.reads.facts().await?);
         let now = self.reads.now();
         let alerts = self.reads.ledger(move |ledger| {
-            let silenced = |rule: &str, subject: &str| ledger.is_silenced(rule, subject, now);
-            let alerts = ledger.alerts().iter();
+            let alerts = ledger.alerts();
             Ok(alerts
-                .map(|alert| (alert.clone(), silenced(&alert.rule, &alert.subject)))
+                .map(|alert| (alert.clone(), ledger.silences_alert(alert, now)))
                 .collect::<Vec<_>>())
         });
         let alerts = alerts.await?;

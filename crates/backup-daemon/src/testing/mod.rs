@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use backup_control::alerts::Ledger;
+use backup_control::alerts::{Ledger, Scope};
 use backup_control::audit::{Audit, Class, Filter, Record, Status};
 use backup_control::catalog::{self, SharedCatalog};
 use backup_control::config::{self, LoadedConfig};
@@ -209,12 +209,14 @@ impl Server {
 
     /// An alert that fires.
     pub(crate) fn alert(&self) {
-        let file = std::path::absolute(&self.loaded.file).unwrap().display().to_string();
-        let mut ledger = Ledger::open(&self.state(), &file).unwrap();
+        let scope = Scope::of(&self.loaded);
+        let repository = scope.of_job("docs").map(str::to_owned);
+        let mut ledger = Ledger::open(&self.state(), scope, now()).unwrap();
         let rule = &self.loaded.config.alerts["stale"];
         let observed = backup_control::alerts::Observation {
             subject: "docs".into(),
             about: backup_control::alerts::About::Job,
+            repository,
             holds: true,
             title: "docs is stale".into(),
             cause: "nobody ran it".into(),

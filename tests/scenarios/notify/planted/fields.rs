@@ -30,7 +30,7 @@ pub(super) const SECRET: [(&str, &str); 10] = [
 /// What holds none: names, patterns, times, sizes, what everybody may see. Addresses among them
 /// that have a password are refused, which is tested beside.
 const PUBLIC: [(&str, &str); 23] = [
-    ("AlertConfig", "condition for notify only repeat"),
+    ("AlertConfig", "condition floor for notify only repeat"),
     ("ApiConfig", "listen look_every socket tls_cert"),
     ("ArchiveConfig", "at from job older_than storage_class to"),
     ("AuditKeepConfig", "access compliance operation"),

@@ -1,17 +1,19 @@
 //! `backup alerts`.
 //!
-//! | file | what is in it |
+//! | file | contents |
 //! |---|---|
 //! | `mod.rs` | the verbs; listing and silencing |
-//! | `check.rs` | looking at everything and telling who is to be told; what commands do of that when they are done |
+//! | `check.rs` | evaluating all rules; evaluating those that a command affects, at its end |
+//! | `examine.rs` | facts that only repositories and database servers hold |
 
 pub(crate) mod check;
+mod examine;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use backup_control::age::Age;
-use backup_control::alerts::{Alert, Ledger, Phase, Silence};
+use backup_control::alerts::{Alert, Ledger, Phase, Scope, Silence};
 use backup_control::config::LoadedConfig;
 use backup_control::state;
 use jiff::Timestamp;
@@ -51,11 +53,23 @@ enum Verb {
     /// Evaluate all rules, send notifications, and show firing alerts
     ///
     /// Examines jobs, logs and repositories. The exit code is 3 if an examination or a notification
-    /// failed. Firing alerts do not change the exit code.
-    Check,
+    /// failed. Without --exit-code, firing alerts do not change the exit code.
+    Check(CheckArgs),
     Silence(SilenceArgs),
     /// End a silence
     Unsilence(UnsilenceArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct CheckArgs {
+    /// Exit with the codes of a monitoring plugin
+    ///
+    /// 0: no alert fires, or only alerts of severity `info`; 1: an alert of severity `warning`
+    /// fires, or a notification failed; 2: an alert of severity `high` or `critical` fires; 3:
+    /// unknown, because the configuration or a repository could not be read. Silenced alerts do
+    /// not count. These codes differ from those of other commands.
+    #[arg(long)]
+    exit_code: bool,
 }
 
 /// Suppress the notifications of a rule for a time
@@ -121,7 +135,7 @@ struct ListJson<'a> {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     match &args.verb {
         None | Some(Verb::List) => list(session).await,
-        Some(Verb::Check) => check::everything(session).await,
+        Some(Verb::Check(args)) => check::everything(session, args.exit_code).await,
         Some(Verb::Silence(args)) => silence(session, args).await,
         Some(Verb::Unsilence(args)) => unsilence(session, args).await,
     }
@@ -134,12 +148,11 @@ fn dir(session: &Session) -> CommandResult<PathBuf> {
     })
 }
 
-async fn ledger(session: &Session) -> CommandResult<Ledger> {
+pub(in crate::commands) async fn ledger(session: &Session) -> CommandResult<Ledger> {
     let dir = dir(session)?;
-    let config =
-        session.config().ok().flatten().map(|loaded| loaded.file.clone()).unwrap_or_default();
-    let config = std::path::absolute(&config).unwrap_or(config).display().to_string();
-    let opened = tokio::task::spawn_blocking(move || Ledger::open(&dir, &config)).await;
+    let scope = session.config().ok().flatten().map(|loaded| Scope::of(&loaded));
+    let (scope, now) = (scope.unwrap_or_default(), session.cx.clock.now());
+    let opened = tokio::task::spawn_blocking(move || Ledger::open(&dir, scope, now)).await;
     let ledger = opened.map_err(|error| CommandError::new(Kind::Io, error.to_string()))?;
     let ledger = ledger.map_err(|error| CommandError::from_error(Kind::Io, &error))?;
     if let Some(aside) = ledger.put_aside() {
@@ -171,7 +184,7 @@ fn configured(session: &Session) -> CommandResult<Arc<LoadedConfig>> {
 async fn list(session: &Session) -> CommandResult {
     let mut ledger = ledger(session).await?;
     // Somebody may read slowly.
-    ledger.let_go();
+    ledger.release();
     show(session, &ledger)?;
     Ok(Outcome::Success)
 }
@@ -180,12 +193,11 @@ fn show(session: &Session, ledger: &Ledger) -> CommandResult<()> {
     let (ui, now) = (&session.ui, session.cx.clock.now());
     let (alerts, silences) = (ledger.alerts(), ledger.silences(now));
     if ui.is_json() {
-        let silenced = |alert: &Alert| ledger.is_silenced(&alert.rule, &alert.subject, now);
-        let alerts =
-            alerts.iter().map(|alert| AlertJson { alert, silenced: silenced(alert) }).collect();
+        let silenced = |alert: &Alert| ledger.silences_alert(alert, now);
+        let alerts = alerts.map(|alert| AlertJson { alert, silenced: silenced(alert) }).collect();
         return ui.json(&ListJson { schema_version: SCHEMA_VERSION, alerts, silences });
     }
-    if alerts.is_empty() {
+    if alerts.len() == 0 {
         ui.print(paint(style::GOOD, "No alerts are pending or firing."))?;
     } else {
         ui.print(table(session, ledger).lines().join("\n"))?;
@@ -213,7 +225,7 @@ fn table(session: &Session, ledger: &Ledger) -> Table {
     ];
     let (mut table, now) = (Table::new(columns), session.cx.clock.now());
     for alert in ledger.alerts() {
-        let is_silenced = ledger.is_silenced(&alert.rule, &alert.subject, now);
+        let is_silenced = ledger.silences_alert(alert, now);
         table.row([
             alert.severity.to_string(),
             human::text(alert.rule.as_bytes()),
@@ -266,16 +278,13 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
             known.join(", ")
         )));
     }
-    let silence = Silence {
-        config: String::new(),
-        id: format!("{:06x}", rand_number(session)),
-        rule: args.rule.clone(),
-        subject: args.on.clone(),
-        until: until(session, args)?,
-        reason: args.reason.trim().to_owned(),
-        user: session.machine.user.clone(),
-        since: session.cx.clock.now(),
-    };
+    let silence = Silence::new(
+        format!("{:06x}", rand_number(session)),
+        args.rule.clone(),
+        args.on.clone(),
+        (session.cx.clock.now(), until(session, args)?),
+        (session.machine.user.clone(), args.reason.trim().to_owned()),
+    );
     if silence.reason.is_empty() {
         return Err(CommandError::usage("the reason is empty")
             .with_hint("give the reason for the silence with --reason"));
@@ -336,10 +345,7 @@ async fn unsilence(session: &Session, args: &UnsilenceArgs) -> CommandResult {
     Ok(Outcome::Success)
 }
 
-/// Whether a command changes what rules see.
+/// Whether rules are evaluated at the end of a command.
 pub(crate) fn is_seen(action: Action) -> bool {
-    matches!(
-        action.operation,
-        "backup" | "restore" | "verify" | "check" | "copy" | "archive" | "cleanup" | "prune"
-    )
+    matches!(action.operation, "backup" | "restore" | "verify" | "check" | "copy" | "archive")
 }

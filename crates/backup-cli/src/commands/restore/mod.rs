@@ -156,6 +156,7 @@ async fn assemble(
 ) -> CommandResult<Restore> {
     let Chosen { spec, snapshot, info, log, to } = chosen;
     let job = info.snapshot.tag("job").unwrap_or_default();
+    session.trail.note("job", job);
     let is_origin = matches!(to, RestoreTo::Origin);
     let hooks = if is_origin { hooks::RestoreHooks::of(job, config) } else { None };
     let around = Surroundings { config, machine: &session.machine, env: &session.env };
@@ -249,8 +250,10 @@ impl Restore {
         let id = run.id.clone();
         let work = async |heard: &Session| {
             // Whoever watches over restores hears of it now, not when all is over.
-            let (done, ()) =
-                tokio::join!(self.between_hooks(heard, &id), alerts::check::restore_began(session));
+            let (done, ()) = tokio::join!(
+                self.between_hooks(heard, &id),
+                alerts::check::restore_started(session, job)
+            );
             done
         };
         let describe = |done: &(RestoreReport, u64), evidence: &mut Evidence| {

@@ -32,11 +32,10 @@ pub(super) struct AlertsJson {
 pub(super) async fn alerts(State(api): State<Shared>) -> Answer<Json<AlertsJson>> {
     let now = api.reads.now();
     let found = api.reads.ledger(move |ledger| {
-        let silenced = |rule: &str, subject: &str| ledger.is_silenced(rule, subject, now);
-        let alerts = ledger.alerts().iter();
+        let alerts = ledger.alerts();
         Ok(AlertsJson {
             alerts: alerts
-                .map(|alert| AlertJson::of(alert, silenced(&alert.rule, &alert.subject)))
+                .map(|alert| AlertJson::of(alert, ledger.silences_alert(alert, now)))
                 .collect(),
             silences: ledger.silences(now).into_iter().map(SilenceJson::from).collect(),
         })
@@ -89,16 +88,13 @@ pub(super) async fn silence(
     {
         return Err(Problem::unknown("`subject` is neither a job nor a repository"));
     }
-    let silence = Silence {
-        config: String::new(),
-        id: format!("{:08x}", rand::random::<u32>()),
-        rule: order.rule,
-        subject: order.subject,
-        until,
-        reason,
-        user: who.name,
-        since: now,
-    };
+    let silence = Silence::new(
+        format!("{:08x}", rand::random::<u32>()),
+        order.rule,
+        order.subject,
+        (now, until),
+        (who.name, reason),
+    );
     let noted =
         Noted::default().with("rule", silence.rule.clone()).with("reason", silence.reason.clone());
     let shown = SilenceJson::from(&silence);

@@ -1,5 +1,20 @@
 //! Each rule, from its beginning to its end.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `mod.rs` | conditions, notifications, silences |
+//! | `sizes.rs` | `size_anomaly` over many backups |
+//! | `state.rs` | moved and copied configurations, earlier forms of the state |
+//! | `texts.rs` | objects and figures in messages |
+//! | `work.rs` | queries per evaluation |
 
+mod sizes;
+mod state;
+mod texts;
+mod work;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use backup_core::clock::Clock;
@@ -18,12 +33,27 @@ fn now() -> Timestamp {
     "2026-03-01T12:00:00Z".parse().unwrap()
 }
 
-fn rule(text: &str) -> AlertConfig {
+fn rule_of(text: &str) -> AlertConfig {
     toml::from_str(text).unwrap()
 }
 
 fn of(condition: &str) -> AlertConfig {
-    rule(&format!("condition = \"{condition}\"\nseverity = \"warning\""))
+    rule_of(&format!("condition = \"{condition}\"\nseverity = \"warning\""))
+}
+
+/// The configuration `file` with the job `shop` and the repository `main`, which is another one for
+/// each file but `c`.
+fn scope(file: &str) -> Scope {
+    let address = if file == "c" { "/repo".to_owned() } else { format!("/{file}") };
+    Scope {
+        file: file.to_owned(),
+        repositories: [("main".to_owned(), address)].into(),
+        jobs: [("shop".to_owned(), "main".to_owned())].into(),
+    }
+}
+
+fn open(dir: &Path, file: &str) -> Ledger {
+    Ledger::open(dir, scope(file), now()).unwrap()
 }
 
 /// A backup that began so many hours ago and took so many minutes.
@@ -48,9 +78,15 @@ fn failed(hours: i64) -> Run {
 fn facts(runs: Vec<Run>) -> Facts {
     let last_success = runs.iter().find(|run| run.state.is_success()).map(|run| run.started);
     let first_run = runs.last().map(|run| run.started);
-    let (repository, is_looked_at) = ("main".into(), true);
-    let job =
-        JobFacts { repository, runs, last_success, is_looked_at, first_run, ..JobFacts::default() };
+    let job = JobFacts {
+        repository: "main".into(),
+        address: "/repo".into(),
+        is_looked_at: true,
+        runs,
+        last_success,
+        first_run,
+        ..JobFacts::default()
+    };
     Facts { jobs: [("shop".to_owned(), job)].into(), ..Facts::default() }
 }
 
@@ -60,7 +96,7 @@ fn of_repository(known: RepositoryFacts) -> Facts {
 
 /// Whether a rule holds; nothing if that is not known.
 fn holds(condition: &str, facts: &Facts) -> Option<bool> {
-    observe(&of(condition), facts, now()).unwrap().first().map(|observed| observed.holds)
+    observe("r", &of(condition), facts, now()).unwrap().first().map(|observed| observed.holds)
 }
 
 #[test]
@@ -71,7 +107,7 @@ fn failures_and_missing_backups() {
     assert_eq!(holds("failure", &facts(vec![good, bad])), Some(false));
     // Whoever stops a backup knows it.
     assert_eq!(holds("failure", &facts(vec![run(0, 1, State::Cancelled), failed(3)])), Some(true));
-    let observed = observe(&of("failure"), &facts(vec![failed(1)]), now()).unwrap().remove(0);
+    let observed = observe("r", &of("failure"), &facts(vec![failed(1)]), now()).unwrap().remove(0);
     assert_eq!(observed.cause, "no route to db1");
     assert!(
         observed.next.starts_with("start it; then run `backup retry 2026"),
@@ -91,34 +127,56 @@ fn failures_and_missing_backups() {
     assert_eq!(holds("stale > 24h", &facts(vec![])), None);
 }
 
+/// The last backup, after so many others that took so many seconds each.
+fn after(others: i64, seconds: i64, last: Run) -> Facts {
+    let usual = |hours: i64| {
+        let mut run = run(hours, 0, State::Verified);
+        run.finished = Some(run.started + SignedDuration::from_secs(seconds));
+        run
+    };
+    facts([vec![last], (2..2 + others).map(usual).collect()].concat())
+}
+
 #[test]
-fn lengths_and_sizes() {
-    let usual = |last: Run| {
-        facts([vec![last], (2..6).map(|hours| run(hours, 10, State::Verified)).collect()].concat())
+fn duration_is_compared_with_five_earlier_backups_at_least() {
+    let slow = |others| after(others, 600, run(1, 21, State::Verified));
+    assert_eq!(holds("duration > 2x", &slow(5)), Some(true));
+    assert_eq!(holds("duration > 2x", &slow(4)), None);
+    assert_eq!(holds("duration > 2x", &after(5, 600, run(1, 19, State::Verified))), Some(false));
+    let mut running = run(1, 0, State::Running);
+    running.finished = None;
+    assert_eq!(holds("duration > 2x", &after(5, 600, running.clone())), Some(true), "an hour");
+    running.started = now() - SignedDuration::from_mins(5);
+    assert_eq!(holds("duration > 2x", &after(5, 600, running)), None, "it may still be fast");
+}
+
+#[test]
+fn duration_counts_earlier_backups_of_the_same_type() {
+    let mut known = after(25, 10, run(1, 21, State::Verified));
+    let job = known.jobs.get_mut("shop").unwrap();
+    job.runs[1..].iter_mut().for_each(|run| run.evidence.kind = Some("incremental".into()));
+    assert_eq!(holds("duration > 2x", &known), None);
+    let job = known.jobs.get_mut("shop").unwrap();
+    job.older_successes = (100..105).map(|hours| run(hours, 10, State::Verified)).collect();
+    assert_eq!(holds("duration > 2x", &known), Some(true));
+}
+
+/// Two seconds become fifty: 25 times as long, and not worth a call at night.
+#[test]
+fn duration_has_a_floor() {
+    let took = |seconds: i64| {
+        let mut last = run(1, 0, State::Verified);
+        last.finished = Some(last.started + SignedDuration::from_secs(seconds));
+        after(5, 2, last)
     };
-    assert_eq!(holds("duration > 2x", &usual(run(1, 21, State::Verified))), Some(true));
-    assert_eq!(holds("duration > 2x", &usual(run(1, 19, State::Verified))), Some(false));
-    let mut goes_on = run(1, 0, State::Running);
-    goes_on.finished = None;
-    assert_eq!(holds("duration > 2x", &usual(goes_on.clone())), Some(true), "an hour already");
-    goes_on.started = now() - SignedDuration::from_mins(5);
-    assert_eq!(holds("duration > 2x", &usual(goes_on)), None, "nobody knows yet");
-    assert_eq!(
-        holds(
-            "duration > 2x",
-            &facts(vec![run(1, 50, State::Verified), run(2, 1, State::Verified)])
-        ),
-        None
-    );
-    let sized = |bytes: u64| {
-        let mut last = run(1, 1, State::Verified);
-        last.evidence.bytes = bytes;
-        facts(vec![last, failed(2), run(3, 1, State::Verified)])
+    assert_eq!(holds("duration > 2x", &took(50)), Some(false));
+    assert_eq!(holds("duration > 2x", &took(60)), Some(false));
+    assert_eq!(holds("duration > 2x", &took(61)), Some(true));
+    let with_floor = |floor: &str| {
+        let rule = format!("condition = \"duration > 2x\"\nseverity = \"info\"\nfloor = {floor:?}");
+        observe("r", &rule_of(&rule), &took(50), now()).unwrap()[0].holds
     };
-    for (bytes, expected) in [(400, true), (500, false), (1500, false), (1501, true)] {
-        assert_eq!(holds("size_anomaly > 50%", &sized(bytes)), Some(expected), "{bytes}");
-    }
-    assert_eq!(holds("size_anomaly > 50%", &facts(vec![run(1, 1, State::Verified)])), None);
+    assert!(with_floor("30s") && with_floor("49s") && !with_floor("50s") && !with_floor("1h"));
 }
 
 #[test]
@@ -168,7 +226,8 @@ fn room_verification_and_copies() {
     assert_eq!(holds("storage_full < 14d", &room(50, Some(15))), Some(false));
     assert_eq!(holds("storage_full < 14d", &room(50, None)), Some(false));
     let done = |is_success| {
-        Some(Done { time: now(), is_success, operation: "check".into(), error: String::new() })
+        let (operation, error) = ("check".into(), String::new());
+        Some(Done { time: now(), is_success, operation, to: None, error })
     };
     let known = |verified, copied| {
         of_repository(RepositoryFacts { verified, copied, ..RepositoryFacts::default() })
@@ -223,7 +282,7 @@ fn slots_of_postgres() {
     assert_eq!(holds("slot_unhealthy > 10GiB", SlotState::Kept, Some(16)), Some(true));
     assert_eq!(super::tests::holds("slot_unhealthy", &facts(vec![])), None, "nobody has asked");
     let lost = with_slot(slot(SlotState::Lost, read));
-    let observed = observe(&of("slot_unhealthy"), &lost, now()).unwrap().remove(0);
+    let observed = observe("r", &of("slot_unhealthy"), &lost, now()).unwrap().remove(0);
     assert!(
         observed.next.starts_with("run SELECT pg_drop_replication_slot('crm'), then"),
         "{}",
@@ -237,19 +296,20 @@ fn since_when_nobody_reads_is_remembered_for_servers_that_do_not() {
     let look = |minutes: i64, is_read: bool| {
         let mut facts =
             with_slot(SlotFacts { is_read, unread_since: None, ..slot(SlotState::Kept, None) });
-        let (mut ledger, now) =
-            (Ledger::open(dir.path(), "c").unwrap(), now() + SignedDuration::from_mins(minutes));
-        ledger.note_slots(&mut facts, now);
+        let (mut ledger, now) = (open(dir.path(), "c"), now() + SignedDuration::from_mins(minutes));
+        ledger.remember(&mut facts, &BTreeMap::new(), now);
         ledger.save().unwrap();
-        observe(&of("slot_unhealthy"), &facts, now).unwrap()[0].holds
+        observe("r", &of("slot_unhealthy"), &facts, now).unwrap()[0].holds
     };
     assert!(!look(0, false) && !look(15, false) && look(16, false));
     assert!(!look(17, true) && !look(18, false) && !look(33, false) && look(34, false));
     // What the server says itself counts.
     let mut facts = with_slot(slot(SlotState::Kept, Some(5)));
-    Ledger::open(dir.path(), "c")
-        .unwrap()
-        .note_slots(&mut facts, now() + SignedDuration::from_mins(60));
+    open(dir.path(), "c").remember(
+        &mut facts,
+        &BTreeMap::new(),
+        now() + SignedDuration::from_mins(60),
+    );
     assert_eq!(facts.jobs["shop"].slot, Some(slot(SlotState::Kept, Some(5))));
 }
 
@@ -271,8 +331,8 @@ fn a_daemon_that_is_silent() {
     assert_eq!(holds("daemon_silent", &Facts::default()), None);
     let dir = tempfile::tempdir().unwrap();
     let tell = |facts: &Facts| {
-        let (rule, mut ledger) = (of("daemon_silent"), Ledger::open(dir.path(), "c").unwrap());
-        let observed = observe(&rule, facts, now()).unwrap();
+        let (rule, mut ledger) = (of("daemon_silent"), open(dir.path(), "c"));
+        let observed = observe("r", &rule, facts, now()).unwrap();
         let messages = ledger.observe("silent", &rule, &observed, "host", |_| true, now());
         ledger.save().unwrap();
         messages
@@ -287,18 +347,18 @@ fn a_daemon_that_is_silent() {
 
 #[test]
 fn patterns_say_which() {
-    let only = rule("condition = \"failure\"\nseverity = \"high\"\nonly = [\"crm-*\"]");
-    assert!(observe(&only, &facts(vec![failed(1)]), now()).unwrap().is_empty());
-    let only = rule("condition = \"failure\"\nseverity = \"high\"\nonly = [\"sh*\"]");
-    assert_eq!(observe(&only, &facts(vec![failed(1)]), now()).unwrap().len(), 1);
+    let only = rule_of("condition = \"failure\"\nseverity = \"high\"\nonly = [\"crm-*\"]");
+    assert!(observe("r", &only, &facts(vec![failed(1)]), now()).unwrap().is_empty());
+    let only = rule_of("condition = \"failure\"\nseverity = \"high\"\nonly = [\"sh*\"]");
+    assert_eq!(observe("r", &only, &facts(vec![failed(1)]), now()).unwrap().len(), 1);
 }
 
 /// What is told at so many minutes, while the rule holds or does not.
 fn told(dir: &std::path::Path, rule: &AlertConfig, holds: bool, minutes: i64) -> Vec<Message> {
     let now = now() + SignedDuration::from_mins(minutes);
-    let mut ledger = Ledger::open(dir, "c").unwrap();
+    let mut ledger = open(dir, "c");
     let runs = if holds { vec![failed(1)] } else { vec![run(1, 1, State::Verified)] };
-    let observed = observe(rule, &facts(runs), now).unwrap();
+    let observed = observe("r", rule, &facts(runs), now).unwrap();
     let messages = ledger.observe("backup_failure", rule, &observed, "host", |_| true, now);
     ledger.save().unwrap();
     messages
@@ -307,15 +367,16 @@ fn told(dir: &std::path::Path, rule: &AlertConfig, holds: bool, minutes: i64) ->
 #[test]
 fn is_told_once_again_and_when_it_is_over() {
     let dir = tempfile::tempdir().unwrap();
-    let rule =
-        rule("condition = \"failure\"\nseverity = \"critical\"\nfor = \"10min\"\nrepeat = \"1h\"");
+    let rule = rule_of(
+        "condition = \"failure\"\nseverity = \"critical\"\nfor = \"10min\"\nrepeat = \"1h\"",
+    );
     let tell = |holds, minutes| told(dir.path(), &rule, holds, minutes);
     assert!(tell(true, 0).is_empty() && tell(true, 9).is_empty(), "not yet");
-    assert_eq!(Ledger::open(dir.path(), "c").unwrap().alerts()[0].phase, Phase::Pending);
+    assert_eq!(open(dir.path(), "c").alerts().next().unwrap().phase, Phase::Pending);
     let first = tell(true, 10).remove(0);
     assert_eq!(
         (first.kind, first.place.as_str(), first.job.as_deref()),
-        (Kind::Firing, "job shop, host host", Some("shop"))
+        (Kind::Firing, "job shop, repository /repo, host host", Some("shop"))
     );
     assert!(tell(true, 11).is_empty() && tell(true, 69).is_empty(), "once is enough");
     let again = tell(true, 70).remove(0);
@@ -340,9 +401,9 @@ fn a_crash_before_it_is_noted_tells_the_same_again() {
     let dir = tempfile::tempdir().unwrap();
     let rule = of("failure");
     let look = |minutes: i64| {
-        let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+        let mut ledger = open(dir.path(), "c");
         let (before, now) = (ledger.memory(), now() + SignedDuration::from_mins(minutes));
-        let observed = observe(&rule, &facts(vec![failed(1)]), now).unwrap();
+        let observed = observe("r", &rule, &facts(vec![failed(1)]), now).unwrap();
         let messages = ledger.observe("r", &rule, &observed, "host", |_| true, now);
         ledger.save_begun(&before).unwrap();
         (ledger, messages)
@@ -359,8 +420,8 @@ fn what_nobody_hears_is_told_when_somebody_does() {
     let dir = tempfile::tempdir().unwrap();
     let rule = of("failure");
     let look = |is_heard: bool| {
-        let mut ledger = Ledger::open(dir.path(), "c").unwrap();
-        let observed = observe(&rule, &facts(vec![failed(1)]), now()).unwrap();
+        let mut ledger = open(dir.path(), "c");
+        let observed = observe("r", &rule, &facts(vec![failed(1)]), now()).unwrap();
         let messages = ledger.observe("r", &rule, &observed, "host", |_| is_heard, now());
         ledger.save().unwrap();
         messages.len()
@@ -372,55 +433,57 @@ fn what_nobody_hears_is_told_when_somebody_does() {
 fn what_is_watched_no_longer_is_over_and_other_configurations_stay() {
     let dir = tempfile::tempdir().unwrap();
     told(dir.path(), &of("failure"), true, 0);
-    let mut other = Ledger::open(dir.path(), "other").unwrap();
+    let mut other = open(dir.path(), "other");
     assert!(other.retain(|_| false, "host", now()).is_empty() && other.alerts().len() == 1);
     drop(other);
-    let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+    let mut ledger = open(dir.path(), "c");
     let (_, over) = ledger.retain(|_| false, "host", now()).remove(0);
     assert_eq!(
         (over.kind, over.cause.as_str()),
         (Kind::Resolved, "no rule of the configuration applies any more")
     );
-    assert!(ledger.alerts().is_empty());
+    assert_eq!(ledger.alerts().len(), 0);
 }
 
 #[test]
 fn silences_end() {
     let dir = tempfile::tempdir().unwrap();
     let rule = of("failure");
-    let silence = Silence {
-        id: "s1".into(),
-        config: "c".into(),
-        rule: "backup_failure".into(),
-        subject: Some("shop".into()),
-        until: now() + SignedDuration::from_mins(30),
-        reason: "db1 moves".into(),
-        user: "me".into(),
-        since: now(),
-    };
-    let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+    let silence = Silence::new(
+        "s1".into(),
+        "backup_failure".into(),
+        Some("shop".into()),
+        (now(), now() + SignedDuration::from_mins(30)),
+        ("me".into(), "db1 moves".into()),
+    );
+    let mut ledger = open(dir.path(), "c");
     ledger.silence(silence.clone());
-    assert!(ledger.is_silenced("backup_failure", "shop", now()));
+    let is_silenced = |rule: &str, subject: &str, repository: &str| {
+        ledger.is_silenced(rule, subject, Some(repository), now())
+    };
+    assert!(is_silenced("backup_failure", "shop", "/repo"));
     assert!(
-        !ledger.is_silenced("backup_failure", "crm", now())
-            && !ledger.is_silenced("other", "shop", now())
+        !is_silenced("backup_failure", "crm", "/repo")
+            && !is_silenced("other", "shop", "/repo")
+            && !is_silenced("backup_failure", "shop", "/elsewhere")
     );
     ledger.save().unwrap();
     assert!(told(dir.path(), &rule, true, 0).is_empty());
     assert_eq!(
-        Ledger::open(dir.path(), "c").unwrap().alerts()[0].phase,
+        open(dir.path(), "c").alerts().next().unwrap().phase,
         Phase::Firing,
         "it is known all the same"
     );
     assert_eq!(told(dir.path(), &rule, true, 31).len(), 1, "what still lasts is told afterwards");
-    let mut other = Ledger::open(dir.path(), "other").unwrap();
+    let mut other = open(dir.path(), "other");
     assert!(
         other.silences(now()).is_empty() && other.unsilence("s1").is_none(),
         "of another configuration"
     );
     drop(other);
-    let mut ledger = Ledger::open(dir.path(), "c").unwrap();
-    assert_eq!(ledger.unsilence("s1"), Some(silence));
+    let mut ledger = open(dir.path(), "c");
+    let ended = ledger.unsilence("s1").unwrap();
+    assert_eq!((ended.reason, ended.repositories), (silence.reason, vec!["/repo".to_owned()]));
     assert_eq!(ledger.unsilence("s1"), None);
 }
 
@@ -428,11 +491,11 @@ fn silences_end() {
 fn one_that_cannot_be_read_is_put_aside() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("alerts.json"), "{").unwrap();
-    let ledger = Ledger::open(dir.path(), "c").unwrap();
+    let ledger = open(dir.path(), "c");
     let aside = ledger.put_aside().unwrap().to_owned();
     ledger.save().unwrap();
     assert_eq!(std::fs::read_to_string(aside).unwrap(), "{");
-    assert!(Ledger::open(dir.path(), "c").unwrap().put_aside().is_none());
+    assert!(open(dir.path(), "c").put_aside().is_none());
 }
 
 /// What was never backed up is told too, as soon as it is known that nobody else did.
@@ -441,11 +504,11 @@ fn what_was_never_tried_is_late_as_well() {
     for condition in ["stale > 1h", "rpo > 1h"] {
         let seen = |looked_at: bool, out_of_reach: bool, hours: Option<i64>| {
             let mut known = facts(Vec::new());
-            known.watched_since = hours.map(|hours| now() - SignedDuration::from_hours(hours));
             let job = known.jobs.get_mut("shop").unwrap();
+            job.watched_since = hours.map(|hours| now() - SignedDuration::from_hours(hours));
             (job.is_looked_at, job.is_out_of_reach) = (looked_at, out_of_reach);
             (job.last_success, job.first_run) = (None, None);
-            observe(&of(condition), &known, now()).unwrap().first().map(|seen| seen.holds)
+            observe("r", &of(condition), &known, now()).unwrap().first().map(|seen| seen.holds)
         };
         assert_eq!(seen(true, false, None), None, "it has only begun");
         assert_eq!(seen(true, false, Some(0)), Some(false));
@@ -469,21 +532,51 @@ async fn events_are_told_once_and_not_those_of_before() {
     let found = opened.catalog.runs(&filter).await.unwrap().runs;
     let facts = Facts { restores: found, ..facts(vec![run(1, 5, State::Verified)]) };
     let tell = |condition: &str, since: i64| {
-        tell("r", &of(condition), &facts, now() - SignedDuration::from_hours(since), "host")
-            .unwrap()
+        let since = now() - SignedDuration::from_hours(since);
+        tell("r", &of(condition), &facts, |_| since, "host").unwrap()
     };
     assert_eq!(tell("restore_started", 1).len(), 0);
     let started = tell("restore_started", 3).remove(0);
     assert_eq!((started.title.as_str(), started.kind), ("me restores shop", Kind::Notice));
+    assert_eq!(tell("restore_finished", 1).len(), 0);
+    let finished = tell("restore_finished", 2).remove(0);
+    assert_eq!(finished.title, "the restore of shop by me finished");
+    assert_eq!(tell("restore_failed", 3).len(), 0, "it did not fail");
     assert_eq!(tell("success", 0).len(), 0);
     assert_eq!(tell("success", 1).remove(0).title, "the backup of shop succeeded");
-    let mut ledger = Ledger::open(dir.path(), "c").unwrap();
+    let mut ledger = open(dir.path(), "c");
     let before = now() - SignedDuration::from_mins(10);
-    assert_eq!(
-        (ledger.watched_since(), ledger.looks(before, clock.now())),
-        (None, (before, now()))
-    );
+    assert_eq!(ledger.events_since("r", "/repo", now()), before, "the first evaluation");
     let later = now() + SignedDuration::from_hours(1);
-    assert_eq!(ledger.looks(later, later), (before, now()));
-    assert_eq!(ledger.watched_since(), Some(before));
+    ledger.note_events([&"r".to_owned()].into_iter(), now());
+    assert_eq!(ledger.events_since("r", "/repo", later), before);
+    ledger.note_events([&"r".to_owned()].into_iter(), later);
+    let overlapping = later - SignedDuration::from_mins(10);
+    assert_eq!(ledger.events_since("r", "/repo", later), overlapping);
+    assert_eq!(ledger.events_since("r", "/outside", later), overlapping);
+}
+
+#[test]
+fn restores_that_fail_notify_with_their_cause() {
+    let restore = |state: State| {
+        let mut run = failed(1);
+        (run.what, run.state) = (What::Restore, state);
+        run.evidence.subject = "/target".into();
+        Facts { restores: vec![run], ..Facts::default() }
+    };
+    let tell = |condition: &str, state: State| {
+        let since = now() - SignedDuration::from_hours(2);
+        tell("r", &of(condition), &restore(state), |_| since, "host").unwrap()
+    };
+    let message = tell("restore_failed", State::Failed).remove(0);
+    assert_eq!(message.title, "the restore of shop by me failed");
+    for words in ["to /target", "no route to db1"] {
+        assert!(message.cause.contains(words), "{words}: {}", message.cause);
+    }
+    assert!(message.next.starts_with("start it; run `backup logs run "), "{}", message.next);
+    assert!(tell("restore_finished", State::Failed).is_empty());
+    for condition in ["restore_failed", "restore_finished"] {
+        assert!(tell(condition, State::Cancelled).is_empty(), "a person stopped it");
+        assert!(tell(condition, State::Running).is_empty());
+    }
 }
