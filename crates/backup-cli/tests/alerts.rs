@@ -216,6 +216,65 @@ fn moved_configuration_does_not_repeat_alerts() {
     assert_eq!(told(&env).len(), 2);
 }
 
+fn plugin(env: &Env, args: &[&str]) -> (i32, String) {
+    let run = env.run(args);
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.text());
+    (run.code, run.stdout.trim_end().to_owned())
+}
+
+#[test]
+fn status_is_a_plugin_for_monitoring_systems() {
+    let env = configured();
+    let nagios = || plugin(&env, &["status", "--nagios"]);
+    let (code, line) = nagios();
+    assert_eq!(code, 2, "{line}");
+    assert!(line.starts_with("BACKUP CRITICAL - docs: there is no successful backup | "), "{line}");
+    env.run(&["run", "-q", "docs"]).ok();
+    let (code, line) = nagios();
+    assert!(code == 0 && line.starts_with("BACKUP OK - 1 job, oldest success "), "{code} {line}");
+    // 12 + 5 * 400 + 5 * 800 bytes of `write_tree`.
+    assert!(line.contains(" | 'jobs'=1;;;0 'alerts'=0;;;0 'docs_age'="), "{line}");
+    assert!(line.contains(" 'docs_size'=6012B;;;0 "), "{line}");
+    // An alert of severity `warning`.
+    let quota = CONFIG.replace("heartbeat", "# heartbeat").replace("10GiB", "1KiB");
+    env.write("backup.toml", &quota);
+    assert_eq!(env.run(&["alerts", "check", "--exit-code"]).code, 1);
+    assert_eq!(env.run(&["alerts", "check"]).code, 0, "the usual codes");
+    let (code, line) = nagios();
+    assert!(code == 1 && line.contains("full: 0% of repository main is free: "), "{line}");
+    let silence = ["alerts", "silence", "full", "--for", "2h", "--reason", "known"];
+    env.run(&silence).ok();
+    assert_eq!(env.run(&["alerts", "check", "--exit-code"]).code, 0);
+    assert_eq!(nagios().0, 0);
+    fs::rename(env.path("data"), env.path("away")).unwrap();
+    assert_ne!(env.run(&["run", "-q", "docs"]).code, 0);
+    assert_eq!(env.run(&["alerts", "check", "--exit-code"]).code, 2, "`broken` is critical");
+    let (code, line) = nagios();
+    assert!(code == 2 && line.contains("docs: the last run failed: "), "{line}");
+}
+
+#[test]
+fn errors_are_unknown_to_monitoring_systems() {
+    let env = configured();
+    env.run(&["run", "-q", "docs"]).ok();
+    let unknown = |args: &[&str]| {
+        let (code, line) = plugin(&env, args);
+        assert!(code == 3 && line.starts_with("BACKUP UNKNOWN - "), "{code} {line}");
+        line
+    };
+    assert!(unknown(&["status", "--nagios", "dosc"]).contains("unknown job dosc"));
+    unknown(&["status", "--nagios", "--config", "nowhere.toml"]);
+    assert_eq!(env.run(&["alerts", "check", "--exit-code", "--config", "nowhere.toml"]).code, 3);
+    assert_eq!(env.run(&["status", "--nagios", "--runs"]).code, 3, "a mistake of the command line");
+    fs::rename(env.path("repo"), env.path("gone")).unwrap();
+    assert!(unknown(&["status", "--nagios"]).contains("docs: repository "));
+    assert_eq!(env.run(&["alerts", "check", "--exit-code"]).code, 3);
+    fs::rename(env.path("gone"), env.path("repo")).unwrap();
+    env.write("backup.toml", "nonsense");
+    unknown(&["status", "--nagios"]);
+    assert_eq!(env.run(&["alerts", "check", "--exit-code"]).code, 3);
+}
+
 #[test]
 fn what_was_found_wrong_stays_until_as_much_is_found_sound() {
     let env = configured();

@@ -80,6 +80,7 @@ pub(super) const VERBS: [Verb; 18] = [
     Verb { names: 1, ..looking("show", &["show"]) },
     Verb {
         values: &["date", "host", "runs"],
+        switches: &["nagios"],
         names: 16,
         repository: true,
         ..verb("status", &["status"], Role::Operator)

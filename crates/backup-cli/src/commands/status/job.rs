@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use backup_control::catalog::RunFilter;
-use backup_control::logs;
 use backup_control::repositories::RepositorySpec;
 use backup_control::runs::{Failure, Run, State};
 use backup_core::id::SnapshotId;
@@ -25,19 +24,19 @@ use crate::session::Session;
 #[derive(Debug, Serialize)]
 pub(super) struct JobStatus {
     pub(super) job: String,
-    repository: String,
+    pub(super) repository: String,
     /// Whether the repository could be read.
-    reachable: bool,
+    pub(super) reachable: bool,
     pub(super) last_success: Option<Success>,
-    age_seconds: Option<u64>,
+    pub(super) age_seconds: Option<u64>,
     pub(super) last_run: Option<LastRun>,
     /// Whether the runs that this machine remembers could be looked at.
-    runs_known: bool,
+    pub(super) runs_known: bool,
     /// The last moment that can be restored, by the clock of the source, if the log is captured.
     pub(super) recovery_point: Option<Timestamp>,
     /// Why there is none, although a log is captured.
     #[serde(skip_serializing_if = "Option::is_none")]
-    recovery_refused: Option<String>,
+    pub(super) recovery_refused: Option<String>,
     /// When the daemon backs it up next, by itself or with a group, by the configuration of this
     /// machine.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +52,7 @@ pub(super) struct Success {
     /// The host whose files they are; none of a database.
     host: Option<String>,
     /// Entries that are missing or incomplete.
-    warnings: u64,
+    pub(super) warnings: u64,
     /// Whether it stands for one moment; unknown while the repository cannot be read.
     point_in_time: Option<bool>,
     /// The newest evidence, if it is a finding of damage.
@@ -78,15 +77,19 @@ pub(super) struct LastRun {
     run: String,
     pub(super) state: State,
     pub(super) started: Timestamp,
-    finished: Option<Timestamp>,
+    pub(super) finished: Option<Timestamp>,
     pub(super) warnings: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<Failure>,
+    pub(super) failure: Option<Failure>,
 }
 
 /// Repositories that were opened, by their addresses; none where that failed, which was reported.
 #[derive(Debug, Default)]
-pub(super) struct Repositories(Vec<(String, Option<Opened>, Outcome)>);
+pub(super) struct Repositories {
+    opened: Vec<(String, Option<Opened>, Outcome)>,
+    /// Address and name of the jobs whose status is read.
+    jobs: Vec<(String, String)>,
+}
 
 /// An opened repository. Its index is loaded only for a log.
 #[derive(Debug)]
@@ -95,9 +98,16 @@ pub(super) struct Opened {
     pub(super) snapshots: SnapshotList,
     indexed: Option<IndexedRepository>,
     damage: BTreeMap<SnapshotId, DamageMark>,
+    /// The captured logs of the jobs whose status is read; none before the first is needed.
+    logs: Option<BTreeMap<String, CommandResult<LogView>>>,
 }
 
 impl Repositories {
+    /// Names the jobs whose status is read: their logs are read together.
+    pub(super) fn expect(&mut self, jobs: &[(String, RepositorySpec)]) {
+        self.jobs = jobs.iter().map(|(job, spec)| (spec.to_string(), job.clone())).collect();
+    }
+
     /// Opens a repository, without which nothing can be said.
     pub(super) async fn open(
         &mut self,
@@ -108,14 +118,15 @@ impl Repositories {
         let snapshots = repository.snapshots(&session.cx).await?;
         let outcome = view::warn_of_damaged(&session.ui, &snapshots);
         let damage = repository.damage_marks().await?;
-        self.0.push((spec.to_string(), None, outcome));
-        let at = self.0.len() - 1;
-        Ok(self.0[at].1.insert(Opened { repository, snapshots, indexed: None, damage }))
+        self.opened.push((spec.to_string(), None, outcome));
+        let at = self.opened.len() - 1;
+        let opened = Opened { repository, snapshots, indexed: None, damage, logs: None };
+        Ok(self.opened[at].1.insert(opened))
     }
 
     /// The worst that opening them came to, whether or not a job is in them.
     pub(super) fn outcome(&self) -> Outcome {
-        self.0.iter().map(|(.., outcome)| *outcome).max().unwrap_or(Outcome::Success)
+        self.opened.iter().map(|(.., outcome)| *outcome).max().unwrap_or(Outcome::Success)
     }
 
     /// A repository, opened at most once; one that cannot be is an error that hides nothing else.
@@ -125,7 +136,7 @@ impl Repositories {
         spec: &RepositorySpec,
     ) -> CommandResult<(Option<&mut Opened>, Outcome)> {
         let place = spec.to_string();
-        if !self.0.iter().any(|(known, ..)| *known == place)
+        if !self.opened.iter().any(|(known, ..)| *known == place)
             && let Err(error) = self.open(session, spec).await
         {
             if error.is_cancelled() {
@@ -133,11 +144,18 @@ impl Repositories {
             }
             let outcome = Outcome::Failed(error.exit_code());
             session.ui.error(&error.context(format_args!("repository {place}")));
-            self.0.push((place.clone(), None, outcome));
+            self.opened.push((place.clone(), None, outcome));
         }
-        let known = self.0.iter_mut().find(|(known, ..)| *known == place);
+        let known = self.opened.iter_mut().find(|(known, ..)| *known == place);
         Ok(known
             .map_or((None, Outcome::Success), |(_, opened, outcome)| (opened.as_mut(), *outcome)))
+    }
+
+    /// The jobs in a repository whose status is read.
+    fn jobs_in(&self, spec: &RepositorySpec) -> Vec<String> {
+        let place = spec.to_string();
+        let here = self.jobs.iter().filter(|(known, _)| *known == place);
+        here.map(|(_, job)| job.clone()).collect()
     }
 }
 
@@ -150,6 +168,11 @@ impl JobStatus {
     /// True if the newest evidence about its last snapshot is a finding of damage.
     pub(super) fn is_damaged(&self) -> bool {
         self.last_success.as_ref().is_some_and(|success| success.damage.is_some())
+    }
+
+    /// The latest restorable moment, by backups and captured log.
+    pub(super) fn last_point(&self) -> Option<Timestamp> {
+        self.recovery_point.max(self.last_success.as_ref().map(|success| success.time))
     }
 
     /// What does not fit a table.
@@ -206,6 +229,7 @@ pub(super) async fn status(
         ..RunFilter::default()
     };
     let last_run = newest(session, known_runs, &filter).await;
+    let jobs = repositories.jobs_in(spec);
     let (opened, mut outcome) = repositories.get(session, spec).await?;
     let reachable = opened.is_some();
     let mut recovery = None;
@@ -213,7 +237,7 @@ pub(super) async fn status(
         match opened {
             Some(opened) => {
                 if within.is_none() {
-                    match opened.recovery_point(session, name).await {
+                    match opened.recovery_point(session, name, &jobs).await {
                         Ok(point) => recovery = point,
                         Err(error) if error.is_cancelled() => return Err(error),
                         Err(error) => {
@@ -292,23 +316,56 @@ impl Opened {
         Some(Success { damage: self.damage.get(&newest.id).cloned(), ..Success::from(newest) })
     }
 
-    /// The last moment that can be restored, or why there is none; nothing without a snapshot.
+    /// The last moment that can be restored, or why there is none; nothing without a snapshot. The
+    /// first call reads the logs of all `jobs`.
     async fn recovery_point(
         &mut self,
         session: &Session,
         job: &str,
+        jobs: &[String],
     ) -> CommandResult<Option<Result<Option<Timestamp>, String>>> {
-        let Some(newest) = logs::newest_of_job(&self.snapshots.snapshots, job) else {
-            return Ok(None);
-        };
-        let indexed = match &mut self.indexed {
-            Some(indexed) => indexed,
-            none => none.insert(self.repository.load_index(&session.cx).await?),
-        };
-        let stream = logs::stream_of(indexed, newest).await?;
-        let view = LogView::load(&self.repository, &stream, &session.cx).await?.of_job(job);
-        let plan = view.timeline().plan(&Target::Latest);
-        Ok(Some(plan.map(|plan| plan.time).map_err(|refusal| refusal.reason)))
+        if self.logs.is_none() {
+            self.logs = Some(self.read_logs(session, jobs).await?);
+        }
+        let logs = self.logs.get_or_insert_default();
+        if let Some(Ok(view)) = logs.get(job) {
+            let plan = view.timeline().plan(&Target::Latest);
+            return Ok(Some(plan.map(|plan| plan.time).map_err(|refusal| refusal.reason)));
+        }
+        logs.remove(job).map_or(Ok(None), |unreadable| unreadable.map(|_| None))
+    }
+
+    async fn read_logs(
+        &mut self,
+        session: &Session,
+        jobs: &[String],
+    ) -> CommandResult<BTreeMap<String, CommandResult<LogView>>> {
+        let (mut logs, mut named, mut streams) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for job in jobs {
+            let Some(newest) = backup_control::logs::newest_of_job(&self.snapshots.snapshots, job)
+            else {
+                continue;
+            };
+            let indexed = match &mut self.indexed {
+                Some(indexed) => indexed,
+                none => none.insert(self.repository.load_index(&session.cx).await?),
+            };
+            match backup_control::logs::stream_of(indexed, newest).await {
+                Ok(stream) => {
+                    streams.push(stream);
+                    named.push(job.clone());
+                }
+                Err(error) => {
+                    logs.insert(job.clone(), Err(error.into()));
+                }
+            }
+        }
+        let views = LogView::load_all(&self.repository, &streams, &session.cx).await?;
+        for (job, view) in named.into_iter().zip(views) {
+            let view = view.of_job(&job);
+            logs.insert(job, Ok(view));
+        }
+        Ok(logs)
     }
 }
 

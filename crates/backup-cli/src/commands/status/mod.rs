@@ -5,15 +5,19 @@
 //! | `mod.rs` | the verb: its flags, which jobs are meant |
 //! | `job.rs` | what is known of one job, from its repository and from the catalog |
 //! | `runs.rs` | the newest runs |
+//! | `nagios.rs` | one line for a monitoring system |
 
 mod job;
+mod nagios;
 mod runs;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use backup_control::repositories::RepositorySpec;
 use backup_control::schedule::Plan;
 use backup_core::error::{Error as CoreError, ErrorKind};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::command_error::{CommandResult, Outcome};
@@ -49,13 +53,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", num_args = 0..=1, require_equals = true, default_missing_value = "20",
           value_parser = clap::value_parser!(u32).range(1..))]
     runs: Option<u32>,
+    /// Print one line with performance data, as a plugin for Nagios, Icinga and the like
+    ///
+    /// Exit codes: 0 well; 1 an incomplete snapshot, or an alert of severity `warning`; 2 a failed
+    /// or missing backup, an exceeded `rpo`, or an alert of severity `high` or `critical`; 3
+    /// unknown, because the configuration, a repository or the runs could not be read. These codes
+    /// differ from those of other commands. See docs/alerts.md.
+    #[arg(long, conflicts_with_all = ["runs", "date"])]
+    nagios: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   backup status
   backup status documents --date yesterday
-  backup status --runs=50";
+  backup status --runs=50
+  backup status --nagios";
 
 #[derive(Serialize)]
 struct StatusJson<'a> {
@@ -63,18 +76,50 @@ struct StatusJson<'a> {
     jobs: &'a [JobStatus],
 }
 
+/// The state of jobs, and the worst that reading it came to.
+struct Examined {
+    jobs: Vec<JobStatus>,
+    outcome: Outcome,
+}
+
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let within = match &args.date {
-        Some(date) => Some(session.moment(date)?.day(session.zone())?),
-        None => None,
-    };
+    if args.nagios {
+        return nagios::run(session, args).await;
+    }
     if let Some(number) = args.runs {
+        let within = within(session, args)?;
         let asked = runs::Asked { jobs: &args.jobs, host: args.host.as_deref(), within, number };
         return runs::run(session, asked).await;
     }
+    let Examined { jobs, outcome } = examine(session, args).await?;
+    if session.ui.is_json() {
+        session.ui.json(&StatusJson { schema_version: SCHEMA_VERSION, jobs: &jobs })?;
+        return Ok(outcome);
+    }
+    if jobs.is_empty() {
+        session.ui.status("No jobs.");
+        session.ui.hint("create the first snapshot with `backup run`");
+        return Ok(outcome);
+    }
+    let mut lines = table(session, &jobs).lines();
+    lines.extend(jobs.iter().flat_map(|status| status.remarks(session.zone())));
+    session.ui.print(lines.join("\n"))?;
+    Ok(outcome)
+}
+
+fn within(session: &Session, args: &Args) -> CommandResult<Option<Range<Timestamp>>> {
+    match &args.date {
+        Some(date) => Ok(Some(session.moment(date)?.day(session.zone())?)),
+        None => Ok(None),
+    }
+}
+
+async fn examine(session: &Session, args: &Args) -> CommandResult<Examined> {
+    let within = within(session, args)?;
     let records = Records::open(session).await;
     let mut repositories = Repositories::default();
     let meant = jobs(session, &args.jobs, &mut repositories, records.as_ref()).await?;
+    repositories.expect(&meant);
     let (mut known, mut worst) = (Vec::new(), Outcome::Success);
     // It says nothing of the jobs of another repository, or of another time.
     let is_here = session.named_repository()?.is_none() && within.is_none() && args.host.is_none();
@@ -97,20 +142,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         known.push(status);
         worst = worst.max(outcome);
     }
-    worst = worst.max(repositories.outcome());
-    if session.ui.is_json() {
-        session.ui.json(&StatusJson { schema_version: SCHEMA_VERSION, jobs: &known })?;
-        return Ok(worst);
-    }
-    if known.is_empty() {
-        session.ui.status("No jobs.");
-        session.ui.hint("create the first snapshot with `backup run`");
-        return Ok(worst);
-    }
-    let mut lines = table(session, &known).lines();
-    lines.extend(known.iter().flat_map(|status| status.remarks(session.zone())));
-    session.ui.print(lines.join("\n"))?;
-    Ok(worst)
+    Ok(Examined { jobs: known, outcome: worst.max(repositories.outcome()) })
 }
 
 /// Neither the configuration nor the repository nor the catalog knows it; a job that was only never
