@@ -124,7 +124,7 @@ impl fmt::Display for Report {
 
 /// Text without the character that begins performance data, in one line.
 fn plain(text: &str) -> String {
-    human::text(text.as_bytes()).replace(['\n', '\r'], " ").replace('|', "/")
+    human::text(text.replace(['\n', '\r'], " ").as_bytes()).replace('|', "/")
 }
 
 #[cfg(test)]

@@ -75,8 +75,9 @@ impl Sizes {
             run.evidence.subject == self.source && self.from.is_none_or(|from| run.started >= from)
         };
         let earlier = runs.iter().filter(counts).filter(|run| run.started < last.started);
-        let earlier: Vec<(Timestamp, u64)> =
-            earlier.map(|run| (run.started, run.evidence.bytes)).collect();
+        // An empty backup is no reference: every size differs from it by an infinite share.
+        let earlier = earlier.map(|run| (run.started, run.evidence.bytes));
+        let earlier: Vec<(Timestamp, u64)> = earlier.filter(|(_, bytes)| *bytes > 0).collect();
         self.accept(&earlier, limit);
         let before: Vec<u64> = self.before(last.started).map(|(_, bytes)| bytes).collect();
         let usual = median(&before)?;
@@ -124,12 +125,11 @@ fn is_usual(bytes: u64, usual: u64, limit: Share) -> bool {
     bytes.abs_diff(usual) as f64 <= usual as f64 * limit.0
 }
 
-/// The median; the mean of the two in the middle for an even number. None without values, and of
-/// nothing: any size differs from it by an infinite share.
+/// The median; the mean of the two in the middle for an even number. None without values.
 fn median(values: &[u64]) -> Option<u64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable();
     let upper = *sorted.get(sorted.len() / 2)?;
     let lower = sorted[(sorted.len() - 1) / 2];
-    Some(lower.midpoint(upper)).filter(|median| *median > 0)
+    Some(lower.midpoint(upper))
 }
