@@ -41,6 +41,10 @@ impl Catalog for Counting {
         self.inner.update(run).await
     }
 
+    async fn relocate(&self, run: &RunId, repository: &str) -> catalog::Result<()> {
+        self.inner.relocate(run, repository).await
+    }
+
     async fn runs(&self, filter: &RunFilter) -> catalog::Result<Found> {
         let found = self.inner.runs(filter).await?;
         self.queries.fetch_add(1, Ordering::Relaxed);
@@ -81,6 +85,7 @@ fn configured(jobs: usize) -> (Config, Scope) {
         file: file.to_path_buf(),
         config: config.clone(),
         origins: Default::default(),
+        resolved: Default::default(),
     });
     (config, scope)
 }
