@@ -188,7 +188,7 @@ pub(crate) async fn run(args: &[String]) -> Result<Cost> {
         "zstd1" => compressed(origin, 1).await,
         "backup" => Ok(backed_up(&source(origin).await?, scratch).await?.0),
         "restore" => restored(origin, target, scratch).await,
-        "fold" => folded(target, scratch).await,
+        "fold" => Box::pin(folded(target, scratch)).await,
         other => Err(format!("unknown step {other}").into()),
     }
 }

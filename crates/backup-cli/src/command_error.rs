@@ -14,46 +14,13 @@ use backup_core::source::SourceError;
 use serde::Serialize;
 
 use crate::exit_code;
+pub(crate) use crate::outcome::Outcome;
 use crate::ui::SCHEMA_VERSION;
 
 /// What helps where archived data is in the way of a verb that thaws nothing.
 const THAW_HINT: &str = "request a thaw with `backup restore SNAPSHOT --thaw --no-wait --target \
                          DIR` (no other command can), and repeat this command when the data is \
                          readable";
-
-/// How a command ended that did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Outcome {
-    /// All is well.
-    Success,
-    /// Done, but something is missing or incomplete.
-    Warnings,
-    /// Stored data is damaged or lost.
-    Damage,
-    /// Some of several jobs failed, which was reported already; the exit code of the first.
-    Failed(u8),
-}
-
-impl Outcome {
-    /// [`Self::Warnings`] if there were any.
-    pub(crate) fn with_warnings(warnings: u64) -> Self {
-        if warnings == 0 { Self::Success } else { Self::Warnings }
-    }
-
-    /// [`Self::Failed`] because of `error`, unless another one was the first.
-    pub(crate) fn or_failed(self, error: &CommandError) -> Self {
-        if matches!(self, Self::Failed(_)) { self } else { Self::Failed(error.exit_code()) }
-    }
-
-    pub(crate) fn exit_code(self) -> u8 {
-        match self {
-            Self::Success => exit_code::SUCCESS,
-            Self::Warnings => exit_code::WARNINGS,
-            Self::Damage => exit_code::DAMAGE,
-            Self::Failed(code) => code,
-        }
-    }
-}
 
 /// Result of a command.
 pub(crate) type CommandResult<T = Outcome> = Result<T, CommandError>;
@@ -246,6 +213,7 @@ impl CommandError {
             Kind::Usage
                 | Kind::Config
                 | Kind::Refused
+                | Kind::Declined
                 | Kind::BrokenPipe
                 | Kind::Core(Ambiguous | Cancelled | Invalid | NotFound)
         )

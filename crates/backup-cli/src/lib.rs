@@ -14,6 +14,7 @@
 //! | `overview.rs` | the help of `backup` itself: verbs in groups |
 //! | `commands/` | one file per verb |
 //! | `session.rs` | what a command works with: flags, environment, opening repositories |
+//! | `opened.rs` | an opened repository, and finding its snapshots by name |
 //! | `remote/` | the same verbs, done by a daemon: `--server` |
 //! | `records.rs` | what is remembered of runs |
 //! | `records/job_lock.rs` | the lock that a run of a job holds |
@@ -22,7 +23,7 @@
 //! | `prompts.rs` | questions to somebody at a terminal |
 //! | `reporter/` | events as bars, lines or JSON |
 //! | `human.rs` | sizes, ages, times for people |
-//! | `command_error.rs`, [`exit_code`] | failures and how the program ends |
+//! | `command_error.rs`, `outcome.rs`, [`exit_code`] | failures and how the program ends |
 //! | `monitoring.rs` | results and exit codes for monitoring systems |
 //! | `signals.rs` | Ctrl-C |
 //! | `allocator.rs` | a limit on how much free memory the allocator keeps |
@@ -35,6 +36,8 @@ mod commands;
 pub mod exit_code;
 mod human;
 mod monitoring;
+mod opened;
+mod outcome;
 mod overview;
 mod prompts;
 mod records;

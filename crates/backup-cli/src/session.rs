@@ -14,15 +14,16 @@ use backup_control::machine::{self, Machine};
 use backup_control::moment::Moment;
 use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
 use backup_control::repositories::RepositorySpec;
-use backup_control::snapshots::{Choice, Now, Search};
+use backup_control::snapshots::Now;
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
-use backup_core::repository::{IndexedRepository, Repository, SnapshotInfo, SnapshotList};
+use backup_core::repository::Repository;
 use jiff::tz::TimeZone;
 
 use crate::cli::GlobalArgs;
 use crate::command_error::{CommandError, CommandResult, Kind};
+use crate::opened::Opened;
 use crate::trail::Trail;
 use crate::ui::Ui;
 
@@ -51,35 +52,6 @@ pub(crate) struct Session {
 
 /// The configuration once it was read: none inside if there is no file.
 pub(crate) type ConfigCache = Arc<Mutex<Option<Option<Arc<LoadedConfig>>>>>;
-
-/// The snapshots of an opened repository, and its index.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub(crate) snapshots: SnapshotList,
-    pub(crate) indexed: IndexedRepository,
-}
-
-impl Opened {
-    /// Finds a snapshot by its name; see [`Session::find`].
-    pub(crate) async fn find(
-        &self,
-        session: &Session,
-        name: &str,
-        choice: &Choice,
-    ) -> CommandResult<&SnapshotInfo> {
-        session.find(self.indexed.repository(), &self.snapshots, name, choice).await
-    }
-
-    /// Finds snapshots by their names, each once.
-    pub(crate) async fn find_all(
-        &self,
-        session: &Session,
-        names: &[String],
-        choice: &Choice,
-    ) -> CommandResult<Vec<&SnapshotInfo>> {
-        session.find_all(self.indexed.repository(), &self.snapshots, names, choice).await
-    }
-}
 
 impl Session {
     /// The configuration, if there is one. The file is read, checked and resolved once per process,
@@ -138,30 +110,6 @@ impl Session {
         Ok(Moment::parse(text, self.cx.clock.now(), self.zone())?)
     }
 
-    /// Finds the snapshot called `name` (`latest`, the beginning of its identifier, or a moment) in
-    /// `list`, a listing of `repository`. Warns of newer ones that are passed over.
-    pub(crate) async fn find<'a>(
-        &self,
-        repository: &Repository,
-        list: &'a SnapshotList,
-        name: &str,
-        choice: &Choice,
-    ) -> CommandResult<&'a SnapshotInfo> {
-        let now = self.now();
-        let found = Search { repository, list, now: &now, cx: &self.cx }.find(name, choice).await?;
-        for skipped in &found.unavailable {
-            let (short, reason) = (skipped.id.short(), &skipped.reason);
-            self.ui.warning(format_args!("skipped snapshot {short}, which may be newer: {reason}"));
-        }
-        if let Some(part) = found.part {
-            self.ui.warning(format_args!(
-                "skipped snapshot {}, which is newer but holds only a part of its job",
-                part.id.short()
-            ));
-        }
-        Ok(found.info)
-    }
-
     /// The time and the zone.
     pub(crate) fn now(&self) -> Now<'_> {
         Now { time: self.cx.clock.now(), zone: self.zone() }
@@ -181,24 +129,6 @@ impl Session {
             done = work => Ok(done?),
             () = self.cx.cancel.cancelled() => Err(CoreError::cancelled().into()),
         }
-    }
-
-    /// Finds the snapshots called `names`, each once.
-    pub(crate) async fn find_all<'a>(
-        &self,
-        repository: &Repository,
-        list: &'a SnapshotList,
-        names: &[String],
-        choice: &Choice,
-    ) -> CommandResult<Vec<&'a SnapshotInfo>> {
-        let mut found: Vec<&SnapshotInfo> = Vec::new();
-        for name in names {
-            let info = self.find(repository, list, name, choice).await?;
-            if !found.iter().any(|known| known.id == info.id) {
-                found.push(info);
-            }
-        }
-        Ok(found)
     }
 
     /// The repository that the flags name, or else the environment, or else the configuration if it

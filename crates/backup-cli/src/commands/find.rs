@@ -14,7 +14,8 @@ use super::view::{self, PathJson};
 use crate::args::{self, NamingArgs, TimeArgs};
 use crate::command_error::{CommandError, CommandResult, Kind};
 use crate::human;
-use crate::session::{Opened, Session};
+use crate::opened::Opened;
+use crate::session::Session;
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 

@@ -28,7 +28,8 @@ use super::view::Summary;
 use super::{run as run_verb, verify};
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
-use crate::session::{Opened, Session};
+use crate::opened::Opened;
+use crate::session::Session;
 use crate::style::{self, paint};
 
 /// Try a backup of a directory, with verification, restore and comparison

@@ -15,7 +15,8 @@ use super::view::{self, Summary};
 use crate::args::NamingArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
-use crate::session::{Opened, Session};
+use crate::opened::Opened;
+use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 

@@ -52,8 +52,7 @@ pub async fn look(
 ) -> Result<Looked> {
     let (scope, config) = (Scope::of(config), &config.config);
     let channels = Channels::new(config, env)?;
-    let (host, now) = (machine.host.clone(), cx.clock.now());
-    let state = dir.to_path_buf();
+    let (host, now, state) = (machine.host.clone(), cx.clock.now(), dir.to_path_buf());
     let mut looked = Looked::default();
     let own = scope.clone();
     let opening = tokio::task::spawn_blocking(move || {

@@ -397,9 +397,9 @@ fn audit_log_has_to_cover_the_period_and_be_confirmed() {
     let sound = AuditGiven { is_whole: Some(true), since: Some(start()), confirmed: Some(4) };
     let later = Some(start() + SignedDuration::from_hours(1));
     assert_eq!(logged(sound.clone()), Met::Yes);
-    assert_eq!(logged(AuditGiven { since: later, ..sound.clone() }), Met::NotKnown);
-    assert_eq!(logged(AuditGiven { confirmed: None, ..sound.clone() }), Met::NotKnown);
-    assert_eq!(logged(AuditGiven { is_whole: None, ..sound.clone() }), Met::NotKnown);
+    assert_eq!(logged(AuditGiven { since: later, ..sound }), Met::NotKnown);
+    assert_eq!(logged(AuditGiven { confirmed: None, ..sound }), Met::NotKnown);
+    assert_eq!(logged(AuditGiven { is_whole: None, ..sound }), Met::NotKnown);
     assert_eq!(logged(AuditGiven { is_whole: Some(false), ..sound }), Met::No);
 }
 

@@ -168,7 +168,7 @@ impl Builder {
         if let Some(aside) = damaged {
             core.damaged_memory(&aside, now);
         }
-        core.trouble(COPY, kept.err().map(not_kept));
+        core.trouble(COPY, kept.err().as_ref().map(not_kept));
         let (events, _) = broadcast::channel(EVENTS);
         let (over, _) = watch::channel(false);
         let shared = Arc::new(Shared {
@@ -214,7 +214,7 @@ fn orders(loaded: LoadedConfig, last_good: &LastGood, is_kept: bool) -> Orders {
     Orders::new(loaded.config, file)
 }
 
-fn not_kept(error: std::io::Error) -> String {
+fn not_kept(error: &std::io::Error) -> String {
     format!("cannot store a copy of the configuration: {error}")
 }
 
@@ -283,7 +283,7 @@ impl Scheduler {
     pub fn keep(&self, loaded: &LoadedConfig) -> bool {
         let kept = self.shared.last_good.keep(loaded);
         let is_kept = kept.is_ok();
-        self.trouble(COPY, kept.err().map(not_kept));
+        self.trouble(COPY, kept.err().as_ref().map(not_kept));
         is_kept
     }
 

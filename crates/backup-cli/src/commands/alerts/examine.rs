@@ -14,8 +14,9 @@ use jiff::Timestamp;
 
 use crate::command_error::{CommandResult, Outcome};
 use crate::commands::logs::figures::{Figures, Missing};
+use crate::opened::Opened;
 use crate::records;
-use crate::session::{Opened, Session};
+use crate::session::Session;
 
 /// Examines all repositories and replication slots of a configuration. An unreachable one is a
 /// warning.

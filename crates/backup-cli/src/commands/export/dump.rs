@@ -14,7 +14,8 @@ use crate::args;
 use crate::command_error::{CommandResult, Outcome};
 use crate::commands::restore::at;
 use crate::human;
-use crate::session::{Opened, Session};
+use crate::opened::Opened;
+use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 

@@ -30,8 +30,9 @@ use backup_core::source::Source;
 
 use crate::command_error::{CommandError, CommandResult};
 use crate::human;
+use crate::opened::Opened;
 use crate::reporter::Detail;
-use crate::session::{Opened, Session};
+use crate::session::Session;
 
 pub(super) use lines::{branch, position};
 

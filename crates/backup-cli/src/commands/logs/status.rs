@@ -9,7 +9,8 @@ use super::figures::Figures;
 use super::lines::position;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
-use crate::session::{Opened, Session};
+use crate::opened::Opened;
+use crate::session::Session;
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 

@@ -12,8 +12,9 @@ use backup_core::repository::SnapshotInfo;
 use jiff::Timestamp;
 
 use crate::command_error::{CommandError, CommandResult, Kind};
+use crate::opened::Opened;
 use crate::records::{self, Records};
-use crate::session::{Opened, Session};
+use crate::session::Session;
 
 /// The records of a period, and the state of the audit log.
 pub(super) async fn audit(

@@ -18,7 +18,8 @@ use crate::args::NamingArgs;
 use crate::command_error::{CommandError, CommandResult, Kind};
 use crate::commands::logs::position;
 use crate::human;
-use crate::session::{Opened, Session};
+use crate::opened::Opened;
+use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
 

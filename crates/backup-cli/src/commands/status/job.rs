@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::success::Success;
 use crate::command_error::{CommandResult, Outcome};
 use crate::commands::view;
 use crate::human;
@@ -41,23 +42,6 @@ pub(super) struct JobStatus {
     /// machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) next_run: Option<Timestamp>,
-}
-
-/// The newest backup.
-#[derive(Debug, Serialize)]
-pub(super) struct Success {
-    pub(super) snapshot: String,
-    pub(super) time: Timestamp,
-    pub(super) bytes: Option<u64>,
-    /// The host whose files they are; none of a database.
-    host: Option<String>,
-    /// Entries that are missing or incomplete.
-    pub(super) warnings: u64,
-    /// Whether it stands for one moment; unknown while the repository cannot be read.
-    point_in_time: Option<bool>,
-    /// The newest evidence, if it is a finding of damage.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) damage: Option<DamageMark>,
 }
 
 /// What is asked about a job.
@@ -366,44 +350,6 @@ impl Opened {
             logs.insert(job, Ok(view));
         }
         Ok(logs)
-    }
-}
-
-impl From<&SnapshotInfo> for Success {
-    fn from(info: &SnapshotInfo) -> Self {
-        let snapshot = &info.snapshot;
-        let is_files = matches!(snapshot.tag("source"), None | Some("files"));
-        Self {
-            snapshot: info.id.to_hex(),
-            time: snapshot.time,
-            bytes: snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed),
-            host: is_files.then(|| snapshot.hostname.clone()),
-            warnings: snapshot.x_warnings.unwrap_or(0),
-            point_in_time: Some(!view::is_of_no_moment(info)),
-            damage: None,
-        }
-    }
-}
-
-impl Success {
-    fn remembered(run: &Run) -> Option<Self> {
-        let snapshot = run.evidence.snapshot.clone()?;
-        let (host, warnings) = (Some(run.host.clone()), run.evidence.warnings);
-        Some(Self {
-            snapshot,
-            time: run.finished?,
-            bytes: Some(run.evidence.bytes),
-            host,
-            warnings,
-            point_in_time: None,
-            damage: None,
-        })
-    }
-
-    /// Its host, if that is not this one.
-    pub(super) fn other_host(&self, session: &Session) -> Option<String> {
-        let host = self.host.as_ref().filter(|host| **host != session.machine.host)?;
-        Some(human::text(host.as_bytes()))
     }
 }
 

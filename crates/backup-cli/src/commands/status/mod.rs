@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `mod.rs` | the verb: its flags, which jobs are meant |
 //! | `job.rs` | what is known of one job, from its repository and from the catalog |
+//! | `success.rs` | the newest backup of a job |
 //! | `runs.rs` | the newest runs |
 //! | `nagios.rs` | one line for a monitoring system |
 
 mod job;
 mod nagios;
 mod runs;
+mod success;
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -135,7 +135,7 @@ fn earlier_form_of_another_configuration_stays() {
     let (own, other) = (config_at(dir.path(), "a.toml"), config_at(dir.path(), "b.toml"));
     std::fs::write(dir.path().join("alerts.json"), earlier(&other.file)).unwrap();
     assert_eq!(evaluate(dir.path(), &own, 0).len(), 1, "an alert of its own");
-    let ledger = Ledger::open(dir.path(), own.clone(), now()).unwrap();
+    let ledger = Ledger::open(dir.path(), own, now()).unwrap();
     assert!(ledger.silences(now()).is_empty() && ledger.alerts().len() == 2);
     drop(ledger);
     assert_eq!(evaluate(dir.path(), &other, 5), [], "and none anew for the other one");

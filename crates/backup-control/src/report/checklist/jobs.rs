@@ -117,7 +117,7 @@ pub(super) fn retention(given: &Given<'_>) -> Check {
                 Evidence::no(name, format!("the cleanup of {:.0} failed", last.timestamp))
             }
             None if cleanups()
-                .any(|record| is_done(record) && record.details.get("jobs").is_none()) =>
+                .any(|record| is_done(record) && !record.details.contains_key("jobs")) =>
             {
                 Evidence::not_known(name, "the records of cleanups do not name their jobs")
             }

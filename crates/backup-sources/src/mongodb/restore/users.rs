@@ -79,7 +79,7 @@ pub(super) async fn compare(
                 "this {word} differs from the snapshot and is not replaced, because this restore \
                  runs with its rights: {OWN_STAY}"
             );
-            cx.events.warn(WarningKind::Other, &format!("{word} {name}"), text);
+            cx.events.warn(WarningKind::Other, format!("{word} {name}"), text);
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::command_error::{CommandError, CommandResult};
 use crate::commands::restore::at;
 use crate::commands::view;
 use crate::human;
-use crate::session::Opened;
+use crate::opened::Opened;
 use crate::table::{Align, Table};
 
 /// Objects that are shown in a list; of more, some are chosen by globs.

@@ -241,7 +241,7 @@ fn what_is_damaged_is_not_made_part_of_what_looks_sound() {
 #[test]
 fn cleaning_removes_own_files_only() {
     let dir = tempfile::tempdir().unwrap();
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 24 * 3600);
+    let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     let own = ["0123456789abcdef0123456789abcdef.new", "0123456789abcdef0123456789abcdef.index"];
     let others = ["accounts.index", "letter.txt", "0123456789abcdef0123456789abcdeg.new"];
     for name in own.iter().chain(&others) {
