@@ -205,7 +205,7 @@ impl CommandError {
         self.kind == Kind::Config
     }
 
-    /// Whether the request itself was wrong, or a person stopped or declined it.
+    /// True if the request itself was wrong, or a person stopped or declined it.
     pub(crate) fn is_of_user(&self) -> bool {
         use ErrorKind::{Ambiguous, Cancelled, Invalid, NotFound};
         matches!(

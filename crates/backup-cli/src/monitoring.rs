@@ -84,7 +84,7 @@ impl fmt::Display for Figure {
 pub(crate) struct Report {
     /// The summary if there is no problem.
     pub(crate) summary: String,
-    /// What is wrong, and how much that matters.
+    /// Problems, and how much each matters.
     pub(crate) problems: Vec<(Level, String)>,
     /// Performance data.
     pub(crate) figures: Vec<Figure>,

@@ -1,4 +1,4 @@
-//! How commands end that do not fail.
+//! Results of commands that do not fail.
 
 use crate::command_error::CommandError;
 use crate::exit_code;

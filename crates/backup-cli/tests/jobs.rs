@@ -203,7 +203,7 @@ after_restore = "echo $BACKUP_HOOK_JOB $BACKUP_HOOK_RESULT > after"
 }
 
 #[test]
-fn optional_patterns_may_match_nothing() {
+fn run_accepts_optional_patterns_without_a_match() {
     let both = "include = [\"letter.txt\"]\ninclude_optional = [\"later.txt\"]\n";
     let env = env(both);
     env.run(&["run", "-q", "docs"]).ok();

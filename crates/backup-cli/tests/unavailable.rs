@@ -87,7 +87,7 @@ fn latest_never_means_an_older_snapshot_silently() {
             refuses(&env.run(args), &newer);
         }
         assert_eq!(stored(&env), before);
-        // By its identifier, the older one is meant by whoever names it.
+        // By its identifier, the older one can be named.
         env.run(&["verify", "-q", &older]).ok();
     }
 }
@@ -197,7 +197,7 @@ fn a_part_of_a_job_never_stands_for_the_job() {
     assert!(env.run(&["list"]).ok().stdout.contains("part"));
     let status = env.run(&["status", "--json"]).ok().json();
     assert_eq!(status["jobs"][0]["last_success"]["snapshot"], whole);
-    // The newest of each selection stays, whatever the policy.
+    // The newest of each selection stays under any policy.
     env.run(&["cleanup", "--all", "--yes", "-q"]).ok();
     env.run(&["show", &whole]).ok();
     env.run(&["show", &part]).ok();

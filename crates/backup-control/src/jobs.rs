@@ -197,7 +197,7 @@ impl Job {
             tier: tier.to_owned(),
             tags: both(|job| &job.tags, &flags.tags),
             selection,
-            // A configured job is what its configuration says; an ad hoc job is what flags say.
+            // The configuration defines a configured job; flags define an ad hoc job.
             is_part: job.is_some() && flags.narrow(),
             write,
             time_zone: place.machine.time_zone.clone(),
@@ -217,7 +217,7 @@ impl Job {
     }
 }
 
-/// What the job selects, narrowed by the flags.
+/// The selection of the job, narrowed by the flags.
 fn selection(job: Option<&JobConfig>, flags: &JobFlags, kind: SourceKind) -> Result<Selection> {
     let list = |of: fn(&JobConfig) -> &Vec<String>| job.map(of).cloned().unwrap_or_default();
     let (own, may_be_missing) = (list(|job| &job.include), list(|job| &job.include_optional));

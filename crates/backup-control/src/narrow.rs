@@ -1,4 +1,4 @@
-//! The part of a job that flags ask for: the intersection of two lists of include patterns.
+//! The part of a job that flags select: the intersection of two lists of include patterns.
 //!
 //! Globs have no intersection in general. It is computed where one pattern contains the other, or
 //! where both can have nothing in common; everything else is refused, because a backup of more than
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// Characters with a meaning in globs.
 const SPECIAL: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
 
-/// The patterns that select whatever both `own`, the patterns of a job, and `asked`, those of the
+/// The patterns for the objects that both `own`, the patterns of a job, and `asked`, those of the
 /// flags, select in a source of `kind`. An empty list selects everything.
 ///
 /// # Errors
@@ -49,19 +49,19 @@ pub(crate) fn intersection(
 
 fn undecided(own: &str, asked: &str) -> Error {
     Error::invalid(format!(
-        "cannot determine what `{asked}` selects within `{own}`, which the job includes"
+        "cannot determine which part of `{own}`, which the job includes, `{asked}` selects"
     ))
     .with_hint(format!("name objects in full, or begin the pattern as `{own}` does"))
 }
 
-/// How the selection of one pattern lies to that of another.
+/// The selection of one pattern compared with that of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
-    /// Everything that the second one selects.
+    /// The whole selection of the second one.
     Contains,
-    /// Nothing but what the second one selects.
+    /// A part of the selection of the second one.
     Within,
-    /// Nothing that the second one selects.
+    /// No part of the selection of the second one.
     Disjoint,
     Unknown,
 }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn intersection_selects_what_both_select() {
+    fn intersection_selects_common_objects() {
         const NAMES: [&str; 9] = [
             "shop.orders",
             "shop.customers",
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn collections_have_nothing_below_them() {
+    fn intersection_knows_no_object_below_a_collection() {
         let found = |own: &str, asked: &str, kind| {
             intersection(&owned(&[own]), &owned(&[asked]), kind).ok()
         };

@@ -33,7 +33,7 @@ pub struct Facts {
     /// The note of the daemon that its configuration file is broken. Unknown without a daemon; none
     /// if the file is valid.
     pub configuration: Option<Option<Broken>>,
-    /// Whether they cover the whole configuration, and not only what a command has changed.
+    /// True if they cover the whole configuration, false for the part that a command changed.
     pub is_whole: bool,
 }
 

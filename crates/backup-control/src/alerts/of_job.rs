@@ -17,7 +17,7 @@ const HISTORY: (usize, usize) = (5, 20);
 /// Durations up to this are usual, unless the rule has another `floor`.
 const FLOOR: Duration = Duration::from_secs(60);
 
-/// What the rule `name` sees of a job; none if that is unknown.
+/// Observation of a job by the rule `name`; none if it is unknown.
 pub(super) fn observe(
     name: &str,
     rule: &AlertConfig,

@@ -8,7 +8,7 @@ use crate::config::LoadedConfig;
 use crate::repositories::RepositorySpec;
 
 /// The jobs and repositories that a configuration names. The state of alerts is kept by these, and
-/// not by the path of the configuration: a moved or copied file goes on with the same alerts.
+/// not by the path of the configuration: a moved or copied file continues the same alerts.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// Path of the configuration file.

@@ -70,7 +70,7 @@ impl Catalog for Counting {
     }
 }
 
-/// A configuration with so many jobs in two repositories.
+/// A configuration with this number of jobs in two repositories.
 fn configured(jobs: usize) -> (Config, Scope) {
     let mut text = "[repositories.main]\nurl = \"/repo\"\n[repositories.other]\nurl = \"/other\"\n\
                     [sources.data]\nkind = \"files\"\npaths = [\"/data\"]\n"
