@@ -1,7 +1,7 @@
 //! Readers whose errors name the connected user in the statement of their hints.
 
 use async_trait::async_trait;
-use backup_core::log::Position;
+use backup_core::log::{Position, Watermark};
 use backup_core::source::{
     BackupReader, Checkpoint, Content, Entry, Facts, Item, LogReader, LogSegment, SourceResult,
 };
@@ -66,6 +66,10 @@ impl LogReader for Naming<dyn LogReader> {
 
     fn state(&self) -> Option<String> {
         self.reader.state()
+    }
+
+    fn vouched_for(&self) -> Option<Watermark> {
+        self.reader.vouched_for()
     }
 
     fn begin_behind(&mut self, known: &[Position]) {
