@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::context::Context;
-use crate::log::Position;
+use crate::log::{Position, Watermark};
 use crate::repository::SnapshotReader;
 use crate::source::{
     BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentReader, Digest,
@@ -177,6 +177,10 @@ struct NoLog;
 impl LogReader for NoLog {
     async fn next(&mut self) -> SourceResult<LogSegment> {
         std::future::pending().await
+    }
+
+    fn vouched_for(&self) -> Option<Watermark> {
+        None
     }
 
     async fn acknowledge(&mut self, _position: &Position) -> SourceResult<()> {

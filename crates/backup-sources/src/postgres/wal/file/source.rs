@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use backup_core::context::Context;
-use backup_core::log::Position;
+use backup_core::log::{Position, Watermark};
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupReader, BackupRequest, Digest, LogReader, LogSegment, Probe, RestoreReport,
@@ -106,6 +106,10 @@ impl LogReader for Reader {
             Some(segment) => Ok(segment),
             None => std::future::pending().await,
         }
+    }
+
+    fn vouched_for(&self) -> Option<Watermark> {
+        None
     }
 
     async fn acknowledge(&mut self, position: &Position) -> SourceResult<()> {
