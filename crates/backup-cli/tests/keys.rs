@@ -148,10 +148,10 @@ fn rotation_of_the_master_key_names_snapshots_left_out() {
     let env = repository();
     let unreadable = env.latest();
     env.write("other/letter.txt", "Dear reader, this is another letter\n");
-    let before = packs(&env);
+    let before = env.packs();
     env.run(&["run", "-q", "--source", "other"]).ok();
     let lost = env.latest();
-    packs(&env)
+    env.packs()
         .into_iter()
         .filter(|pack| !before.contains(pack))
         .for_each(|pack| std::fs::remove_file(pack).unwrap());
@@ -166,11 +166,4 @@ fn rotation_of_the_master_key_names_snapshots_left_out() {
     assert!(!rotated.stderr.contains("All snapshots are in both"), "{}", rotated.text());
     let list = env.run(&["list", "-r", "new", "--password-file", "new.key", "--json"]).ok().json();
     assert_eq!(list["snapshots"].as_array().unwrap().len(), 1);
-}
-
-/// The packs of the repository.
-fn packs(env: &Env) -> Vec<std::path::PathBuf> {
-    let entries =
-        |dir: std::path::PathBuf| std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path());
-    entries(env.path("repo/data")).filter(|path| path.is_dir()).flat_map(entries).collect()
 }

@@ -73,11 +73,7 @@ fn with_a_lost_pack() -> Env {
     env.write_tree();
     env.write("data/big.bin", &(0..40_000).map(|at| format!("{at} ")).collect::<String>());
     env.run(&["run", "-q", "--source", "data"]).ok();
-    let dirs = std::fs::read_dir(env.path("repo/data")).unwrap();
-    let packs = dirs
-        .flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap())
-        .map(|file| file.unwrap().path());
-    std::fs::remove_file(packs.max_by_key(|pack| pack.metadata().unwrap().len()).unwrap()).unwrap();
+    std::fs::remove_file(env.largest_pack()).unwrap();
     env
 }
 

@@ -1,7 +1,7 @@
 //! Damaged and missing snapshots never silently give way to older ones, and findings of damage are
 //! remembered.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::common::{Env, Run};
 
@@ -119,13 +119,6 @@ fn a_forgotten_snapshot_is_not_missed() {
     assert_eq!(env.run(&["show", "latest", "--json"]).ok().json()["snapshot"]["id"], older);
 }
 
-fn largest_pack(env: &Env) -> PathBuf {
-    let dirs = std::fs::read_dir(env.path("repo/data")).unwrap();
-    let packs = dirs.flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
-    let packs = packs.map(|file| file.unwrap().path());
-    packs.max_by_key(|pack| pack.metadata().unwrap().len()).unwrap()
-}
-
 /// Overwrites some bytes in the middle of a pack.
 fn damage(pack: &Path) {
     let mut bytes = std::fs::read(pack).unwrap();
@@ -143,7 +136,7 @@ fn status_shows_the_newest_evidence() {
     env.run(&["verify", "-q", "latest"]).ok();
     assert!(!env.run(&["status"]).ok().stdout.contains("damaged"));
 
-    let pack = largest_pack(&env);
+    let pack = env.largest_pack();
     let intact = std::fs::read(&pack).unwrap();
     damage(&pack);
     for verb in [&["verify", "latest"][..], &["check", "--read-data"]] {

@@ -211,6 +211,18 @@ impl Env {
         }
     }
 
+    /// The packs of the repository.
+    pub(crate) fn packs(&self) -> Vec<PathBuf> {
+        let dirs = std::fs::read_dir(self.path("repo/data")).unwrap();
+        let packs = dirs.flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
+        packs.map(|pack| pack.unwrap().path()).collect()
+    }
+
+    pub(crate) fn largest_pack(&self) -> PathBuf {
+        let size = |pack: &PathBuf| pack.metadata().unwrap().len();
+        self.packs().into_iter().max_by_key(size).unwrap()
+    }
+
     /// The identifier of the newest snapshot.
     pub(crate) fn latest(&self) -> String {
         let list = self.run(&["list", "--json"]).ok().json();
