@@ -12,9 +12,7 @@ use backup_core::id::SnapshotId;
 use backup_core::pipeline::{
     BackupOptions, BackupReport, VerifyLevel, VerifyReport, backup, restore, verify,
 };
-use backup_core::repository::{
-    InitOptions, Repository, SnapshotFilter, SnapshotInfo, SnapshotReader,
-};
+use backup_core::repository::{InitOptions, Repository, SnapshotInfo, SnapshotReader};
 use backup_core::sink::Sink;
 use backup_core::source::{RestoreReport, RestoreRequest, Source};
 use backup_sources::files::{FilesOptions, FilesSource};
@@ -84,7 +82,7 @@ impl Repo {
     pub(crate) async fn try_reader(&self, id: SnapshotId) -> Result<SnapshotReader> {
         let cx = Context::silent();
         let list = self.repository.snapshots(&cx).await?;
-        let info = list.resolve(&id.to_hex(), &SnapshotFilter::default())?;
+        let info = list.resolve(&id.to_hex())?;
         Ok(self.repository.load_index(&cx).await?.snapshot(info))
     }
 

@@ -84,7 +84,7 @@ impl<'list> Search<'_, 'list> {
     /// is no name. Those of the sink.
     pub async fn find(&self, name: &str, choice: &Choice) -> Result<Found<'list>> {
         if !name.is_empty() && name.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let info = self.list.resolve(name, &choice.filter)?;
+            let info = self.list.resolve(name)?;
             return match choice.matches(info) {
                 true => Ok(Found { info, unavailable: Vec::new(), part: None }),
                 false => Err(not_meant(info)),

@@ -35,12 +35,7 @@ pub(super) async fn check_named(
             affects: vec![format!("snapshot {}: all of it; its data may still exist", id.short())],
         });
     }
-    let there: HashSet<_> = list
-        .snapshots
-        .iter()
-        .map(|info| info.id)
-        .chain(list.damaged.iter().map(|(id, _)| *id))
-        .collect();
+    let there: HashSet<_> = list.ids().collect();
     for id in &receipts {
         check_receipt(repository, &layout::snapshot_receipt(id), report).await?;
     }

@@ -329,9 +329,7 @@ impl LogView {
 async fn all_snapshots(repository: &Repository, cx: &Context) -> Result<SnapshotList> {
     let mut list = repository.snapshots(cx).await?;
     for _ in 0..ROUNDS {
-        let read =
-            list.snapshots.iter().map(|info| info.id).chain(list.damaged.iter().map(|(id, _)| *id));
-        let read: HashSet<SnapshotId> = read.collect();
+        let read: HashSet<SnapshotId> = list.ids().collect();
         let there = repository.list(&layout::snapshots()).await?;
         let mut there =
             there.iter().filter_map(|meta| meta.key.file_name().parse::<SnapshotId>().ok());

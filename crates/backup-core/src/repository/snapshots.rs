@@ -67,26 +67,24 @@ impl SnapshotFilter {
 }
 
 impl SnapshotList {
-    /// Finds the snapshot called `name`: `latest`, a full name, or the unique beginning of one.
+    /// Identifiers of all listed snapshots, readable or damaged.
+    pub fn ids(&self) -> impl Iterator<Item = SnapshotId> {
+        let damaged = self.damaged.iter().map(|(id, _)| *id);
+        self.snapshots.iter().map(|info| info.id).chain(damaged)
+    }
+
+    /// Finds the snapshot whose identifier is `name` or, uniquely, begins with it.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::Ambiguous`], or [`ErrorKind::Damaged`] if that
     /// snapshot is damaged.
-    pub fn resolve(&self, name: &str, filter: &SnapshotFilter) -> Result<&SnapshotInfo> {
-        if name == "latest" {
-            let newest = self.snapshots.iter().rev().find(|info| filter.matches(&info.snapshot));
-            return newest.ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, "there is no such snapshot").with_hint(
-                    "list the snapshots with `backup list`, or create the first with `backup run`",
-                )
-            });
-        }
+    pub fn resolve(&self, name: &str) -> Result<&SnapshotInfo> {
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("{name:?} is not a snapshot identifier"),
             )
-            .with_hint("use `latest` or the first digits of an identifier from `backup list`"));
+            .with_hint("use the first digits of an identifier from `backup list`"));
         }
         let name = name.to_ascii_lowercase();
         let fits = |id: &SnapshotId| id.to_hex().starts_with(&name);

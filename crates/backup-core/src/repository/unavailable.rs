@@ -61,9 +61,7 @@ impl Repository {
                 stored: list.stored.get(id).copied(),
             });
         }
-        let readable = list.snapshots.iter().map(|info| info.id);
-        let listed: HashSet<SnapshotId> =
-            readable.chain(list.damaged.iter().map(|(id, _)| *id)).collect();
+        let listed: HashSet<SnapshotId> = list.ids().collect();
         let mut missing = self.snapshot_receipts().await?;
         missing.retain(|id| !listed.contains(id));
         missing.sort();

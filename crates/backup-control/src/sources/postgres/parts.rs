@@ -13,9 +13,7 @@ use backup_core::crypto::Passphrase;
 use backup_core::event::{Event, Events, Reporter};
 use backup_core::log::Position;
 use backup_core::pipeline::{self, BackupOptions};
-use backup_core::repository::{
-    InitOptions, Repository, SnapshotFilter, SnapshotReader, WriteSettings,
-};
+use backup_core::repository::{InitOptions, Repository, SnapshotReader, WriteSettings};
 use backup_core::source::{
     BackupKind, BackupReader, BackupRequest, Digest, LogReader, Probe, RestoreReport,
     RestoreRequest, Selection, Source, SourceCapabilities, SourceError, SourceErrorKind,
@@ -109,7 +107,7 @@ async fn store(
     };
     let id = report.snapshot.ok_or_else(none)?;
     let snapshots = repository.snapshots(&cx).await?;
-    let info = snapshots.resolve(&id.to_hex(), &SnapshotFilter::default())?;
+    let info = snapshots.resolve(&id.to_hex())?;
     Ok((repository.load_index(&cx).await?.snapshot(info), report.warnings))
 }
 
