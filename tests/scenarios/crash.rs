@@ -70,8 +70,8 @@ fn time_of(cli: &Cli, arguments: &[&str]) -> Duration {
     started.elapsed()
 }
 
-/// Starts a command and kills it within the time `whole`. Returns `true` if it was killed before its
-/// end; else halves `whole`, which was measured while the machine was busier.
+/// Starts a command and kills it within the time `whole`. Returns `true` if it was killed before
+/// its end; else halves `whole`, which was measured while the machine was busier.
 fn kill_at_random(cli: &Cli, arguments: &[&str], whole: &mut Duration, seed: u64) -> bool {
     let mut child = spawn(cli, arguments);
     std::thread::sleep(whole.mul_f64(rng(seed).random_range(0.0..1.05)));

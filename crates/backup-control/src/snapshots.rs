@@ -80,8 +80,8 @@ impl<'list> Search<'_, 'list> {
     ///
     /// # Errors
     /// [`Error::Core`]: not found, ambiguous, or damaged, also if a snapshot that may be newer than
-    /// the found one cannot be read, unless `choice` skips those; [`Error::Invalid`] for a text that
-    /// is no name. Those of the sink.
+    /// the found one cannot be read, unless `choice` skips those; [`Error::Invalid`] for a text
+    /// that is no name. Those of the sink.
     pub async fn find(&self, name: &str, choice: &Choice) -> Result<Found<'list>> {
         if !name.is_empty() && name.bytes().all(|b| b.is_ascii_hexdigit()) {
             let info = self.list.resolve(name)?;

@@ -297,7 +297,8 @@ mod needs_platform {
         }
     }
 
-    /// Three patterns: all members idle, one busy, one without a capturer. The latest moment of the group includes the last change of each idle member.
+    /// Three patterns: all members idle, one busy, one without a capturer. The latest moment of the
+    /// group includes the last change of each idle member.
     #[tokio::test(flavor = "multi_thread")]
     async fn heavy_latest_moment_includes_the_last_change_of_idle_members() {
         let servers = Servers::start().await;

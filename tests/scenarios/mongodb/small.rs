@@ -30,8 +30,8 @@ async fn builds(server: &Mongod) -> i64 {
     status.get_document("indexBulkBuilder").unwrap().get_i64("count").unwrap()
 }
 
-/// The server builds no index on documents: a build takes it at least a tenth of a second. Cut off at
-/// any moment, no collection exists without all of its documents and indexes.
+/// The server builds no index on documents: a build takes it at least a tenth of a second. Cut off
+/// at any moment, no collection exists without all of its documents and indexes.
 pub(super) async fn small_collections_are_restored_together(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     fill(&origin).await;

@@ -68,8 +68,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     Ok(outcome)
 }
 
-/// Marks the snapshots that are damaged, and removes the marks of those that are not, as far as this
-/// check could see. An auditor may read and not write: that is only a warning.
+/// Marks the snapshots that are damaged, and removes the marks of those that are not, as far as
+/// this check could see. An auditor may read and not write: that is only a warning.
 async fn record_damage(
     session: &Session,
     repository: &Repository,

@@ -35,7 +35,8 @@ pub(crate) struct Args {
     from_password_command: Option<String>,
     /// Give up this damaged or missing snapshot, and repair nothing else; repeat for several
     ///
-    /// A damaged object is moved to x-quarantine/. Names such as `latest` then mean older snapshots.
+    /// A damaged object is moved to x-quarantine/. Names such as `latest` then mean older
+    /// snapshots.
     #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["from", "read_data"])]
     accept_loss: Vec<String>,
     /// Also read all data, to find packs that are damaged inside

@@ -53,8 +53,8 @@ pub(crate) struct Args {
     tags: Vec<String>,
     /// Only objects that match this glob; repeat for several
     ///
-    /// With a job, the globs narrow its selection. The snapshot is then marked as a part: it is never
-    /// `latest`, and a cleanup never prefers it to one of the whole job.
+    /// With a job, the globs narrow its selection. The snapshot is then marked as a part: it is
+    /// never `latest`, and a cleanup never prefers it to one of the whole job.
     #[arg(long = "only", value_name = "GLOB", visible_alias = "include")]
     include: Vec<String>,
     /// Leave out objects that match this glob; repeat for several

@@ -126,8 +126,8 @@ pub struct Done {
 
 impl Facts {
     /// The values that the catalog and the audit log of this machine hold for a configuration: one
-    /// query for all jobs, one for restores, and one reading of the log. In a catalog that machines share, only runs of this one,
-    /// `host`, count: jobs of others may have the same names.
+    /// query for all jobs, one for restores, and one reading of the log. In a catalog that machines
+    /// share, only runs of this one, `host`, count: jobs of others may have the same names.
     ///
     /// # Errors
     /// Those of the catalog.

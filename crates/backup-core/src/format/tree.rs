@@ -54,8 +54,8 @@ impl Node {
         self.metadata.kind == NodeKind::Dir
     }
 
-    /// The reason why it cannot be restored, if its blobs have `content_len` bytes together: its kind
-    /// and a lower-case fragment. Checks, verifications, restores and exports agree on it.
+    /// The reason why it cannot be restored, if its blobs have `content_len` bytes together: its
+    /// kind and a lower-case fragment. Checks, verifications, restores and exports agree on it.
     #[must_use]
     pub fn misfit(&self, content_len: u64) -> Option<(&'static str, String)> {
         if !self.has_safe_name() {

@@ -61,8 +61,8 @@ impl LogView {
         cx: &Context,
     ) -> Result<Vec<Self>> {
         let lanes: Vec<Lane> = streams.iter().map(|stream| Lane::new(repository, stream)).collect();
-        // A lease before the slices, which then cover its watermark. The snapshots last: a slice that
-        // is rolled up in between is seen twice rather than not at all.
+        // A lease before the slices, which then cover its watermark. The snapshots last: a slice
+        // that is rolled up in between is seen twice rather than not at all.
         let mut views = Vec::new();
         for (stream, lane) in streams.iter().zip(&lanes) {
             let lease = match Lease::state(repository, &stream.capture_lease()).await {
@@ -173,7 +173,8 @@ impl LogView {
         &self.damaged_snapshots
     }
 
-    /// The lease of the capturer; `None` before the first capture, and if this process may not read leases.
+    /// The lease of the capturer; `None` before the first capture, and if this process may not read
+    /// leases.
     #[must_use]
     pub fn lease(&self) -> Option<&LeaseState> {
         self.lease.as_ref()

@@ -209,7 +209,8 @@ impl Timeline {
                         vouched = Some((place, offset, later));
                         break;
                     }
-                    // The watermark of a branch does not count if something happened on the next one.
+                    // The watermark of a branch does not count if something happened on the next
+                    // one.
                     Stop::Nothing(offset) => vouched = Some((place, offset, offset)),
                     // What follows on the next branch may tell; if nothing does, the log has not
                     // got so far.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Position;
 
-/// Everything that happened on a branch before `time` ends at or before a position of it: behind the last event, this separates moments at which nothing happened from unknown ones.
+/// Everything that happened on a branch before `time` ends at or before a position of it: behind
+/// the last event, this separates moments at which nothing happened from unknown ones.
 ///
 /// A follower records it in its lease ([`LeaseNote`](crate::repository::LeaseNote)), as
 /// `{"branch": …, "offset": …, "time": …}`, and before a gap as a slice without bytes.

@@ -74,8 +74,8 @@ pub async fn plan_cleanup(
     Ok(CleanupPlan { snapshots: planned.collect() })
 }
 
-/// Fails if a snapshot of `list`, a listing of the repository, is damaged or missing: what older ones
-/// it stands for is not known, so none of them may be removed.
+/// Fails if a snapshot of `list`, a listing of the repository, is damaged or missing: what older
+/// ones it stands for is not known, so none of them may be removed.
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`] names the first such snapshot; those of the sink.

@@ -72,8 +72,8 @@ impl Repository {
         Ok(())
     }
 
-    /// The snapshots whose newest evidence is a finding of damage. A mark that cannot be read counts
-    /// as one of `check`, found at the beginning of time.
+    /// The snapshots whose newest evidence is a finding of damage. A mark that cannot be read
+    /// counts as one of `check`, found at the beginning of time.
     ///
     /// # Errors
     /// Those of the sink.

@@ -144,8 +144,8 @@ impl Lease {
         Ok(read(repository, name, token).await?.map(|(body, _)| body.holder))
     }
 
-    /// The stored state of the lease `name`; `None` before the first holder. Takes three requests and
-    /// writes nothing.
+    /// The stored state of the lease `name`; `None` before the first holder. Takes three requests
+    /// and writes nothing.
     ///
     /// # Errors
     /// Those of the sink.

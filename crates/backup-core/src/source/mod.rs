@@ -197,7 +197,8 @@ pub trait LogReader: Send {
 
     /// The time before which everything that happened is in the segments that were yielded, and
     /// where the last of them ends. `None` unless the source itself is known to have sent
-    /// everything: a member of a set passes on the word of its primary, and vouches for nothing while it is cut off from it.
+    /// everything: a member of a set passes on the word of its primary, and vouches for nothing
+    /// while it is cut off from it.
     fn vouched_for(&self) -> Option<Watermark>;
 
     /// The log begins anew, and that much of it is stored already. A source whose positions are

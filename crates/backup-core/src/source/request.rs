@@ -72,8 +72,8 @@ pub struct SelectionError {
 ///
 /// Without include patterns everything is included. Excluding wins over including. A pattern also
 /// covers everything below what it matches. Of the exclude patterns the last one that matches
-/// decides, and one that begins with `!` readmits ([`ExcludePatterns`]); nothing is readmitted below
-/// an excluded directory.
+/// decides, and one that begins with `!` readmits ([`ExcludePatterns`]); nothing is readmitted
+/// below an excluded directory.
 ///
 /// A selection records which of its include patterns have matched an object. Clones share this
 /// record; [`Selection::fresh`] starts a new one.

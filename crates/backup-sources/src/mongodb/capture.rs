@@ -39,7 +39,8 @@ const SEGMENT: usize = 1 << 20;
 /// Files end here, and with the hour (seconds) of their first entry.
 const FILE: u64 = 256 << 20;
 const HOUR: u32 = 3600;
-/// Interval of storing the position while nothing happens: a capturer that starts again needs an entry that the oplog still has.
+/// Interval of storing the position while nothing happens: a capturer that starts again needs an
+/// entry that the oplog still has.
 const HEARTBEAT: Duration = Duration::from_secs(60);
 /// A write gets its time before its place in the oplog: an earlier entry may be this much later.
 const APART: SignedDuration = SignedDuration::from_secs(1);

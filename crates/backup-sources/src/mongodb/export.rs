@@ -260,8 +260,8 @@ impl Export {
         close(file, &path).await
     }
 
-    /// A path of the layout, `database/file`, below the directory. Names in a snapshot are not to be
-    /// trusted: a database whose name is no name of a directory is refused.
+    /// A path of the layout, `database/file`, below the directory. Names in a snapshot are not to
+    /// be trusted: a database whose name is no name of a directory is refused.
     fn below(&self, path: &EntryPath) -> SourceResult<PathBuf> {
         let is_sound = EntryPath::new(path.as_bytes()).as_ref() == Some(path);
         let names: Vec<String> =

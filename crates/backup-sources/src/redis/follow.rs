@@ -223,7 +223,9 @@ pub(super) struct Follower {
     pub(super) seek: Option<Seek>,
     /// Up to here it was read.
     pub(super) place: Position,
-    /// Bytes behind this offset were written after the stream was joined; `None` if the server does not report it. A master writes at least signs of life, and a replica that is cut off from it sends nothing: new bytes prove that both are connected.
+    /// Bytes behind this offset were written after the stream was joined; `None` if the server does
+    /// not report it. A master writes at least signs of life, and a replica that is cut off from it
+    /// sends nothing: new bytes prove that both are connected.
     pub(super) joined: Option<u64>,
     /// Where it gets another id, if that is known and ahead.
     pub(super) turn: Option<Turn>,

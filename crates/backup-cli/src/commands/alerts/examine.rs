@@ -171,8 +171,8 @@ fn is_over(missing: &Missing, bases: &[Base]) -> bool {
     })
 }
 
-/// A time near a gap: of the last event before it, of the last base snapshot before it, of the first
-/// event behind it, or `now`.
+/// A time near a gap: of the last event before it, of the last base snapshot before it, of the
+/// first event behind it, or `now`.
 fn gap_time(missing: &Missing, bases: &[Base], now: Timestamp) -> Timestamp {
     let gap = &missing.gap;
     let before = bases

@@ -96,7 +96,8 @@ impl Figures {
         self.lease.as_ref().is_some_and(|lease| lease.is_held(now))
     }
 
-    /// How long before `now` everything that had happened was stored. The lag grows without a capturer, and while the source vouches for nothing.
+    /// How long before `now` everything that had happened was stored. The lag grows without a
+    /// capturer, and while the source vouches for nothing.
     pub(in crate::commands) fn lag(&self, now: Timestamp) -> Option<Duration> {
         self.time.map(|time| human::between(time, now))
     }

@@ -117,8 +117,8 @@ struct Gaps {
 }
 
 impl Gaps {
-    /// Waits until the log is followed behind a gap, and no other gap comes at once: of a lost slot,
-    /// one is found at each position from which the log might be followed.
+    /// Waits until the log is followed behind a gap, and no other gap comes at once: of a lost
+    /// slot, one is found at each position from which the log might be followed.
     async fn settled(&self, settling: Duration) {
         self.noted.notified().await;
         while tokio::time::timeout(settling, self.noted.notified()).await.is_ok()

@@ -175,7 +175,8 @@ fn built_over<'a>(
     })
 }
 
-/// Returns `true` if a snapshot holds the log since the one that it builds on, and can be restored to any moment of it.
+/// Returns `true` if a snapshot holds the log since the one that it builds on, and can be restored
+/// to any moment of it.
 pub(in crate::commands) fn holds_log_since(info: &SnapshotInfo) -> bool {
     let snapshot = &info.snapshot;
     let is_built = matches!(snapshot.tag("type"), Some("incremental" | "differential"));

@@ -7,8 +7,8 @@ use crate::log::{Position, Watermark};
 use crate::source::LogReader;
 
 impl Run<'_> {
-    /// Stores up to which time everything is there before something is missing: the lease holds only
-    /// the newest watermark. It is put behind all that came, so that it is stored last.
+    /// Stores up to which time everything is there before something is missing: the lease holds
+    /// only the newest watermark. It is put behind all that came, so that it is stored last.
     pub(super) async fn keep_watermark(&mut self, watermark: Option<Watermark>) -> Result<()> {
         let Some((end, watermark)) = self.end.clone().zip(watermark) else { return Ok(()) };
         let begins = Position::new(watermark.at.branch.clone(), watermark.stored_to());

@@ -22,8 +22,8 @@ pub struct BackupOptions {
     pub tags: Vec<String>,
     /// Which objects of the source.
     pub selection: Selection,
-    /// True if the selection is less than the job's: the snapshot is then recorded as a part, stands
-    /// only for its own moment, and is neither the base of another snapshot nor `latest`.
+    /// True if the selection is less than the job's: the snapshot is then recorded as a part,
+    /// stands only for its own moment, and is neither the base of another snapshot nor `latest`.
     pub is_part: bool,
     /// How blobs are stored.
     pub write: WriteSettings,

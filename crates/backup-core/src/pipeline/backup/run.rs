@@ -159,8 +159,8 @@ impl Run {
     /// Compares the selection with what was found. A pattern that matches nothing is a warning.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no include pattern matches anything: a misspelt selection must not
-    /// become a snapshot.
+    /// [`ErrorKind::NotFound`] if no include pattern matches anything: a misspelt selection must
+    /// not become a snapshot.
     pub(super) fn require_matches(&mut self, selection: &Selection) -> Result<()> {
         let quoted = |pattern: &str| format!("{pattern:?}");
         if selection.has_no_match() {

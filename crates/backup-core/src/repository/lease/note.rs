@@ -54,7 +54,8 @@ pub struct LeaseState {
 }
 
 impl LeaseState {
-    /// Returns `true` if the lease is held at `now`, as far as the holder's clock agrees with the caller's.
+    /// Returns `true` if the lease is held at `now`, as far as the holder's clock agrees with the
+    /// caller's.
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> bool {
         !self.released && self.renewed.duration_until(now) < self.expires_after

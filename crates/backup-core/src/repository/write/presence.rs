@@ -14,7 +14,8 @@ use crate::id::PackId;
 use crate::repository::{IndexedRepository, layout};
 use crate::sink::Prefix;
 
-/// Objects in one answer to a listing of S3, of Google Cloud Storage, and at least as many of Azure.
+/// Objects in one answer to a listing of S3, of Google Cloud Storage, and at least as many of
+/// Azure.
 const OBJECTS_PER_REQUEST: u64 = 1000;
 
 /// Fails unless each of these packs is in the store with this size in bytes.

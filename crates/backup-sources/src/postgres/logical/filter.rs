@@ -66,8 +66,8 @@ impl Filter {
         self.exclude.excludes(names)
     }
 
-    /// Records the include patterns that match one of `names`: databases, schemas and relations with
-    /// those before them.
+    /// Records the include patterns that match one of `names`: databases, schemas and relations
+    /// with those before them.
     pub(super) fn note_matches(&self, names: impl IntoIterator<Item = String>) {
         let Some(include) = &self.include else { return };
         for name in names {

@@ -28,7 +28,8 @@ pub(super) struct Found {
     /// The timelines to get on to before, each with the place where the one before was left, and
     /// its history.
     pub(super) turns: VecDeque<Turn>,
-    /// Its host, if it does not write the log itself: its clock is then no evidence that nothing happened.
+    /// Its host, if it does not write the log itself: its clock is then no evidence that nothing
+    /// happened.
     pub(super) standby: Option<Host>,
 }
 

@@ -276,7 +276,8 @@ impl Follower {
 
     /// Nothing new up to now, by the server's clock.
     async fn quiet(&mut self, end: Lsn, time: i64) {
-        // Log that a standby has not received may have been written long before its clock shows this time: only messages of the server that writes count.
+        // Log that a standby has not received may have been written long before its clock shows
+        // this time: only messages of the server that writes count.
         let said = match &mut self.upstream {
             None => Some((end, time)),
             Some(upstream) => upstream.heard(&self.options).await,

@@ -39,8 +39,9 @@ impl Upstream {
         Self { standby, session: None, receiver: None }
     }
 
-    /// The end of the log, and the time (microseconds since 2000) of this message of the server that writes it. `None` while the standby does not receive from that server, or this user may not
-    /// see that.
+    /// The end of the log, and the time (microseconds since 2000) of this message of the server
+    /// that writes it. `None` while the standby does not receive from that server, or this user may
+    /// not see that.
     pub(super) async fn heard(&mut self, options: &PostgresOptions) -> Option<(Lsn, i64)> {
         let heard = tokio::time::timeout(TIMEOUT, self.ask(options)).await;
         if let Ok(Ok(Some(receiver))) = heard {

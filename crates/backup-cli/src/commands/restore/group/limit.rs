@@ -10,7 +10,8 @@ use crate::command_error::CommandResult;
 use crate::human;
 use crate::session::Session;
 
-/// Length of changes that are left out without a question: the latest moments of members that are all followed differ by some seconds.
+/// Length of changes that are left out without a question: the latest moments of members that are
+/// all followed differ by some seconds.
 const ACCEPTED_LOSS: Duration = Duration::from_secs(60);
 
 /// Why the latest moment of a group is not later.
