@@ -123,6 +123,30 @@ async fn whoever_is_killed_whatever_fails_what_is_acknowledged_is_there() {
     }
 }
 
+/// A capturer is killed before it stores anything, and a newer backup is made: its successor
+/// continues from the first backup.
+#[tokio::test(start_paused = true)]
+async fn killed_capturer_loses_nothing_between_two_backups() {
+    let world = world().await;
+    let logged = &world.logged;
+    let mut rng = SmallRng::seed_from_u64(6);
+    world.happen_by_chance(&mut rng, 5);
+    logged.back_up().await;
+    let hour = Duration::from_secs(3600);
+    let capturing = logged.begin(CaptureOptions { flush_after: hour, ..CaptureOptions::default() });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    world.happen_by_chance(&mut rng, 10);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    capturing.task.abort();
+    logged.back_up().await;
+    world.pass();
+    logged.catch_up().await;
+    for moment in [5, 6, 10, 15] {
+        let target = Target::Position(Position::new("", moment));
+        assert_eq!(logged.restored(&target).await, logged.source.bytes_up_to(moment));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn of_two_capturers_one_waits() {
     let world = world().await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::gather::LogView;
 use super::lane::Lane;
 use super::outbox::{Outbox, Waiting};
 use super::position::Mark;
@@ -100,6 +101,12 @@ impl<'a> Uploader<'a> {
                 Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error),
             }
+        }
+        if mark.is_none() {
+            let view = LogView::of_snapshots(&self.lane, self.cx).await?;
+            // Nothing is stored yet. A successor continues from here even if this process is killed
+            // before it stores anything, and a newer backup exists by then.
+            mark = view.newest_start().filter(|_| view.end().is_none());
         }
         let note = TakeOver {
             holder: self.options.holder.clone(),
