@@ -15,6 +15,7 @@ mod support {
     pub(crate) mod long;
     pub(crate) mod mongod;
     pub(crate) mod mongod_state;
+    pub(crate) mod notes;
     pub(crate) mod plain;
     pub(crate) mod process;
     pub(crate) mod servers {

@@ -14,6 +14,7 @@ mod support {
     pub(crate) mod http;
     pub(crate) mod long;
     pub(crate) mod noise;
+    pub(crate) mod notes;
     pub(crate) mod plain;
     pub(crate) mod postgres;
     pub(crate) mod process;

@@ -10,6 +10,7 @@ mod support {
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod cli;
     pub(crate) mod noise;
+    pub(crate) mod notes;
     pub(crate) mod process;
     pub(crate) mod redis;
     pub(crate) mod redis_cluster;

@@ -216,6 +216,14 @@ impl Mongod {
         kill(&self.server);
     }
 
+    /// Stops it as it is, or lets it go on.
+    pub(crate) fn pause(&self, pause: bool) {
+        let signal =
+            if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        let id = rustix::process::Pid::from_raw(self.server.id().cast_signed()).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
     /// Starts it again with what it has on its disk, killed or not; returns when it is a primary.
     pub(crate) async fn start_again(&mut self) {
         self.started.again(&mut self.server);

@@ -325,6 +325,26 @@ impl Postgres {
         }
     }
 
+    /// Stops all its processes as they are, or lets them go on.
+    pub(crate) fn pause(&self, pause: bool) {
+        let signal =
+            if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+        self.signal(signal);
+        let own = self.server.id();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // After the name in parentheses: the state, the parent.
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if parent == Some(&*own.to_string()) {
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                rustix::process::kill_process(pid, signal).ok();
+            }
+        }
+    }
+
     fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_raw(i32::try_from(self.server.id()).unwrap()).unwrap();
         // It may have ended already.

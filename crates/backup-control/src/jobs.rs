@@ -321,6 +321,8 @@ fn with_flags(source: &SourceConfig, flags: &JobFlags) -> Result<SourceConfig> {
 mod tests {
     use std::path::Path;
 
+    use backup_core::event::Events;
+
     use super::*;
     use crate::environment::Environment;
 
@@ -357,7 +359,7 @@ mod tests {
     }
 
     async fn identity(job: &Job) -> backup_core::source::SourceIdentity {
-        job.source.open(&Environment::default()).await.unwrap().identity()
+        job.source.open(&Environment::default(), &Events::silent()).await.unwrap().identity()
     }
 
     fn repository() -> RepositorySpec {

@@ -106,7 +106,7 @@ fn tasks_and_alerts_go_on_while_the_configuration_is_broken() {
     let kinds: Vec<String> = told(&place).into_iter().map(|(kind, _)| kind).collect();
     let resolved = kinds.iter().filter(|kind| *kind == "resolved").count();
     assert_eq!((resolved, kinds.last().unwrap().as_str()), (1, "resolved"), "{kinds:?}");
-    // No task failed. A run of the killed daemon may go on: the first of the next daemon then finds the job taken.
+    // No task failed. A run of the killed daemon may still hold the job when the next daemon starts.
     let failed = |line: &&Value| {
         let message = line["message"].as_str().unwrap();
         message.contains("ended with exit code") && !message.contains("is already being run by")

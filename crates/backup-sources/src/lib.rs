@@ -22,3 +22,8 @@ pub mod postgres;
 pub mod redis;
 #[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
 mod renaming;
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+mod waits;
+
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+pub use waits::{DEFAULT_TIMEOUT, Waits};

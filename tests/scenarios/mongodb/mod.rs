@@ -30,6 +30,7 @@
 //! | `replaced.rs` | objects, users and roles that a restore replaces, removes and leaves |
 //! | `rights.rs` | users with few rights |
 //! | `failures.rs` | servers that die or cannot be used |
+//! | `frozen.rs` | servers that stop answering, and commands that take long |
 //! | `selections.rs` | selections that match nothing |
 //! | `program.rs` | the program, from the first backup to a restored copy |
 
@@ -39,6 +40,7 @@ mod damaged;
 mod deaths;
 mod failover;
 mod failures;
+mod frozen;
 mod hostile;
 mod idle;
 mod kills;
@@ -220,6 +222,8 @@ scenarios! {
         rights::tls_with_an_authority_of_ones_own as tls_with_an_authority_of_ones_own,
         failures::cursors_that_are_killed_are_made_up_for as cursors_that_are_killed_are_made_up_for,
         failures::a_server_that_dies_leaves_no_snapshot as a_server_that_dies_leaves_no_snapshot,
+        frozen::backup_of_a_frozen_server_is_given_up as backup_of_a_frozen_server_is_given_up,
+        frozen::long_command_is_waited_for as long_command_is_waited_for,
         failures::an_index_that_is_being_built_is_left_out as an_index_that_is_being_built_is_left_out,
         failures::a_restore_that_was_cut_off_is_done_again as a_restore_that_was_cut_off_is_done_again,
         failures::a_target_that_dies_is_an_error as a_target_that_dies_is_an_error,

@@ -7,6 +7,7 @@
 //! | `idle.rs` | moments at which nothing happened |
 //! | `moments.rs` | moments that lie close together |
 //! | `failures.rs` | rights, TLS, damage, whoever dies on the way |
+//! | `frozen.rs` | servers that stop answering, and statements that take long |
 //! | `increments.rs` | backups of what changed, and what is put together of them |
 //! | `synthetic.rs` | full snapshots made of chains, without the server |
 //! | `stock.rs` | what stock tools make of our snapshots |
@@ -28,6 +29,7 @@ mod base;
 mod deaths;
 mod dice;
 mod failures;
+mod frozen;
 mod idle;
 mod increments;
 mod kills;
@@ -172,6 +174,7 @@ scenarios! {
         logical::parts::copies_get_other_names as copies_get_other_names,
         logical::parts::what_is_there_is_respected as what_is_there_is_respected,
         logical::failures::hidden_rows_are_refused as hidden_rows_are_refused,
+        frozen::logical_backup_of_a_frozen_server_is_given_up as logical_backup_of_a_frozen_server_is_given_up,
         logical::failures::locks_are_not_waited_for_forever as locks_are_not_waited_for_forever,
         logical::failures::pg_dump_must_be_there as pg_dump_must_be_there,
         logical::failures::a_backup_that_is_given_up_leaves_nothing as a_logical_backup_that_is_given_up_leaves_nothing,
@@ -224,6 +227,8 @@ scenarios! {
         increments::visibility_maps_tell_the_truth as visibility_maps_tell_the_truth,
         increments::missing_summaries_cost_nothing as missing_summaries_cost_nothing,
         increments::moments_behind_them_come_back as moments_behind_them_come_back,
+        frozen::long_checkpoint_is_waited_for as long_checkpoint_is_waited_for,
+        frozen::base_backup_of_a_frozen_server_is_given_up as base_backup_of_a_frozen_server_is_given_up,
         failures::the_right_to_replicate_is_enough as the_right_to_replicate_is_enough,
         failures::what_is_missing_is_named as what_is_missing_is_named,
         failures::a_logical_slot_is_left_alone as a_logical_slot_is_left_alone,

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backup_core::context::Context;
+use backup_core::event::Events;
 use backup_core::pipeline::BackupOptions;
 use backup_core::source::{
     BackupKind, BackupRequest, Content, Item, Selection, Source as _, SourceErrorKind,
 };
 use backup_core::testing::MemorySink;
+use backup_sources::Waits;
 use backup_sources::redis::{RedisOptions, RedisSource, SnapshotReading};
 use futures::StreamExt as _;
 
@@ -72,7 +74,10 @@ pub(super) async fn few_rights_are_enough(version: Version) {
 pub(super) async fn silence_is_noticed(version: Version) {
     let server = Redis::with(version, &["--repl-ping-replica-period", "1"]);
     let silence = Duration::from_secs(3);
-    let options = RedisOptions { silence, ..RedisOptions::parse(&server.address()).unwrap() };
+    let options = RedisOptions {
+        waits: Waits::new(silence, Events::silent()),
+        ..RedisOptions::parse(&server.address()).unwrap()
+    };
     let cx = Context::silent();
     let mut log = source_with(options).await.open_log(&cx, None).await.unwrap();
     let mut client = server.client();

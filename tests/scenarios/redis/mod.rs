@@ -7,6 +7,7 @@
 //! | `cluster_logs.rs` | increments and logs of clusters |
 //! | `data.rs` | data of every type |
 //! | `failures.rs` | rights, TLS, damage, writers beside us |
+//! | `frozen.rs` | servers that stop answering |
 //! | `stock.rs` | what stock tools make of our snapshots |
 //! | `idle.rs` | moments at which nothing happened |
 //! | `logs.rs` | the stream of commands in a repository, and restoring to any moment |
@@ -21,6 +22,7 @@ mod cluster;
 mod cluster_logs;
 mod data;
 mod failures;
+mod frozen;
 mod idle;
 mod logs;
 mod program;
@@ -66,6 +68,7 @@ scenarios! {
         targets::nothing_is_dropped_in_vain as nothing_is_dropped_in_vain,
         targets::a_target_is_its_own_master_again as a_target_is_its_own_master_again,
         failures::silence_is_noticed as silence_is_noticed,
+        frozen::frozen_servers_are_given_up as frozen_servers_are_given_up,
         failures::slow_readers_are_waited_for as slow_readers_are_waited_for,
         snapshots::the_dump_is_what_the_server_has as the_dump_is_what_the_server_has,
         scans::a_server_that_is_not_followed_is_scanned as a_server_that_is_not_followed_is_scanned,

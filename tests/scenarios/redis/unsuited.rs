@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::error::Error;
+use backup_core::event::Events;
 use backup_core::pipeline::BackupOptions;
 use backup_core::source::{BackupKind, IfExists, RestoreReport, RestoreRequest, Selection};
 use backup_core::testing::MemorySink;
+use backup_sources::Waits;
 use backup_sources::redis::{Engine, RedisOptions, RedisSource, RestoreOptions, Ttl, Way};
 
 use super::failures::double;
@@ -145,8 +147,11 @@ async fn follow(
     silence: Duration,
 ) -> Result<RestoreReport, Error> {
     let restore = RestoreOptions { engine: Engine::Replica(way), ..RestoreOptions::default() };
-    let options =
-        RedisOptions { silence, restore, ..RedisOptions::parse(&server.address()).unwrap() };
+    let options = RedisOptions {
+        waits: Waits::new(silence, Events::silent()),
+        restore,
+        ..RedisOptions::parse(&server.address()).unwrap()
+    };
     let (target, snapshot) =
         (source_with(options).await, backed.repo.reader(backed.snapshot).await);
     backup_core::pipeline::restore(&snapshot, &target, &request, &talking()).await
@@ -355,7 +360,7 @@ pub(super) async fn a_target_follows_over_tls(version: Version) {
     let plain = RedisOptions {
         tls_ca_file: Some(ca),
         restore: replica(),
-        silence: Duration::from_secs(5),
+        waits: Waits::new(Duration::from_secs(5), Events::silent()),
         ..plain
     };
     let strange = tempfile::tempdir().unwrap();

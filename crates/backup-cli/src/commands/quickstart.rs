@@ -97,7 +97,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let sample = sample(&dir, &folder, args).await?;
     let job = job(session, &dir, &folder, &sample, spec.clone())?;
     announce(session, &dir, &sample);
-    let source = job.source.open(&session.env).await?;
+    let source = job.source.open(&session.env, &session.cx.events).await?;
     let backup = run_verb::back_up(session, &repository, &job, &*source).await?.report;
     let opened = Opened {
         snapshots: repository.snapshots(&session.cx).await?,

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::address::ServerAddress;
-use crate::units::Size;
+use crate::units::{Size, Time};
 
 /// Kind of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -149,6 +149,11 @@ pub struct SourceConfig {
     /// Servers: shell command that prints the password on its first line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_command: Option<String>,
+    /// Servers: time without progress after which a wait for the server fails, at least 15s. A
+    /// statement that takes longer (a checkpoint, an index build, a lock) is waited for while the
+    /// server answers over a second connection. Waits are reported after 5 seconds. Default: 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Time>,
     /// Servers: CA certificates (PEM) for the certificate of the server; enables TLS. For
     /// `postgres` the host name is verified too, unless the address has `sslmode=verify-ca`; for
     /// `redis` always.
@@ -253,6 +258,7 @@ impl SourceConfig {
             password_file: None,
             password_env: None,
             password_command: None,
+            timeout: None,
             tls_ca_file: None,
             tls_certificate_key_file: None,
             snapshot_reads: None,

@@ -22,6 +22,7 @@ impl SourceConfig {
             password_file,
             password_env,
             password_command,
+            timeout,
             tls_ca_file,
             tls_certificate_key_file: _,
             snapshot_reads: _,
@@ -57,6 +58,7 @@ impl SourceConfig {
             ("password_file", password_file.is_some()),
             ("password_env", password_env.is_some()),
             ("password_command", password_command.is_some()),
+            ("timeout", timeout.is_some()),
             ("tls_ca_file", tls_ca_file.is_some()),
         ];
         let paced = [("max_bytes_per_second", max_bytes_per_second.is_some())];

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::context::Context;
+use backup_core::event::Events;
 use backup_core::source::{EntryPath, Source};
 use backup_sources::files::FilesSource;
 use backup_storage::Location;
@@ -54,6 +55,8 @@ use crate::config::{SourceConfig, SourceKind};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::machine::Machine;
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+use crate::units::Time;
 
 /// The variables that give the password of a source's user if nothing else does.
 const SOURCE_PASSWORD: &str = "BACKUP_SOURCE_PASSWORD";
@@ -156,16 +159,16 @@ impl SourceSpec {
         }
     }
 
-    /// The source, connected.
+    /// The source, connected. Long waits for its server are reported to `events`.
     ///
     /// # Errors
     /// Its password cannot be had, it cannot be reached, or it refuses the credentials.
-    pub async fn open(&self, env: &Environment) -> Result<Arc<dyn Source>> {
+    pub async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {
         match self {
             Self::Files(files) => Ok(Arc::clone(files) as _),
-            Self::Mongodb(server) => server.open(env).await,
-            Self::Postgres(cluster) => cluster.open(env).await,
-            Self::Redis(server) => server.open(env).await,
+            Self::Mongodb(server) => server.open(env, events).await,
+            Self::Postgres(cluster) => cluster.open(env, events).await,
+            Self::Redis(server) => server.open(env, events).await,
         }
     }
 }
@@ -198,6 +201,13 @@ pub struct SnapshotKey {
 #[must_use]
 pub fn is_event(kind: Option<&str>, text: &str) -> bool {
     kind == Some(SourceKind::Postgres.as_str()) && postgres::recovery(text).is_some()
+}
+
+/// Limits of waits for a server.
+#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+fn waits(source: &SourceConfig, events: &Events) -> backup_sources::Waits {
+    let timeout = source.timeout.as_ref().map_or(backup_sources::DEFAULT_TIMEOUT, Time::length);
+    backup_sources::Waits::new(timeout, events.clone())
 }
 
 /// What addresses given on a command line mean: paths, or one server.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::context::Context;
+use backup_core::event::Events;
 use backup_core::log::LogReplay;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
@@ -84,8 +85,8 @@ impl MongoSpec {
         &self.address
     }
 
-    pub(super) async fn open(&self, env: &Environment) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(self.connect(env).await?))
+    pub(super) async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.connect(env, events).await?))
     }
 
     /// Compares what a snapshot holds with what the server does.
@@ -99,19 +100,20 @@ impl MongoSpec {
     ) -> Result<Compared> {
         let until = position(flags.until.as_deref(), now)?;
         let request = CompareRequest { selection: flags.selection.clone(), until, log };
-        let source = self.connect(env).await?;
+        let source = self.connect(env, &cx.events).await?;
         let both = mongodb::compare(cx, &source, snapshot, &request)
             .await
             .map_err(backup_core::error::Error::from)?;
         Ok(Compared { stored: both.stored, found: both.found })
     }
 
-    async fn connect(&self, env: &Environment) -> Result<MongoSource> {
+    async fn connect(&self, env: &Environment, events: &Events) -> Result<MongoSource> {
         let password = match &self.password {
             Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
             None => None,
         };
-        Ok(MongoSource::connect(self.options(password))
+        let waits = super::waits(&self.config, events);
+        Ok(MongoSource::connect(MongoOptions { waits, ..self.options(password) })
             .await
             .map_err(backup_core::error::Error::from)?)
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use backup_core::context::Context;
+use backup_core::event::Events;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{Selection, Source};
 use backup_sources::redis::{
@@ -73,12 +74,14 @@ impl RedisSpec {
         &self.address
     }
 
-    pub(super) async fn open(&self, env: &Environment) -> Result<Arc<dyn Source>> {
+    pub(super) async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {
         let password = match &self.password {
             Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
             None => None,
         };
-        let connected = RedisSource::connect(self.options(password)?).await;
+        let waits = super::waits(&self.config, events);
+        let options = RedisOptions { waits, ..self.options(password)? };
+        let connected = RedisSource::connect(options).await;
         Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use backup_core::event::Events;
 use backup_core::format::Snapshot;
 use backup_core::source::Source;
 use backup_sources::files::{FilesOptions, FilesSource};
@@ -39,6 +40,8 @@ pub struct Surroundings<'a> {
     pub machine: &'a Machine,
     /// The variables.
     pub env: &'a Environment,
+    /// Receives reports of long waits.
+    pub events: &'a Events,
 }
 
 /// A source that restores, and where to.
@@ -125,7 +128,7 @@ impl Restorer {
             RestoreTo::Target(target) => server(target, around.config, SourceKind::Mongodb)?,
         };
         let spec = MongoSpec::new(server, TARGET_PASSWORD, around.env)?.restoring(flags, now)?;
-        let source = spec.open(around.env).await?;
+        let source = spec.open(around.env, around.events).await?;
         // The source is connected to the target itself.
         Ok(Self {
             kind: SourceKind::Mongodb,
@@ -151,7 +154,7 @@ impl Restorer {
             server.system_id = None;
         }
         let spec = PostgresSpec::new(server, TARGET_PASSWORD, around.env)?;
-        let source = spec.restorer(flags, around.env).await?;
+        let source = spec.restorer(flags, around.env, around.events).await?;
         // The source is connected to the target itself.
         Ok(Self {
             kind: SourceKind::Postgres,
@@ -166,7 +169,7 @@ impl Restorer {
         flags.require_meaning(PARTS)?;
         let server = server(target, None, SourceKind::Postgres)?;
         let spec = PostgresSpec::new(server, TARGET_PASSWORD, around.env)?;
-        let source = spec.of_parts(flags, around.env).await?;
+        let source = spec.of_parts(flags, around.env, around.events).await?;
         // The source is connected to the target itself.
         Ok(Self {
             kind: SourceKind::Postgres,
@@ -219,7 +222,7 @@ impl Restorer {
             },
         };
         let spec = RedisSpec::new(server, TARGET_PASSWORD, around.env)?.restoring(flags)?;
-        let source = spec.open(around.env).await?;
+        let source = spec.open(around.env, around.events).await?;
         // The source is connected to the target itself.
         Ok(Self { kind, target: None, place: format!("{source} ({})", spec.address()), source })
     }
@@ -440,7 +443,8 @@ mod tests {
             Machine { host: "h".into(), user: "u".into(), time_zone: jiff::tz::TimeZone::UTC };
         let (env, now) = (Environment::default(), "2026-03-03T13:00:00Z".parse().unwrap());
         let now = Now { time: now, zone: &machine.time_zone };
-        let around = Surroundings { config: None, machine: &machine, env: &env };
+        let around =
+            Surroundings { config: None, machine: &machine, env: &env, events: &Events::silent() };
         let some = |text: &str| Some(text.to_owned());
         let scratch = ScratchFlags { user: some("nobody"), ..ScratchFlags::default() };
         let redis = |redis| RestoreFlags { redis, ..RestoreFlags::default() };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::context::Context;
+use backup_core::event::Events;
 use backup_core::log::LogReplay;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
@@ -45,7 +46,11 @@ impl MongoSpec {
     }
 
     #[expect(clippy::unused_async, reason = "the other one waits for a server")]
-    pub(super) async fn open(&self, _env: &Environment) -> Result<Arc<dyn Source>> {
+    pub(super) async fn open(
+        &self,
+        _env: &Environment,
+        _events: &Events,
+    ) -> Result<Arc<dyn Source>> {
         match *self {}
     }
 

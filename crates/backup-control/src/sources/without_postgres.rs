@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use backup_core::context::Context;
+use backup_core::event::Events;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::Source;
@@ -34,7 +35,11 @@ impl PostgresSpec {
     }
 
     #[expect(clippy::unused_async, reason = "the other one waits for a server")]
-    pub(super) async fn open(&self, _env: &Environment) -> Result<Arc<dyn Source>> {
+    pub(super) async fn open(
+        &self,
+        _env: &Environment,
+        _events: &Events,
+    ) -> Result<Arc<dyn Source>> {
         match *self {}
     }
 
@@ -52,6 +57,7 @@ impl PostgresSpec {
         &self,
         _flags: &RestoreFlags,
         _env: &Environment,
+        _events: &Events,
     ) -> Result<Arc<dyn Source>> {
         match *self {}
     }
@@ -61,6 +67,7 @@ impl PostgresSpec {
         &self,
         _flags: &RestoreFlags,
         _env: &Environment,
+        _events: &Events,
     ) -> Result<Arc<dyn Source>> {
         match *self {}
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use backup_core::context::Context;
+use backup_core::event::Events;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{Selection, Source};
 
@@ -36,7 +37,11 @@ impl RedisSpec {
     }
 
     #[expect(clippy::unused_async, reason = "the other one waits for a server")]
-    pub(super) async fn open(&self, _env: &Environment) -> Result<Arc<dyn Source>> {
+    pub(super) async fn open(
+        &self,
+        _env: &Environment,
+        _events: &Events,
+    ) -> Result<Arc<dyn Source>> {
         match *self {}
     }
 }

@@ -7,6 +7,7 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use super::user::GRANT;
 #[cfg(doc)]
 use super::user::named;
+use crate::waits::Stalled;
 
 /// Codes of the server, from its `error_codes.yml`.
 pub(super) mod code {
@@ -33,6 +34,17 @@ pub(super) fn code_of(error: &Error) -> Option<i32> {
         ErrorKind::Write(WriteFailure::WriteError(write)) => Some(write.code),
         _ => None,
     }
+}
+
+/// The driver's error for a server that does not answer.
+pub(super) fn stalled(stalled: Stalled) -> Error {
+    Error::custom(stalled)
+}
+
+/// Whether the server has not answered in time. Not an error to try again: each attempt takes the
+/// time-out.
+pub(super) fn is_stalled(error: &Error) -> bool {
+    error.get_custom::<Stalled>().is_some()
 }
 
 /// Whether rights are missing.
@@ -96,6 +108,9 @@ pub(super) enum Doing {
 
 /// Our error for one of the driver's while `doing` what `what` says.
 pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display) -> SourceError {
+    if let Some(stalled) = error.get_custom::<Stalled>() {
+        return SourceError::from(stalled.clone()).context(what);
+    }
     let (kind, message, hint) = match error.kind.as_ref() {
         ErrorKind::Command(command) => {
             let denied = command.code == code::UNAUTHORIZED;

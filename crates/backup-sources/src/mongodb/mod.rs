@@ -23,6 +23,7 @@
 //! | `reading.rs` | the documents of one file of a dump |
 //! | `dump.rs` | reading a dump inside a snapshot |
 //! | `fold/` | bringing a dump to one exact moment by its oplog |
+//! | `requests.rs` | commands and cursors, each wait for which is limited |
 //! | `restore/` | writing a snapshot to a server |
 //! | `export.rs` | [`export()`]: writing a snapshot as a dump for stock tools |
 //! | `synthetic/` | [`synthetic_full()`]: a full snapshot made of an earlier one and its oplog |
@@ -65,6 +66,7 @@ mod probe;
 mod raw;
 mod reading;
 mod rename;
+mod requests;
 mod restore;
 mod scan;
 mod scope;
@@ -206,9 +208,10 @@ impl Source for MongoSource {
         cx: &Context,
         request: &BackupRequest,
     ) -> SourceResult<Box<dyn BackupReader>> {
-        let layout = Layout::of(&self.server);
-        let reader = scan::open(cx, &self.server, layout, request, &self.options).await;
-        Ok(Box::new(Naming::new(self.server.named(reader)?, &self.server)))
+        let server = self.server.reporting_to(cx);
+        let layout = Layout::of(&server);
+        let reader = scan::open(cx, &server, layout, request, &self.options).await;
+        Ok(Box::new(Naming::new(server.named(reader)?, &server)))
     }
 
     async fn open_log(
@@ -216,9 +219,10 @@ impl Source for MongoSource {
         cx: &Context,
         from: Option<&backup_core::log::Position>,
     ) -> SourceResult<Box<dyn LogReader>> {
-        let layout = Layout::of(&self.server);
-        let reader = capture::open(cx, &self.server, layout, &self.options, from).await;
-        Ok(Box::new(Naming::new(self.server.named(reader)?, &self.server)))
+        let server = self.server.reporting_to(cx);
+        let layout = Layout::of(&server);
+        let reader = capture::open(cx, &server, layout, &self.options, from).await;
+        Ok(Box::new(Naming::new(server.named(reader)?, &server)))
     }
 
     async fn restore(
@@ -230,13 +234,18 @@ impl Source for MongoSource {
         // Another target has nothing of this source's credentials and certificates.
         let options = match &request.target {
             None => self.options.clone(),
-            Some(address) => MongoOptions::new(address.clone()),
+            Some(address) => {
+                let waits = self.options.waits.clone();
+                MongoOptions { waits, ..MongoOptions::new(address.clone()) }
+            }
         };
+        let options = MongoOptions { waits: options.waits.reporting_to(&cx.events), ..options };
         let server = unless_cancelled(cx, Server::connect(&options, Purpose::Writing)).await?;
         server.named(restore::restore(cx, &server, &self.options, request, snapshot).await)
     }
 
     async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {
-        self.server.named(unless_cancelled(cx, digest::digest(cx, &self.server, selection)).await)
+        let server = self.server.reporting_to(cx);
+        server.named(unless_cancelled(cx, digest::digest(cx, &server, selection)).await)
     }
 }

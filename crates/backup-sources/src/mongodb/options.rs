@@ -8,6 +8,7 @@ use std::time::Duration;
 use bson::{Document, doc};
 
 use super::rename::Renames;
+use crate::waits::Waits;
 
 /// Whether a backup may read everything at one moment of the server's history.
 ///
@@ -98,6 +99,8 @@ pub struct MongoOptions {
     /// [`probe`](backup_core::source::Source::probe) compares the oplog with. `None` if it is not
     /// captured.
     pub log_interval: Option<Duration>,
+    /// Time-out without progress, and where long waits are reported.
+    pub waits: Waits,
     /// Bring the restored data to this moment instead of the end of the snapshot.
     pub until: Option<super::Position>,
 }
@@ -120,6 +123,7 @@ impl MongoOptions {
             replay: Replay::Fold,
             write_concern: WriteConcern::default(),
             log_interval: None,
+            waits: Waits::default(),
             until: None,
         }
     }

@@ -6,14 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::mongodb::Client;
-use ::mongodb::error::{CommandError, Error, ErrorKind};
-use ::mongodb::options::{
-    CursorType, ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress,
-};
+use ::mongodb::options::{ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress};
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::oid::ObjectId;
-use bson::{Bson, Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, doc};
 use tokio::time::Instant;
 
 use super::client::{client_of, settle_for};
@@ -21,6 +18,7 @@ use super::error::{Explain as _, malformed};
 use super::options::MongoOptions;
 use super::position::Position;
 use super::user::{User, named};
+use crate::waits::Waits;
 
 /// How long a secondary is looked for before the primary is taken, and how long one may take to
 /// hear of the majority.
@@ -73,8 +71,10 @@ pub(super) struct Server {
     pub(super) host: String,
     /// The user of the connection, if there is authentication.
     pub(super) user: Option<User>,
+    /// Limits of waits.
+    pub(super) waits: Waits,
     /// That member, for every read: natural order, cursors and record ids are its own.
-    member: SelectionCriteria,
+    pub(super) member: SelectionCriteria,
 }
 
 impl fmt::Debug for Server {
@@ -101,6 +101,14 @@ pub(super) async fn unless_cancelled<T>(
 impl Server {
     /// Connects, finds out what is there and chooses the member that is read.
     pub(super) async fn connect(options: &MongoOptions, purpose: Purpose) -> SourceResult<Self> {
+        let connecting = Self::connect_unlimited(options, purpose);
+        match options.waits.limit("the MongoDB server", None, connecting).await {
+            Ok(connected) => connected,
+            Err(stalled) => Err(SourceError::from(stalled).context("cannot connect to the server")),
+        }
+    }
+
+    async fn connect_unlimited(options: &MongoOptions, purpose: Purpose) -> SourceResult<Self> {
         let (client, preference, first) = client_of(options).await?;
         let wanted = match (purpose, preference) {
             // What was written is read back where it was written.
@@ -139,7 +147,8 @@ impl Server {
         let member = host.parse::<ServerAddress>().ok().map_or(wanted, |address| {
             SelectionCriteria::Predicate(Arc::new(move |server| *server.address() == address))
         });
-        let mut server = Self { client, topology, version, host, user, member };
+        let waits = options.waits.clone();
+        let mut server = Self { client, topology, version, host, user, waits, member };
         if !server.answers().await {
             // Known by another name here than in the set's configuration: a direct connection.
             // There is one server only.
@@ -147,6 +156,11 @@ impl Server {
                 SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
         }
         Ok(server)
+    }
+
+    /// The same server, whose waits are reported to the events of `cx`.
+    pub(super) fn reporting_to(&self, cx: &Context) -> Self {
+        Self { waits: self.waits.reporting_to(&cx.events), ..self.clone() }
     }
 
     /// Names the connected user in the hint of a denied command.
@@ -160,38 +174,6 @@ impl Server {
         matches!(tokio::time::timeout(Duration::from_secs(2), ping).await, Ok(Ok(_)))
     }
 
-    /// Runs a command on the member that is read.
-    pub(super) async fn run(
-        &self,
-        db: &str,
-        command: Document,
-    ) -> ::mongodb::error::Result<Document> {
-        self.client.database(db).run_command(command).selection_criteria(self.member.clone()).await
-    }
-
-    /// Runs a command that writes, on the primary.
-    pub(super) async fn write(
-        &self,
-        db: &str,
-        command: Document,
-    ) -> ::mongodb::error::Result<Document> {
-        let reply = acknowledged(self.client.database(db).run_command(command).await?)?;
-        match reply.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document()) {
-            Some(error) => Err(refusal(error)),
-            None => Ok(reply),
-        }
-    }
-
-    /// As [`Self::write`], for a command that is bytes already; what is said of single documents is
-    /// left to the caller.
-    pub(super) async fn write_raw(
-        &self,
-        db: &str,
-        command: RawDocumentBuf,
-    ) -> ::mongodb::error::Result<Document> {
-        acknowledged(self.client.database(db).run_raw_command(command).await?)
-    }
-
     /// Who takes writes.
     pub(super) async fn primary(&self) -> SourceResult<Primary> {
         let hello = self
@@ -203,41 +185,6 @@ impl Server {
             .and_then(|version| version.get_object_id("processId"))
             .ok();
         Ok(Primary { process, election: hello.get_object_id("electionId").ok() })
-    }
-
-    /// All results of a command that answers with a cursor.
-    pub(super) async fn list(
-        &self,
-        db: &str,
-        command: Document,
-    ) -> ::mongodb::error::Result<Vec<Document>> {
-        use futures::TryStreamExt as _;
-        let db = self.client.database(db);
-        let cursor = db.run_cursor_command(command).selection_criteria(self.member.clone()).await?;
-        cursor.try_collect().await
-    }
-
-    /// Opens a cursor that hands over whole batches.
-    pub(super) async fn batches(
-        &self,
-        db: &str,
-        command: RawDocumentBuf,
-    ) -> ::mongodb::error::Result<::mongodb::raw_batch_cursor::RawBatchCursor> {
-        let db = self.client.database(db);
-        db.run_raw_cursor_command(command).selection_criteria(self.member.clone()).batch().await
-    }
-
-    /// As [`Self::batches`], for a cursor at whose end the server waits this long for more.
-    pub(super) async fn following(
-        &self,
-        db: &str,
-        command: RawDocumentBuf,
-        wait: Option<Duration>,
-    ) -> ::mongodb::error::Result<::mongodb::raw_batch_cursor::RawBatchCursor> {
-        let Some(wait) = wait else { return self.batches(db, command).await };
-        let db = self.client.database(db);
-        let opening = db.run_raw_cursor_command(command).selection_criteria(self.member.clone());
-        opening.cursor_type(CursorType::TailableAwait).max_time(wait).batch().await
     }
 
     /// The moment up to which the set's majority and this member have everything. A member that has
@@ -312,23 +259,6 @@ impl Server {
     }
 }
 
-/// A reply that says that too few members have what was written is an error: to the driver it is a
-/// success.
-fn acknowledged(reply: Document) -> ::mongodb::error::Result<Document> {
-    match reply.get_document("writeConcernError") {
-        Ok(error) => Err(refusal(error)),
-        Err(_) => Ok(reply),
-    }
-}
-
-/// The error for what a reply says of a write.
-fn refusal(error: &Document) -> Error {
-    match bson::deserialize_from_document::<CommandError>(error.clone()) {
-        Ok(error) => ErrorKind::Command(error).into(),
-        Err(error) => Error::custom(error),
-    }
-}
-
 fn version_of(build: &Document) -> SourceResult<[i32; 3]> {
     let numbers: Vec<i32> = build
         .get_array("versionArray")
@@ -371,16 +301,6 @@ mod tests {
         assert_eq!(topology_of(&doc! { "setName": "rs" }), set);
         assert_eq!(version_of(&doc! { "versionArray": [6, 0, 5, 0] }).unwrap(), [6, 0, 5]);
         assert!(version_of(&doc! {}).is_err());
-    }
-
-    #[test]
-    fn a_write_that_too_few_members_have_is_an_error() {
-        acknowledged(doc! { "ok": 1, "n": 0 }).unwrap();
-        let stepped_down = doc! { "code": 189, "codeName": "PrimarySteppedDown", "errmsg": "primary stepped down" };
-        let error =
-            acknowledged(doc! { "ok": 1, "n": 0, "writeConcernError": stepped_down }).unwrap_err();
-        assert_eq!(crate::mongodb::error::code_of(&error), Some(189));
-        assert!(crate::mongodb::error::is_transient(&error));
     }
 
     #[test]

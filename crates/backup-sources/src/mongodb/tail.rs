@@ -9,18 +9,18 @@
 use std::time::Duration;
 
 use ::mongodb::error::Error;
-use ::mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use ::mongodb::raw_batch_cursor::RawBatch;
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc};
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
 use tokio::time::Instant;
 
-use super::error::{Doing, code, code_of, convert, is_transient, malformed};
+use super::error::{Doing, code, code_of, convert, is_stalled, is_transient, malformed};
 use super::history::gap;
 use super::options::MongoOptions;
 use super::position::{LogPosition, Position};
+use super::requests::Batches;
 use super::server::{Purpose, Server, unless_cancelled};
 
 /// How long the server waits for something new before it answers with nothing.
@@ -89,7 +89,7 @@ pub struct OplogTail {
     inclusive: bool,
     /// Nothing later is wanted.
     until: Option<Position>,
-    cursor: Option<RawBatchCursor>,
+    cursor: Option<Batches>,
     /// Whether the open cursor has shown the entry that the reader stands on.
     confirmed: bool,
     opened: Instant,
@@ -222,7 +222,7 @@ impl OplogTail {
                 none.insert(open(&self.server, self.stands, self.until).await?)
             }
         };
-        cursor.next().await.transpose()
+        cursor.next().await
     }
 
     /// What is new in a batch.
@@ -270,6 +270,7 @@ impl OplogTail {
         self.cursor = None;
         self.failures += 1;
         let passing = is_transient(error)
+            || is_stalled(error)
             || matches!(
                 code_of(error),
                 Some(
@@ -282,7 +283,7 @@ impl OplogTail {
         if !passing || self.failures > ATTEMPTS {
             return Err(convert(error, Doing::Reading, "cannot read the oplog"));
         }
-        if self.moves.is_some() && is_transient(error) && !self.lost {
+        if self.moves.is_some() && (is_transient(error) || is_stalled(error)) && !self.lost {
             self.lost = true;
             cx.events.unreachable(error.to_string());
         }
@@ -327,11 +328,7 @@ pub(super) fn position_of(entry: &RawDocument) -> SourceResult<LogPosition> {
     Ok(LogPosition { at, term: entry.get_i64("t").unwrap_or(-1) })
 }
 
-async fn open(
-    server: &Server,
-    from: Position,
-    until: Option<Position>,
-) -> Result<RawBatchCursor, Error> {
+async fn open(server: &Server, from: Position, until: Option<Position>) -> Result<Batches, Error> {
     let mut range = doc! { "$gte": Timestamp::from(from) };
     let mut find = doc! { "find": "oplog.rs", "hint": { "$natural": 1 }, "readConcern": { "level": "majority" } };
     match until {

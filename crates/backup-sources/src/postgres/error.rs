@@ -5,6 +5,8 @@ use std::fmt;
 
 use backup_core::source::{SourceError, SourceErrorKind};
 
+use crate::waits::Stalled;
+
 /// SQLSTATE codes, from PostgreSQL's `errcodes.txt`.
 pub(super) mod code {
     pub(in super::super) const INVALID_PASSWORD: &str = "28P01";
@@ -17,6 +19,7 @@ pub(super) mod code {
     pub(in super::super) const CONFIGURATION_LIMIT: &str = "53400";
     pub(in super::super) const DATA_CORRUPTED: &str = "XX001";
     pub(in super::super) const TOO_MANY_CONNECTIONS: &str = "53300";
+    pub(in super::super) const CONNECTION_FAILURE: &str = "08006";
 }
 
 /// What a server answers instead of a result, or remarks.
@@ -31,6 +34,9 @@ pub(super) struct ServerError {
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.code == code::CONNECTION_FAILURE {
+            return f.write_str(&self.message);
+        }
         write!(f, "{} (SQLSTATE {})", self.message, self.code)?;
         self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ": {detail}"))
     }
@@ -71,6 +77,10 @@ impl ServerError {
                 SourceErrorKind::Unavailable,
                 Some("raise max_replication_slots, or drop a slot".to_owned()),
             ),
+            // Servers do not send it: a stalled connection ends with it (wire/watch.rs).
+            code::CONNECTION_FAILURE => {
+                (SourceErrorKind::Unavailable, Some(Stalled::hint().to_owned()))
+            }
             _ if matches!(class, "08" | "53" | "55" | "57" | "58" | "XX") => {
                 (SourceErrorKind::Unavailable, self.hint.clone())
             }
@@ -107,6 +117,10 @@ impl WireError {
     /// Our error for it.
     pub(super) fn into_source(self, doing: impl fmt::Display) -> SourceError {
         match self {
+            Self::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<Stalled>()) => {
+                SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: {error}"))
+                    .with_hint(Stalled::hint())
+            }
             // Not of kind Io: that would leave one file out and go on.
             Self::Io(error) => SourceError::new(
                 SourceErrorKind::Unavailable,

@@ -189,7 +189,7 @@ impl Source for PostgresSource {
             let error = SourceError::new(SourceErrorKind::Unsupported, text);
             return Err(error.with_hint(refusal.remedy.clone()));
         }
-        Ok(backup::open(cx, &self.cluster, &self.options, request))
+        Ok(backup::open(cx, &self.cluster, &self.options.reporting_to(&cx.events), request))
     }
 
     async fn open_log(
@@ -197,7 +197,8 @@ impl Source for PostgresSource {
         cx: &Context,
         from: Option<&Position>,
     ) -> SourceResult<Box<dyn LogReader>> {
-        unless_cancelled(cx, wal::open(cx, &self.cluster, &self.options, from)).await
+        let options = self.options.reporting_to(&cx.events);
+        unless_cancelled(cx, wal::open(cx, &self.cluster, &options, from)).await
     }
 
     async fn require_lineage(&self, cx: &Context, known: &Timeline) -> SourceResult<()> {
@@ -214,6 +215,7 @@ impl Source for PostgresSource {
     }
 
     async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {
-        unless_cancelled(cx, digest::digest(cx, &self.options, selection)).await
+        let options = self.options.reporting_to(&cx.events);
+        unless_cancelled(cx, digest::digest(cx, &options, selection)).await
     }
 }

@@ -5,10 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backup_core::event::Events;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
 
 use super::error::invalid;
+use crate::waits::Waits;
 
 /// How much of TLS is asked for, as libpq's `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -107,9 +109,16 @@ pub struct PostgresOptions {
     pub start_timeout: Option<Duration>,
     /// The identifier that the cluster must have: another one under the same address is refused.
     pub system_id: Option<u64>,
+    /// Time-out without progress, and where long waits are reported.
+    pub waits: Waits,
 }
 
 impl PostgresOptions {
+    /// The same settings; long waits are reported to `events`.
+    pub(super) fn reporting_to(&self, events: &Events) -> Self {
+        Self { waits: self.waits.reporting_to(events), ..self.clone() }
+    }
+
     /// Reads `postgres://user@host:port,host2/database?sslmode=…` or `host=… user=…`.
     ///
     /// # Errors
@@ -224,6 +233,7 @@ impl Default for PostgresOptions {
             start: None,
             start_timeout: None,
             system_id: None,
+            waits: Waits::default(),
         }
     }
 }

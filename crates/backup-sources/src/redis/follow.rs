@@ -139,7 +139,7 @@ impl Listener {
         durable: watch::Receiver<u64>,
         options: &RedisOptions,
     ) -> Self {
-        Self { replication, durable, silence: options.silence, due: Instant::now() }
+        Self { replication, durable, silence: options.waits.timeout(), due: Instant::now() }
     }
 
     async fn say_alive(&mut self) -> Result<(), WireError> {

@@ -191,7 +191,8 @@ impl Source for RedisSource {
         request: &BackupRequest,
     ) -> SourceResult<Box<dyn BackupReader>> {
         require_whole(&request.selection)?;
-        let (own, options, layout) = (cx.clone(), self.options.clone(), self.layout.clone());
+        let (own, layout) = (cx.clone(), self.layout.clone());
+        let options = self.options.reporting_to(&cx.events);
         let is_scan = self.options.reader == Some(SnapshotReading::Scan);
         let parent =
             request.parent.clone().filter(|_| request.kind != BackupKind::Full && !is_scan);

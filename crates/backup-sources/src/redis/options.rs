@@ -4,11 +4,12 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use backup_core::event::Events;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
 use super::error::invalid;
+use crate::waits::Waits;
 
 /// How keys that expire are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -98,10 +99,10 @@ pub struct RedisOptions {
     pub tls_key_file: Option<PathBuf>,
     /// A name for the instance that stays when its address changes; `None` for `host:port`.
     pub name: Option<String>,
-    /// A server that says nothing for so long is taken for dead. Masters say something every 10
-    /// seconds (`repl-ping-replica-period`), and give up replicas that are silent for 60
+    /// Time-out without progress, and where long waits are reported. Masters send something every
+    /// 10 seconds (`repl-ping-replica-period`), and give up replicas that are silent for 60
     /// (`repl-timeout`).
-    pub silence: Duration,
+    pub waits: Waits,
     /// What the command PSYNC is called, where a service has renamed it.
     pub psync: String,
     /// How snapshots are read; `None` for as a replica, and key by key where the server refuses
@@ -127,7 +128,7 @@ impl Default for RedisOptions {
             tls_certificate_file: None,
             tls_key_file: None,
             name: None,
-            silence: Duration::from_secs(120),
+            waits: Waits::default(),
             psync: "PSYNC".to_owned(),
             reader: None,
             scan_percent: 25,
@@ -150,6 +151,11 @@ impl fmt::Debug for RedisOptions {
 }
 
 impl RedisOptions {
+    /// The same settings; long waits are reported to `events`.
+    pub(super) fn reporting_to(&self, events: &Events) -> Self {
+        Self { waits: self.waits.reporting_to(events), ..self.clone() }
+    }
+
     /// Reads `redis://`, `rediss://` (TLS), `valkey://` or `valkeys://` (TLS), then
     /// `user:password@host:port`; or `unix://`, then `user:password@/path/of/the/socket`.
     ///

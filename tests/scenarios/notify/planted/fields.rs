@@ -70,7 +70,7 @@ const PUBLIC: [(&str, &str); 23] = [
 const PUBLIC_OF_SOURCES: (&str, &str) = (
     "SourceConfig",
     "exclude_files exclude_if_present max_bytes_per_second max_file_size name paths programs psync \
-     slot system_id tls_ca_file tls_certificate_file",
+     slot system_id timeout tls_ca_file tls_certificate_file",
 );
 
 type Keys = BTreeSet<(String, String)>;

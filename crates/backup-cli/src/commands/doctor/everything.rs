@@ -253,7 +253,10 @@ impl Round<'_> {
         };
         let selection = job.options.selection.clone();
         let source = sources::of_job(&loaded.config, name, job);
-        let connected = match session.unless_cancelled(source.open(&session.env)).await {
+        let connected = match session
+            .unless_cancelled(source.open(&session.env, &session.cx.events))
+            .await
+        {
             Ok(connected) => connected,
             Err(error) => {
                 let fix = "start the server, let this machine reach it, or correct the address in \

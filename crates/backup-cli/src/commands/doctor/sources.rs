@@ -46,7 +46,7 @@ pub(super) struct Meant {
 pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     let mut found = Vec::new();
     for Meant { job, spec, selection } in meant(session, args)? {
-        let source = session.unless_cancelled(spec.open(&session.env)).await?;
+        let source = session.unless_cancelled(spec.open(&session.env, &session.cx.events)).await?;
         let mut probe = source.probe(&session.cx).await.map_err(backup_core::error::Error::from)?;
         let mut selected = Vec::new();
         if probe.problems.is_empty() {

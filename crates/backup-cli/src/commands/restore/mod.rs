@@ -159,7 +159,12 @@ async fn assemble(
     session.trail.note("job", job);
     let is_origin = matches!(to, RestoreTo::Origin);
     let hooks = if is_origin { hooks::RestoreHooks::of(job, config) } else { None };
-    let around = Surroundings { config, machine: &session.machine, env: &session.env };
+    let around = Surroundings {
+        config,
+        machine: &session.machine,
+        env: &session.env,
+        events: &session.cx.events,
+    };
     let (paths, now) = (snapshot.paths(), session.now());
     let connecting = Restorer::of(&info.snapshot, &paths, to, flags, &now, around);
     let restorer = session.unless_cancelled(connecting).await?;

@@ -151,7 +151,8 @@ pub(super) async fn open_and_back_up(
     opened: &OpenedRepositories,
 ) -> CommandResult<BackedUp> {
     let repository = open(session, job, opened).await?;
-    let source = session.unless_cancelled(job.source.open(&session.env)).await?;
+    let source =
+        session.unless_cancelled(job.source.open(&session.env, &session.cx.events)).await?;
     super::back_up(session, &repository, job, &*source).await
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::context::Context;
+use backup_core::event::Events;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::Source;
@@ -76,7 +77,7 @@ impl PostgresSpec {
         if self.config.method == Some(MethodConfig::Logical) {
             return Ok(None);
         }
-        let options = self.options(self.fetch_password(env).await?)?;
+        let options = self.reporting(self.fetch_password(env).await?, &cx.events)?;
         let Some(name) = options.slot.clone() else { return Ok(None) };
         let core = backup_core::error::Error::from;
         let source = PostgresSource::connect(options).await.map_err(core)?;
@@ -88,22 +89,22 @@ impl PostgresSpec {
         )))
     }
 
-    pub(super) async fn open(&self, env: &Environment) -> Result<Arc<dyn Source>> {
+    pub(super) async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {
         let password = self.fetch_password(env).await?;
         match self.config.method {
             Some(MethodConfig::Logical) => {
-                let connected = LogicalSource::connect(self.logical(password)?).await;
+                let connected = LogicalSource::connect(self.logical(password, events)?).await;
                 Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))
             }
             None | Some(MethodConfig::Physical) => {
-                let connected = PostgresSource::connect(self.options(password)?).await;
+                let connected = PostgresSource::connect(self.reporting(password, events)?).await;
                 Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))
             }
         }
     }
 
-    fn logical(&self, password: Option<String>) -> Result<LogicalOptions> {
-        let mut options = LogicalOptions::new(self.options(password)?);
+    fn logical(&self, password: Option<String>, events: &Events) -> Result<LogicalOptions> {
+        let mut options = LogicalOptions::new(self.reporting(password, events)?);
         let config = &self.config;
         options.programs.clone_from(&config.programs);
         options.jobs = config.parallel.unwrap_or(options.jobs);
@@ -119,8 +120,9 @@ impl PostgresSpec {
         &self,
         flags: &RestoreFlags,
         env: &Environment,
+        events: &Events,
     ) -> Result<Arc<dyn Source>> {
-        let mut options = self.logical(self.fetch_password(env).await?)?;
+        let mut options = self.logical(self.fetch_password(env).await?, events)?;
         options.renames = Renames::new(&flags.renames).map_err(backup_core::error::Error::from)?;
         options.owners = !flags.no_owner;
         options.privileges = !flags.no_privileges;
@@ -134,6 +136,7 @@ impl PostgresSpec {
         &self,
         flags: &RestoreFlags,
         env: &Environment,
+        events: &Events,
     ) -> Result<Arc<dyn Source>> {
         let scratch = ScratchOptions {
             directory: flags.scratch.directory.clone().unwrap_or_else(std::env::temp_dir),
@@ -146,12 +149,17 @@ impl PostgresSpec {
             recovery: recovery_of(flags)?,
             start_timeout: None,
         };
-        Ok(Arc::new(Parts::new(self.restorer(flags, env).await?, scratch)))
+        Ok(Arc::new(Parts::new(self.restorer(flags, env, events).await?, scratch)))
     }
 
     /// The address without secrets.
     pub(super) fn address(&self) -> &ServerAddress {
         &self.address
+    }
+
+    fn reporting(&self, password: Option<String>, events: &Events) -> Result<PostgresOptions> {
+        let waits = super::waits(&self.config, events);
+        Ok(PostgresOptions { waits, ..self.options(password)? })
     }
 
     fn options(&self, password: Option<String>) -> Result<PostgresOptions> {

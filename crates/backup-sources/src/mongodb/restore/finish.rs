@@ -67,14 +67,10 @@ fn to_create(index: &Document, collated: bool, defer_ttl: bool) -> Document {
 /// dropped it.
 async fn drop_others(server: &Server, collection: &Collection) -> SourceResult<()> {
     let namespace = &collection.namespace;
-    let db = server.client.database(&namespace.db);
-    let mut cursor = db
-        .run_cursor_command(doc! { "listIndexes": &namespace.name })
-        .await
-        .writing("cannot list the indexes")?;
+    let listing = server.list_written(&namespace.db, doc! { "listIndexes": &namespace.name });
     let mut others = Vec::new();
-    while cursor.advance().await.writing("cannot list the indexes")? {
-        let name = cursor.current().get_str("name").unwrap_or_default().to_owned();
+    for index in listing.await.writing("cannot list the indexes")? {
+        let name = index.get_str("name").unwrap_or_default().to_owned();
         let wanted =
             collection.indexes.iter().any(|index| index.get_str("name").ok() == Some(&*name));
         if !wanted && name != "_id_" {

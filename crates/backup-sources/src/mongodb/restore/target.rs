@@ -69,17 +69,9 @@ impl Target {
         for db in catalog::databases(server).await?.into_keys() {
             let listing = async {
                 let command = doc! { "listCollections": 1, "nameOnly": true };
-                server
-                    .client
-                    .database(&db)
-                    .run_cursor_command(command)
-                    .await
-                    .writing("cannot list the collections")
+                server.list_written(&db, command).await.writing("cannot list the collections")
             };
-            let mut cursor = unless_cancelled(cx, listing).await?;
-            while cursor.advance().await.writing("cannot list the collections")? {
-                let entry = Document::try_from(cursor.current())
-                    .map_err(|_| malformed("list of collections"))?;
+            for entry in unless_cancelled(cx, listing).await? {
                 let name = entry.get_str("name").map_err(|_| malformed("list of collections"))?;
                 let kind = Kind::parse(entry.get_str("type").unwrap_or("collection"))
                     .unwrap_or(Kind::Collection);

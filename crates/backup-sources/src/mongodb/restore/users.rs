@@ -214,7 +214,7 @@ async fn documents(
     let collection =
         server.client.database(&namespace.db).collection::<RawDocumentBuf>(&namespace.name);
     let found = async { collection.find(doc! {}).await?.try_collect::<Vec<_>>().await };
-    let found = match found.await {
+    let found = match server.within(found).await {
         // Roles may be read by a command only.
         Err(error) if is_denied(&error) && namespace.name == "system.roles" => {
             roles(server, wanted).await?

@@ -167,7 +167,6 @@ impl Place {
 
     /// Documents with these `_id`s, as the primary has them.
     async fn fetch(&self, ids: Vec<RawBson>) -> SourceResult<Vec<Bytes>> {
-        use futures::StreamExt as _;
         let mut list = bson::RawArrayBuf::new();
         ids.into_iter().for_each(|id| list.push(id));
         let mut found = Vec::new();
@@ -178,10 +177,10 @@ impl Place {
         let mut find = RawDocumentBuf::new();
         find.append(bson::cstr!("find"), self.namespace.name.as_str());
         find.append(bson::cstr!("filter"), filter);
-        let db = self.server.client.database(&self.namespace.db);
         let reading = || format!("cannot read back {}", self.shown);
-        let mut batches = db.run_raw_cursor_command(find).batch().await.reading(reading())?;
-        while let Some(batch) = batches.next().await.transpose().reading(reading())? {
+        let opened = self.server.batches_written(&self.namespace.db, find).await;
+        let mut batches = opened.reading(reading())?;
+        while let Some(batch) = batches.next().await.reading(reading())? {
             let documents = batch
                 .doc_slices()
                 .map_err(|error| malformed("batch in a server reply").with_source(error))?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::mongodb::error::Error;
-use ::mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
+use ::mongodb::raw_batch_cursor::RawBatch;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::{Document, RawDocument, RawDocumentBuf, doc};
 use bytes::{Bytes, BytesMut};
@@ -24,7 +24,7 @@ use crate::mongodb::digest::Sum;
 use crate::mongodb::error::{Doing, Explain as _, code, code_of, convert, is_denied, is_transient};
 use crate::mongodb::position::Position;
 use crate::mongodb::raw::{FIRST, append_batch};
-use crate::mongodb::server::unless_cancelled;
+use crate::mongodb::{requests::Batches, server::unless_cancelled};
 
 /// How often in a row a scan is taken up without any progress.
 const ATTEMPTS: u32 = 8;
@@ -79,7 +79,7 @@ pub(in crate::mongodb) fn content(
 enum Way {
     Unknown,
     /// In natural order, with one cursor.
-    Natural(Option<Box<RawBatchCursor>>),
+    Natural(Option<Box<Batches>>),
     /// In order of `_id`, with several.
     Ranges(Box<Ranges>),
 }
@@ -230,7 +230,7 @@ impl Reading {
             }
             Way::Unknown => return Ok(None),
         };
-        let Some(batch) = cursor.next().await.transpose()? else { return Ok(None) };
+        let Some(batch) = cursor.next().await? else { return Ok(None) };
         self.behind = resume_token(&batch);
         Ok(Some(Arc::new(batch)))
     }
@@ -387,7 +387,7 @@ fn resume_token(batch: &RawBatch) -> Option<RawDocumentBuf> {
 }
 
 /// A cursor in natural order, from the beginning or behind a record.
-async fn open(place: &Place, behind: Option<&RawDocument>) -> Result<RawBatchCursor, Error> {
+async fn open(place: &Place, behind: Option<&RawDocument>) -> Result<Batches, Error> {
     let mut command = place.find();
     // Named, because a future server may refuse to scan a whole collection unasked.
     command.insert("hint", doc! { "$natural": 1 });

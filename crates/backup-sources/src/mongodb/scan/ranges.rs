@@ -13,7 +13,6 @@ use ::mongodb::error::Error;
 use ::mongodb::raw_batch_cursor::RawBatch;
 use bson::spec::ElementType;
 use bson::{Bson, Document, RawBson, RawBsonRef, RawDocument, RawDocumentBuf, doc};
-use futures::StreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::collection::{PAUSE, Place, is_passing};
@@ -179,7 +178,7 @@ async fn list(
 ) -> Result<Vec<RawDocumentBuf>, Error> {
     let mut batches = place.scan.server.batches(&place.db, ranged(&find, from, to)?).await?;
     let mut found = Vec::new();
-    while let Some(batch) = batches.next().await.transpose()? {
+    while let Some(batch) = batches.next().await? {
         for document in batch.doc_slices()? {
             if let RawBsonRef::Document(document) = document? {
                 found.push(document.to_owned());
@@ -207,7 +206,7 @@ async fn read(
             let range = from.as_ref().map(|from| (operator, from));
             let mut batches =
                 place.scan.server.batches(&place.db, ranged(&find, range, to.as_ref())?).await?;
-            while let Some(batch) = batches.next().await.transpose()? {
+            while let Some(batch) = batches.next().await? {
                 if batch.doc_slices()?.is_empty() {
                     continue;
                 }

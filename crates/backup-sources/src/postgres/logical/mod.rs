@@ -11,7 +11,8 @@
 //! | `catalog.rs` | which relations there are |
 //! | `layout.rs`, `manifest.rs` | where things lie in a snapshot, and what is said of them |
 //! | `session.rs` | sessions with the settings that values are read and written with |
-//! | `programs.rs` | finding and running `pg_dump` |
+//! | `programs.rs` | finding `pg_dump`, and its arguments |
+//! | `running.rs` | running it: limits, output, refusals |
 //! | `sql/` | what `pg_dump` writes, taken apart |
 //! | `backup/` | reading |
 //! | `restore/` | writing |
@@ -30,6 +31,7 @@ mod probe;
 mod programs;
 mod rename;
 mod restore;
+mod running;
 mod session;
 mod sql;
 
@@ -106,8 +108,12 @@ pub async fn restore_to_server(
     // Another target has nothing of this source's credentials and certificates.
     let connection = match &request.target {
         None => options.connection.clone(),
-        Some(address) => PostgresOptions::parse(address)?,
+        Some(address) => {
+            let waits = options.connection.waits.clone();
+            PostgresOptions { waits, ..PostgresOptions::parse(address)? }
+        }
     };
+    let connection = connection.reporting_to(&cx.events);
     let options = LogicalOptions { connection, ..options.clone() };
     Box::pin(restore::restore(cx, &options, request, snapshot)).await
 }
@@ -157,7 +163,8 @@ impl Source for LogicalSource {
         cx: &Context,
         request: &BackupRequest,
     ) -> SourceResult<Box<dyn BackupReader>> {
-        unless_cancelled(cx, backup::open(cx, &self.cluster, &self.options, request)).await
+        let options = self.options.reporting_to(&cx.events);
+        unless_cancelled(cx, backup::open(cx, &self.cluster, &options, request)).await
     }
 
     async fn open_log(

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backup_core::event::Events;
+
 use super::super::options::PostgresOptions;
 use super::rename::Renames;
 
@@ -38,6 +40,11 @@ pub struct LogicalOptions {
 }
 
 impl LogicalOptions {
+    /// The same settings; long waits are reported to `events`.
+    pub(super) fn reporting_to(&self, events: &Events) -> Self {
+        Self { connection: self.connection.reporting_to(events), ..self.clone() }
+    }
+
     /// The settings for a connection and nothing else.
     #[must_use]
     pub fn new(connection: PostgresOptions) -> Self {

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use super::super::options::{Host, PostgresOptions, TlsMode};
 use super::options::LogicalOptions;
+use super::running::Limited;
 
 /// Where packages put the programs, with one directory per version.
 const DIRECTORIES: [(&str, &str); 5] = [
@@ -34,8 +33,6 @@ const AUTHORITIES: [&str; 5] = [
 /// takes.
 const FEW: usize = 32 << 10;
 const MOST: usize = 512 << 10;
-/// Characters that a key of `\\restrict` has at least.
-const KEY: usize = 32;
 /// Amounts of money in definitions are written as in rows: the program sets everything else by
 /// itself.
 const MONEY: &str = "-c lc_monetary=C";
@@ -97,6 +94,7 @@ impl Programs {
         dump: &Dump<'_>,
         section: &str,
     ) -> SourceResult<String> {
+        let server = Limited::of(&options.connection, dump.host, dump.database);
         let mut command = self.command("pg_dump", &options.connection, dump.host).await?;
         command.env("PGDATABASE", dump.database).env("PGOPTIONS", MONEY);
         // Large objects are ours to read. Until version 16 the option has no other name in common.
@@ -115,15 +113,15 @@ impl Programs {
         let arguments: Vec<String> = dump.exclude.iter().map(Excluded::argument).collect();
         let len: usize = arguments.iter().map(String::len).sum();
         if len <= FEW {
-            return run(cx, command.args(arguments), None, &doing).await;
+            return server.run(cx, command.args(arguments), None, &doing).await;
         }
         if self.major >= 17 {
             command.arg("--filter=-").stdin(Stdio::piped());
             let lines: String = dump.exclude.iter().map(Excluded::line).collect();
-            return run(cx, &mut command, Some(lines), &doing).await;
+            return server.run(cx, &mut command, Some(lines), &doing).await;
         }
         if len <= MOST {
-            return run(cx, command.args(arguments), None, &doing).await;
+            return server.run(cx, command.args(arguments), None, &doing).await;
         }
         let text = format!(
             "{doing}: {} tables are excluded, more than {} accepts",
@@ -148,7 +146,8 @@ impl Programs {
         if !passwords {
             command.arg("--no-role-passwords");
         }
-        run(cx, &mut command, None, "pg_dumpall cannot write roles and tablespaces").await
+        let server = Limited::of(&options.connection, host, database);
+        server.run(cx, &mut command, None, "pg_dumpall cannot write roles and tablespaces").await
     }
 
     /// With the same host, user and TLS as our own connections. Secrets go by the environment,
@@ -293,102 +292,6 @@ fn too_old(wanted: u32, known: &[Programs]) -> SourceError {
     ))
 }
 
-async fn run(
-    cx: &Context,
-    command: &mut Command,
-    input: Option<String>,
-    doing: &str,
-) -> SourceResult<String> {
-    let running = async {
-        let Some(input) = input else { return command.output().await };
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let mut stdin = child.stdin.take();
-        let writing = async {
-            if let Some(stdin) = &mut stdin {
-                // Whoever ends before it has read everything says why.
-                _ = stdin.write_all(input.as_bytes()).await;
-            }
-            drop(stdin);
-        };
-        tokio::join!(child.wait_with_output(), writing).0
-    };
-    let output = tokio::select! {
-        () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
-        output = running => output,
-    };
-    let output = output.map_err(|error| {
-        SourceError::new(SourceErrorKind::Invalid, doing.to_owned()).with_source(error)
-    })?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if !output.status.success() {
-        return Err(refused(doing, &said));
-    }
-    if !said.is_empty() {
-        cx.events.note(said);
-    }
-    String::from_utf8(output.stdout).map(settled).map_err(|_| {
-        SourceError::new(
-            SourceErrorKind::Unsupported,
-            format!("{doing}: names of objects are not UTF-8"),
-        )
-        .with_hint("rename these objects, or back up the cluster physically")
-    })
-}
-
-/// Newer programs make `\restrict` and `\unrestrict`, between which psql runs no commands of its
-/// own, by a random key. One that depends on the text alone is as hard to foresee for what stands
-/// in between, and gives the same text for the same objects.
-fn settled(text: String) -> String {
-    // Not one of a text in the dump: before its own one there are only comments.
-    let head = text
-        .lines()
-        .take_while(|line| line.is_empty() || line.starts_with("--") || line.starts_with('\\'));
-    let key = head.filter_map(|line| line.strip_prefix("\\restrict ")).next().map(str::to_owned);
-    let is_key =
-        |key: &String| key.len() >= KEY && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    let Some(key) = key.filter(is_key) else { return text };
-    let bare = text.replace(&key, "");
-    let settled = hex::encode(Sha256::digest(bare.as_bytes()));
-    text.replace(&key, &settled)
-}
-
-/// By what the program said last: what comes before are details.
-fn refused(doing: &str, said: &str) -> SourceError {
-    let brief: Vec<&str> =
-        said.lines().filter(|line| !line.contains("detail: Query was")).take(3).collect();
-    let text = format!("{doing}: {}", brief.join("; "));
-    let is_lock = ["statement timeout", "lock timeout", "could not obtain lock"]
-        .iter()
-        .any(|reason| said.contains(reason));
-    if is_lock {
-        return SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
-            "try again later, or wait longer (lock_timeout): another session holds a lock",
-        );
-    }
-    // It looks some things up as they are now, and not as its snapshot shows them.
-    let races = [
-        "cache lookup failed",
-        "could not open relation with OID",
-        "could not find tuple",
-        "concurrently",
-    ];
-    if races.iter().any(|reason| said.contains(reason))
-        || (said.contains("with OID") && said.contains("not exist"))
-    {
-        return SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
-            "try again later, or exclude these schemas: their definitions change all the time",
-        );
-    }
-    let error = SourceError::new(SourceErrorKind::Invalid, text);
-    if said.contains("permission denied") {
-        return error.with_hint(
-            "GRANT pg_read_all_data to the backup role (before version 14: USAGE on each schema, \
-             SELECT on each table)",
-        );
-    }
-    error
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,21 +302,5 @@ mod tests {
         assert_eq!(odd.line(), "exclude table \"a\\nb\".\"c\\\\d\"\n");
         assert_eq!(odd.argument(), "--exclude-table=\"a\nb\".\"c\\d\"");
         assert_eq!(Excluded::Schema("\"s\"".to_owned()).line(), "exclude schema \"s\"\n");
-    }
-
-    #[test]
-    fn the_same_objects_give_the_same_text() {
-        let dump = |key: &str| {
-            format!("--\n\n\\restrict {key}\n\nCREATE TABLE t ();\n\n\\unrestrict {key}\n")
-        };
-        let (one, other) = ("abc123".repeat(10), "xyz".repeat(21));
-        let settled_one = settled(dump(&one));
-        assert_eq!(settled_one, settled(dump(&other)));
-        assert!(!settled_one.contains("abc123") && settled_one.len() > dump("").len() + 100);
-        assert_ne!(settled_one, settled(dump(&one).replace("TABLE t", "TABLE u")));
-        // Older programs make none; then a line of a function's body is none either.
-        let body = format!("--\n\nCREATE FUNCTION f() AS $$\n\\restrict {one}\n$$;\n");
-        assert_eq!(settled(body.clone()), body);
-        assert_eq!(settled("CREATE TABLE t ();".to_owned()), "CREATE TABLE t ();");
     }
 }

@@ -93,7 +93,12 @@ impl Connection {
         self.frames.send(&out).await?;
         let mut failed = None;
         loop {
-            match self.frames.next().await? {
+            let message = match (self.frames.next().await, &failed) {
+                // Behind a fatal error nothing comes.
+                (Err(_), Some(_)) => Message::Ready,
+                (message, _) => message?,
+            };
+            match message {
                 Message::Error(error) => failed = Some(error),
                 Message::Ready => {
                     return failed.map_or(Ok(()), |error| Err(WireError::Server(error)));

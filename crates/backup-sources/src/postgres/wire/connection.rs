@@ -1,5 +1,6 @@
 //! Commands of the replication protocol and their results.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
@@ -25,6 +26,15 @@ pub(in super::super) async fn timely<T>(
             let text = format!("no answer within {} seconds", ANSWERING.as_secs());
             Err(SourceError::new(SourceErrorKind::Unavailable, text).into())
         }
+    }
+}
+
+/// Whether a server has answered: a refusal is an answer as well.
+pub(super) fn answers<T>(connected: &Result<T, WireError>) -> bool {
+    match connected {
+        Ok(_) | Err(WireError::Server(_)) => true,
+        Err(WireError::Io(_)) => false,
+        Err(WireError::Source(error)) => error.kind() != SourceErrorKind::Unavailable,
     }
 }
 
@@ -98,7 +108,15 @@ impl Connection {
         options: &PostgresOptions,
         host: &Host,
     ) -> Result<Self, WireError> {
-        timely(Box::pin(Self::connect(options, host))).await
+        let connection = timely(Box::pin(Self::connect(options, host))).await?;
+        let (options, host) = (options.clone(), host.clone());
+        connection.frames.socket().watched().ask.get_or_init(|| {
+            Arc::new(move || {
+                let (options, host) = (options.clone(), host.clone());
+                Box::pin(async move { answers(&Self::connect(&options, &host).await) })
+            })
+        });
+        Ok(connection)
     }
 
     async fn connect(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
@@ -149,7 +167,12 @@ impl Connection {
         self.send_query(command).await?;
         let (mut rows, mut columns, mut failed) = (Vec::new(), Vec::new(), None);
         loop {
-            match self.frames.next().await? {
+            let message = match (self.frames.next().await, &failed) {
+                // Behind a fatal error nothing comes.
+                (Err(_), Some(_)) => Message::Ready,
+                (message, _) => message?,
+            };
+            match message {
                 Message::Columns(names) => columns = names,
                 Message::Row(values) => rows.push(Row { columns: columns.clone(), values }),
                 Message::Error(error) => failed = Some(error),

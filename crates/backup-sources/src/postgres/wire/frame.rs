@@ -157,6 +157,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         Self { socket, received: BytesMut::new(), outgoing: BytesMut::new() }
     }
 
+    /// The bytes below.
+    pub(super) fn socket(&self) -> &S {
+        &self.socket
+    }
+
     /// The next message. May be dropped while it waits: nothing is lost by that.
     pub(super) async fn next(&mut self) -> Result<Message, WireError> {
         self.drain().await?;

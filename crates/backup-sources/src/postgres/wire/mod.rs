@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mod.rs` | a map |
 //! | `socket.rs` | [`Socket`]: TCP or Unix, plain or TLS; which host answers |
+//! | `watch.rs` | limits on the silence of the server, by the state of the protocol |
 //! | `tls.rs` | what `sslmode` asks for, channel binding |
 //! | `frame.rs` | from bytes to messages, every length checked |
 //! | `startup.rs` | saying who we are: SCRAM-SHA-256(-PLUS), and what is weaker by policy |
@@ -25,6 +26,7 @@ mod sql;
 mod startup;
 mod tls;
 mod wal_stream;
+mod watch;
 
 pub(super) use base_backup::{BackupEvent, BackupStream, BaseBackup, Tablespace};
 pub(super) use connection::{Connection, Tries, timely};

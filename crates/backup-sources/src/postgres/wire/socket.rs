@@ -20,6 +20,8 @@ use tokio_rustls::client::TlsStream;
 use super::super::error::{WireError, invalid};
 use super::super::options::{Host, PostgresOptions, TlsMode};
 use super::tls;
+use super::watch::{Watch, Watched};
+use crate::waits::Stalled;
 
 /// Longest that one host is waited for.
 const CONNECTING: Duration = Duration::from_secs(15);
@@ -34,6 +36,7 @@ pub(in super::super) struct Socket {
     pub(super) binding: Option<Vec<u8>>,
     /// Whether nobody can read along: local, or TLS with a server whose certificate was checked.
     pub(super) private: bool,
+    watch: Watch,
 }
 
 #[derive(Debug)]
@@ -47,19 +50,24 @@ enum Stream {
 impl Socket {
     /// Connects to `host`.
     pub(super) async fn connect(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
-        let connecting = Self::open(options, host);
-        tokio::time::timeout(CONNECTING, connecting).await.map_err(|_| {
-            let text = format!("no answer within {} seconds", CONNECTING.as_secs());
-            WireError::Source(SourceError::new(SourceErrorKind::Unavailable, text))
-        })?
+        let waits = options.waits.at_most(CONNECTING);
+        let opened = waits.limit(&host.to_string(), None, Self::open(options, host)).await;
+        opened.map_err(|stalled: Stalled| WireError::Source(stalled.into()))?
+    }
+
+    /// Where a question to the server is set, whose answers keep statements alive that take longer
+    /// than the time-out.
+    pub(super) fn watched(&self) -> Arc<Watched> {
+        self.watch.watched()
     }
 
     async fn open(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
+        let watch = Watch::new(&options.waits, host.to_string());
         #[cfg(unix)]
         if host.name.starts_with('/') {
             let stream =
                 UnixStream::connect(format!("{}/.s.PGSQL.{}", host.name, host.port)).await?;
-            return Ok(Self { stream: Stream::Unix(stream), binding: None, private: true });
+            return Ok(Self { stream: Stream::Unix(stream), binding: None, private: true, watch });
         }
         let mut tcp = TcpStream::connect((&*host.name, host.port)).await?;
         tcp.set_nodelay(true)?;
@@ -73,7 +81,7 @@ impl Socket {
                     .with_hint("switch on ssl on the server")
                     .into());
             }
-            return Ok(Self { stream: Stream::Tcp(tcp), binding: None, private: local });
+            return Ok(Self { stream: Stream::Tcp(tcp), binding: None, private: local, watch });
         }
         let (config, checked) = tls::config(options).await?;
         let name = ServerName::try_from(host.name.clone())
@@ -82,7 +90,12 @@ impl Socket {
             TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(tls_failed)?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let binding = certificate.and_then(|certificate| tls::binding(certificate));
-        Ok(Self { stream: Stream::Tls(Box::new(stream)), binding, private: checked || local })
+        Ok(Self {
+            stream: Stream::Tls(Box::new(stream)),
+            binding,
+            private: checked || local,
+            watch,
+        })
     }
 }
 
@@ -121,11 +134,23 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let Self { stream, watch, .. } = &mut *self;
+        if watch.is_over() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(unix)]
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        match polled {
+            Poll::Pending => watch.poll_silent(cx, buf),
+            Poll::Ready(done) => {
+                watch.received(&buf.filled()[before..]);
+                Poll::Ready(done)
+            }
         }
     }
 }
@@ -136,11 +161,21 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let Self { stream, watch, .. } = &mut *self;
+        let polled = match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(unix)]
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        };
+        match polled {
+            Poll::Pending => watch.poll_full(cx).map(Err),
+            Poll::Ready(done) => {
+                if let Ok(len) = done {
+                    watch.sent(&buf[..len]);
+                }
+                Poll::Ready(done)
+            }
         }
     }
 

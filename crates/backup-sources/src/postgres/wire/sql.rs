@@ -1,9 +1,11 @@
 //! SQL, over the same sockets.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
-use backup_core::source::SourceResult;
+use backup_core::source::{SourceError, SourceResult};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
@@ -11,8 +13,10 @@ use tokio_postgres::{Client, Config};
 
 use super::super::error::{WireError, invalid, of_sql};
 use super::super::options::{Host, PostgresOptions};
-use super::connection::{Tries, timely};
+use super::connection::{Tries, answers, timely};
 use super::socket::Socket;
+use super::watch::Watched;
+use crate::waits::Ask;
 
 /// A session for SQL; it ends when this is dropped.
 #[derive(Debug)]
@@ -21,6 +25,7 @@ pub(in super::super) struct Sql {
     /// Which of the hosts it is.
     pub(in super::super) host: Host,
     driver: AbortHandle,
+    watched: Arc<Watched>,
 }
 
 impl Drop for Sql {
@@ -70,7 +75,25 @@ impl Sql {
         host: &Host,
         database: &str,
     ) -> Result<Self, WireError> {
-        timely(Box::pin(Self::connect(options, host, database))).await
+        let sql = timely(Box::pin(Self::connect(options, host, database))).await?;
+        sql.watched.ask.get_or_init(|| Self::ask(options, host, database));
+        Ok(sql)
+    }
+
+    /// The error of a copy that ended because the server was silent: the driver only reports that
+    /// the connection is closed.
+    pub(in super::super) fn stalled(&self, doing: impl Display) -> Option<SourceError> {
+        let stalled = self.watched.stalled.get()?.clone();
+        Some(SourceError::from(stalled).context(doing))
+    }
+
+    /// A question to the server: whether a session for SQL can begin.
+    pub(in super::super) fn ask(options: &PostgresOptions, host: &Host, database: &str) -> Ask {
+        let (options, host, database) = (options.clone(), host.clone(), database.to_owned());
+        Arc::new(move || {
+            let (options, host, database) = (options.clone(), host.clone(), database.clone());
+            Box::pin(async move { answers(&Self::connect(&options, &host, &database).await) })
+        })
     }
 
     async fn connect(
@@ -79,6 +102,7 @@ impl Sql {
         database: &str,
     ) -> Result<Self, WireError> {
         let socket = Socket::connect(options, host).await?;
+        let watched = socket.watched();
         let mut config = Config::new();
         config.user(&options.user).dbname(database).application_name("backup");
         // Not for the driver to negotiate.
@@ -105,6 +129,6 @@ impl Sql {
             connected.map_err(|error| WireError::Source(of_sql(&error, "cannot log in")))?;
         // Its end shows in the client, too.
         let driver = tokio::spawn(async move { _ = driver.await }).abort_handle();
-        Ok(Self { client, host: host.clone(), driver })
+        Ok(Self { client, host: host.clone(), driver, watched })
     }
 }

@@ -65,7 +65,7 @@ impl Listener {
         let host = way.announce.clone().unwrap_or_else(|| own.ip().to_string());
         let allowed = reached.iter().chain(&way.from).map(IpAddr::to_canonical).collect();
         let (strangers, trouble) = (Mutex::default(), Mutex::default());
-        let reaching = REACHING.min(server.silence);
+        let reaching = REACHING.min(server.waits.timeout());
         Ok(Self { tcp, host, port: own.port(), tls, allowed, strangers, trouble, reaching })
     }
 

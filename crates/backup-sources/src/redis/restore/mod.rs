@@ -112,7 +112,10 @@ pub(super) async fn restore(
     let server = match request.target.as_deref() {
         None => own.clone(),
         // Another target has nothing of this source's credentials and certificates.
-        Some(address) if RedisOptions::is_address(address) => RedisOptions::parse(address)?,
+        Some(address) if RedisOptions::is_address(address) => {
+            let waits = own.waits.clone();
+            RedisOptions { waits, ..RedisOptions::parse(address)? }
+        }
         Some(directory) => {
             job.refuse_choices("a directory receives the dump unchanged")?;
             return files::write(&job, directory.as_ref()).await;

@@ -1,5 +1,6 @@
 //! Many commands on their way at once: written and answered at the same time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
@@ -10,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::super::error::WireError;
-use super::super::wire::{Connection, Reply, parse_reply, push_command, silent};
+use super::super::wire::{Connection, Reply, parse_reply, push_command};
+use crate::waits::Ask;
 
 /// Batches that wait for their answers.
 const UNANSWERED: usize = 8;
@@ -61,12 +63,13 @@ pub(super) async fn run<T: Send>(
     doing: &str,
     mut handle: impl FnMut(T, Reply) -> SourceResult<()>,
 ) -> SourceResult<()> {
-    let silence = connection.silence();
+    let (waits, server) = connection.waits();
     let (mut reading, mut writing) = connection.split();
     let (sent, mut waiting) = channel::<Vec<T>>(UNANSWERED);
     let io = |error| WireError::Io(error).into_source(doing);
     // When something was written last: one large value may take longer than a server may be silent.
     let (taken, last) = watch::channel(Instant::now());
+    let writes = writes(last, waits.timeout());
     let write = async move {
         while let Some(batch) = batches.recv().await {
             let Batch { bytes, about, permit } = batch?;
@@ -92,7 +95,11 @@ pub(super) async fn run<T: Send>(
                         break reply;
                     }
                     input.reserve(PIECE);
-                    if unless_silent(reading.read_buf(&mut input), silence, &last, doing).await?
+                    let read = reading.read_buf(&mut input);
+                    let read = waits.limit(&server, Some(&writes), read).await;
+                    if read
+                        .map_err(|stalled| SourceError::from(stalled).context(doing))?
+                        .map_err(io)?
                         == 0
                     {
                         return Err(closed(doing));
@@ -106,25 +113,12 @@ pub(super) async fn run<T: Send>(
     tokio::try_join!(write, read).map(|_| ())
 }
 
-/// Waits for something to be read, as long as anything is written.
-async fn unless_silent(
-    reading: impl Future<Output = std::io::Result<usize>>,
-    silence: Duration,
-    last: &watch::Receiver<Instant>,
-    doing: &str,
-) -> SourceResult<usize> {
-    let (mut reading, begun) = (std::pin::pin!(reading), Instant::now());
-    loop {
-        let until = begun.max(*last.borrow()) + silence;
-        tokio::select! {
-            read = &mut reading => return read.map_err(|error| WireError::Io(error).into_source(doing)),
-            () = tokio::time::sleep_until(until) => {
-                if *last.borrow() + silence <= Instant::now() {
-                    return Err(silent(silence).into_source(doing));
-                }
-            }
-        }
-    }
+/// Accepted data is progress as well: true if the server took some within a third of `recently`.
+fn writes(last: watch::Receiver<Instant>, recently: Duration) -> Ask {
+    Arc::new(move || {
+        let recent = last.borrow().elapsed() < recently / 3;
+        Box::pin(async move { recent })
+    })
 }
 
 fn closed(doing: &str) -> SourceError {

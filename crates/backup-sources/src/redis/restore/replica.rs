@@ -62,8 +62,12 @@ pub(super) async fn restore(
         return Ok(report);
     }
     let listener = Listener::open(server, way, suited.tls).await?;
-    let master =
-        Master { job, listener, silence: server.silence, has_begun: AtomicBool::new(false) };
+    let master = Master {
+        job,
+        listener,
+        silence: server.waits.timeout(),
+        has_begun: AtomicBool::new(false),
+    };
     job.cx.events.note(format!(
         "the target becomes a replica; if this restore is killed before the target is a master \
          again, {STUCK}"

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backup_core::event::Events;
 use backup_core::source::{SourceError, SourceErrorKind};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
@@ -10,6 +11,7 @@ use super::super::error::WireError;
 use super::super::options::RedisOptions;
 use super::resp::{Reply, command, parse_reply};
 use super::socket::{self, Duplex};
+use crate::waits::Waits;
 
 /// Bytes are read in pieces of this size.
 const PIECE: usize = 128 << 10;
@@ -21,8 +23,9 @@ pub(in super::super) struct Connection {
     socket: Socket,
     /// What has come and was not taken.
     pub(super) input: BytesMut,
-    /// A server that says nothing for so long is taken for dead.
-    silence: Duration,
+    waits: Waits,
+    /// Name of the server in reports.
+    server: String,
 }
 
 impl std::fmt::Debug for Connection {
@@ -31,18 +34,18 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// What must be done within so long.
-pub(in super::super) async fn timely<T>(
-    silence: Duration,
-    work: impl Future<Output = Result<T, WireError>>,
-) -> Result<T, WireError> {
-    tokio::time::timeout(silence, work).await.map_err(|_| silent(silence))?
-}
-
 /// Nothing has come for so long.
 pub(in super::super) fn silent(silence: Duration) -> WireError {
     let text = format!("the server has sent nothing for {} seconds", silence.as_secs_f32());
     SourceError::new(SourceErrorKind::Unavailable, text).into()
+}
+
+/// Name of a server in reports.
+pub(super) fn label(options: &RedisOptions) -> String {
+    match &options.socket {
+        Some(socket) => format!("Redis at {}", socket.display()),
+        None => format!("Redis at {}:{}", options.host, options.port),
+    }
 }
 
 /// What a server says about credentials, which it may repeat: then only the first word of it.
@@ -70,7 +73,8 @@ impl Connection {
     /// Connects and says who we are.
     pub(in super::super) async fn open(options: &RedisOptions) -> Result<Self, WireError> {
         let socket = socket::connect(options).await?;
-        let mut connection = Self { socket, input: BytesMut::new(), silence: options.silence };
+        let (waits, server) = (options.waits.clone(), label(options));
+        let mut connection = Self { socket, input: BytesMut::new(), waits, server };
         let answer = match (&options.user, options.password().await?) {
             (Some(user), password) => {
                 connection.run(&["AUTH", user, &password.unwrap_or_default()]).await
@@ -82,26 +86,32 @@ impl Connection {
         Ok(connection)
     }
 
-    /// How long the server may say nothing.
-    pub(in super::super) fn silence(&self) -> Duration {
-        self.silence
+    /// Limits of waits, and the name of the server in reports.
+    pub(in super::super) fn waits(&self) -> (Waits, String) {
+        (self.waits.clone(), self.server.clone())
+    }
+
+    /// From now on silence is normal for some seconds: it is limited, but not reported.
+    pub(super) fn without_reports(&mut self) {
+        self.waits = Waits::new(self.waits.timeout(), Events::silent());
     }
 
     /// Sends bytes. A server that does not take them is dead as well.
     pub(in super::super) async fn send(&mut self, bytes: &[u8]) -> Result<(), WireError> {
-        timely(self.silence, async {
+        let sending = async {
             self.socket.write_all(bytes).await?;
             Ok(self.socket.flush().await?)
-        })
-        .await
+        };
+        self.waits.limit(&self.server, None, sending).await.map_err(SourceError::from)?
     }
 
     /// Waits for more bytes, which are then in `input`.
     pub(super) async fn fill(&mut self) -> Result<(), WireError> {
         self.input.reserve(PIECE);
-        match timely(self.silence, async { Ok(self.socket.read_buf(&mut self.input).await?) })
-            .await?
-        {
+        let reading = self.socket.read_buf(&mut self.input);
+        // Without a second connection: a server that is busy with a command does not answer.
+        let read = self.waits.limit(&self.server, None, reading).await;
+        match read.map_err(SourceError::from)?? {
             0 => Err(SourceError::new(
                 SourceErrorKind::Unavailable,
                 "the server has closed the connection",

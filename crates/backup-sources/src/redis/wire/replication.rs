@@ -70,7 +70,13 @@ impl Replication {
         self.connection.send(&super::command(&[options.psync.as_str(), id, &offset])).await?;
         self.skip_newlines().await?;
         match self.connection.reply().await? {
-            Reply::Simple(text) => answer(&text).ok_or_else(|| malformed("reply to PSYNC").into()),
+            Reply::Simple(text) => {
+                let sync = answer(&text).ok_or_else(|| malformed("reply to PSYNC"))?;
+                if matches!(sync, Sync::Continue { .. }) {
+                    self.connection.without_reports();
+                }
+                Ok(sync)
+            }
             Reply::Error(text) => Err(WireError::Server(text)),
             _ => Err(malformed("reply to PSYNC").into()),
         }

@@ -15,6 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::super::error::{WireError, invalid};
 use super::super::options::RedisOptions;
+use super::connection::label;
 
 /// Longest that a server is waited for.
 const CONNECTING: Duration = Duration::from_secs(15);
@@ -27,11 +28,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// Connects to the server.
 pub(super) async fn connect(options: &RedisOptions) -> Result<Box<dyn Duplex>, WireError> {
-    let connecting = tokio::time::timeout(CONNECTING, open(options)).await;
-    connecting.map_err(|_| {
-        let text = format!("no answer within {} seconds", CONNECTING.as_secs());
-        SourceError::new(SourceErrorKind::Unavailable, text)
-    })?
+    let waits = options.waits.at_most(CONNECTING);
+    let opened = waits.limit(&label(options), None, open(options)).await;
+    opened.map_err(SourceError::from)?
 }
 
 async fn open(options: &RedisOptions) -> Result<Box<dyn Duplex>, WireError> {

@@ -148,7 +148,10 @@ fn doing(part: &Part) -> String {
 async fn next(copying: &mut Copying, part: &Part) -> SourceResult<Bytes> {
     let mut piece = BytesMut::with_capacity(PIECE);
     while piece.len() < PIECE {
-        match copying.rows.try_next().await.map_err(|error| reading(&error, doing(part)))? {
+        let sql = copying.session.sql();
+        let failed =
+            |error| sql.stalled(doing(part)).unwrap_or_else(|| reading(&error, doing(part)));
+        match copying.rows.try_next().await.map_err(failed)? {
             Some(row) => {
                 copying.count += 1;
                 piece.extend_from_slice(&row);

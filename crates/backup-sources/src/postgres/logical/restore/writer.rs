@@ -99,7 +99,9 @@ impl Writer<'_> {
         let encoding = &self.plan.stored.manifest.encoding;
         let statement = format!("COPY {target}{list} FROM STDIN WITH (ENCODING '{encoding}')");
         let doing = || format!("cannot write the rows of {}.{}", table.schema, table.name);
-        let failed = |error: tokio_postgres::Error| writing(&error, doing());
+        let failed = |error: tokio_postgres::Error| {
+            self.sql.stalled(doing()).unwrap_or_else(|| writing(&error, doing()))
+        };
         let mut content = self.job.dump.content(self.plan.stored, &file.path).await?;
         let copying = async {
             let sink = self.sql.client.copy_in::<_, Bytes>(&statement).await.map_err(failed)?;

@@ -1,0 +1,307 @@
+//! Watching a connection: how long the server may be silent depends on the messages so far.
+//!
+//! | state | silence |
+//! |---|---|
+//! | nothing was requested | is normal |
+//! | a statement was sent | lasts while the server answers over a second connection |
+//! | the server sends a copy (files, rows) | counts |
+//! | the server receives a copy, or both send (the log) | is normal; writes that the server does not take count |
+//!
+//! A connection that stalls ends with an error message of the server's kind, with the SQLSTATE that client libraries use
+//! for failed connections: drivers then hand it to the statement that waits.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::ReadBuf;
+
+use super::super::error::code;
+use crate::waits::{Ask, Stalled, Waits};
+
+/// Shared with the owner of the connection.
+#[derive(Default)]
+pub(super) struct Watched {
+    /// A question to the server over a second connection; set once the session has begun.
+    pub(super) ask: OnceLock<Ask>,
+    /// Why the connection was ended.
+    pub(super) stalled: OnceLock<Stalled>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("stalled", &self.stalled).finish_non_exhaustive()
+    }
+}
+
+/// Messages of one direction: their tags, wherever the bytes are cut.
+#[derive(Debug, Default)]
+struct Tags {
+    header: [u8; 5],
+    filled: usize,
+    skip: usize,
+}
+
+impl Tags {
+    /// Of a direction that begins with a message without a tag.
+    fn untagged() -> Self {
+        Self { filled: 1, ..Self::default() }
+    }
+
+    fn each(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8)) {
+        while !bytes.is_empty() {
+            let within = self.skip.min(bytes.len());
+            self.skip -= within;
+            bytes = &bytes[within..];
+            let taken = (5 - self.filled).min(bytes.len());
+            self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+            self.filled += taken;
+            bytes = &bytes[taken..];
+            if self.filled == 5 {
+                let [tag, len @ ..] = std::mem::take(&mut self.header);
+                self.skip = (u32::from_be_bytes(len) as usize).saturating_sub(4);
+                self.filled = 0;
+                seen(tag);
+            }
+        }
+    }
+
+    /// True behind a complete message.
+    fn is_between(&self) -> bool {
+        self.filled == 0 && self.skip == 0
+    }
+}
+
+/// Direction of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copying {
+    No,
+    Out,
+    In,
+    Both,
+}
+
+/// The meaning of silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    Normal,
+    /// Unless the server answers over a second connection.
+    OfStatement,
+    OfStream,
+}
+
+/// Requests without an answer.
+#[derive(Debug)]
+struct Requests {
+    pending: u32,
+    copying: Copying,
+    has_copied: bool,
+}
+
+impl Requests {
+    fn received(&mut self, tag: u8) {
+        match tag {
+            b'H' => (self.copying, self.has_copied) = (Copying::Out, true),
+            b'G' => (self.copying, self.has_copied) = (Copying::In, true),
+            b'W' => (self.copying, self.has_copied) = (Copying::Both, true),
+            b'c' if self.copying == Copying::Out => self.copying = Copying::No,
+            b'E' if self.copying != Copying::Both => self.copying = Copying::No,
+            b'Z' => {
+                // Servers ignore a Sync that comes while they receive a copy.
+                let left = if self.has_copied { 0 } else { self.pending.saturating_sub(1) };
+                (self.pending, self.copying, self.has_copied) = (left, Copying::No, false);
+            }
+            _ => {}
+        }
+    }
+
+    fn sent(&mut self, tag: u8) {
+        match tag {
+            // Query and Sync; the message that begins the session has no tag.
+            0 | b'Q' | b'S' if self.copying == Copying::No => self.pending += 1,
+            b'c' | b'f' if self.copying == Copying::In => self.copying = Copying::No,
+            _ => {}
+        }
+    }
+
+    fn silence(&self) -> Silence {
+        match self.copying {
+            _ if self.pending == 0 => Silence::Normal,
+            Copying::No => Silence::OfStatement,
+            Copying::Out => Silence::OfStream,
+            Copying::In | Copying::Both => Silence::Normal,
+        }
+    }
+}
+
+/// Watches the bytes of one connection.
+pub(super) struct Watch {
+    waits: Waits,
+    server: String,
+    watched: Arc<Watched>,
+    from_server: Tags,
+    to_server: Tags,
+    requests: Requests,
+    /// The wait since the last bytes in either direction. Never locked: the mutex makes the
+    /// connection `Sync`.
+    wait: Mutex<Option<Pin<Box<dyn Future<Output = Stalled> + Send>>>>,
+    is_over: bool,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("requests", &self.requests).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    pub(super) fn new(waits: &Waits, server: String) -> Self {
+        Self {
+            waits: waits.clone(),
+            server,
+            watched: Arc::default(),
+            from_server: Tags::default(),
+            to_server: Tags::untagged(),
+            requests: Requests { pending: 0, copying: Copying::No, has_copied: false },
+            wait: Mutex::new(None),
+            is_over: false,
+        }
+    }
+
+    pub(super) fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.watched)
+    }
+
+    /// True once the connection has stalled: no more data follows.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    pub(super) fn received(&mut self, bytes: &[u8]) {
+        *self.wait() = None;
+        let requests = &mut self.requests;
+        self.from_server.each(bytes, |tag| requests.received(tag));
+    }
+
+    pub(super) fn sent(&mut self, bytes: &[u8]) {
+        *self.wait() = None;
+        let requests = &mut self.requests;
+        self.to_server.each(bytes, |tag| requests.sent(tag));
+    }
+
+    /// Nothing can be read now: ends with an error message if that lasts too long.
+    pub(super) fn poll_silent(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let silence = self.requests.silence();
+        if silence == Silence::Normal {
+            return Poll::Pending;
+        }
+        let Poll::Ready(stalled) = self.poll_wait(cx, silence == Silence::OfStatement) else {
+            return Poll::Pending;
+        };
+        self.is_over = true;
+        let message = error_message(&stalled);
+        if !self.from_server.is_between() || buf.remaining() < message.len() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, stalled)));
+        }
+        buf.put_slice(&message);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing can be written now: an error if that lasts too long.
+    pub(super) fn poll_full(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        // Only a copy fills buffers. A server that takes none may wait for a lock.
+        self.poll_wait(cx, true).map(|stalled| {
+            self.is_over = true;
+            io::Error::new(io::ErrorKind::TimedOut, stalled)
+        })
+    }
+
+    fn wait(&mut self) -> &mut Option<Pin<Box<dyn Future<Output = Stalled> + Send>>> {
+        self.wait.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>, may_ask: bool) -> Poll<Stalled> {
+        let Self { waits, server, watched, wait, .. } = self;
+        let wait = wait.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let polled = wait.get_or_insert_with(|| {
+            let (waits, server) = (waits.clone(), server.clone());
+            let ask = watched.ask.get().filter(|_| may_ask).cloned();
+            Box::pin(async move { waits.stalled(&server, ask.as_ref()).await })
+        });
+        let polled = polled.as_mut().poll(cx);
+        if let Poll::Ready(stalled) = &polled {
+            *wait = None;
+            watched.stalled.get_or_init(|| stalled.clone());
+        }
+        polled
+    }
+}
+
+/// ErrorResponse, as a server would send it.
+fn error_message(stalled: &Stalled) -> Vec<u8> {
+    let body = format!("SFATAL\0VFATAL\0C{}\0M{stalled}\0\0", code::CONNECTION_FAILURE);
+    let len = u32::try_from(body.len() + 4).unwrap_or(u32::MAX);
+    [&b"E"[..], &len.to_be_bytes(), body.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(tag: u8, body: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [&[tag][..], &len, body].concat()
+    }
+
+    #[test]
+    fn tags_are_found_wherever_bytes_are_cut() {
+        let startup = [&12_u32.to_be_bytes()[..], &[7; 8]].concat();
+        let bytes =
+            [startup, framed(b'Q', b"SELECT 1\0"), framed(b'S', b""), framed(b'd', &[b'Q'; 900])]
+                .concat();
+        for size in [1, 2, 3, 4, 5, 7, 64, 4096] {
+            let (mut tags, mut found) = (Tags::untagged(), Vec::new());
+            for piece in bytes.chunks(size) {
+                tags.each(piece, |tag| found.push(tag));
+            }
+            assert_eq!(found, [0, b'Q', b'S', b'd'], "{size}");
+            assert!(tags.is_between());
+        }
+    }
+
+    /// States after messages: lower case of `>` is sent, of `<` received.
+    #[test]
+    fn silence_counts_by_the_state_of_the_protocol() {
+        use Silence::{Normal, OfStatement, OfStream};
+        let mut requests = Requests { pending: 0, copying: Copying::No, has_copied: false };
+        let mut steps = |steps: &[(char, u8, Silence)]| {
+            for &(direction, tag, expected) in steps {
+                match direction {
+                    '>' => requests.sent(tag),
+                    _ => requests.received(tag),
+                }
+                assert_eq!(requests.silence(), expected, "{direction}{}", char::from(tag));
+            }
+        };
+        // The start of a session, two pipelined statements.
+        steps(&[('>', 0, OfStatement), ('<', b'R', OfStatement), ('<', b'Z', Normal)]);
+        steps(&[('>', b'S', OfStatement), ('>', b'S', OfStatement), ('<', b'Z', OfStatement)]);
+        steps(&[('<', b'Z', Normal)]);
+        // Copies: to us, to the server (with a Sync that is ignored), in both directions.
+        steps(&[('>', b'Q', OfStatement), ('<', b'H', OfStream), ('<', b'd', OfStream)]);
+        steps(&[('<', b'c', OfStatement), ('<', b'C', OfStatement), ('<', b'Z', Normal)]);
+        steps(&[('>', b'S', OfStatement), ('<', b'G', Normal), ('>', b'd', Normal)]);
+        steps(&[('>', b'c', OfStatement), ('>', b'S', OfStatement), ('<', b'Z', Normal)]);
+        steps(&[('>', b'Q', OfStatement), ('<', b'W', Normal), ('<', b'c', Normal)]);
+        steps(&[('<', b'Z', Normal)]);
+        // An error ends a copy.
+        steps(&[('>', b'Q', OfStatement), ('<', b'H', OfStream), ('<', b'E', OfStatement)]);
+        steps(&[('<', b'Z', Normal)]);
+    }
+}
