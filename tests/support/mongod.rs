@@ -216,7 +216,7 @@ impl Mongod {
         kill(&self.server);
     }
 
-    /// Stops it as it is, or lets it go on.
+    /// Stops its process, or continues it.
     pub(crate) fn pause(&self, pause: bool) {
         let signal =
             if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };

@@ -325,7 +325,7 @@ impl Postgres {
         }
     }
 
-    /// Stops all its processes as they are, or lets them go on.
+    /// Stops all its processes, or continues them.
     pub(crate) fn pause(&self, pause: bool) {
         let signal =
             if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };

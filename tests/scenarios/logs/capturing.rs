@@ -126,7 +126,7 @@ async fn whoever_is_killed_whatever_fails_what_is_acknowledged_is_there() {
 /// A capturer is killed before it stores anything, and a newer backup is made: its successor
 /// continues from the first backup.
 #[tokio::test(start_paused = true)]
-async fn killed_capturer_loses_nothing_between_two_backups() {
+async fn capture_continues_from_the_first_backup_after_a_kill() {
     let world = world().await;
     let logged = &world.logged;
     let mut rng = SmallRng::seed_from_u64(6);
