@@ -63,6 +63,26 @@ fn are_run_together_and_remembered() {
 }
 
 #[test]
+fn group_restore_refuses_an_older_snapshot_of_a_member() {
+    let env = env();
+    env.run(&["run", "-q", "all"]).ok();
+    let older = env.latest();
+    env.write("more/file", "later");
+    env.run(&["run", "-q", "more"]).ok();
+    let newer = env.latest();
+    std::fs::write(env.path("repo/snapshots").join(&newer), "damaged").unwrap();
+    let restore = ["restore", "all", "--target=docs=out/docs"];
+    let refused = env.run(&restore);
+    assert_eq!(refused.code, 4, "{}", refused.text());
+    assert!(refused.stderr.contains(&newer[..8]), "{}", refused.text());
+    assert!(!env.path("out").exists(), "members are restored together or not at all");
+    env.run(&[&restore[..], &["--skip-damaged"]].concat()).ok();
+    let data = env.path("").display().to_string();
+    let restored = std::fs::read_to_string(env.path(&format!("out/more{data}/more/file")));
+    assert_eq!(restored.unwrap(), "more", "the state of {older}");
+}
+
+#[test]
 fn one_that_fails_keeps_no_other_from_it() {
     let env = env();
     std::fs::remove_dir_all(env.path("data")).unwrap();

@@ -112,6 +112,24 @@ impl<'list> Search<'_, 'list> {
         }
     }
 
+    /// Requires that no snapshot which cannot be read may be newer than `info` and of `until` or
+    /// before. `name` is the moment in the error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] names the first such snapshot; those of the sink.
+    pub async fn require_newest(
+        &self,
+        info: &SnapshotInfo,
+        until: Timestamp,
+        name: &str,
+    ) -> Result<()> {
+        let unavailable = self.unavailable(Some(info), Some(until)).await?;
+        match unavailable.first() {
+            Some(first) => Err(hidden(name, first, unavailable.len(), Some(info))),
+            None => Ok(()),
+        }
+    }
+
     /// The end of the moment that `name` means; none for `latest`.
     fn until(&self, name: &str) -> Result<Option<Timestamp>> {
         if name == "latest" {

@@ -10,6 +10,7 @@ use backup_control::config::{Config, GroupConfig, LoadedConfig, SourceKind};
 use backup_control::groups::{self, Latest, Member, MemberPlan};
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::repositories::RepositorySpec;
+use backup_control::snapshots::Search;
 use backup_control::sources::{RestoreFlags, RestoreTo};
 use backup_core::context::Context;
 use backup_core::source::IfExists;
@@ -244,6 +245,13 @@ impl Group {
         let (info, log) = match member.plan(moment).await? {
             MemberPlan::Log(info, log) => (info, Some(log)),
             MemberPlan::Snapshot(info) => {
+                if !args.filter.choice(session)?.skip_damaged {
+                    let (now, opened) = (session.now(), place.opened);
+                    let (repository, list) = (opened.indexed.repository(), &opened.snapshots);
+                    let search = Search { repository, list, now: &now, cx: &session.cx };
+                    let name = args.at.as_deref().unwrap_or("latest");
+                    search.require_newest(&info, moment, name).await?;
+                }
                 let time = human::full_time(info.snapshot.time, session.zone());
                 session.ui.status(format_args!(
                     "{}: no log; restoring the snapshot of {time}",
