@@ -8,7 +8,6 @@ use backup_core::format::Node;
 use backup_core::log::LogReplay;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{EntryPath, SourceError, SourceErrorKind, SourceResult};
-use bson::Document;
 
 use super::catalog::CollectionUuid;
 use super::entries::{Captured, Entries};
@@ -16,6 +15,7 @@ use super::error::malformed;
 use super::fold::{Flat, Fold, Folded, Live};
 use super::layout::{Layout, TOP};
 use super::namespace::Filter;
+use super::parsed::parsed;
 use super::position::Position;
 use super::raw;
 use super::reading::Reading;
@@ -79,12 +79,7 @@ impl Dump {
         let mut reading = Reading::new(snapshot.content(catalog));
         let mut documents = Vec::new();
         while let Some(document) = reading.next().await? {
-            let document = Document::try_from(raw::document(&document)?);
-            documents.push(
-                document.map_err(|error| {
-                    malformed("catalog.bson in the snapshot").with_source(error)
-                })?,
-            );
+            documents.push(parsed(raw::document(&document)?, "catalog.bson in the snapshot")?);
         }
         let state = State::decode(&documents)?;
         let since = added(&state, &layout, &nodes)?;

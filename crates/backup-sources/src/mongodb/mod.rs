@@ -31,6 +31,7 @@
 //! | `digest.rs` | digests of collections, to compare copies |
 //! | `compare.rs` | [`compare()`]: what a snapshot holds beside what a server does |
 //! | `raw.rs` | BSON as bytes |
+//! | `parsed.rs` | documents as values, with a limit on their depth |
 //! | `extjson.rs` | canonical extended JSON |
 //! | `user.rs` | the user of a connection |
 //! | `naming.rs` | readers whose errors name that user |
@@ -61,6 +62,7 @@ mod namespace;
 mod naming;
 mod options;
 mod ordered;
+mod parsed;
 mod position;
 mod probe;
 mod raw;

@@ -215,7 +215,7 @@ fn key_of(value: bson::RawBsonRef<'_>) -> Vec<u8> {
 }
 
 /// Length of a value of a type; `None` if there is no such type or it is cut off.
-fn value_length(kind: u8, value: &[u8]) -> Option<usize> {
+pub(super) fn value_length(kind: u8, value: &[u8]) -> Option<usize> {
     let number = || usize::try_from(i32::from_le_bytes(*value.first_chunk()?)).ok();
     let text = |value: &[u8]| Some(value.iter().position(|byte| *byte == 0)? + 1);
     match kind {

@@ -1,13 +1,14 @@
 //! Whether an entry can be folded: asked before it is stored, when another way is still open.
 
 use backup_core::source::SourceResult;
-use bson::{Document, RawDocument};
+use bson::RawDocument;
 
 use super::ddl::Catalog;
 use super::{meant, operation_of, raw_value, transactions};
 use crate::mongodb::catalog::uuid_of;
 use crate::mongodb::error::malformed;
 use crate::mongodb::namespace::Namespace;
+use crate::mongodb::parsed::parsed;
 
 /// Does nothing with what an entry holds but to see that a fold would know what to do. Details of
 /// collections that are not `wanted` do not matter: a fold does not look at them.
@@ -29,8 +30,7 @@ pub(in crate::mongodb) fn understand(
 
 fn command(db: &str, entry: &RawDocument, wanted: impl Fn(&Namespace) -> bool) -> SourceResult<()> {
     let object = entry.get_document("o").map_err(|_| malformed("oplog entry"))?;
-    let object = Document::try_from(object)
-        .map_err(|error| malformed("command in the oplog").with_source(error))?;
+    let object = parsed(object, "command in the oplog")?;
     // A rename says the whole name, everything else the one in its database.
     let name = object.iter().next().and_then(|(command, name)| Some((command, name.as_str()?)));
     let name = name.and_then(|(command, name)| match &**command {

@@ -13,6 +13,7 @@ use super::{Live, unknown};
 use crate::mongodb::catalog::{Collection, CollectionUuid, Kind, uuid_of};
 use crate::mongodb::error::malformed;
 use crate::mongodb::namespace::{Filter, Namespace};
+use crate::mongodb::parsed::parsed;
 use crate::mongodb::state::State;
 
 #[derive(Debug)]
@@ -143,8 +144,7 @@ impl Catalog {
         entry: &RawDocument,
     ) -> SourceResult<Option<String>> {
         let object = entry.get_document("o").map_err(|_| malformed("oplog entry"))?;
-        let object = Document::try_from(object)
-            .map_err(|error| malformed("command in the oplog").with_source(error))?;
+        let object = parsed(object, "command in the oplog")?;
         let Some((command, argument)) = object.iter().next() else {
             return Err(unknown("an empty command", entry));
         };

@@ -36,6 +36,7 @@ use bytes::Bytes;
 use super::catalog::{Collection, CollectionUuid, Kind};
 use super::error::malformed;
 use super::namespace::{BUCKETS, Namespace};
+use super::parsed::parsed;
 use super::position::Position;
 use super::raw::id_of;
 use super::state::State;
@@ -49,7 +50,7 @@ use users::Users;
 
 /// Something the fold does not know: it stops.
 fn unknown(what: impl std::fmt::Display, entry: &RawDocument) -> SourceError {
-    let mut text = Document::try_from(entry)
+    let mut text = parsed(entry, "oplog entry")
         .map_or_else(|_| "unreadable".to_owned(), |entry| entry.to_string());
     if let Some((at, _)) = text.char_indices().nth(500) {
         text.truncate(at);
@@ -259,7 +260,7 @@ fn encode(document: &Document) -> SourceResult<Bytes> {
 /// A view; `None` for the view half of a time-series collection, which its buckets bring along.
 fn view_of(db: &str, id: &str, view: &[u8]) -> SourceResult<Option<Collection>> {
     let broken = || malformed(format!("view {id}"));
-    let mut options = Document::try_from(super::raw::document(view)?).map_err(|_| broken())?;
+    let mut options = parsed(super::raw::document(view)?, format_args!("view {id}"))?;
     options.remove("_id");
     if options.get_str("viewOn").map_err(|_| broken())?.starts_with(BUCKETS) {
         return Ok(None);

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::spill::Operation;
 use super::{encode, unknown};
 use crate::mongodb::error::malformed;
+use crate::mongodb::parsed::parsed;
 
 /// The operation of an update entry whose `o` is `object`.
 pub(super) fn read(entry: &RawDocument, object: &RawDocument) -> SourceResult<Operation> {
@@ -88,7 +89,7 @@ impl Operation {
 
 fn parse(bytes: &Bytes) -> SourceResult<Document> {
     let raw = crate::mongodb::raw::document(bytes)?;
-    Document::try_from(raw).map_err(|error| malformed("document to update").with_source(error))
+    parsed(raw, "document to update")
 }
 
 fn patch(document: &mut Document, diff: &Document) {

@@ -22,6 +22,7 @@ use crate::mongodb::dump::Dump;
 use crate::mongodb::error::{Explain as _, code, code_of, is_denied, malformed};
 use crate::mongodb::fold::{Folded, Live};
 use crate::mongodb::namespace::Namespace;
+use crate::mongodb::parsed::parsed;
 use crate::mongodb::raw;
 use crate::mongodb::server::{Server, unless_cancelled};
 
@@ -149,8 +150,7 @@ async fn replace(
 ) -> SourceResult<()> {
     let doing = format!("cannot replace {} {}", word(namespace), name_of(document));
     if namespace.name == "system.roles" {
-        let role = Document::try_from(document.as_ref())
-            .map_err(|error| malformed("role").with_source(error))?;
+        let role = parsed(document, "role")?;
         let db = role.get_str("db").map_err(|_| malformed("role: no database"))?;
         server.write(db, update_of(&role)).await.writing(&doing)?;
         return Ok(());
@@ -261,7 +261,7 @@ async fn roles(server: &Server, wanted: &[RawDocumentBuf]) -> SourceResult<Vec<R
 
 /// Whether two users or roles are the same: the order of lists is the server's.
 fn same(one: &RawDocumentBuf, other: &RawDocumentBuf) -> bool {
-    let normal = |document: &RawDocumentBuf| Document::try_from(document.as_ref()).ok().map(sorted);
+    let normal = |document: &RawDocumentBuf| parsed(document, "user").ok().map(sorted);
     one == other || normal(one).is_some_and(|one| normal(other) == Some(one))
 }
 

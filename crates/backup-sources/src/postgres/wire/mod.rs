@@ -8,6 +8,7 @@
 //! | `watch.rs` | limits on the silence of the server, by the state of the protocol |
 //! | `tls.rs` | what `sslmode` asks for, channel binding |
 //! | `frame.rs` | from bytes to messages, every length checked |
+//! | `limits.rs` | limits on the messages of a server |
 //! | `startup.rs` | saying who we are: SCRAM-SHA-256(-PLUS), and what is weaker by policy |
 //! | `connection.rs` | [`Connection`]: commands of the replication protocol and their results |
 //! | `replication.rs` | slots, identity, histories of timelines |
@@ -20,6 +21,7 @@
 mod base_backup;
 mod connection;
 mod frame;
+mod limits;
 mod replication;
 mod socket;
 mod sql;

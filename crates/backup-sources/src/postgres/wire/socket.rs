@@ -148,8 +148,7 @@ impl AsyncRead for Socket {
         match polled {
             Poll::Pending => watch.poll_silent(cx, buf),
             Poll::Ready(done) => {
-                watch.received(&buf.filled()[before..]);
-                Poll::Ready(done)
+                Poll::Ready(done.and_then(|()| watch.received(&buf.filled()[before..])))
             }
         }
     }

@@ -19,6 +19,7 @@ use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 
 use super::super::error::code;
+use super::limits::Limits;
 use crate::waits::{Ask, Stalled, Waits};
 
 /// Shared with the owner of the connection.
@@ -50,7 +51,7 @@ impl Tags {
         Self { filled: 1, ..Self::default() }
     }
 
-    fn each(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8)) {
+    fn each(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8, u64)) {
         while !bytes.is_empty() {
             let within = self.skip.min(bytes.len());
             self.skip -= within;
@@ -61,9 +62,10 @@ impl Tags {
             bytes = &bytes[taken..];
             if self.filled == 5 {
                 let [tag, len @ ..] = std::mem::take(&mut self.header);
-                self.skip = (u32::from_be_bytes(len) as usize).saturating_sub(4);
+                let len = u32::from_be_bytes(len);
+                self.skip = (len as usize).saturating_sub(4);
                 self.filled = 0;
-                seen(tag);
+                seen(tag, len.into());
             }
         }
     }
@@ -144,6 +146,7 @@ pub(super) struct Watch {
     from_server: Tags,
     to_server: Tags,
     requests: Requests,
+    limits: Limits,
     /// The wait since the last bytes in either direction. Never locked: the mutex makes the
     /// connection `Sync`.
     wait: Mutex<Option<Pin<Box<dyn Future<Output = Stalled> + Send>>>>,
@@ -165,6 +168,7 @@ impl Watch {
             from_server: Tags::default(),
             to_server: Tags::untagged(),
             requests: Requests { pending: 0, copying: Copying::No, has_copied: false },
+            limits: Limits::default(),
             wait: Mutex::new(None),
             is_over: false,
         }
@@ -179,16 +183,22 @@ impl Watch {
         self.is_over
     }
 
-    pub(super) fn received(&mut self, bytes: &[u8]) {
+    /// # Errors
+    /// The server has sent more than [`Limits`] allows.
+    pub(super) fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
         *self.wait() = None;
-        let requests = &mut self.requests;
-        self.from_server.each(bytes, |tag| requests.received(tag));
+        let Self { requests, limits, .. } = self;
+        self.from_server.each(bytes, |tag, len| {
+            limits.message(tag, len);
+            requests.received(tag);
+        });
+        limits.check()
     }
 
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         *self.wait() = None;
         let requests = &mut self.requests;
-        self.to_server.each(bytes, |tag| requests.sent(tag));
+        self.to_server.each(bytes, |tag, _| requests.sent(tag));
     }
 
     /// Nothing can be read now: ends with an error message if that lasts too long.
@@ -268,7 +278,7 @@ mod tests {
         for size in [1, 2, 3, 4, 5, 7, 64, 4096] {
             let (mut tags, mut found) = (Tags::untagged(), Vec::new());
             for piece in bytes.chunks(size) {
-                tags.each(piece, |tag| found.push(tag));
+                tags.each(piece, |tag, _| found.push(tag));
             }
             assert_eq!(found, [0, b'Q', b'S', b'd'], "{size}");
             assert!(tags.is_between());

@@ -5,6 +5,8 @@ use super::{Pieces, RdbError, damaged, unknown};
 
 /// Longest key that is taken, bytes. Redis takes up to 512 MiB; nobody browses those.
 const LONGEST_KEY: u64 = 64 << 20;
+/// Most databases of a file. Servers select each once; every one is counted in memory.
+const MAX_DATABASES: u32 = 1 << 16;
 /// Longest library of functions or remark of the file, bytes.
 const LONGEST_TEXT: u64 = 64 << 20;
 
@@ -68,6 +70,8 @@ pub(in super::super) enum Record {
 #[derive(Debug)]
 pub(in super::super) struct Parser<P> {
     input: Input<P>,
+    /// Databases that were selected so far.
+    selected: u32,
     begun: bool,
     flavour: Flavour,
     version: u16,
@@ -83,6 +87,7 @@ impl<P: Pieces> Parser<P> {
     pub(in super::super) fn new(pieces: P) -> Self {
         Self {
             input: Input::new(pieces),
+            selected: 0,
             begun: false,
             flavour: Flavour::Redis,
             version: 0,
@@ -141,6 +146,10 @@ impl<P: Pieces> Parser<P> {
             let record = match self.input.byte()? {
                 op::END => break,
                 op::SELECT => {
+                    self.selected += 1;
+                    if self.selected > MAX_DATABASES {
+                        return Err(damaged("it has more than 65536 databases"));
+                    }
                     let number = self.input.number()?;
                     self.next.database = u32::try_from(number)
                         .map_err(|_| damaged("invalid number of a database"))?;

@@ -184,6 +184,24 @@ fn whatever_is_cut_or_flipped_is_refused() {
 }
 
 #[test]
+fn ever_new_databases_are_refused() {
+    let file = |count: u32| {
+        let mut file = b"REDIS0012".to_vec();
+        for number in 0..count {
+            // A number of 32 bits, a key and its value.
+            file.extend([0xfe, 0x80]);
+            file.extend(number.to_be_bytes());
+            file.extend([&[0][..], &string(b"k"), &string(b"v")].concat());
+        }
+        file.push(0xff);
+        read(&sealed(file), 4096)
+    };
+    assert_eq!(file(1 << 16).unwrap().databases.len(), 1 << 16);
+    let refused = format!("{:?}", file((1 << 16) + 1).unwrap_err());
+    assert!(refused.contains("more than 65536 databases"), "{refused}");
+}
+
+#[test]
 fn what_is_not_known_is_no_damage() {
     for (at, byte) in [(8, b'9'), (9, 0xf2)] {
         let mut file = body(Flavour::Redis);
