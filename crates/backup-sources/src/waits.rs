@@ -25,8 +25,10 @@ const ASK_EVERY: Duration = Duration::from_secs(20);
 /// A timer that fires this late was not polled: its caller was busy, and the server may not have been silent.
 const LATE: Duration = Duration::from_secs(2);
 
-/// Remedy for a server that does not answer.
+/// Remedy for a server that does not answer,
 const HINT: &str = "check the server, its disks and the network, or raise `timeout` of the source";
+/// and if the limit is fixed.
+const FIXED_HINT: &str = "check the server and the network";
 
 /// A question to a server over a second connection: true if the server answers.
 pub(crate) type Ask = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
@@ -35,6 +37,8 @@ pub(crate) type Ask = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>>
 #[derive(Debug, Clone)]
 pub struct Waits {
     timeout: Duration,
+    /// The time-out does not depend on the settings of the source.
+    is_fixed: bool,
     events: Events,
     reported: Arc<Mutex<Option<Instant>>>,
 }
@@ -50,6 +54,7 @@ impl Default for Waits {
 #[derive(Debug, Clone)]
 pub(crate) struct Stalled {
     silence: Duration,
+    is_fixed: bool,
 }
 
 impl fmt::Display for Stalled {
@@ -62,7 +67,8 @@ impl std::error::Error for Stalled {}
 
 impl From<Stalled> for SourceError {
     fn from(stalled: Stalled) -> Self {
-        Self::new(SourceErrorKind::Unavailable, stalled.to_string()).with_hint(HINT)
+        let hint = if stalled.is_fixed { FIXED_HINT } else { HINT };
+        Self::new(SourceErrorKind::Unavailable, stalled.to_string()).with_hint(hint)
     }
 }
 
@@ -77,7 +83,7 @@ impl Waits {
     /// Waits fail after `timeout` without progress; after five seconds they are reported to `events`.
     #[must_use]
     pub fn new(timeout: Duration, events: Events) -> Self {
-        Self { timeout, events, reported: Arc::default() }
+        Self { timeout, is_fixed: false, events, reported: Arc::default() }
     }
 
     /// The time-out.
@@ -91,9 +97,15 @@ impl Waits {
         Self { events: events.clone(), ..self.clone() }
     }
 
+    /// Reports and a longer time-out, if `limit` is longer.
+    pub(crate) fn at_least(&self, limit: Duration) -> Self {
+        Self { timeout: self.timeout.max(limit), ..self.clone() }
+    }
+
     /// Time-out and reports for a step that never takes longer than `limit`.
     pub(crate) fn at_most(&self, limit: Duration) -> Self {
-        Self { timeout: self.timeout.min(limit), ..self.clone() }
+        let is_fixed = limit < self.timeout;
+        Self { timeout: self.timeout.min(limit), is_fixed, ..self.clone() }
     }
 
     /// Waits for `work`, at most for the time-out. With `ask`, an answer of the server is progress.
@@ -116,15 +128,15 @@ impl Waits {
         let ask_every = ASK_EVERY.min(self.timeout / 3);
         let (mut silent_since, mut report_at) = (begun, begun + REPORT_AFTER);
         let mut ask_at = ask.map(|_| begun + ask_every);
-        let mut asking = None;
+        let (mut asking, mut answered) = (None, None);
         loop {
             let over_at = silent_since + self.timeout;
             let next = over_at.min(report_at).min(ask_at.unwrap_or(over_at));
             tokio::select! {
-                answered = answer(&mut asking) => {
-                    asking = None;
+                answers = answer(&mut asking) => {
+                    (asking, answered) = (None, Some(answers));
                     ask_at = Some(Instant::now() + ask_every);
-                    if answered {
+                    if answers {
                         silent_since = Instant::now();
                     }
                 }
@@ -134,20 +146,22 @@ impl Waits {
                         silent_since = now;
                         report_at = report_at.max(now + REPORT_AFTER);
                     } else if now >= over_at {
-                        return Stalled { silence: self.timeout };
+                        return Stalled { silence: self.timeout, is_fixed: self.is_fixed };
                     } else if now >= report_at {
                         report_at += REPORT_EVERY;
-                        self.report(server, now - begun, silent_since > begun);
+                        let answered = if ask.is_none() { Some(false) } else { answered };
+                        self.report(server, now - begun, now - silent_since, answered);
                     }
                     if let (Some(ask), true) = (ask, ask_at.is_some_and(|at| now >= at)) {
-                        (asking, ask_at) = (Some(ask()), None);
+                        (asking, answered, ask_at) = (Some(ask()), Some(false), None);
                     }
                 }
             }
         }
     }
 
-    fn report(&self, server: &str, waited: Duration, answers: bool) {
+    /// `answered`: whether the last question has an answer; `None` before the first.
+    fn report(&self, server: &str, waited: Duration, silence: Duration, answered: Option<bool>) {
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if reported.is_some_and(|at| at.elapsed() < REPORT_EVERY) {
             return;
@@ -155,10 +169,14 @@ impl Waits {
         *reported = Some(Instant::now());
         drop(reported);
         let seconds = waited.as_secs();
-        self.events.note(if answers {
-            format!("waiting for {server}: a statement has been running for {seconds} seconds")
-        } else {
-            format!("waiting for {server}: no answer for {seconds} seconds")
+        self.events.note(match answered {
+            None => format!("waiting for {server} for {seconds} seconds"),
+            Some(true) => {
+                format!("waiting for {server}: a statement has been running for {seconds} seconds")
+            }
+            Some(false) => {
+                format!("waiting for {server}: no answer for {} seconds", silence.as_secs())
+            }
         });
     }
 }
@@ -232,9 +250,9 @@ mod tests {
         waits.limit("db:1", Some(&ask), never).await.unwrap_err();
         assert_eq!((begun.elapsed().as_secs(), asked.load(Ordering::SeqCst)), (140, 5));
         let expected = [
-            "waiting for db:1: no answer for 5 seconds",
+            "waiting for db:1 for 5 seconds",
             "waiting for db:1: a statement has been running for 65 seconds",
-            "waiting for db:1: a statement has been running for 125 seconds",
+            "waiting for db:1: no answer for 45 seconds",
         ];
         assert_eq!(*notes.0.lock().unwrap(), expected);
     }

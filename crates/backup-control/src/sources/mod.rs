@@ -205,8 +205,8 @@ pub fn is_event(kind: Option<&str>, text: &str) -> bool {
 
 /// Limits of waits for a server.
 #[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
-fn waits(source: &SourceConfig, events: &Events) -> backup_sources::Waits {
-    let timeout = source.timeout.as_ref().map_or(backup_sources::DEFAULT_TIMEOUT, Time::length);
+fn waits(source: &SourceConfig, default: Duration, events: &Events) -> backup_sources::Waits {
+    let timeout = source.timeout.as_ref().map_or(default, Time::length);
     backup_sources::Waits::new(timeout, events.clone())
 }
 

@@ -11,6 +11,7 @@ use backup_core::log::LogReplay;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::{Selection, Source};
+use backup_sources::DEFAULT_TIMEOUT;
 use backup_sources::mongodb::{
     self, CompareRequest, ExportRequest, MongoOptions, MongoSource, Position, Renames, Replay,
     SnapshotReads, WriteConcern,
@@ -112,7 +113,7 @@ impl MongoSpec {
             Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
             None => None,
         };
-        let waits = super::waits(&self.config, events);
+        let waits = super::waits(&self.config, DEFAULT_TIMEOUT, events);
         Ok(MongoSource::connect(MongoOptions { waits, ..self.options(password) })
             .await
             .map_err(backup_core::error::Error::from)?)

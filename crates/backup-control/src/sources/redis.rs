@@ -79,7 +79,7 @@ impl RedisSpec {
             Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
             None => None,
         };
-        let waits = super::waits(&self.config, events);
+        let waits = super::waits(&self.config, RedisOptions::DEFAULT_TIMEOUT, events);
         let options = RedisOptions { waits, ..self.options(password)? };
         let connected = RedisSource::connect(options).await;
         Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))

@@ -102,17 +102,20 @@ impl<'a> Uploader<'a> {
                 Err(error) => return Err(error),
             }
         }
-        if mark.is_none() {
-            let view = LogView::of_snapshots(&self.lane, self.cx).await?;
+        let noted = match &mark {
+            Some(mark) => Some(mark.clone()),
             // Nothing is stored yet. A successor continues from here even if this process is killed
             // before it stores anything, and a newer backup exists by then.
-            mark = view.newest_start().filter(|_| view.end().is_none());
-        }
+            None => {
+                let view = LogView::of_snapshots(&self.lane, self.cx).await?;
+                view.newest_start().filter(|_| view.end().is_none())
+            }
+        };
         let note = TakeOver {
             holder: self.options.holder.clone(),
             after: slices.last().map(|slice| (slice.epoch, slice.sequence)),
-            position: mark.as_ref().map(|mark| mark.at.clone()),
-            state: mark.as_ref().and_then(|mark| mark.state.clone()),
+            position: noted.as_ref().map(|mark| mark.at.clone()),
+            state: noted.and_then(|mark| mark.state),
         };
         let note = Slice::take_over(self.lane.stream(), note, self.cx.clock.now());
         let pack = note.seal(self.lane.repository().key())?;

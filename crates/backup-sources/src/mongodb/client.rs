@@ -9,10 +9,14 @@ use bson::doc;
 
 use super::error::Explain as _;
 use super::options::MongoOptions;
+use super::restore::TOGETHER;
 use super::server::SETTLING;
 
 /// Longest that connecting waits for a suitable server, unless the address says something else.
-const SELECTION: Duration = Duration::from_secs(15);
+pub(super) const SELECTION: Duration = Duration::from_secs(15);
+
+/// The driver's maximum of connections to a member, unless the address sets one.
+const DEFAULT_POOL_SIZE: u32 = 10;
 
 /// The client, the read preference of the address, and its first host.
 pub(super) async fn client_of(
@@ -39,6 +43,13 @@ pub(super) async fn client_of(
     }
     settings.app_name.get_or_insert_with(|| "backup".to_owned());
     settings.server_selection_timeout.get_or_insert(SELECTION);
+    // Questions whether the server is alive must not queue behind the commands they are about. Zero
+    // means no limit.
+    let pool = settings.max_pool_size.unwrap_or(DEFAULT_POOL_SIZE);
+    if pool != 0 {
+        let commands = u32::try_from(options.cursors.max(TOGETHER)).unwrap_or(u32::MAX);
+        settings.max_pool_size = Some(pool.max(commands.saturating_add(2)));
+    }
     let preference = settings.selection_criteria.clone();
     let first = settings.hosts.first().map(ToString::to_string).unwrap_or_default();
     let client = Client::with_options(settings).reading("cannot connect to the server")?;

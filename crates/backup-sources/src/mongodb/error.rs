@@ -47,6 +47,11 @@ pub(super) fn is_stalled(error: &Error) -> bool {
     error.get_custom::<Stalled>().is_some()
 }
 
+/// True if the driver found no member in its time.
+pub(super) fn is_unreachable(error: &Error) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::ServerSelection { .. })
+}
+
 /// Whether rights are missing.
 pub(super) fn is_denied(error: &Error) -> bool {
     code_of(error) == Some(code::UNAUTHORIZED)

@@ -106,6 +106,19 @@ pub struct MongoOptions {
 }
 
 impl MongoOptions {
+    /// Name of the deployment in reports: the hosts of the address, without anything else of it.
+    pub(super) fn label(&self) -> String {
+        let rest = self.uri.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let hosts = match authority.rsplit_once('@') {
+            Some((_, hosts)) => hosts,
+            // The text may be a part of a password with a slash.
+            None if self.uri.contains('@') => "",
+            None => authority,
+        };
+        if hosts.is_empty() { "MongoDB".to_owned() } else { format!("MongoDB at {hosts}") }
+    }
+
     /// The settings for an address and nothing else.
     #[must_use]
     pub fn new(uri: impl Into<String>) -> Self {
@@ -153,6 +166,19 @@ mod tests {
         assert_eq!(WriteConcern::default().document(), doc! { "w": 1 });
         assert_eq!(WriteConcern::Members(NonZeroU8::new(3).unwrap()).document(), doc! { "w": 3 });
         assert_eq!(WriteConcern::Majority.document(), doc! { "w": "majority" });
+    }
+
+    #[test]
+    fn labels_hold_hosts_only() {
+        for (uri, label) in [
+            ("mongodb://h:1,i:2/db?x=1", "MongoDB at h:1,i:2"),
+            ("mongodb://u:hush@h/", "MongoDB at h"),
+            ("mongodb://u:hu@sh@h:1", "MongoDB at h:1"),
+            ("mongodb://u:hu/sh@h", "MongoDB"),
+            ("mongodb+srv://u:hush@cluster.example/?x", "MongoDB at cluster.example"),
+        ] {
+            assert_eq!(MongoOptions::new(uri).label(), label);
+        }
     }
 
     #[test]

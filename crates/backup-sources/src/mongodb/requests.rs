@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use ::mongodb::Cursor;
 use ::mongodb::error::{CommandError, Error, ErrorKind, Result};
-use ::mongodb::options::CursorType;
+use ::mongodb::options::{CursorType, ReadPreference, SelectionCriteria};
 use ::mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use bson::{Document, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 
-use super::error::stalled;
+use super::error::{code_of, stalled};
 use super::server::Server;
 use crate::waits::Ask;
 
@@ -32,14 +32,15 @@ impl Server {
     /// Runs a command on the member that is read.
     pub(super) async fn run(&self, db: &str, command: Document) -> Result<Document> {
         let db = self.client.database(db);
-        self.within(db.run_command(command).selection_criteria(self.member.clone())).await
+        let running = db.run_command(command).selection_criteria(self.member.clone());
+        self.within(running).await
     }
 
     /// Runs a command that writes, on the primary.
     pub(super) async fn write(&self, db: &str, command: Document) -> Result<Document> {
         let db = self.client.database(db);
         let running = db.run_command(command);
-        let reply = acknowledged(self.within(running).await?)?;
+        let reply = acknowledged(self.within_written(running).await?)?;
         match reply.get_array("writeErrors").ok().and_then(|errors| errors.first()?.as_document()) {
             Some(error) => Err(refusal(error)),
             None => Ok(reply),
@@ -50,7 +51,7 @@ impl Server {
     pub(super) async fn write_raw(&self, db: &str, command: RawDocumentBuf) -> Result<Document> {
         let db = self.client.database(db);
         let running = db.run_raw_command(command);
-        acknowledged(self.within(running).await?)
+        acknowledged(self.within_written(running).await?)
     }
 
     /// All results of a command that answers with a cursor.
@@ -94,7 +95,8 @@ impl Server {
     ) -> Result<Batches> {
         let db = self.client.database(db);
         let opening = db.run_raw_cursor_command(command).batch();
-        Ok(Batches { cursor: self.within(opening.into_future()).await?, server: self.clone() })
+        let cursor = self.within_written(opening.into_future()).await?;
+        Ok(Batches { cursor, server: self.clone() })
     }
 
     /// As [`Self::batches`], for a cursor at whose end the server waits this long for more.
@@ -111,16 +113,34 @@ impl Server {
         Ok(Batches { cursor: self.within(opening.into_future()).await?, server: self.clone() })
     }
 
-    /// Limits `work`. Any command may take long (an index build, a filter that finds nothing): an
-    /// answer to a ping over another connection is progress.
+    /// Limits `work` on the member that is read. Any command may take long (an index build, a filter
+    /// that finds nothing): an answer to a ping over another connection is progress.
     pub(super) async fn within<T>(&self, work: impl IntoFuture<Output = Result<T>>) -> Result<T> {
-        let (client, member) = (self.client.clone(), self.member.clone());
+        self.limited(Some(&self.member), work).await
+    }
+
+    /// As [`Self::within`], on the primary.
+    pub(super) async fn within_written<T>(
+        &self,
+        work: impl IntoFuture<Output = Result<T>>,
+    ) -> Result<T> {
+        self.limited(None, work).await
+    }
+
+    async fn limited<T>(
+        &self,
+        member: Option<&SelectionCriteria>,
+        work: impl IntoFuture<Output = Result<T>>,
+    ) -> Result<T> {
+        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+        let (client, member) = (self.client.clone(), member.cloned().unwrap_or(primary));
         let ask: Ask = Arc::new(move || {
             let (client, member) = (client.clone(), member.clone());
             Box::pin(async move {
                 let admin = client.database("admin");
                 let ping = admin.run_command(doc! { "ping": 1 }).selection_criteria(member).await;
-                ping.is_ok_and(|reply| reply.contains_key("ok"))
+                // A refusal is an answer.
+                ping.is_ok() || ping.is_err_and(|error| code_of(&error).is_some())
             })
         });
         let label = format!("MongoDB at {}", self.address());

@@ -13,7 +13,7 @@ use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use tokio::time::Instant;
 
-use super::client::{client_of, settle_for};
+use super::client::{SELECTION, client_of, settle_for};
 use super::error::{Explain as _, malformed};
 use super::options::MongoOptions;
 use super::position::Position;
@@ -102,7 +102,9 @@ impl Server {
     /// Connects, finds out what is there and chooses the member that is read.
     pub(super) async fn connect(options: &MongoOptions, purpose: Purpose) -> SourceResult<Self> {
         let connecting = Self::connect_unlimited(options, purpose);
-        match options.waits.limit("the MongoDB server", None, connecting).await {
+        // The driver reports why it finds no member: its limits come first.
+        let waits = options.waits.at_least(SELECTION * 2 + SETTLING);
+        match waits.limit(&options.label(), None, connecting).await {
             Ok(connected) => connected,
             Err(stalled) => Err(SourceError::from(stalled).context("cannot connect to the server")),
         }

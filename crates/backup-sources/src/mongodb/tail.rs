@@ -270,7 +270,8 @@ impl OplogTail {
         self.cursor = None;
         self.failures += 1;
         let passing = is_transient(error)
-            || is_stalled(error)
+            // Only who follows for long waits for more than one time-out.
+            || (is_stalled(error) && self.moves.is_some())
             || matches!(
                 code_of(error),
                 Some(

@@ -55,6 +55,18 @@ pub(super) const LOGIN: &str = "CREATE ROLE backup LOGIN PASSWORD '…'; CREATE 
                                 scram-sha-256, then SELECT pg_reload_conf();";
 
 impl ServerError {
+    /// The server's error in one of the SQL driver's.
+    pub(super) fn of_sql(error: &tokio_postgres::Error) -> Option<Self> {
+        let db = error.as_db_error()?;
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Some(Self {
+            code: db.code().code().to_owned(),
+            message: db.message().to_owned(),
+            detail: owned(db.detail()),
+            hint: owned(db.hint()),
+        })
+    }
+
     /// Our error for it.
     pub(super) fn into_source(self, doing: impl fmt::Display) -> SourceError {
         let class = self.code.get(..2).unwrap_or_default();
@@ -157,14 +169,7 @@ pub(super) fn invalid(what: impl Into<String>) -> SourceError {
 
 /// Our error for one of the SQL driver's.
 pub(super) fn of_sql(error: &tokio_postgres::Error, doing: impl fmt::Display) -> SourceError {
-    if let Some(db) = error.as_db_error() {
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        let server = ServerError {
-            code: db.code().code().to_owned(),
-            message: db.message().to_owned(),
-            detail: owned(db.detail()),
-            hint: owned(db.hint()),
-        };
+    if let Some(server) = ServerError::of_sql(error) {
         return server.into_source(doing);
     }
     let cause =

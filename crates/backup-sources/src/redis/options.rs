@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use backup_core::event::Events;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
@@ -128,7 +129,7 @@ impl Default for RedisOptions {
             tls_certificate_file: None,
             tls_key_file: None,
             name: None,
-            waits: Waits::default(),
+            waits: Waits::new(Self::DEFAULT_TIMEOUT, Events::silent()),
             psync: "PSYNC".to_owned(),
             reader: None,
             scan_percent: 25,
@@ -151,6 +152,10 @@ impl fmt::Debug for RedisOptions {
 }
 
 impl RedisOptions {
+    /// Time-out unless the configuration sets one: twice the time after which a server gives up a
+    /// replica that stalls, and the others may wait for that (`repl-timeout`).
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+
     /// The same settings; long waits are reported to `events`.
     pub(super) fn reporting_to(&self, events: &Events) -> Self {
         Self { waits: self.waits.reporting_to(events), ..self.clone() }

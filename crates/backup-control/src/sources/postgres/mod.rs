@@ -17,6 +17,7 @@ use backup_core::event::Events;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::Source;
+use backup_sources::DEFAULT_TIMEOUT;
 use backup_sources::postgres::{
     LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource,
     RecoveryTarget, Renames, ScratchOptions, SlotHealth, SlotState as ServerSays, TlsMode,
@@ -158,7 +159,7 @@ impl PostgresSpec {
     }
 
     fn reporting(&self, password: Option<String>, events: &Events) -> Result<PostgresOptions> {
-        let waits = super::waits(&self.config, events);
+        let waits = super::waits(&self.config, DEFAULT_TIMEOUT, events);
         Ok(PostgresOptions { waits, ..self.options(password)? })
     }
 

@@ -64,7 +64,7 @@ use target::Target;
 use verify::{Restored, Verifier};
 
 /// Collections that are made, indexed or renamed at the same time.
-const TOGETHER: usize = 8;
+pub(super) const TOGETHER: usize = 8;
 /// Bytes of documents up to which a collection gets its indexes before its documents.
 const SMALL: u64 = 16 << 20;
 

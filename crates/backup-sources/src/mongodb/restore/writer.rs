@@ -1,7 +1,7 @@
 //! Writing batches of documents to one collection: insertions, replacements, reading back.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::mongodb::error::Error;
 use backup_core::context::Context;
@@ -61,12 +61,13 @@ impl Place {
         field: &str,
         documents: &[Bytes],
     ) -> SourceResult<Result<Document, Error>> {
-        let mut attempt = 0;
+        let (mut attempt, began) = (0, Instant::now());
         loop {
+            let may_repeat = attempt < ATTEMPTS && began.elapsed() < self.server.waits.timeout();
             // Made anew rather than kept: it is as large as the documents.
             let command = with_documents(head, field, documents)?;
             match self.server.write_raw(&self.namespace.db, command).await {
-                Err(error) if is_transient(&error) && attempt < ATTEMPTS => {
+                Err(error) if is_transient(&error) && may_repeat => {
                     attempt += 1;
                     tokio::time::sleep(PAUSE * attempt).await;
                 }

@@ -7,7 +7,7 @@
 //! that were yielded twice.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::mongodb::error::Error;
 use ::mongodb::raw_batch_cursor::RawBatch;
@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream;
 
+use super::failure::Failure;
 use super::ranges::Ranges;
 use super::{Pieces, Scan, Ticket};
 use crate::mongodb::catalog::{Collection, CollectionUuid, uuid_at, uuid_bson};
@@ -63,6 +64,7 @@ pub(in crate::mongodb) fn content(
         behind: None,
         yielded: 0,
         failures: 0,
+        failing_since: None,
         sum: Sum::default(),
     };
     stream::try_unfold(Some(reading), |state| async {
@@ -152,6 +154,7 @@ struct Reading {
     /// Documents since the last start.
     yielded: u64,
     failures: u32,
+    failing_since: Option<Instant>,
     sum: Sum,
     #[expect(dead_code, reason = "dropping it signals the end of reading")]
     ticket: Ticket,
@@ -237,7 +240,7 @@ impl Reading {
 
     fn took(&mut self, batch: &[u8], count: u64) -> SourceResult<()> {
         self.yielded += count;
-        self.failures = 0;
+        (self.failures, self.failing_since) = (0, None);
         if self.snapshot.is_some() && self.purpose == Purpose::Backup {
             self.sum.add_all(batch)?;
         } else {
@@ -251,7 +254,9 @@ impl Reading {
         let doing = format!("cannot read {}", self.collection.namespace);
         let fatal = || Err(convert(error, Doing::Reading, &doing));
         self.failures += 1;
-        if self.failures > ATTEMPTS {
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        // Also by time: looking for a member that does not answer takes as long as a wait.
+        if self.failures > ATTEMPTS || since.elapsed() >= self.scan.server.waits.timeout() {
             return fatal();
         }
         if is_denied(error) && !self.by_name {
@@ -356,25 +361,6 @@ impl Reading {
             "grant the built-in role `backup`: collections are then read by UUID, so that this \
              does not matter",
         ))
-    }
-}
-
-/// What ended a step.
-enum Failure {
-    /// Something that the server said.
-    Server(Error),
-    Source(SourceError),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Server(error)
-    }
-}
-
-impl From<SourceError> for Failure {
-    fn from(error: SourceError) -> Self {
-        Self::Source(error)
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | [`Scan`]: what all contents of one backup share: the moment, who is still reading, what went wrong |
 //! | `collection.rs` | the documents of one collection as a stream of whole documents, through every disturbance |
+//! | `failure.rs` | the error of one step of that |
 //! | `ranges.rs` | one large collection by several cursors |
 //! | `oplog.rs` | the oplog of the scan's time, and moments to begin and end at |
 //! | `plan.rs` | which collections there are, and at which moment they are read |
@@ -12,6 +13,7 @@
 //! | `reader.rs` | the backup reader: directories, metadata files, data, oplog, catalog |
 
 mod collection;
+mod failure;
 mod oplog;
 mod plan;
 mod ranges;

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::collection::{PAUSE, Place, is_passing};
 use crate::mongodb::catalog::{Collection, number};
+use crate::mongodb::error::is_unreachable;
 use crate::mongodb::raw::last_of;
 
 /// Collections below this many bytes are read by one cursor.
@@ -219,7 +220,8 @@ async fn read(
             Ok(())
         };
         match reading.await {
-            Err(error) if is_passing(&error) && failures < ATTEMPTS => {
+            // Whether there is any member at all is for the caller to find out.
+            Err(error) if is_passing(&error) && !is_unreachable(&error) && failures < ATTEMPTS => {
                 failures += 1;
                 if let Some(batch) = last.take()
                     && let Some(document) =

@@ -7,7 +7,7 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bytes::{Bytes, BytesMut};
 use postgres_protocol::message::frontend;
 
-use super::super::error::{WireError, malformed};
+use super::super::error::{WireError, code, malformed};
 use super::super::options::{Host, PostgresOptions};
 use super::frame::{Frames, Message};
 use super::socket::Socket;
@@ -32,9 +32,9 @@ pub(in super::super) async fn timely<T>(
 /// Whether a server has answered: a refusal is an answer as well.
 pub(super) fn answers<T>(connected: &Result<T, WireError>) -> bool {
     match connected {
-        Ok(_) | Err(WireError::Server(_)) => true,
-        Err(WireError::Io(_)) => false,
-        Err(WireError::Source(error)) => error.kind() != SourceErrorKind::Unavailable,
+        Ok(_) => true,
+        // The error of a stalled connection is not the server's.
+        Err(error) => error.code().is_some_and(|code| code != code::CONNECTION_FAILURE),
     }
 }
 
@@ -110,7 +110,9 @@ impl Connection {
     ) -> Result<Self, WireError> {
         let connection = timely(Box::pin(Self::connect(options, host))).await?;
         let (options, host) = (options.clone(), host.clone());
-        connection.frames.socket().watched().ask.get_or_init(|| {
+        let watched = connection.frames.socket().watched();
+        watched.sends_files.get_or_init(|| ());
+        watched.ask.get_or_init(|| {
             Arc::new(move || {
                 let (options, host) = (options.clone(), host.clone());
                 Box::pin(async move { answers(&Self::connect(&options, &host).await) })

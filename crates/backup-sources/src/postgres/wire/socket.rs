@@ -179,11 +179,20 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        let Self { stream, watch, .. } = &mut *self;
+        let polled = match stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(unix)]
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        match polled {
+            // Under TLS, bytes that were written may still wait here.
+            Poll::Pending => watch.poll_full(cx).map(Err),
+            Poll::Ready(done) => {
+                watch.flushed();
+                Poll::Ready(done)
+            }
         }
     }
 

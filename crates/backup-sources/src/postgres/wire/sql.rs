@@ -11,7 +11,7 @@ use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation}
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Config};
 
-use super::super::error::{WireError, invalid, of_sql};
+use super::super::error::{ServerError, WireError, invalid, of_sql};
 use super::super::options::{Host, PostgresOptions};
 use super::connection::{Tries, answers, timely};
 use super::socket::Socket;
@@ -125,8 +125,10 @@ impl Sql {
             config.password(password);
         }
         let connected = config.connect_raw(socket, Done).await;
-        let (client, driver) =
-            connected.map_err(|error| WireError::Source(of_sql(&error, "cannot log in")))?;
+        let (client, driver) = connected.map_err(|error| match ServerError::of_sql(&error) {
+            Some(refusal) => WireError::Server(refusal),
+            None => WireError::Source(of_sql(&error, "cannot log in")),
+        })?;
         // Its end shows in the client, too.
         let driver = tokio::spawn(async move { _ = driver.await }).abort_handle();
         Ok(Self { client, host: host.clone(), driver, watched })

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | nothing was requested | is normal |
 //! | a statement was sent | lasts while the server answers over a second connection |
-//! | the server sends a copy (files, rows) | counts |
+//! | the server sends files | counts |
+//! | the server sends rows: its filter may find none for long | as of a statement |
 //! | the server receives a copy, or both send (the log) | is normal; writes that the server does not take count |
 //!
 //! A connection that stalls ends with an error message of the server's kind, with the SQLSTATE that client libraries use
@@ -27,6 +28,8 @@ use crate::waits::{Ask, Stalled, Waits};
 pub(super) struct Watched {
     /// A question to the server over a second connection; set once the session has begun.
     pub(super) ask: OnceLock<Ask>,
+    /// Set for replication: copies are files and come without a break.
+    pub(super) sends_files: OnceLock<()>,
     /// Why the connection was ended.
     pub(super) stalled: OnceLock<Stalled>,
 }
@@ -99,21 +102,25 @@ enum Silence {
 struct Requests {
     pending: u32,
     copying: Copying,
-    has_copied: bool,
+    /// The last request was a Sync, not a simple query.
+    ends_with_sync: bool,
 }
 
 impl Requests {
     fn received(&mut self, tag: u8) {
         match tag {
-            b'H' => (self.copying, self.has_copied) = (Copying::Out, true),
-            b'G' => (self.copying, self.has_copied) = (Copying::In, true),
-            b'W' => (self.copying, self.has_copied) = (Copying::Both, true),
+            b'H' => self.copying = Copying::Out,
+            b'G' => {
+                self.copying = Copying::In;
+                // Servers ignore the Sync behind the statement that begins to receive a copy.
+                self.pending -= u32::from(self.ends_with_sync && self.pending > 0);
+            }
+            b'W' => self.copying = Copying::Both,
             b'c' if self.copying == Copying::Out => self.copying = Copying::No,
             b'E' if self.copying != Copying::Both => self.copying = Copying::No,
             b'Z' => {
-                // Servers ignore a Sync that comes while they receive a copy.
-                let left = if self.has_copied { 0 } else { self.pending.saturating_sub(1) };
-                (self.pending, self.copying, self.has_copied) = (left, Copying::No, false);
+                self.pending = self.pending.saturating_sub(1);
+                self.copying = Copying::No;
             }
             _ => {}
         }
@@ -122,7 +129,10 @@ impl Requests {
     fn sent(&mut self, tag: u8) {
         match tag {
             // Query and Sync; the message that begins the session has no tag.
-            0 | b'Q' | b'S' if self.copying == Copying::No => self.pending += 1,
+            0 | b'Q' | b'S' if self.copying != Copying::In => {
+                self.pending += 1;
+                self.ends_with_sync = tag == b'S';
+            }
             b'c' | b'f' if self.copying == Copying::In => self.copying = Copying::No,
             _ => {}
         }
@@ -130,13 +140,16 @@ impl Requests {
 
     fn silence(&self) -> Silence {
         match self.copying {
+            Copying::In | Copying::Both => Silence::Normal,
             _ if self.pending == 0 => Silence::Normal,
             Copying::No => Silence::OfStatement,
             Copying::Out => Silence::OfStream,
-            Copying::In | Copying::Both => Silence::Normal,
         }
     }
 }
+
+/// A wait for the server. Never locked: the mutex makes the connection `Sync`.
+type Wait = Mutex<Option<Pin<Box<dyn Future<Output = Stalled> + Send>>>>;
 
 /// Watches the bytes of one connection.
 pub(super) struct Watch {
@@ -147,9 +160,9 @@ pub(super) struct Watch {
     to_server: Tags,
     requests: Requests,
     limits: Limits,
-    /// The wait since the last bytes in either direction. Never locked: the mutex makes the
-    /// connection `Sync`.
-    wait: Mutex<Option<Pin<Box<dyn Future<Output = Stalled> + Send>>>>,
+    /// Waits since the last bytes in either direction.
+    reading: Wait,
+    writing: Wait,
     is_over: bool,
 }
 
@@ -167,9 +180,10 @@ impl Watch {
             watched: Arc::default(),
             from_server: Tags::default(),
             to_server: Tags::untagged(),
-            requests: Requests { pending: 0, copying: Copying::No, has_copied: false },
+            requests: Requests { pending: 0, copying: Copying::No, ends_with_sync: false },
             limits: Limits::default(),
-            wait: Mutex::new(None),
+            reading: Mutex::default(),
+            writing: Mutex::default(),
             is_over: false,
         }
     }
@@ -186,7 +200,7 @@ impl Watch {
     /// # Errors
     /// The server has sent more than [`Limits`] allows.
     pub(super) fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
-        *self.wait() = None;
+        self.moved();
         let Self { requests, limits, .. } = self;
         self.from_server.each(bytes, |tag, len| {
             limits.message(tag, len);
@@ -196,7 +210,7 @@ impl Watch {
     }
 
     pub(super) fn sent(&mut self, bytes: &[u8]) {
-        *self.wait() = None;
+        self.moved();
         let requests = &mut self.requests;
         self.to_server.each(bytes, |tag, _| requests.sent(tag));
     }
@@ -211,7 +225,9 @@ impl Watch {
         if silence == Silence::Normal {
             return Poll::Pending;
         }
-        let Poll::Ready(stalled) = self.poll_wait(cx, silence == Silence::OfStatement) else {
+        let may_ask = silence == Silence::OfStatement || self.watched.sends_files.get().is_none();
+        let Self { waits, server, watched, reading, .. } = self;
+        let Poll::Ready(stalled) = poll_wait(reading, waits, server, watched, may_ask, cx) else {
             return Poll::Pending;
         };
         self.is_over = true;
@@ -226,31 +242,45 @@ impl Watch {
     /// Nothing can be written now: an error if that lasts too long.
     pub(super) fn poll_full(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         // Only a copy fills buffers. A server that takes none may wait for a lock.
-        self.poll_wait(cx, true).map(|stalled| {
+        let Self { waits, server, watched, writing, .. } = self;
+        poll_wait(writing, waits, server, watched, true, cx).map(|stalled| {
             self.is_over = true;
             io::Error::new(io::ErrorKind::TimedOut, stalled)
         })
     }
 
-    fn wait(&mut self) -> &mut Option<Pin<Box<dyn Future<Output = Stalled> + Send>>> {
-        self.wait.get_mut().unwrap_or_else(PoisonError::into_inner)
+    /// All bytes are on their way.
+    pub(super) fn flushed(&mut self) {
+        *self.writing.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn poll_wait(&mut self, cx: &mut Context<'_>, may_ask: bool) -> Poll<Stalled> {
-        let Self { waits, server, watched, wait, .. } = self;
-        let wait = wait.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let polled = wait.get_or_insert_with(|| {
-            let (waits, server) = (waits.clone(), server.clone());
-            let ask = watched.ask.get().filter(|_| may_ask).cloned();
-            Box::pin(async move { waits.stalled(&server, ask.as_ref()).await })
-        });
-        let polled = polled.as_mut().poll(cx);
-        if let Poll::Ready(stalled) = &polled {
-            *wait = None;
-            watched.stalled.get_or_init(|| stalled.clone());
-        }
-        polled
+    /// Bytes were sent or received.
+    fn moved(&mut self) {
+        self.flushed();
+        *self.reading.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+fn poll_wait(
+    wait: &mut Wait,
+    waits: &Waits,
+    server: &str,
+    watched: &Watched,
+    may_ask: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Stalled> {
+    let wait = wait.get_mut().unwrap_or_else(PoisonError::into_inner);
+    let going = wait.get_or_insert_with(|| {
+        let (waits, server) = (waits.clone(), server.to_owned());
+        let ask = watched.ask.get().filter(|_| may_ask).cloned();
+        Box::pin(async move { waits.stalled(&server, ask.as_ref()).await })
+    });
+    let polled = going.as_mut().poll(cx);
+    if let Poll::Ready(stalled) = &polled {
+        *wait = None;
+        watched.stalled.get_or_init(|| stalled.clone());
+    }
+    polled
 }
 
 /// ErrorResponse, as a server would send it.
@@ -285,11 +315,11 @@ mod tests {
         }
     }
 
-    /// States after messages: lower case of `>` is sent, of `<` received.
+    /// States after messages: `>` was sent, `<` received.
     #[test]
     fn silence_counts_by_the_state_of_the_protocol() {
         use Silence::{Normal, OfStatement, OfStream};
-        let mut requests = Requests { pending: 0, copying: Copying::No, has_copied: false };
+        let mut requests = Requests { pending: 0, copying: Copying::No, ends_with_sync: false };
         let mut steps = |steps: &[(char, u8, Silence)]| {
             for &(direction, tag, expected) in steps {
                 match direction {
@@ -307,7 +337,14 @@ mod tests {
         steps(&[('>', b'Q', OfStatement), ('<', b'H', OfStream), ('<', b'd', OfStream)]);
         steps(&[('<', b'c', OfStatement), ('<', b'C', OfStatement), ('<', b'Z', Normal)]);
         steps(&[('>', b'S', OfStatement), ('<', b'G', Normal), ('>', b'd', Normal)]);
-        steps(&[('>', b'c', OfStatement), ('>', b'S', OfStatement), ('<', b'Z', Normal)]);
+        steps(&[('>', b'c', Normal), ('>', b'S', OfStatement), ('<', b'Z', Normal)]);
+        // Of a simple query there is no Sync.
+        steps(&[('>', b'Q', OfStatement), ('<', b'G', Normal), ('>', b'd', Normal)]);
+        steps(&[('>', b'c', OfStatement), ('<', b'C', OfStatement), ('<', b'Z', Normal)]);
+        // A copy, and a statement that is closed while its rows come.
+        steps(&[('>', b'S', OfStatement), ('<', b'H', OfStream), ('>', b'S', OfStream)]);
+        steps(&[('<', b'c', OfStatement), ('<', b'Z', OfStatement), ('>', b'S', OfStatement)]);
+        steps(&[('<', b'Z', OfStatement), ('<', b'Z', Normal)]);
         steps(&[('>', b'Q', OfStatement), ('<', b'W', Normal), ('<', b'c', Normal)]);
         steps(&[('<', b'Z', Normal)]);
         // An error ends a copy.
