@@ -72,29 +72,46 @@ impl Repository {
         Ok(())
     }
 
-    /// The snapshots whose newest evidence is a finding of damage. A mark that cannot be read
-    /// counts as one of `check`, found at the beginning of time.
+    /// The marks of snapshots whose newest evidence is a finding of damage: reads each.
     ///
     /// # Errors
-    /// Those of the sink.
+    /// Errors of the sink.
     pub async fn damage_marks(&self) -> Result<BTreeMap<SnapshotId, DamageMark>> {
         let mut marks = BTreeMap::new();
-        for id in self.marked(&layout::all_damage()).await? {
-            let sealed = match self.sink().get_bytes(&layout::damage(&id)).await {
-                Ok(sealed) => sealed,
-                // Removed since it was listed.
-                Err(error) if error.kind() == SinkErrorKind::NotFound => continue,
-                Err(error) => return Err(error.into()),
-            };
-            let unreadable = |_| DamageMark {
-                found: Timestamp::UNIX_EPOCH,
-                by: "check".to_owned(),
-                by_content: true,
-                problems: None,
-            };
-            marks.insert(id, open_json(self.key(), &sealed).unwrap_or_else(unreadable));
+        for id in self.damaged().await? {
+            if let Some(mark) = self.damage_mark(&id).await? {
+                marks.insert(id, mark);
+            }
         }
         Ok(marks)
+    }
+
+    /// The snapshots whose newest evidence is a finding of damage: one listing.
+    ///
+    /// # Errors
+    /// Errors of the sink.
+    pub async fn damaged(&self) -> Result<BTreeSet<SnapshotId>> {
+        self.named(&layout::all_damage()).await
+    }
+
+    /// The mark of a snapshot, if it has one. A mark that cannot be read counts as one of `check`,
+    /// found at the beginning of time.
+    ///
+    /// # Errors
+    /// Errors of the sink.
+    pub async fn damage_mark(&self, id: &SnapshotId) -> Result<Option<DamageMark>> {
+        let sealed = match self.sink().get_bytes(&layout::damage(id)).await {
+            Ok(sealed) => sealed,
+            Err(error) if error.kind() == SinkErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let unreadable = |_| DamageMark {
+            found: Timestamp::UNIX_EPOCH,
+            by: "check".to_owned(),
+            by_content: true,
+            problems: None,
+        };
+        Ok(Some(open_json(self.key(), &sealed).unwrap_or_else(unreadable)))
     }
 
     /// The snapshots whose newest evidence is a verification without problems.
@@ -102,13 +119,43 @@ impl Repository {
     /// # Errors
     /// Those of the sink.
     pub async fn verified(&self) -> Result<BTreeSet<SnapshotId>> {
-        let damaged = self.marked(&layout::all_damage()).await?;
-        let mut verified = self.marked(&layout::proofs()).await?;
+        let damaged = self.damaged().await?;
+        let mut verified = self.named(&layout::proofs()).await?;
         verified.retain(|id| !damaged.contains(id));
         Ok(verified)
     }
 
-    async fn marked(&self, prefix: &Prefix) -> Result<BTreeSet<SnapshotId>> {
+    /// Removes the proofs and marks of snapshots that are gone for good: neither listed nor lost,
+    /// and not to be brought back by undoing a forget. Returns the number of removed objects.
+    ///
+    /// # Errors
+    /// Errors of the sink.
+    pub async fn thin_out_evidence(&self) -> Result<usize> {
+        // Listed first: each snapshot with evidence existed before.
+        let mut evidence = Vec::new();
+        for prefix in [layout::proofs(), layout::all_damage()] {
+            evidence.extend(self.sink().list_all(&prefix).await?);
+        }
+        if evidence.is_empty() {
+            return Ok(0);
+        }
+        let mut alive = BTreeSet::new();
+        for prefix in [layout::snapshots(), layout::snapshot_receipts(), layout::all_forgotten()] {
+            alive.extend(self.named(&prefix).await?);
+        }
+        let mut removed = 0;
+        for meta in evidence {
+            let id = meta.key.file_name().parse::<SnapshotId>();
+            if id.is_ok_and(|id| !alive.contains(&id)) {
+                self.sink().delete_one(&meta.key).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The snapshots that objects below a prefix are named after.
+    async fn named(&self, prefix: &Prefix) -> Result<BTreeSet<SnapshotId>> {
         let named = self.sink().list_all(prefix).await?;
         Ok(named.iter().filter_map(|meta| meta.key.file_name().parse().ok()).collect())
     }
