@@ -114,6 +114,8 @@ impl Records {
                 job: Some(run.job.clone()),
                 repository: Some(run.repository.clone()),
                 backups: true,
+                // A backup of a part does not make up for one of the whole job.
+                whole: !run.evidence.is_part,
                 limit: Some(1),
                 ..RunFilter::default()
             };

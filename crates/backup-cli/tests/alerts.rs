@@ -468,7 +468,54 @@ fn a_heartbeat_follows_success_and_is_no_secret_told() {
         "{}",
         alone.text()
     );
+    // A backup of a part is no success of the job.
+    let part = env.run(&["run", "docs", "--only", "letter.txt"]).ok();
+    assert!(!part.stderr.contains("heartbeat"), "{}", part.text());
     assert!(!env.run(&["config", "show"]).ok().stdout.contains("hush"));
     let manifest = env.run(&["show", "latest", "--json"]).ok().stdout;
     assert!(!manifest.contains("hush"), "{manifest}");
+}
+
+/// A backup of a part is neither a success of its job, nor of an unusual size.
+#[test]
+fn narrowed_backup_does_not_count_for_alerts_and_status() {
+    let rules = "
+[alerts.late]
+condition = \"stale > 4s\"
+severity = \"high\"
+
+[alerts.size]
+condition = \"size_anomaly > 10%\"
+severity = \"high\"
+";
+    let env = Env::configured(&(CONFIG.replace("heartbeat", "# heartbeat") + rules));
+    env.run(&["run", "-q", "docs"]).ok();
+    env.run(&["run", "-q", "docs"]).ok();
+    let whole = env.latest();
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    fs::rename(env.path("data"), env.path("away")).unwrap();
+    assert_ne!(env.run(&["run", "-q", "docs"]).code, 0);
+    fs::rename(env.path("away"), env.path("data")).unwrap();
+    env.run(&["run", "-q", "docs", "--only", "letter.txt"]).ok();
+    env.run(&["alerts", "check", "-q"]).ok();
+    let firing = || {
+        let listed = env.run(&["alerts", "--json"]).ok().json();
+        let alerts = listed["alerts"].as_array().unwrap().clone();
+        alerts.iter().map(|alert| alert["rule"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(firing(), ["broken", "late"]);
+    let nagios = env.run(&["status", "--nagios"]);
+    assert!(nagios.code == 2 && nagios.stdout.contains("the last run failed"), "{}", nagios.text());
+
+    // Read from the catalog: the repository is away.
+    fs::rename(env.path("repo"), env.path("gone")).unwrap();
+    let status = env.run(&["status", "--json"]).events().pop().unwrap()["jobs"][0].clone();
+    assert_eq!(status["last_success"]["snapshot"], whole);
+    assert_eq!(status["last_run"]["is_part"], true, "{status}");
+    assert!(env.run(&["status"]).stdout.contains("verified, part"));
+    fs::rename(env.path("gone"), env.path("repo")).unwrap();
+
+    env.run(&["run", "-q", "docs"]).ok();
+    env.run(&["alerts", "check", "-q"]).ok();
+    assert!(!firing().contains(&"broken".to_owned()), "{:?}", firing());
 }

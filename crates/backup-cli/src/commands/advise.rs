@@ -49,6 +49,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             job: Some(name.clone()),
             repository: Some(records::place(&repository)),
             backups: true,
+            whole: true,
             limit: Some(COMPARED),
             ..RunFilter::default()
         };

@@ -46,6 +46,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         repository: Some(run.repository.clone()),
         within: Some(jiff::Timestamp::MIN..run.started),
         successful: true,
+        whole: !run.evidence.is_part,
         limit: Some(COMPARED),
         ..RunFilter::default()
     };

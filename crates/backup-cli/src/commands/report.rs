@@ -151,6 +151,7 @@ async fn before(
             within: Some(Timestamp::UNIX_EPOCH..from),
             successful: true,
             backups: true,
+            whole: true,
             limit: Some(1),
             ..RunFilter::default()
         };

@@ -46,11 +46,11 @@ pub struct JobFacts {
     pub address: String,
     /// Whether each snapshot holds the whole source. Of a database, only full ones do.
     pub always_whole: bool,
-    /// Its newest backups that this machine remembers, newest first.
+    /// Its newest backups that this machine remembers, newest first, without backups of parts.
     pub runs: Vec<Run>,
     /// Successes before those, of types that are seldom made, newest first.
     pub older_successes: Vec<Run>,
-    /// When its last success began; none if there is none.
+    /// When its last success began; none if there is none. A backup of a part is no success.
     pub last_success: Option<Timestamp>,
     /// What could be lost at most, by the configuration.
     pub rpo: Option<Duration>,
@@ -188,6 +188,7 @@ impl Facts {
                 repository: Some(address.clone()),
                 successful: true,
                 backups: true,
+                whole: true,
                 limit: Some(1),
                 host: host.clone(),
                 ..RunFilter::default()

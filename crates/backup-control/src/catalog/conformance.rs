@@ -182,14 +182,15 @@ pub async fn rebuilds_once_wherever_the_repository_lies(catalog: &dyn Catalog) {
 }
 
 /// The history of jobs: the newest backups, the newest successes of each type, the last success and
-/// the first backup. `docs` has 2 full backups, 60 incremental ones and 30 that failed since.
+/// the first backup. `docs` has 2 full backups, 60 incremental ones, 30 that failed since, and one
+/// of a part, which is no backup of the job.
 pub async fn selects_the_history_of_jobs(catalog: &dyn Catalog) {
     let add = async |job: &str, minute: i64, state: State, kind: Option<&str>| {
         let mut run = run(job, minute);
         (run.state, run.finished) = (state, Some(run.started));
         run.evidence.kind = kind.map(str::to_owned);
         // A quoted key in a text is no key.
-        run.evidence.subject = "\"type\":\"other\"".to_owned();
+        run.evidence.subject = "\"type\":\"other\",\"is_part\":true".to_owned();
         catalog.add(&run).await.unwrap();
     };
     add("docs", 0, State::Failed, None).await;
@@ -201,6 +202,10 @@ pub async fn selects_the_history_of_jobs(catalog: &dyn Catalog) {
     for minute in 63..93 {
         add("docs", minute, State::Failed, None).await;
     }
+    let mut part = run("docs", 94);
+    (part.state, part.finished) = (State::Verified, Some(part.started));
+    (part.evidence.kind, part.evidence.is_part) = (Some("full".to_owned()), true);
+    catalog.add(&part).await.unwrap();
     add("other", 100, State::Verified, Some("full")).await;
     catalog.add(&Run { what: What::Restore, ..run("docs", 101) }).await.unwrap();
     catalog.add(&Run { repository: "/x".into(), ..run("docs", 102) }).await.unwrap();
@@ -219,6 +224,13 @@ pub async fn selects_the_history_of_jobs(catalog: &dyn Catalog) {
     assert_eq!(minutes(History { host: Some("host".into()), ..of(&["other"]) }).await, [100]);
     assert!(minutes(History { host: Some("else".into()), ..of(&["other"]) }).await.is_empty());
     assert!(minutes(History::default()).await.is_empty());
+    let last = async |whole| {
+        let job = Some("docs".to_owned());
+        let filter =
+            RunFilter { job, successful: true, whole, limit: Some(1), ..RunFilter::default() };
+        catalog.runs(&filter).await.unwrap().runs[0].started.duration_since(now()).as_mins()
+    };
+    assert_eq!((last(false).await, last(true).await), (94, 62));
 }
 
 /// Each writer with a catalog of its own on the same rows, as processes have.

@@ -16,6 +16,10 @@ pub(super) enum Value {
     Number(i64),
 }
 
+/// Runs of whole jobs. The evidence is compact JSON: a quote within a text has a backslash before
+/// it, so this is the field and never a text.
+pub(super) const WHOLE: &str = r#"evidence NOT LIKE '%"is_part":true%'"#;
+
 /// The values of the row of a run, in the order of the columns.
 pub(super) fn values(run: &Run) -> serde_json::Result<[Value; 11]> {
     let (text, time) = (
@@ -62,6 +66,7 @@ pub(super) fn clause(filter: &RunFilter, place: impl Fn(usize) -> String) -> (St
         (filter.failed, "state IN ('failed', 'cancelled')"),
         (filter.backups, "what = 'backup'"),
         (filter.restores, "what = 'restore'"),
+        (filter.whole, WHOLE),
     ];
     conditions.extend(
         said.into_iter().filter(|(is_said, _)| *is_said).map(|(_, condition)| condition.to_owned()),

@@ -1,6 +1,8 @@
 //! The backups of jobs that alert rules compare, selected with work that does not grow with the
 //! age of a job.
 
+use super::filter::WHOLE;
+
 /// Newest backups of a job that [`History`] selects, and newest successes of each type.
 pub const NEWEST: usize = 25;
 /// Newest backups of a job among which successes of each type are searched.
@@ -10,7 +12,7 @@ const BACKUPS: &str = "what = 'backup'";
 /// States of runs that did their work.
 const SUCCESS: &str = "state IN ('verified', 'completed')";
 
-/// Backups of jobs: the newest ones, the newest successes of each type, the last success and the
+/// Backups of whole jobs: the newest ones, the newest successes of each type, the last success and the
 /// first backup.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -35,7 +37,7 @@ pub(super) fn identifiers(dialect: &Dialect) -> String {
     let Dialect { table, kind, of_job } = dialect;
     let newest_first = "ORDER BY started DESC, id DESC";
     let recent = format!(
-        "SELECT id, started, state, evidence FROM {table} WHERE {BACKUPS} AND {of_job} {newest_first} \
+        "SELECT id, started, state, evidence FROM {table} WHERE {BACKUPS} AND {WHOLE} AND {of_job} {newest_first} \
          LIMIT {SEARCHED}"
     );
     let of_type = format!("PARTITION BY {SUCCESS}, {kind} {newest_first}");
@@ -48,11 +50,11 @@ pub(super) fn identifiers(dialect: &Dialect) -> String {
         "SELECT id FROM ({ranked}) AS ranked WHERE newest <= {NEWEST} OR success <= {NEWEST}"
     );
     let last = format!(
-        "SELECT id FROM (SELECT id FROM {table} WHERE {BACKUPS} AND {of_job} AND {SUCCESS} {newest_first} \
+        "SELECT id FROM (SELECT id FROM {table} WHERE {BACKUPS} AND {WHOLE} AND {of_job} AND {SUCCESS} {newest_first} \
          LIMIT 1) AS last"
     );
     let first = format!(
-        "SELECT id FROM (SELECT id FROM {table} WHERE {BACKUPS} AND {of_job} ORDER BY started, id LIMIT 1) AS \
+        "SELECT id FROM (SELECT id FROM {table} WHERE {BACKUPS} AND {WHOLE} AND {of_job} ORDER BY started, id LIMIT 1) AS \
          first"
     );
     format!("{newest} UNION {last} UNION {first}")

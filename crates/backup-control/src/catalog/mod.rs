@@ -82,6 +82,8 @@ pub struct RunFilter {
     pub backups: bool,
     /// Only restores.
     pub restores: bool,
+    /// Only runs of whole jobs: without backups of parts.
+    pub whole: bool,
     /// The oldest come first, and are those within the limit.
     pub oldest_first: bool,
     /// At most so many: the newest.
@@ -117,7 +119,7 @@ pub trait Catalog: Debug + Send + Sync {
     /// Those of the database.
     async fn runs(&self, filter: &RunFilter) -> Result<Found>;
 
-    /// The backups of jobs that alert rules compare, newest first.
+    /// The backups of jobs that alert rules compare, newest first, without backups of parts.
     ///
     /// # Errors
     /// As for [`runs`](Self::runs).

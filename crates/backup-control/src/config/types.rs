@@ -211,8 +211,9 @@ pub struct JobConfig {
     /// it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rto: Option<Time>,
-    /// URL to request (`GET`) after each successful backup. A monitoring service then reports
-    /// missing requests, also if this machine is down. The URL may be secret, and is not shown.
+    /// URL to request (`GET`) after each successful backup of the whole job. A monitoring service
+    /// then reports missing requests, also if this machine is down. The URL may be secret, and is
+    /// not shown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub heartbeat: Option<WebAddress>,

@@ -90,8 +90,11 @@ fn log(given: &Given<'_>) -> (Vec<LogEntry>, usize) {
     (shown.collect(), left_out)
 }
 
+/// Ended backups of whole jobs: one of a part is neither a success nor a failure of its job.
 fn backups<'a>(given: &'a Given<'_>) -> impl Iterator<Item = &'a Run> {
-    given.runs.iter().filter(|run| run.what == What::Backup && run.finished.is_some())
+    let is_meant =
+        |run: &&Run| run.what == What::Backup && run.finished.is_some() && !run.evidence.is_part;
+    given.runs.iter().filter(is_meant)
 }
 
 fn totals<'a>(runs: impl Iterator<Item = &'a Run>) -> Totals {

@@ -67,12 +67,13 @@ pub struct Earlier {
 }
 
 /// Looks at a run beside `others` of its job, of which those count that did what they were to do,
-/// with the same type, before it.
+/// with the same type, before it. Backups of parts are compared with backups of parts only.
 #[must_use]
 pub fn analyze(run: &Run, others: &[Run], now: Timestamp) -> Analysis {
     let counts = |other: &&Run| {
         other.state.is_success()
             && other.what == run.what
+            && other.evidence.is_part == run.evidence.is_part
             && other.started < run.started
             && run
                 .evidence

@@ -185,6 +185,7 @@ fn made_by(info: &SnapshotInfo, repository: &str) -> Option<Run> {
         bytes: count(|summary| summary.total_bytes_processed),
         new_bytes: count(|summary| summary.data_added),
         stored_bytes: count(|summary| summary.data_added_packed),
+        is_part: snapshot.is_part(),
         warnings: snapshot.x_warnings.unwrap_or(0),
         ..Evidence::default()
     };

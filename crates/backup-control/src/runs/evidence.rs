@@ -35,6 +35,10 @@ pub struct Evidence {
     /// A restore was one of the whole snapshot; none of other runs, and of older ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_whole: Option<bool>,
+    /// A backup of a part of its job, by flags such as `--only`. Records of older versions have no
+    /// such field and count as whole.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_part: bool,
     /// Entries that are missing or incomplete.
     pub warnings: u64,
     /// How long its stages took.

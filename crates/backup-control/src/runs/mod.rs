@@ -229,4 +229,11 @@ impl Run {
             evidence: Evidence::default(),
         }
     }
+
+    /// True if the run did its work, and for the whole job. A backup of a part is no success of its
+    /// job.
+    #[must_use]
+    pub fn is_success_of_job(&self) -> bool {
+        self.state.is_success() && !self.evidence.is_part
+    }
 }

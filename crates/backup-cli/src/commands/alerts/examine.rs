@@ -80,10 +80,12 @@ async fn repository(
     Ok((known, of_jobs))
 }
 
-/// Time of the newest backup of each job.
+/// Time of the newest backup of each job. A snapshot of a part is no backup of the job.
 fn newest_backups(snapshots: &[SnapshotInfo]) -> BTreeMap<&str, Timestamp> {
     let mut newest = BTreeMap::new();
-    for info in snapshots.iter().filter(|info| info.snapshot.tag("type") != Some("log")) {
+    let is_backup =
+        |info: &&SnapshotInfo| info.snapshot.tag("type") != Some("log") && !info.snapshot.is_part();
+    for info in snapshots.iter().filter(is_backup) {
         let Some(job) = info.snapshot.tag("job") else { continue };
         let time: &mut Timestamp = newest.entry(job).or_insert(info.snapshot.time);
         *time = info.snapshot.time.max(*time);

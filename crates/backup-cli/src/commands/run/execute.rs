@@ -92,6 +92,7 @@ pub(in crate::commands) async fn execute(
     );
     run.evidence.subject = job.source.to_string();
     run.evidence.again = again;
+    run.evidence.is_part = job.options.is_part;
     if session.global.password_command.is_some() {
         run.evidence.left_out.push("--password-command".to_owned());
     }
@@ -125,7 +126,8 @@ pub(in crate::commands) async fn execute(
         records::save(session, &repository, &run).await;
     }
     right.end(session).await;
-    if result.is_ok() {
+    // A backup of a part is no success of the job.
+    if result.is_ok() && !job.options.is_part {
         beat(session, job).await;
     }
     result

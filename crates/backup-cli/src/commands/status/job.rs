@@ -1,21 +1,20 @@
 //! What is known of one job: from its repository, and from the runs that this machine remembers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use backup_control::catalog::RunFilter;
 use backup_control::repositories::RepositorySpec;
-use backup_control::runs::{Failure, Run, State};
 use backup_core::id::SnapshotId;
 use backup_core::log::{LogView, Target};
-use backup_core::maintenance::DamageMark;
 use backup_core::repository::{IndexedRepository, Repository, SnapshotInfo, SnapshotList};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::last_runs::{LastRun, last_runs, newest};
 use super::success::Success;
-use crate::command_error::{CommandResult, Outcome};
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::commands::view;
 use crate::human;
 use crate::records::{self, Records};
@@ -31,6 +30,9 @@ pub(super) struct JobStatus {
     pub(super) last_success: Option<Success>,
     pub(super) age_seconds: Option<u64>,
     pub(super) last_run: Option<LastRun>,
+    /// The newest run of the whole job: the last one, unless that backed up a part.
+    #[serde(skip)]
+    pub(super) last_whole_run: Option<LastRun>,
     /// Whether the runs that this machine remembers could be looked at.
     pub(super) runs_known: bool,
     /// The last moment that can be restored, by the clock of the source, if the log is captured.
@@ -55,18 +57,6 @@ pub(super) struct Asked<'a> {
     pub(super) within: Option<&'a Range<Timestamp>>,
 }
 
-/// The newest run.
-#[derive(Debug, Serialize)]
-pub(super) struct LastRun {
-    run: String,
-    pub(super) state: State,
-    pub(super) started: Timestamp,
-    pub(super) finished: Option<Timestamp>,
-    pub(super) warnings: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) failure: Option<Failure>,
-}
-
 /// Repositories that were opened, by their addresses; none where that failed, which was reported.
 #[derive(Debug, Default)]
 pub(super) struct Repositories {
@@ -81,7 +71,7 @@ pub(super) struct Opened {
     repository: Repository,
     pub(super) snapshots: SnapshotList,
     indexed: Option<IndexedRepository>,
-    damage: BTreeMap<SnapshotId, DamageMark>,
+    damaged: BTreeSet<SnapshotId>,
     /// The captured logs of the jobs whose status is read; none before the first is needed.
     logs: Option<BTreeMap<String, CommandResult<LogView>>>,
 }
@@ -101,10 +91,10 @@ impl Repositories {
         let repository = session.open(spec).await?;
         let snapshots = repository.snapshots(&session.cx).await?;
         let outcome = view::warn_of_damaged(&session.ui, &snapshots);
-        let damage = repository.damage_marks().await?;
+        let damaged = repository.damaged().await?;
         self.opened.push((spec.to_string(), None, outcome));
         let at = self.opened.len() - 1;
-        let opened = Opened { repository, snapshots, indexed: None, damage, logs: None };
+        let opened = Opened { repository, snapshots, indexed: None, damaged, logs: None };
         Ok(self.opened[at].1.insert(opened))
     }
 
@@ -179,7 +169,7 @@ impl JobStatus {
             "the last snapshot is not point-in-time: the source may have changed while it was read"
                 .to_owned()
         });
-        let failure = self.last_run.as_ref().and_then(|run| run.failure.as_ref());
+        let failure = self.last_whole_run.as_ref().and_then(|run| run.failure.as_ref());
         let failed =
             failure.map(|failure| format!("the last run did not succeed: {}", failure.message));
         let refused = self
@@ -212,54 +202,54 @@ pub(super) async fn status(
         limit: Some(1),
         ..RunFilter::default()
     };
-    let last_run = newest(session, known_runs, &filter).await;
+    let last_runs = last_runs(session, known_runs, &filter).await;
     let jobs = repositories.jobs_in(spec);
     let (opened, mut outcome) = repositories.get(session, spec).await?;
     let reachable = opened.is_some();
     let mut recovery = None;
-    let last_success =
-        match opened {
-            Some(opened) => {
-                if within.is_none() {
-                    match opened.recovery_point(session, name, &jobs).await {
-                        Ok(point) => recovery = point,
-                        Err(error) if error.is_cancelled() => return Err(error),
-                        Err(error) => {
-                            outcome = outcome.max(Outcome::Failed(error.exit_code()));
-                            session.ui.error(&error.context(format_args!(
-                                "log of job {}",
-                                human::text(name.as_bytes())
-                            )));
-                        }
+    let last_success = match opened {
+        Some(opened) => {
+            if within.is_none() {
+                match opened.recovery_point(session, name, &jobs).await {
+                    Ok(point) => recovery = point,
+                    Err(error) => {
+                        outcome = outcome.max(failed(session, error, "log of job", name)?);
                     }
                 }
-                opened.last_success(asked)
             }
-            None => {
-                filter.successful = true;
-                newest(session, known_runs, &filter)
-                    .await
-                    .ok()
-                    .flatten()
-                    .and_then(|run| Success::remembered(&run))
+            match opened.last_success(asked).await {
+                Ok(success) => success,
+                Err(error) => {
+                    outcome = outcome.max(failed(session, error, "job", name)?);
+                    None
+                }
             }
-        };
-    let now = session.cx.clock.now();
+        }
+        None => {
+            (filter.successful, filter.whole) = (true, true);
+            newest(session, known_runs, &filter)
+                .await
+                .ok()
+                .flatten()
+                .and_then(|run| Success::remembered(&run))
+        }
+    };
     let (recovery_point, recovery_refused) = match recovery {
         Some(Ok(point)) => (point, None),
-        Some(Err(refused)) => (None, Some(refused)),
-        None => (None, None),
+        refused => (None, refused.and_then(Result::err)),
     };
+    let [last_run, last_whole_run] = last_runs.clone().unwrap_or_default();
     let status = JobStatus {
         job: name.to_owned(),
         repository: records::place(spec),
         reachable,
         age_seconds: last_success
             .as_ref()
-            .map(|success| human::between(success.time, now).as_secs()),
+            .map(|success| human::between(success.time, session.cx.clock.now()).as_secs()),
         last_success,
-        runs_known: last_run.is_ok(),
-        last_run: last_run.ok().flatten().map(LastRun::from),
+        runs_known: last_runs.is_ok(),
+        last_run,
+        last_whole_run,
         recovery_point,
         recovery_refused,
         next_run: None,
@@ -267,26 +257,26 @@ pub(super) async fn status(
     Ok((status, outcome))
 }
 
-/// The newest run that is meant. That it cannot be had was said, and is in the way of nothing else.
-async fn newest(
+/// Reports an error about a job, which hides nothing about others; fails if the command was
+/// cancelled.
+fn failed(
     session: &Session,
-    records: Option<&Records>,
-    filter: &RunFilter,
-) -> Result<Option<Run>, ()> {
-    let records = records.ok_or(())?;
-    match records.catalog.runs(filter).await {
-        Ok(found) => Ok(found.runs.into_iter().next()),
-        Err(error) => {
-            records::warn(session, "cannot read the results of runs", &error.into());
-            Err(())
-        }
+    error: CommandError,
+    about: &str,
+    job: &str,
+) -> CommandResult<Outcome> {
+    if error.is_cancelled() {
+        return Err(error);
     }
+    let outcome = Outcome::Failed(error.exit_code());
+    session.ui.error(&error.context(format_args!("{about} {}", human::text(job.as_bytes()))));
+    Ok(outcome)
 }
 
 impl Opened {
     /// The newest backup of a job. What was captured of its log is none, though it is kept like
     /// one.
-    fn last_success(&self, asked: Asked<'_>) -> Option<Success> {
+    async fn last_success(&self, asked: Asked<'_>) -> CommandResult<Option<Success>> {
         let fits = |info: &&SnapshotInfo| {
             let snapshot = &info.snapshot;
             let is_backup = snapshot.tag("job") == Some(asked.name)
@@ -296,8 +286,14 @@ impl Opened {
                 && asked.host.is_none_or(|host| snapshot.hostname == host)
                 && asked.within.is_none_or(|within| within.contains(&snapshot.time))
         };
-        let newest = self.snapshots.snapshots.iter().rev().find(fits)?;
-        Some(Success { damage: self.damage.get(&newest.id).cloned(), ..Success::from(newest) })
+        let Some(newest) = self.snapshots.snapshots.iter().rev().find(fits) else {
+            return Ok(None);
+        };
+        let damage = match self.damaged.contains(&newest.id) {
+            true => self.repository.damage_mark(&newest.id).await?,
+            false => None,
+        };
+        Ok(Some(Success { damage, ..Success::from(newest) }))
     }
 
     /// The last moment that can be restored, or why there is none; nothing without a snapshot. The
@@ -350,18 +346,5 @@ impl Opened {
             logs.insert(job, Ok(view));
         }
         Ok(logs)
-    }
-}
-
-impl From<Run> for LastRun {
-    fn from(run: Run) -> Self {
-        Self {
-            run: run.id.to_string(),
-            state: run.state,
-            started: run.started,
-            finished: run.finished,
-            warnings: run.evidence.warnings,
-            failure: run.evidence.failure,
-        }
     }
 }

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `mod.rs` | the verb: its flags, which jobs are meant |
 //! | `job.rs` | what is known of one job, from its repository and from the catalog |
+//! | `last_runs.rs` | the newest runs of a job |
 //! | `success.rs` | the newest backup of a job |
 //! | `runs.rs` | the newest runs |
 //! | `nagios.rs` | one line for a monitoring system |
 
 mod job;
+mod last_runs;
 mod nagios;
 mod runs;
 mod success;
@@ -218,7 +220,7 @@ fn table(session: &Session, jobs: &[JobStatus]) -> Table {
             run.map(|run| human::time(run.started, zone)).unwrap_or_default(),
             match run {
                 _ if job.is_damaged() => paint(style::ERROR, "damaged"),
-                Some(run) => runs::state(run.state, run.warnings),
+                Some(run) => runs::state(run.state, run.warnings, run.is_part),
                 None => String::new(),
             },
             job.recovery_point.map(|time| human::full_time(time, zone)).unwrap_or_default(),

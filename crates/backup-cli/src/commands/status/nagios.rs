@@ -88,7 +88,7 @@ fn problems(job: &JobStatus) -> Vec<(Level, String)> {
     if !job.runs_known {
         problems.push((Level::Unknown, "the catalog of runs cannot be read".to_owned()));
     }
-    if let Some(run) = job.last_run.as_ref().filter(|run| run.state == State::Failed) {
+    if let Some(run) = job.last_whole_run.as_ref().filter(|run| run.state == State::Failed) {
         let failure = run.failure.as_ref();
         let why = failure.map_or("no cause is recorded", |failure| failure.message.as_str());
         problems.push((Level::Critical, format!("the last run failed: {why}")));
@@ -113,8 +113,10 @@ fn figures(job: &JobStatus, exposed: Option<u64>, limit: Option<u64>) -> Vec<Fig
     let figure =
         |name: &str, value: u64, unit| Figure::new(format!("{}_{name}", job.job), value, unit);
     let success = job.last_success.as_ref();
-    let took =
-        job.last_run.as_ref().and_then(|run| Some(human::between(run.started, run.finished?)));
+    let took = job
+        .last_whole_run
+        .as_ref()
+        .and_then(|run| Some(human::between(run.started, run.finished?)));
     let age = job.age_seconds.map(|age| figure("age", age, "s"));
     let exposed = exposed.map(|age| figure("exposed", age, "s").critical_above(limit));
     let size = success.and_then(|success| success.bytes).map(|bytes| figure("size", bytes, "B"));

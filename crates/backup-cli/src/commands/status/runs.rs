@@ -114,7 +114,7 @@ fn table(session: &Session, records: &Records, runs: &[Run]) -> Table {
             // Nobody could close it: of another host, and in a directory that others share.
             match run.finished.is_none() && !records.may_live(run) {
                 true => format!("{}?", run.state.as_str()),
-                false => state(run.state, evidence.warnings),
+                false => state(run.state, evidence.warnings, evidence.is_part),
             },
             evidence.snapshot.as_ref().map(|id| id.chars().take(8).collect()).unwrap_or_default(),
             if run.state.is_success() { human::size(evidence.bytes) } else { String::new() },
@@ -125,11 +125,15 @@ fn table(session: &Session, records: &Records, runs: &[Run]) -> Table {
 }
 
 /// A state for people.
-pub(super) fn state(state: State, warnings: u64) -> String {
-    match (state, warnings) {
+pub(super) fn state(state: State, warnings: u64, is_part: bool) -> String {
+    let mut text = match (state, warnings) {
         (State::Failed, _) => paint(style::ERROR, state.as_str()),
         (State::Cancelled, _) => paint(style::WARNING, state.as_str()),
         (_, 0) => state.as_str().to_owned(),
         (_, some) => format!("{}, {}", state.as_str(), human::count(some, "warning", "warnings")),
+    };
+    if is_part {
+        text.push_str(", part");
     }
+    text
 }

@@ -35,7 +35,7 @@ pub(super) fn backed_up(given: &Given<'_>, report: &Report) -> Check {
     let of_job = |job: &JobReport| {
         let counted = job.succeeded + job.failed;
         let is_success =
-            |run: &&Run| run.what == What::Backup && run.job == job.job && run.state.is_success();
+            |run: &&Run| run.what == What::Backup && run.job == job.job && run.is_success_of_job();
         let last = given.runs.iter().filter(is_success).max_by_key(|run| run.started);
         let Some(last) = last else {
             let failed = words::count(job.failed, "failure", "failures");

@@ -63,7 +63,8 @@ async fn of(api: &Shared, name: &str, job: &JobConfig) -> Answer<JobJson> {
         ..RunFilter::default()
     };
     let last = api.reads.catalog.runs(&filter).await?.runs;
-    let success = api.reads.catalog.runs(&RunFilter { successful: true, ..filter }).await?.runs;
+    let of_job = RunFilter { successful: true, whole: true, ..filter };
+    let success = api.reads.catalog.runs(&of_job).await?.runs;
     Ok(JobJson::of(name, job, success.first().map(|run| run.started), last.first()))
 }
 
