@@ -46,17 +46,9 @@ impl FilterArgs {
         [job, source, tier, host, date].into_iter().all(Option::is_none) && tags.is_empty()
     }
 
-    /// The repository of the snapshots: the one that flags or BACKUP_REPO name, else that of the
-    /// job, else the only one of the configuration.
+    /// The only repository of the snapshots that is meant.
     pub(crate) fn repository(&self, session: &Session) -> CommandResult<RepositorySpec> {
-        let is_named = session.global.repo.is_some() || session.env.text("BACKUP_REPO").is_some();
-        if let (Some(job), false) = (&self.job, is_named)
-            && let Some(loaded) = session.config()?
-            && let Some(known) = loaded.config.jobs.get(job)
-        {
-            return Ok(RepositorySpec::named(&known.repository, &loaded.config)?);
-        }
-        session.repository()
+        session.repository_of(self.job.as_deref())
     }
 
     pub(crate) fn choice(&self, session: &Session) -> CommandResult<Choice> {
@@ -90,9 +82,24 @@ impl NamingArgs {
         self.filter.is_empty()
     }
 
-    /// The repository that is meant; see [`FilterArgs::repository`].
+    /// The only repository that is meant.
     pub(crate) fn repository(&self, session: &Session) -> CommandResult<RepositorySpec> {
         self.filter.repository(session)
+    }
+
+    /// The only repository that is meant, or the one that holds the snapshots with these
+    /// identifiers.
+    pub(crate) async fn repository_with(
+        &self,
+        session: &Session,
+        names: &[&str],
+    ) -> CommandResult<RepositorySpec> {
+        session.repository_with(self.job(), names, &self.choice(session)?).await
+    }
+
+    /// The job that is meant.
+    pub(crate) fn job(&self) -> Option<&str> {
+        self.filter.job.as_deref()
     }
 
     pub(crate) fn choice(&self, session: &Session) -> CommandResult<Choice> {

@@ -14,6 +14,7 @@
 //! | `overview.rs` | the help of `backup` itself: verbs in groups |
 //! | `commands/` | one file per verb |
 //! | `session.rs` | what a command works with: flags, environment, opening repositories |
+//! | `repositories.rs` | the repositories that a command works with: one, or each of several |
 //! | `opened.rs` | an opened repository, and finding its snapshots by name |
 //! | `remote/` | the same verbs, done by a daemon: `--server` |
 //! | `records.rs` | what is remembered of runs |
@@ -43,6 +44,7 @@ mod prompts;
 mod records;
 mod remote;
 mod reporter;
+mod repositories;
 mod restic_verbs;
 mod session;
 mod signals;

@@ -27,6 +27,17 @@ impl Outcome {
         if matches!(self, Self::Failed(_)) { self } else { Self::Failed(error.exit_code()) }
     }
 
+    /// The worse of two results: damage, then failure, then warnings. Of two alike, the first.
+    pub(crate) fn or_worse(self, other: Self) -> Self {
+        let severity = |outcome: Self| match outcome {
+            Self::Success => 0,
+            Self::Warnings => 1,
+            Self::Failed(exit_code::DAMAGE) | Self::Damage => 3,
+            Self::Failed(_) => 2,
+        };
+        if severity(other) > severity(self) { other } else { self }
+    }
+
     pub(crate) fn exit_code(self) -> u8 {
         match self {
             Self::Success => exit_code::SUCCESS,

@@ -131,32 +131,6 @@ impl Session {
         }
     }
 
-    /// The repository that the flags name, or else the environment, or else the configuration if it
-    /// has only one.
-    pub(crate) fn repository(&self) -> CommandResult<RepositorySpec> {
-        match self.named_repository()? {
-            Some(repository) => Ok(repository),
-            None => match self.env.text("BACKUP_REPO") {
-                Some(name) => self.resolve(name),
-                None => {
-                    Ok(RepositorySpec::only(self.config()?.as_ref().map(|loaded| &loaded.config))?)
-                }
-            },
-        }
-    }
-
-    /// The repository that the flags name.
-    pub(crate) fn named_repository(&self) -> CommandResult<Option<RepositorySpec>> {
-        self.global.repo.as_deref().map(|name| self.resolve(name)).transpose()
-    }
-
-    /// The repository called `name`: a name in the configuration, else an address.
-    pub(crate) fn resolve(&self, name: &str) -> CommandResult<RepositorySpec> {
-        // An address needs no configuration: a mistake there must not stand in the way.
-        let config = if name.contains('/') { None } else { self.config()? };
-        Ok(RepositorySpec::resolve(name, config.as_ref().map(|loaded| &loaded.config))?)
-    }
-
     /// Where the pass phrase comes from, unless somebody has to be asked.
     pub(crate) fn passphrase_origin(
         &self,

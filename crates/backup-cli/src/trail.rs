@@ -2,13 +2,14 @@
 //! because of it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use backup_control::alerts::Affected;
 use backup_control::audit::{self, Appended, Audit, Class, Head, Record, Status};
 use backup_control::config;
+use backup_control::repositories::RepositorySpec;
 use backup_control::runs::{Run, State, What};
 use backup_control::state;
 use backup_core::error::ErrorKind;
@@ -33,6 +34,8 @@ pub(crate) struct Trail {
     chosen: OnceLock<Vec<String>>,
     /// Records of it so far.
     told: AtomicUsize,
+    /// Each repository was recorded by itself.
+    is_told_apart: AtomicBool,
     notes: Mutex<BTreeMap<&'static str, String>>,
     affected: Mutex<Affected>,
     opened: Mutex<Vec<Repository>>,
@@ -167,7 +170,8 @@ pub(crate) async fn record(session: &Session, action: Action, result: &CommandRe
     if trail.is_rehearsal() || !is_begun && matches!(result, Err(error) if error.is_usage()) {
         return;
     }
-    if !(action.has_runs && trail.told() > 0) {
+    let is_told_apart = trail.is_told_apart.load(Ordering::Relaxed);
+    if !(is_told_apart || action.has_runs && trail.told() > 0) {
         if action.operation == "restore"
             && let Err(error) = result
             && !error.is_of_user()
@@ -215,6 +219,21 @@ pub(crate) async fn not_begun(session: &Session, job: &str, error: &CommandError
     let now = session.cx.clock.now();
     let record = Record::new("backup", Class::Operation, Status::Failure, &session.machine, now);
     append(session, record.with("job", job).with("error", error.chain())).await;
+}
+
+/// Records the result of a command in one of several repositories.
+pub(crate) async fn in_repository(
+    session: &Session,
+    action: Action,
+    spec: &RepositorySpec,
+    result: Result<Outcome, &CommandError>,
+) {
+    session.trail.note("repository", records::place(spec));
+    failed_or_done(session, action, result).await;
+    session.trail.is_told_apart.store(true, Ordering::Relaxed);
+    let mut notes = lock(&session.trail.notes);
+    notes.remove("repository");
+    notes.remove("snapshots");
 }
 
 /// Records what came of a command or a part of it.

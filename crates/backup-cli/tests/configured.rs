@@ -66,7 +66,7 @@ fn list_of_a_job_uses_the_repository_of_the_job() {
     let env = configured();
     env.run(&["init", "-r", "main", "--generate-key"]).ok();
     env.run(&["run", "-q", "daily"]).ok();
-    assert_eq!(env.run(&["list"]).code, 2, "which one is not said");
+    assert_eq!(env.run(&["prune"]).code, 2, "the repository is ambiguous");
     let list = env.run(&["list", "--job", "daily", "--json"]).ok().json();
     assert_eq!(list["repository"], env.path("repo").to_str().unwrap());
     assert_eq!(list["snapshots"].as_array().unwrap().len(), 1);
@@ -149,7 +149,7 @@ fn mistakes_are_explained() {
     let env = configured();
     env.run(&["run"]).snapshot("error_no_job_given");
     env.run(&["run", "dialy"]).snapshot("error_unknown_job");
-    env.run(&["list"]).snapshot("error_which_repository");
+    env.run(&["prune"]).snapshot("error_which_repository");
     env.run(&["list", "-r", "mian"]).snapshot("error_misspelt_repository");
     env.write("backup.toml", &CONFIG.replace("exclude =", "exlude ="));
     env.run(&["run", "daily"]).snapshot("error_unknown_key");

@@ -26,6 +26,8 @@
 //! | `keys.rs` | key |
 //! | `mending.rs` | repair |
 //! | `notify.rs` | notify: channels, and what waits for them |
+//! | `several.rs` | several repositories in one configuration |
+//! | `full_disk.rs` | repositories on a disk without room |
 //! | `quickstart.rs` | the first command of the README, twice |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
@@ -54,6 +56,7 @@ mod running;
 mod runs;
 mod schedule;
 mod unavailable;
+mod several;
 
 #[test]
 fn no_file_is_forgotten() {

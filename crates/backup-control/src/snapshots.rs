@@ -83,7 +83,7 @@ impl<'list> Search<'_, 'list> {
     /// the found one cannot be read, unless `choice` skips those; [`Error::Invalid`] for a text
     /// that is no name. Those of the sink.
     pub async fn find(&self, name: &str, choice: &Choice) -> Result<Found<'list>> {
-        if !name.is_empty() && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if is_identifier(name) {
             let info = self.list.resolve(name)?;
             return match choice.matches(info) {
                 true => Ok(Found { info, unavailable: Vec::new(), part: None }),
@@ -164,6 +164,12 @@ impl<'list> Search<'_, 'list> {
             .with_hint(hint)
             .into()
     }
+}
+
+/// True if the text is the beginning of an identifier, and no `latest` or moment.
+#[must_use]
+pub fn is_identifier(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The newest snapshot that meets the conditions and was not made after `until`.

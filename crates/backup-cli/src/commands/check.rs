@@ -1,8 +1,8 @@
 //! `backup check`.
 
-use std::path::PathBuf;
-
-use backup_core::check::{self, CheckOptions, CheckReport, ReadData};
+use backup_control::audit::Class;
+use backup_control::repositories::RepositorySpec;
+use backup_core::check::{CheckOptions, CheckReport, ReadData};
 use backup_core::error::Error as CoreError;
 use backup_core::maintenance::DamageMark;
 use backup_core::repository::Repository;
@@ -10,10 +10,15 @@ use backup_core::repository::Repository;
 use super::view::{self, Summary};
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
+use crate::repositories::{self, Holding, InRepository};
 use crate::session::Session;
 use crate::style::{self, paint};
+use crate::trail::Action;
 
 /// Check that a repository is complete and, with --read-data, intact
+///
+/// If the configuration has several repositories and neither --repo nor --job names one, checks
+/// each.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -26,6 +31,9 @@ pub(crate) struct Args {
     /// Record progress; a repeated call continues an interrupted check
     #[arg(long)]
     resume: bool,
+    /// Only the repository of this job
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -41,13 +49,12 @@ fn subset(text: &str) -> Result<ReadData, String> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let spec = session.repository()?;
-    let repository = session.open(&spec).await?;
     let read_data = match &args.read_data_subset {
         Some(subset) => *subset,
         None if args.read_data => ReadData::All,
         None => ReadData::None,
     };
+    let notes = if args.resume { Some(notes(read_data)?) } else { None };
     // Only another one like it says that what it found is mended.
     match read_data {
         ReadData::All => session.trail.note("data", "all"),
@@ -55,13 +62,33 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         ReadData::Percent(_) | ReadData::Bytes(_) => session.trail.note("data", "some"),
         ReadData::None => {}
     }
-    let resume = if args.resume { Some(notes(session, &repository, read_data)?) } else { None };
+    let places = Holding::all(session, args.job.as_deref())?;
+    let action = Action::new("check", Class::Operation);
+    let work =
+        async |place: &Holding| check(session, &place.spec, read_data, notes.as_deref()).await;
+    repositories::each(session, &places, Some(action), work).await
+}
+
+/// Checks one repository; progress is recorded in a file with the name `notes`.
+async fn check(
+    session: &Session,
+    spec: &RepositorySpec,
+    read_data: ReadData,
+    notes: Option<&str>,
+) -> CommandResult {
+    let repository = session.open(spec).await?;
+    let resume = match notes {
+        Some(name) => Some(session.cache_of(&repository)?.join(name)),
+        None => None,
+    };
     let report =
-        check::check(&repository, &CheckOptions { read_data, resume }, &session.cx).await?;
+        backup_core::check::check(&repository, &CheckOptions { read_data, resume }, &session.cx)
+            .await?;
     record_damage(session, &repository, &report, read_data).await;
     let outcome = if report.problems.is_empty() { Outcome::Success } else { Outcome::Damage };
     if session.ui.is_json() {
-        session.ui.event(&Summary::new("check", spec.to_string(), &report));
+        let summary = Summary::new("check", spec.to_string(), &report);
+        session.ui.event(&InRepository::new(spec, summary));
         return Ok(outcome);
     }
     print(session, &report)?;
@@ -102,26 +129,18 @@ async fn record_damage(
     }
 }
 
-/// The file that notes what was read: one for each part of the data.
-fn notes(
-    session: &Session,
-    repository: &Repository,
-    read_data: ReadData,
-) -> CommandResult<PathBuf> {
-    let name = match read_data {
-        ReadData::All => "check-all".to_owned(),
-        ReadData::Part { index, of } => format!("check-{index}-of-{of}"),
-        ReadData::None | ReadData::Percent(_) | ReadData::Bytes(_) => {
-            return Err(CommandError::usage(
-                "only a check of all data, or of one part of several, \
-                 can be resumed",
-            )
-            .with_hint(
-                "add --read-data or --read-data-subset 1/12; a random subset differs on every run",
-            ));
-        }
-    };
-    Ok(session.cache_of(repository)?.join(name))
+/// Name of the file with the progress: one for each part of the data.
+fn notes(read_data: ReadData) -> CommandResult<String> {
+    match read_data {
+        ReadData::All => Ok("check-all".to_owned()),
+        ReadData::Part { index, of } => Ok(format!("check-{index}-of-{of}")),
+        ReadData::None | ReadData::Percent(_) | ReadData::Bytes(_) => Err(CommandError::usage(
+            "only a check of all data, or of one part of several, can be resumed",
+        )
+        .with_hint(
+            "add --read-data or --read-data-subset 1/12; a random subset differs on every run",
+        )),
+    }
 }
 
 pub(crate) fn print(session: &Session, report: &CheckReport) -> CommandResult<()> {

@@ -1,6 +1,7 @@
 //! `backup compare`.
 
 use backup_control::jobs::{Job, JobFlags};
+use backup_control::repositories::RepositorySpec;
 use backup_control::sources::{self, CompareFlags, Compared, SourceSpec};
 use backup_core::repository::SnapshotInfo;
 use backup_core::source::{Difference, ObjectDigest};
@@ -64,14 +65,19 @@ struct CompareJson<'a> {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let selection = args::selection(&args.only, &args.exclude)?;
-    let opened = session.open_indexed_at(&args.filter.repository(session)?).await?;
+    let named: Vec<&str> = args.snapshot.as_deref().into_iter().collect();
+    let spec = match &named[..] {
+        [] => args.filter.repository(session)?,
+        named => args.filter.repository_with(session, named).await?,
+    };
+    let opened = session.open_indexed_at(&spec).await?;
     let asked = at::Asked {
         snapshot: args.snapshot.as_deref(),
         at: args.at.as_deref(),
         filter: &args.filter,
     };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
-    let server = server(session, args, &info)?;
+    let server = server(session, args, &info, spec)?;
     let (snapshot, flags) = (opened.indexed.snapshot(&info), CompareFlags { selection, until });
     let (now, short) = (session.now(), info.id.short());
     session.ui.status(format_args!("Comparing snapshot {short} with {server}"));
@@ -105,7 +111,12 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 }
 
 /// The server that is meant.
-fn server(session: &Session, args: &Args, info: &SnapshotInfo) -> CommandResult<SourceSpec> {
+fn server(
+    session: &Session,
+    args: &Args,
+    info: &SnapshotInfo,
+    repository: RepositorySpec,
+) -> CommandResult<SourceSpec> {
     if let Some(address) = &args.with {
         let addresses = std::slice::from_ref(address);
         return Ok(SourceSpec::of_addresses(addresses, &session.machine, &session.env)?);
@@ -116,9 +127,14 @@ fn server(session: &Session, args: &Args, info: &SnapshotInfo) -> CommandResult<
         let text = format!("cannot determine the server: no configuration has a job {job:?}");
         return Err(CommandError::usage(text).with_hint("name the server with --with"));
     };
-    let repository = Some(args.filter.repository(session)?);
-    Ok(Job::from_config(job, &loaded.config, repository, &JobFlags::default(), session.place())?
-        .source)
+    Ok(Job::from_config(
+        job,
+        &loaded.config,
+        Some(repository),
+        &JobFlags::default(),
+        session.place(),
+    )?
+    .source)
 }
 
 /// How many objects are the same; that nothing was compared is no success.

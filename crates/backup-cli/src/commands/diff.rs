@@ -58,8 +58,9 @@ struct DiffSummary<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let opened = session.open_indexed().await?;
     let all = Choice { skip_damaged: args.skip_damaged, ..Choice::default() };
+    let spec = session.repository_with(None, &[&args.a, &args.b], &all).await?;
+    let opened = session.open_indexed_at(&spec).await?;
     let a = opened.find(session, &args.a, &all).await?;
     let b = opened.find(session, &args.b, &all).await?;
     let ui = &session.ui;

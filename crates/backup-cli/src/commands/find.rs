@@ -2,6 +2,10 @@
 
 mod json;
 
+use std::ops::Range;
+
+use backup_control::repositories::RepositorySpec;
+use backup_control::snapshots::Choice;
 use backup_control::sources::{SnapshotKey, find_keys};
 use backup_core::error::ErrorKind;
 use backup_core::format::Manifest;
@@ -9,12 +13,13 @@ use backup_core::repository::{SnapshotInfo, SnapshotReader};
 use backup_core::source::{EntryPath, NodeKind, Selection};
 use jiff::Timestamp;
 
-use self::json::{FindSummary, FoundJson, WhatJson};
-use super::view::{self, PathJson};
+use self::json::{FindSummary, FoundJson};
+use super::view;
 use crate::args::{self, NamingArgs, TimeArgs};
-use crate::command_error::{CommandError, CommandResult, Kind};
+use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
 use crate::opened::Opened;
+use crate::repositories::{self, Holding, InRepository};
 use crate::session::Session;
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
@@ -27,6 +32,9 @@ use crate::ui::SCHEMA_VERSION;
 /// names of collections and tables that snapshots count; tables of a physical PostgreSQL backup are
 /// in no list. Redis: --keys reads the dump of each snapshot to its end, which is slow. Limit it to
 /// few snapshots by --snapshot, --job or the time. The exit code is 1 if there is no match.
+///
+/// If the configuration has several repositories and neither --repo nor --job names one, searches
+/// each.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -43,7 +51,7 @@ pub(crate) struct Args {
     /// Only complete or only incomplete snapshots
     #[arg(long, value_name = "STATUS")]
     status: Option<StatusArg>,
-    /// Show at most this many snapshots, the newest with matches
+    /// Show at most this many snapshots of a repository, the newest with matches
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     #[command(flatten)]
@@ -92,20 +100,63 @@ enum Found {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let (choice, within) = (args.filter.choice(session)?, args.times.within(session)?);
-    let globs = if args.globs.is_empty() { None } else { Some(args::selection(&args.globs, &[])?) };
-    let opened = session.open_indexed_at(&args.filter.repository(session)?).await?;
-    let named = opened.find_all(session, &args.snapshot, &choice).await?;
+    let choice = args.filter.choice(session)?;
+    let meant = Meant {
+        within: args.times.within(session)?,
+        globs: match &args.globs[..] {
+            [] => None,
+            globs => Some(args::selection(globs, &[])?),
+        },
+        choice,
+    };
+    let specs = session.repositories(args.filter.job())?;
+    let places = repositories::holding(session, specs, &args.snapshot, &meant.choice).await?;
+    let (mut snapshots, mut failed) = (0, None);
+    let work = async |place: &Holding| {
+        let found = find(session, args, place, &meant).await;
+        failed = failed.take().or_else(|| found.as_ref().err().map(CommandError::exit_code));
+        let (outcome, number) = found?;
+        snapshots += number;
+        Ok(outcome)
+    };
+    let outcome = repositories::each(session, &places, None, work).await?;
+    // A repository that could not be searched may have a match.
+    if snapshots == 0 && failed.is_none() {
+        let error = CommandError::new(Kind::Core(ErrorKind::NotFound), "no match was found");
+        return Err(error.with_hint(
+            "list snapshots with `backup list`, or the content of one with `backup ls SNAPSHOT -R`",
+        ));
+    }
+    Ok(outcome)
+}
+
+/// The snapshots and contents that are searched for.
+struct Meant {
+    choice: Choice,
+    within: Range<Timestamp>,
+    globs: Option<Selection>,
+}
+
+/// Searches one repository. Returns the number of snapshots with matches.
+async fn find(
+    session: &Session,
+    args: &Args,
+    place: &Holding,
+    meant: &Meant,
+) -> CommandResult<(Outcome, u64)> {
+    let opened = session.open_indexed_at(&place.spec).await?;
+    let named = opened.find_all(session, &place.names, &meant.choice).await?;
     let is_meant = |info: &&SnapshotInfo| {
-        choice.matches(info)
+        meant.choice.matches(info)
             && (named.is_empty() || named.iter().any(|one| one.id == info.id))
-            && within.contains(&info.snapshot.time)
+            && meant.within.contains(&info.snapshot.time)
             && args.status.is_none_or(|status| status == StatusArg::of(info))
     };
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
     let mut snapshots = Vec::new();
     let mut search = Search {
         session,
+        spec: &place.spec,
         opened: &opened,
         keys: args.keys,
         table: table(),
@@ -118,12 +169,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             break;
         }
         session.cx.check_cancelled()?;
-        match &globs {
+        match &meant.globs {
             Some(globs) if !search.within(info, globs).await? => {}
             _ => snapshots.push(info),
         }
     }
-    search.report(&snapshots, globs.is_none())
+    let outcome = search.report(&snapshots, meant.globs.is_none())?;
+    Ok((outcome, snapshots.len() as u64))
 }
 
 fn table() -> Table {
@@ -143,6 +195,7 @@ fn table() -> Table {
 /// What goes on, and what it came to so far.
 struct Search<'a> {
     session: &'a Session,
+    spec: &'a RepositorySpec,
     opened: &'a Opened,
     /// Whether dumps are read.
     keys: bool,
@@ -171,7 +224,7 @@ impl Search<'_> {
         };
         for one in matches {
             self.found += 1;
-            show(self.session, info, &one, &mut self.table)?;
+            show(self.session, self.spec, info, &one, &mut self.table)?;
         }
         Ok(self.found > before)
     }
@@ -194,7 +247,7 @@ impl Search<'_> {
             self.found += 1;
             if listed < MAX_KEYS || session.ui.is_json() {
                 listed += 1;
-                return show(session, info, &Found::Key(key), &mut self.table);
+                return show(session, self.spec, info, &Found::Key(key), &mut self.table);
             }
             self.more += 1;
             Ok(())
@@ -215,12 +268,14 @@ impl Search<'_> {
         let count = snapshots.len() as u64;
         if ui.is_json() {
             if of_snapshots {
-                snapshots
-                    .iter()
-                    .try_for_each(|info| ui.json_line(&view::SnapshotJson::from(*info)))?;
+                for info in snapshots {
+                    let snapshot = view::SnapshotJson::from(*info);
+                    ui.json_line(&InRepository::new(self.spec, snapshot))?;
+                }
             }
             let (schema_version, event, verb) = (SCHEMA_VERSION, "summary", "find");
-            ui.json(&FindSummary { schema_version, event, verb, snapshots: count, found })?;
+            let summary = FindSummary { schema_version, event, verb, snapshots: count, found };
+            ui.json(&InRepository::new(self.spec, summary))?;
         } else if count > 0 {
             let mut all = view::snapshot_table(&[]);
             snapshots.iter().for_each(|info| all.row(view::snapshot_row(session, info)));
@@ -247,15 +302,7 @@ impl Search<'_> {
                 "add --keys to search the keys of {dumps} of Redis; reading the dumps is slow"
             ));
         }
-        let outcome = view::warn_of_damaged(ui, &self.opened.snapshots);
-        if count == 0 {
-            let error = CommandError::new(Kind::Core(ErrorKind::NotFound), "no match was found");
-            return Err(error.with_hint(
-                "list snapshots with `backup list`, or the content of one with `backup ls SNAPSHOT \
-                 -R`",
-            ));
-        }
-        Ok(outcome)
+        Ok(view::warn_of_damaged(ui, &self.opened.snapshots))
     }
 }
 
@@ -297,43 +344,14 @@ fn objects(manifest: &Manifest, globs: &Selection) -> Vec<Found> {
 
 fn show(
     session: &Session,
+    spec: &RepositorySpec,
     info: &SnapshotInfo,
     found: &Found,
     table: &mut Table,
 ) -> CommandResult<()> {
     if session.ui.is_json() {
-        let job = info.snapshot.tag("job");
-        let (schema_version, event) = (SCHEMA_VERSION, "found");
-        let (snapshot, time) = (info.id.to_hex(), info.snapshot.time);
-        let what = match found {
-            Found::Entry { path, bytes, mtime, .. } => WhatJson {
-                path: Some(PathJson::from(path)),
-                bytes: *bytes,
-                mtime: Some(*mtime),
-                ..WhatJson::default()
-            },
-            Found::Object { name, count, bytes } => WhatJson {
-                object: Some(name.as_str()),
-                count: Some(*count),
-                bytes: Some(*bytes),
-                ..WhatJson::default()
-            },
-            Found::Key(SnapshotKey { path, kind, bytes, expires }) => WhatJson {
-                path: Some(PathJson::from(path)),
-                kind: Some(kind),
-                bytes: Some(*bytes),
-                expires: *expires,
-                ..WhatJson::default()
-            },
-        };
-        return session.ui.json_line(&FoundJson {
-            schema_version,
-            event,
-            snapshot,
-            time,
-            job,
-            what,
-        });
+        let found = FoundJson::of(info, found);
+        return session.ui.json_line(&InRepository::new(spec, found));
     }
     let job = human::text(info.snapshot.tag("job").unwrap_or_default().as_bytes());
     let time = |time: Timestamp| human::time(time, session.zone());

@@ -1,5 +1,6 @@
 //! `backup list`.
 
+use backup_control::repositories::RepositorySpec;
 use backup_core::repository::{SnapshotInfo, SnapshotList};
 use serde::Serialize;
 
@@ -8,11 +9,15 @@ use super::view::{self, DamagedJson, SnapshotJson};
 use crate::args::{FilterArgs, TimeArgs};
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
+use crate::repositories::{self, Holding, InRepository, Objects};
 use crate::session::Session;
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
 /// List snapshots, oldest first
+///
+/// If the configuration has several repositories and neither --repo nor --job names one, lists
+/// those of each.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -46,8 +51,22 @@ struct ListJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let spec = args.filter.repository(session)?;
-    let repository = session.open(&spec).await?;
+    let places = Holding::all(session, args.filter.job.as_deref())?;
+    let mut objects = Objects::of(places.len());
+    let work = async |place: &Holding| list(session, args, &place.spec, &mut objects).await;
+    let outcome = repositories::each(session, &places, None, work).await?;
+    objects.finish(session)?;
+    Ok(outcome)
+}
+
+/// Lists the snapshots of one repository.
+async fn list(
+    session: &Session,
+    args: &Args,
+    spec: &RepositorySpec,
+    objects: &mut Objects,
+) -> CommandResult {
+    let repository = session.open(spec).await?;
     let list = repository.snapshots(&session.cx).await?;
     let (holds, unreadable) = hold::in_force(session, &repository).await?;
     let (filter, within) = (args.filter.choice(session)?, args.times.within(session)?);
@@ -55,7 +74,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         |info: &&SnapshotInfo| filter.matches(info) && within.contains(&info.snapshot.time);
     let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(is_meant).collect();
     if session.ui.is_json() {
-        session.ui.json(&ListJson {
+        let object = ListJson {
             schema_version: SCHEMA_VERSION,
             repository: spec.to_string(),
             snapshots: shown
@@ -67,7 +86,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
                 .collect(),
             damaged: view::damaged(&list),
             unreadable_holds: unreadable.as_deref(),
-        })?;
+        };
+        objects.add(session, &InRepository::new(spec, object))?;
         let whole = list.damaged.is_empty() && unreadable.is_none();
         return Ok(if whole { Outcome::Success } else { Outcome::Damage });
     }

@@ -70,7 +70,8 @@ struct LsSummary {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let path = entry_path(&args.path)?;
-    let opened = session.open_indexed_at(&args.filter.repository(session)?).await?;
+    let spec = args.filter.repository_with(session, &[&args.snapshot]).await?;
+    let opened = session.open_indexed_at(&spec).await?;
     let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     let snapshot = opened.indexed.snapshot(info);
     let printer = Printer { session, long: args.long };

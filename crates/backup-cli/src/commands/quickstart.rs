@@ -105,8 +105,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     let id = backup.snapshot.ok_or_else(|| CoreError::internal("the backup made no snapshot"))?;
     let info = opened.find(session, &id.to_hex(), &Choice::default()).await?;
-    let verified =
-        verify::verify(session, &opened, info, &spec.to_string(), VerifyLevel::Checksum).await?;
+    let verified = verify::verify(session, &opened, info, &spec, VerifyLevel::Checksum).await?;
     if !verified.problems.is_empty() {
         return Ok(Outcome::Damage);
     }

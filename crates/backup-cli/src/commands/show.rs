@@ -41,7 +41,8 @@ struct ShowJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let opened = session.open_indexed_at(&args.filter.repository(session)?).await?;
+    let spec = args.filter.repository_with(session, &[&args.snapshot]).await?;
+    let opened = session.open_indexed_at(&spec).await?;
     let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     let manifest = opened.indexed.snapshot(info).manifest().await?;
     let (mut holds, unreadable) = hold::in_force(session, opened.indexed.repository()).await?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
+use crate::repositories::{self, Holding, InRepository, Objects};
 use crate::session::Session;
 use crate::table::{Align, Table, facts};
 use crate::ui::SCHEMA_VERSION;
@@ -18,10 +19,15 @@ const NEARLY_FULL: f64 = 0.8;
 /// Show the size, growth and remaining room of a repository
 ///
 /// Remaining room is the smaller of the unused `quota` of the configuration and the free disk
-/// space.
+/// space. If the configuration has several repositories and neither --repo nor --job names one,
+/// shows each.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Only the repository of this job
+    #[arg(long, value_name = "NAME")]
+    job: Option<String>,
+}
 
 const EXAMPLES: &str = "\
 Example:
@@ -78,11 +84,20 @@ struct StorageJson<'a> {
     forecast: &'a Forecast,
 }
 
-pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
-    let spec = session.repository()?;
-    let repository = session.open(&spec).await?;
+pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    let places = Holding::all(session, args.job.as_deref())?;
+    let mut objects = Objects::of(places.len());
+    let work = async |place: &Holding| storage(session, &place.spec, &mut objects).await;
+    let outcome = repositories::each(session, &places, None, work).await?;
+    objects.finish(session)?;
+    Ok(outcome)
+}
+
+/// Shows one repository.
+async fn storage(session: &Session, spec: &RepositorySpec, objects: &mut Objects) -> CommandResult {
+    let repository = session.open(spec).await?;
     let report = maintenance::storage(&repository, &session.cx).await?;
-    let forecast = Forecast::of(session, &spec, &report);
+    let forecast = Forecast::of(session, spec, &report);
     let ui = &session.ui;
     if ui.is_json() {
         let (schema_version, repository) = (SCHEMA_VERSION, spec.to_string());
@@ -96,7 +111,7 @@ pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
             compression,
             forecast: &forecast,
         };
-        ui.json(&json)?;
+        objects.add(session, &InRepository::new(spec, json))?;
         return Ok(Outcome::Success);
     }
     ui.line(format_args!("Repository {spec}"))?;

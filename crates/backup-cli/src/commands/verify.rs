@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use backup_control::audit::Class;
+use backup_control::repositories::RepositorySpec;
+use backup_control::snapshots::Choice;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::maintenance::DamageMark;
 use backup_core::pipeline::{self, VerifyLevel, VerifyReport};
@@ -13,17 +16,22 @@ use serde::Serialize;
 use super::report_file::ReportFile;
 use super::view::{self, Summary};
 use crate::args::NamingArgs;
-use crate::command_error::{CommandResult, Outcome};
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::opened::Opened;
+use crate::repositories::{self, Holding, InRepository};
 use crate::session::Session;
 use crate::style::{self, paint};
+use crate::trail::Action;
 use crate::ui::SCHEMA_VERSION;
 
 /// Verify snapshots: read all their data and compare it with its hashes
 ///
 /// A successful verification is saved in the repository. A cleanup never removes the newest
 /// verified snapshot of a job.
+///
+/// If the configuration has several repositories, --repo or --job selects one. Without them, an
+/// identifier is looked up in all; `latest`, moments and --all mean snapshots of each.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -69,66 +77,121 @@ impl From<LevelArg> for VerifyLevel {
     }
 }
 
-/// What was found about one snapshot.
+/// The result of one snapshot, with its report or a reference to it.
 #[derive(Serialize)]
-struct Verified<'a> {
+struct Verified<R> {
     snapshot: String,
     level: VerifyLevel,
     #[serde(flatten)]
-    report: &'a VerifyReport,
+    report: R,
 }
 
-/// What the report file says.
+impl<R> Verified<R> {
+    fn new(info: &SnapshotInfo, level: VerifyLevel, report: R) -> Self {
+        Self { snapshot: info.id.to_hex(), level, report }
+    }
+}
+
+/// The content of the report file.
 #[derive(Serialize)]
-struct ReportJson<'a> {
+struct ReportJson<T> {
     schema_version: u32,
-    repository: &'a str,
+    #[serde(flatten)]
+    repositories: T,
     started: Timestamp,
     finished: Timestamp,
     sound: bool,
-    snapshots: Vec<Verified<'a>>,
+}
+
+/// The results of one repository.
+#[derive(Serialize)]
+struct VerifiedRepository {
+    repository: String,
+    snapshots: Vec<Verified<VerifyReport>>,
+    /// The error that ended the verification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct VerifiedRepositories<'a> {
+    repositories: Vec<InRepository<'a, VerifiedRepository>>,
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let started = session.cx.clock.now();
     let file = args.report.as_deref().map(ReportFile::create).transpose()?;
-    let spec = args.filter.repository(session)?;
-    let opened = session.open_indexed_at(&spec).await?;
     let filter = args.filter.choice(session)?;
+    let specs = session.repositories(args.filter.job())?;
+    let places = repositories::holding(session, specs, &args.snapshots, &filter).await?;
+    session.trail.note("level", VerifyLevel::from(args.level).as_str());
+    let mut all = Vec::new();
+    let work = async |place: &Holding| {
+        let mut verified = Vec::new();
+        let result = verify_in(session, args, place, &filter, &mut verified).await;
+        let error = result.as_ref().err().map(CommandError::chain);
+        let repository = place.spec.to_string();
+        all.push(VerifiedRepository { repository, snapshots: verified, error });
+        result
+    };
+    let action = Action::new("verify", Class::Operation);
+    let worst = repositories::each(session, &places, Some(action), work).await?;
+    if worst == Outcome::Success && all.iter().all(|one| one.snapshots.is_empty()) {
+        require_any(session, args)?;
+    }
+    if let Some(file) = file {
+        let (sound, finished) = (worst == Outcome::Success, session.cx.clock.now());
+        let path = write(file, &places, all, (started, finished), sound)?;
+        session.ui.status(format_args!("Report written to {}", path.display()));
+    }
+    Ok(worst)
+}
+
+/// Writes the report file: of one repository, or with a list of several.
+fn write(
+    file: ReportFile,
+    places: &[Holding],
+    mut all: Vec<VerifiedRepository>,
+    (started, finished): (Timestamp, Timestamp),
+    sound: bool,
+) -> CommandResult<PathBuf> {
+    let schema_version = SCHEMA_VERSION;
+    if places.len() == 1
+        && let Some(repositories) = all.pop()
+    {
+        return file.write(&ReportJson { schema_version, repositories, started, finished, sound });
+    }
+    let named = places.iter().map(|place| &place.spec).zip(all);
+    let repositories = VerifiedRepositories {
+        repositories: named.map(|(spec, one)| InRepository::new(spec, one)).collect(),
+    };
+    file.write(&ReportJson { schema_version, repositories, started, finished, sound })
+}
+
+/// Verifies the snapshots of one repository that are meant, and adds the results to `verified`.
+async fn verify_in(
+    session: &Session,
+    args: &Args,
+    place: &Holding,
+    filter: &Choice,
+    verified: &mut Vec<Verified<VerifyReport>>,
+) -> CommandResult {
+    let opened = session.open_indexed_at(&place.spec).await?;
     let mut worst = Outcome::Success;
-    let meant: Vec<&SnapshotInfo> = if args.snapshots.is_empty() {
+    let meant: Vec<&SnapshotInfo> = if place.names.is_empty() {
         worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
         opened.snapshots.snapshots.iter().filter(|info| filter.matches(info)).collect()
     } else {
-        opened.find_all(session, &args.snapshots, &filter).await?
+        opened.find_all(session, &place.names, filter).await?
     };
-    if meant.is_empty() && worst == Outcome::Success {
-        require_any(session, args)?;
-    }
-    let (level, repository) = (VerifyLevel::from(args.level), spec.to_string());
-    let mut found = Vec::new();
     session.trail.snapshots(meant.iter().map(|info| &info.id));
-    session.trail.note("level", level.as_str());
+    let level = VerifyLevel::from(args.level);
     for info in meant {
-        let report = verify(session, &opened, info, &repository, level).await?;
+        let report = verify(session, &opened, info, &place.spec, level).await?;
         if !report.problems.is_empty() {
             worst = Outcome::Damage;
         }
-        found.push((info, report));
-    }
-    if let Some(file) = file {
-        let snapshots = found.iter().map(|(info, report)| verified(info, level, report)).collect();
-        let (sound, finished) = (worst == Outcome::Success, session.cx.clock.now());
-        let schema_version = SCHEMA_VERSION;
-        let path = file.write(&ReportJson {
-            schema_version,
-            repository: &repository,
-            started,
-            finished,
-            sound,
-            snapshots,
-        })?;
-        session.ui.status(format_args!("Report written to {}", path.display()));
+        verified.push(Verified::new(info, level, report));
     }
     Ok(worst)
 }
@@ -146,16 +209,12 @@ fn require_any(session: &Session, args: &Args) -> CommandResult<()> {
     Err(error.with_hint("list the snapshots with `backup list`").into())
 }
 
-fn verified<'a>(info: &SnapshotInfo, level: VerifyLevel, report: &'a VerifyReport) -> Verified<'a> {
-    Verified { snapshot: info.id.to_hex(), level, report }
-}
-
 /// Verifies one snapshot, notes it, and says what came of it.
 pub(super) async fn verify(
     session: &Session,
     opened: &Opened,
     info: &SnapshotInfo,
-    repository: &str,
+    spec: &RepositorySpec,
     level: VerifyLevel,
 ) -> CommandResult<VerifyReport> {
     let report = match pipeline::verify(&opened.indexed.snapshot(info), level, &session.cx).await {
@@ -189,20 +248,22 @@ pub(super) async fn verify(
     if let Err(error) = recorded {
         session.ui.warning(format_args!("cannot record the verification: {}", error.chain()));
     }
-    show(session, info, repository, level, &report)?;
+    show(session, info, spec, level, &report)?;
     Ok(report)
 }
 
 fn show(
     session: &Session,
     info: &SnapshotInfo,
-    repository: &str,
+    spec: &RepositorySpec,
     level: VerifyLevel,
     report: &VerifyReport,
 ) -> CommandResult<()> {
     let ui = &session.ui;
     if ui.is_json() {
-        ui.event(&Summary::new("verify", repository.to_owned(), &verified(info, level, report)));
+        let verified = Verified::new(info, level, report);
+        let summary = Summary::new("verify", spec.to_string(), &verified);
+        ui.event(&InRepository::new(spec, summary));
         return Ok(());
     }
     print(session, &info.id.short(), report)

@@ -85,7 +85,7 @@ pub(super) const VERBS: [Verb; 18] = [
         repository: true,
         ..verb("status", &["status"], Role::Operator)
     },
-    Verb { repository: true, ..verb("storage", &["storage"], Role::Operator) },
+    Verb { values: &["job"], repository: true, ..verb("storage", &["storage"], Role::Operator) },
     Verb { names: 1, repository: true, ..verb("timeline", &["timeline"], Role::Operator) },
 ];
 

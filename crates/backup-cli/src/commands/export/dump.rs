@@ -57,7 +57,8 @@ pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> Com
         renames: dump.rename.clone(),
         until: dump.until.clone(),
     };
-    let opened = session.open_indexed_at(&args.filter.repository(session)?).await?;
+    let spec = args.filter.repository_with(session, &[&args.snapshot]).await?;
+    let opened = session.open_indexed_at(&spec).await?;
     let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     let (info, log) = with_log(session, &opened, info, flags.until.as_deref()).await?;
     let (snapshot, kind) = (opened.indexed.snapshot(&info), info.snapshot.tag("source"));

@@ -121,7 +121,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         .with_hint("export to a file with -o"));
     }
     let path = entry_path(&args.path)?;
-    let opened = session.open_indexed_at(&args.filter.repository(session)?).await?;
+    let spec = args.filter.repository_with(session, &[&args.snapshot]).await?;
+    let opened = session.open_indexed_at(&spec).await?;
     let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     session.trail.snapshots([&info.id]);
     let snapshot = opened.indexed.snapshot(info);

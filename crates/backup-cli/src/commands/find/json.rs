@@ -1,9 +1,13 @@
 //! The objects that `backup find --json` prints.
 
+use backup_control::sources::SnapshotKey;
+use backup_core::repository::SnapshotInfo;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::Found;
 use crate::commands::view::PathJson;
+use crate::ui::SCHEMA_VERSION;
 
 /// The event of a match.
 #[derive(Serialize)]
@@ -15,6 +19,40 @@ pub(super) struct FoundJson<'a> {
     pub(super) job: Option<&'a str>,
     #[serde(flatten)]
     pub(super) what: WhatJson<'a>,
+}
+
+impl<'a> FoundJson<'a> {
+    pub(super) fn of(info: &'a SnapshotInfo, found: &'a Found) -> Self {
+        let what = match found {
+            Found::Entry { path, bytes, mtime, .. } => WhatJson {
+                path: Some(PathJson::from(path)),
+                bytes: *bytes,
+                mtime: Some(*mtime),
+                ..WhatJson::default()
+            },
+            Found::Object { name, count, bytes } => WhatJson {
+                object: Some(name.as_str()),
+                count: Some(*count),
+                bytes: Some(*bytes),
+                ..WhatJson::default()
+            },
+            Found::Key(SnapshotKey { path, kind, bytes, expires }) => WhatJson {
+                path: Some(PathJson::from(path)),
+                kind: Some(kind),
+                bytes: Some(*bytes),
+                expires: *expires,
+                ..WhatJson::default()
+            },
+        };
+        Self {
+            schema_version: SCHEMA_VERSION,
+            event: "found",
+            snapshot: info.id.to_hex(),
+            time: info.snapshot.time,
+            job: info.snapshot.tag("job"),
+            what,
+        }
+    }
 }
 
 /// A match: a path, an object of a database or a key.

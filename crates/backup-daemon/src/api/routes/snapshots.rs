@@ -10,12 +10,13 @@ use super::super::guard::Who;
 use super::super::problem::{Answer, Problem};
 use super::super::{Shared, words};
 
-/// Which snapshots are meant.
+/// Selection of snapshots.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct WhichSnapshots {
-    /// Name of the repository. Default: the only one of the configuration.
+    /// Name of the repository. Default: the repository of `job`, else all of the configuration. The
+    /// list `repositories` has the snapshots of several.
     repository: Option<String>,
     /// Only snapshots of this job.
     job: Option<String>,
