@@ -164,6 +164,7 @@ async fn execute(
         trail,
         zone: OnceLock::new(),
         config: ConfigCache::default(),
+        label: None,
         typed: Arc::default(),
     };
     let server = remote::server(&session, &cli.command)?;

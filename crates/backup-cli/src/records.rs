@@ -163,7 +163,8 @@ pub(crate) fn warn_of_unreadable(session: &Session, rows: u64) {
 }
 
 pub(crate) fn warn(session: &Session, what: &str, error: &CommandError) {
-    session.ui.warning(format_args!("{what}: {}", human::text(error.chain().as_bytes())));
+    let text = format_args!("{what}: {}", human::text(error.chain().as_bytes()));
+    session.ui.warning(session.of_job(text));
     if let Some(hint) = error.hint() {
         session.ui.hint(hint);
     }

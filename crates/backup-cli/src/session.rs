@@ -23,6 +23,7 @@ use jiff::tz::TimeZone;
 
 use crate::cli::GlobalArgs;
 use crate::command_error::{CommandError, CommandResult, Kind};
+use crate::human;
 use crate::opened::Opened;
 use crate::trail::Trail;
 use crate::ui::Ui;
@@ -42,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) global: GlobalArgs,
     pub(crate) cx: Context,
     pub(crate) trail: Arc<Trail>,
+    /// The job that messages name, while several run at the same time.
+    pub(crate) label: Option<String>,
     /// See [`Session::zone`].
     pub(crate) zone: OnceLock<TimeZone>,
     /// See [`Session::config`].
@@ -85,6 +88,14 @@ impl Session {
             let zone = configured.and_then(|name| machine::zone(name).ok());
             zone.unwrap_or_else(|| self.machine.time_zone.clone())
         })
+    }
+
+    /// A message that names the job that it is about, while several run at the same time.
+    pub(crate) fn of_job(&self, text: impl std::fmt::Display) -> String {
+        match &self.label {
+            Some(job) => format!("{}: {text}", human::text(job.as_bytes())),
+            None => text.to_string(),
+        }
     }
 
     /// Who does something that only one may do at a time, for people.

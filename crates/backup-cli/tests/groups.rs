@@ -40,6 +40,10 @@ fn are_run_together_and_remembered() {
     let run = env.run(&["run", "all"]).ok();
     assert!(run.stdout.contains("Group all: 2 of 2 jobs backed up"), "{}", run.stdout);
     assert!(run.stdout.contains("Moments from"), "{}", run.stdout);
+    for job in ["docs", "more"] {
+        let (begun, saved) = (format!("{job}: Backing up "), format!("{job}: Snapshot "));
+        assert!(run.stderr.contains(&begun) && run.stdout.contains(&saved), "{}", run.text());
+    }
     let events = env.run(&["run", "all", "--json"]).ok().stdout;
     let summary: serde_json::Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
     assert_eq!((&summary["group"], &summary["verb"]), (&"all".into(), &"run".into()));

@@ -92,9 +92,9 @@ impl Right {
         let Some(agreed) = self.agreed else { return };
         if let Err(why) = agreed.end().await {
             let why = human::text(why.as_bytes());
-            session.ui.warning(format_args!(
+            session.ui.warning(session.of_job(format_args!(
                 "cannot release the job lock, so other machines still see the job as running: {why}"
-            ));
+            )));
         }
     }
 }

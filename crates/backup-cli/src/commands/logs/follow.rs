@@ -54,7 +54,9 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
     let source = super::source_with_log(session, &job).await?;
     let repository: Repository = session.open(&job.repository).await?;
     let id = &repository.config().id;
-    let options = logs::follow_options(&job, id, &session.holder(), &session.env)?;
+    // One machine may follow the logs of several jobs.
+    let holder = format!("{}, job {}", session.holder(), job.options.job);
+    let options = logs::follow_options(&job, id, &holder, &session.env)?;
     session.ui.status(format_args!(
         "Following the log of {source} into {}; press Ctrl-C to stop.",
         job.repository

@@ -282,11 +282,11 @@ pub(super) async fn require_expected(
     if !unmet.is_empty() {
         let text = format!("snapshot {} does not meet `expect`: {}", id.short(), unmet.join("; "));
         match damage::hold_last_complete(repository, &id, expected, &session.cx).await {
-            Ok(Some(last)) => session.ui.warning(format_args!(
+            Ok(Some(last)) => session.ui.warning(session.of_job(format_args!(
                 "snapshot {0}, the last one that meets `expect`, is now held; `backup release {0}` \
                  ends the hold",
                 last.id.short()
-            )),
+            ))),
             Ok(None) => {}
             Err(error) => {
                 records::warn(

@@ -129,8 +129,11 @@ impl Group {
         let one = async |job: &'a Job| {
             // What was heard of the group is no part of what is heard of a member.
             let events = reporter::of_job(&session.ui, &job.options.job);
-            let session =
-                Session { cx: Context { events, ..session.cx.clone() }, ..session.clone() };
+            let session = Session {
+                cx: Context { events, ..session.cx.clone() },
+                label: Some(job.options.job.clone()),
+                ..session.clone()
+            };
             (job, Box::pin(super::one(&session, args, job, opened, records)).await)
         };
         let mut running = stream::iter(self.jobs.iter().map(one)).buffered(self.parallel);

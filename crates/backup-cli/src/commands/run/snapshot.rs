@@ -40,7 +40,8 @@ pub(in crate::commands) async fn back_up(
     job: &Job,
     source: &dyn Source,
 ) -> CommandResult<BackedUp> {
-    session.ui.status(format_args!("Backing up {source} into {}", job.repository));
+    let text = session.of_job(format_args!("Backing up {source} into {}", job.repository));
+    session.ui.status(text);
     if let Some(age) = job.minimum_age.filter(|_| !job.options.dry_run) {
         // Before there is a snapshot that somebody could forget.
         repository.protect_job(&job.options.job, age, &session.cx).await?;
@@ -71,7 +72,7 @@ async fn after_snapshot(
         let summary = Summary::new("run", job.repository.to_string(), report);
         session.ui.event(&Summary { job: Some(&job.options.job), ..summary });
     } else {
-        session.ui.summary(describe(report))?;
+        session.ui.summary(session.of_job(describe(report)))?;
     }
     Ok(besides.max(execute::require_expected(session, repository, job, report).await?))
 }
@@ -128,9 +129,8 @@ async fn hold_last_clean(
 ) -> CommandResult<()> {
     if let Some(clean) = damage::hold_last_clean(repository, damaged, &session.cx).await? {
         let short = clean.id.short();
-        session
-            .ui
-            .warning(format_args!("snapshot {short}, the last one without damage, is now held"));
+        let text = format_args!("snapshot {short}, the last one without damage, is now held");
+        session.ui.warning(session.of_job(text));
         session.ui.hint(format_args!(
             "run `backup release {short}` when the source is repaired and backed up"
         ));
@@ -164,10 +164,9 @@ async fn roll_up_log(
         Err(error) if error.kind() == ErrorKind::Busy => Ok(Outcome::Success),
         Err(error) if error.is_cancelled() => Err(error.into()),
         Err(error) => {
-            session.ui.warning(format_args!(
-                "the log was not rolled up: {}",
-                human::text(error.chain().as_bytes())
-            ));
+            let why = human::text(error.chain().as_bytes());
+            let text = format_args!("the log was not rolled up: {why}");
+            session.ui.warning(session.of_job(text));
             Ok(Outcome::Warnings)
         }
     }
