@@ -180,6 +180,11 @@ impl CommandError {
 
     pub(crate) fn held(self) -> Self {
         Self { kind: Kind::Held, ..self }
+    /// True if the storage has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.kind == Kind::Core(ErrorKind::StorageFull)
+    }
+
     }
 
     /// Whether somebody else executes the job.

@@ -15,6 +15,7 @@
 //! | `commands/` | one file per verb |
 //! | `session.rs` | what a command works with: flags, environment, opening repositories |
 //! | `repositories.rs` | the repositories that a command works with: one, or each of several |
+//! | `reserve.rs` | full disks: the reserve that maintenance frees |
 //! | `opened.rs` | an opened repository, and finding its snapshots by name |
 //! | `remote/` | the same verbs, done by a daemon: `--server` |
 //! | `records.rs` | what is remembered of runs |
@@ -45,6 +46,7 @@ mod records;
 mod remote;
 mod reporter;
 mod repositories;
+mod reserve;
 mod restic_verbs;
 mod session;
 mod signals;

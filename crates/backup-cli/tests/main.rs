@@ -39,6 +39,7 @@ mod audit;
 mod configured;
 mod copying;
 mod errors;
+mod full_disk;
 mod groups;
 mod help;
 mod hostile;
@@ -55,8 +56,8 @@ mod restoring;
 mod running;
 mod runs;
 mod schedule;
-mod unavailable;
 mod several;
+mod unavailable;
 
 #[test]
 fn no_file_is_forgotten() {

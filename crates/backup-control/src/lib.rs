@@ -11,6 +11,7 @@
 //! | [`config`] | `backup.toml`: where it is looked for, its types, interpolation, errors with line and suggestion |
 //! | [`passphrase`] | where a pass phrase comes from, and fetching it |
 //! | [`repositories`] | from a name or an address to an opened repository |
+//! | [`reserve`] | disk space that maintenance frees when the disk is full |
 //! | [`jobs`] | from a job or flags to a source and the options of a backup |
 //! | [`sources`] | from what is backed up, or restored, to a source that does it |
 //! | [`catalog`] | what is remembered of runs |
@@ -68,6 +69,7 @@ pub mod passphrase;
 pub mod remote;
 pub mod report;
 pub mod repositories;
+pub mod reserve;
 pub mod runs;
 pub mod schedule;
 pub mod snapshots;

@@ -13,6 +13,7 @@ use super::view::{self, Summary};
 use super::{forget, prune};
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
+use crate::reserve;
 use crate::session::Session;
 use crate::style::{self, paint};
 use crate::table::Align;
@@ -95,7 +96,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     session.trail.note("jobs", jobs.join(" "));
     let (mut repositories, mut plans) = (Repositories::new(), Vec::new());
     for cleanup in cleanups {
-        let at = open(session, &mut repositories, &cleanup).await?;
+        let at = open(session, &mut repositories, &cleanup, args.dry_run).await?;
         if !args.dry_run {
             // Not only after all snapshots were read.
             session.require_confirmable()?;
@@ -117,13 +118,20 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             .await?;
     }
     for planned in &plans {
-        apply(session, planned, &repositories[planned.at].1).await?;
+        let repository = &repositories[planned.at].1;
+        let work = async || apply(session, planned, repository).await;
+        reserve::with_room(session, &planned.cleanup.repository, work).await?;
     }
     if !args.no_prune {
         for (spec, repository) in &repositories {
-            prune::prune(session, spec, repository, &spec.prune_options(session.holder())).await?;
-            repository.thin_out_run_notes(runs::NOTES).await?;
-            repository.thin_out_leases().await?;
+            let work = async || {
+                let options = spec.prune_options(session.holder());
+                prune::prune(session, spec, repository, &options).await?;
+                repository.thin_out_run_notes(runs::NOTES).await?;
+                Ok(repository.thin_out_leases().await?)
+            };
+            reserve::with_room(session, spec, work).await?;
+            reserve::keep(session, spec).await;
         }
     }
     Ok(Outcome::Success)
@@ -145,12 +153,17 @@ async fn open(
     session: &Session,
     opened: &mut Repositories,
     cleanup: &Cleanup,
+    dry_run: bool,
 ) -> CommandResult<usize> {
     let place = cleanup.repository.to_string();
     if let Some(at) = opened.iter().position(|(spec, _)| spec.to_string() == place) {
         return Ok(at);
     }
-    let repository = session.open(&cleanup.repository).await?;
+    let open = async || session.open(&cleanup.repository).await;
+    let repository = match dry_run {
+        true => open().await?,
+        false => reserve::with_room(session, &cleanup.repository, open).await?,
+    };
     opened.push((cleanup.repository.clone(), repository));
     Ok(opened.len() - 1)
 }

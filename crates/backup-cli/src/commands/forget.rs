@@ -8,6 +8,7 @@ use super::view::{self, SnapshotJson};
 use crate::args::FilterArgs;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
+use crate::reserve;
 use crate::session::Session;
 use crate::style::{self, paint};
 use crate::ui::SCHEMA_VERSION;
@@ -45,7 +46,11 @@ struct ForgetJson<'a> {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = args.filter.repository(session)?;
-    let repository = session.open(&spec).await?;
+    let open = async || session.open(&spec).await;
+    let repository = match args.dry_run {
+        true => open().await?,
+        false => reserve::with_room(session, &spec, open).await?,
+    };
     let list = repository.snapshots(&session.cx).await?;
     let choice = args.filter.choice(session)?;
     let infos = session.find_all(&repository, &list, &args.snapshots, &choice).await?;
@@ -58,7 +63,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if !args.dry_run {
         session.confirm(&format!("Forget {count} of {spec}?")).await?;
         let ids: Vec<SnapshotId> = infos.iter().map(|info| info.id).collect();
-        forget(session, &repository, &ids).await?;
+        let work = async || forget(session, &repository, &ids).await;
+        reserve::with_room(session, &spec, work).await?;
         ui.status(format_args!("{count} {}", paint(style::GOOD, "forgotten")));
         ui.hint("bring them back with `backup undo-forget` until a prune removes their data");
     }

@@ -8,6 +8,7 @@ use backup_core::repository::Repository;
 use super::view::Summary;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
+use crate::reserve;
 use crate::session::Session;
 use crate::style::{self, paint};
 use crate::table::facts;
@@ -17,7 +18,7 @@ use crate::table::facts;
 /// Backups and restores can run at the same time. A prune marks unneeded data, and a later one
 /// removes it after the grace period. The data is removed only if it is still unneeded and no
 /// running process could need it. Packs with too much unused data are rewritten. Run prune
-/// regularly.
+/// regularly. If the disk is full, the `reserve` of the repository is freed.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -48,7 +49,6 @@ Examples:
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = session.repository()?;
-    let repository = session.open(&spec).await?;
     let mut options = spec.prune_options(session.holder());
     options.dry_run = args.dry_run;
     if let Some(grace) = &args.grace {
@@ -59,7 +59,13 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     options.max_repack = args.max_repack.map(|size| size.0).or(options.max_repack);
     options.max_time = args.max_time.as_ref().map(Time::length).or(options.max_time);
-    prune(session, &spec, &repository, &options).await?;
+    if args.dry_run {
+        prune(session, &spec, &session.open(&spec).await?, &options).await?;
+        return Ok(Outcome::Success);
+    }
+    let work = async || prune(session, &spec, &session.open(&spec).await?, &options).await;
+    reserve::with_room(session, &spec, work).await?;
+    reserve::keep(session, &spec).await;
     Ok(Outcome::Success)
 }
 

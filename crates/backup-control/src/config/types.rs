@@ -112,6 +112,11 @@ pub struct RepositoryConfig {
     /// free space; backups do not enforce it. Default: the space of the disk, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Size>,
+    /// Disk space to keep allocated in the file `x-reserve`, for instance `64MiB`. If the disk is
+    /// full, `prune`, `cleanup` and `forget` free it, so that they have room to work. The next
+    /// successful backup or prune allocates it again. For directories only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<Size>,
     /// `[repositories.NAME.prune]`: removal of unreferenced data.
     #[serde(default, skip_serializing_if = "is_default")]
     pub prune: PruneConfig,

@@ -4,6 +4,7 @@ mod sources;
 
 use backup_core::repository::WriteSettings;
 use backup_core::source::Selection;
+use backup_storage::Location;
 
 use super::{
     AlertConfig, Config, DefaultsConfig, HooksConfig, JobConfig, KeepConfig, MethodConfig,
@@ -150,6 +151,7 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
         return Err(Mistake::new([SECTION, own, "quota"], "a quota of 0 leaves no space")
             .hint(Some("leave `quota` out to set none".to_owned())));
     }
+    reserve(own, repository)?;
     if repository.prune.max_repack == Some(Size(0)) {
         return Err(Mistake::new(
             [SECTION, own, "prune"],
@@ -158,6 +160,20 @@ fn repository(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
         .hint(Some("to rewrite no packs, set `max_unused = \"unlimited\"`".to_owned())));
     }
     Ok(())
+}
+
+fn reserve(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
+    let at = ["repositories", own, "reserve"];
+    let Some(Size(size)) = repository.reserve else { return Ok(()) };
+    if size == 0 {
+        return Err(Mistake::new(at, "a reserve of 0 reserves nothing")
+            .hint(Some("leave `reserve` out to reserve nothing".to_owned())));
+    }
+    match crate::repositories::location(&repository.url) {
+        Ok(Location::Local(_)) => Ok(()),
+        _ => Err(Mistake::new(at, "only a repository in a directory can have a reserve")
+            .hint(Some("remove `reserve`".to_owned()))),
+    }
 }
 
 fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {

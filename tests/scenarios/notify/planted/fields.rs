@@ -54,7 +54,7 @@ const PUBLIC: [(&str, &str); 23] = [
     ("NotifyConfig", "account ca_file from host jobs template timeout to user"),
     ("PruneConfig", "grace max_repack max_time max_unused"),
     ("ReportConfig", "currency"),
-    ("RepositoryConfig", "compression pack_size quota url verify_sample"),
+    ("RepositoryConfig", "compression pack_size quota reserve url verify_sample"),
     (
         "RepositoryConfig.store",
         "access_key_id account allow_http ca_file connect_timeout connections endpoint kms_key_id \

@@ -17,6 +17,7 @@ use super::{BackedUp, OpenedRepositories};
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
 use crate::records::{self, Records, Right};
+use crate::reserve;
 use crate::session::Session;
 use crate::trail;
 
@@ -116,7 +117,8 @@ pub(in crate::commands) async fn execute(
             Some(error) => Err(error),
             None => work(session).await,
         };
-        between_hooks(session, job, &begun.id, &mut work).await
+        let done = between_hooks(session, job, &begun.id, &mut work).await;
+        done.map_err(|error| reserve::with_hint(error, &job.repository))
     };
     let describe = |done: &BackedUp, evidence: &mut Evidence| evidence.backed_up(&done.report);
     let (result, run) = records::recorded_as(session, records, run, whole, describe).await;
@@ -126,6 +128,9 @@ pub(in crate::commands) async fn execute(
         records::save(session, &repository, &run).await;
     }
     right.end(session).await;
+    if result.is_ok() {
+        reserve::keep(session, &job.repository).await;
+    }
     // A backup of a part is no success of the job.
     if result.is_ok() && !job.options.is_part {
         beat(session, job).await;
