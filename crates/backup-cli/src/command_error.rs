@@ -11,6 +11,7 @@ use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::id::SnapshotId;
 use backup_core::sink::{SinkError, SinkErrorKind};
 use backup_core::source::SourceError;
+use backup_storage::RefusedCredentials;
 use serde::Serialize;
 
 use crate::exit_code;
@@ -32,6 +33,8 @@ pub(crate) enum Kind {
     Usage,
     /// The configuration cannot be used.
     Config,
+    /// The store refuses the credentials.
+    Credentials,
     /// The pass phrase cannot be had.
     Passphrase,
     /// It needs a confirmation that was not given, or something exists already.
@@ -164,13 +167,22 @@ impl CommandError {
     pub(crate) fn is_lasting(&self) -> bool {
         matches!(
             self.kind,
-            Kind::Usage | Kind::Config | Kind::Mismatch | Kind::Core(ErrorKind::TooLarge)
+            Kind::Usage
+                | Kind::Config
+                | Kind::Credentials
+                | Kind::Mismatch
+                | Kind::Core(ErrorKind::TooLarge)
         )
     }
 
     /// Whether damage was found.
     pub(crate) fn is_damage(&self) -> bool {
         self.kind == Kind::Core(ErrorKind::Damaged)
+    }
+
+    /// True if the storage has no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.kind == Kind::Core(ErrorKind::StorageFull)
     }
 
     /// Whether somebody else is at it.
@@ -180,11 +192,6 @@ impl CommandError {
 
     pub(crate) fn held(self) -> Self {
         Self { kind: Kind::Held, ..self }
-    /// True if the storage has no room.
-    pub(crate) fn is_full(&self) -> bool {
-        self.kind == Kind::Core(ErrorKind::StorageFull)
-    }
-
     }
 
     /// Whether somebody else executes the job.
@@ -248,7 +255,7 @@ impl CommandError {
 
     pub(crate) fn exit_code(&self) -> u8 {
         match self.kind {
-            Kind::Usage | Kind::Config => exit_code::USAGE,
+            Kind::Usage | Kind::Config | Kind::Credentials => exit_code::USAGE,
             Kind::Passphrase => exit_code::PASSPHRASE,
             Kind::Refused | Kind::Declined => exit_code::REFUSED,
             Kind::Held => exit_code::BUSY,
@@ -271,6 +278,7 @@ impl CommandError {
         match self.kind {
             Kind::Usage => "usage",
             Kind::Config => "config",
+            Kind::Credentials => "credentials",
             Kind::Passphrase => "passphrase",
             Kind::Refused | Kind::Declined => "refused",
             Kind::Held => "busy",
@@ -347,8 +355,12 @@ fn is_archived(error: &dyn StdError) -> bool {
 
 impl From<CoreError> for CommandError {
     fn from(error: CoreError) -> Self {
+        let kind = match RefusedCredentials::caused(&error) {
+            true => Kind::Credentials,
+            false => Kind::Core(error.kind()),
+        };
         Self {
-            kind: Kind::Core(error.kind()),
+            kind,
             message: error.to_string(),
             causes: causes(&error),
             hint: error.hint().map(str::to_owned),

@@ -29,6 +29,6 @@ mod wire;
 pub use limit::LimitSink;
 pub use local::LocalSink;
 pub use location::Location;
-pub use object::ObjectSink;
+pub use object::{ObjectSink, RefusedCredentials};
 pub use retry::{RetryPolicy, RetrySink};
 pub use settings::StoreSettings;

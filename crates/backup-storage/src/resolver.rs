@@ -15,7 +15,7 @@ use crate::location::refused;
 use crate::object::build::{Plan, azure, gcs, s3};
 use crate::object::{Kind, ObjectSink};
 use crate::settings::{StoreSettings, overlay};
-use crate::{LimitSink, LocalSink, RetryPolicy, RetrySink};
+use crate::{LimitSink, LocalSink, RefusedCredentials, RetryPolicy, RetrySink};
 
 /// For how long a store that does not answer is asked when it is opened. What is wrong then is
 /// mostly the address.
@@ -127,8 +127,11 @@ async fn reach(
         }
         other => other,
     };
-    let mut reached =
-        SinkError::on(kind, Operation::Head, name).with_source(cause).without_effect();
+    let reached = SinkError::on(kind, Operation::Head, name).without_effect();
+    let mut reached = match RefusedCredentials::caused(&error) {
+        true => reached.with_source(RefusedCredentials::new(cause)),
+        false => reached.with_source(cause),
+    };
     if let Some(hint) = error.hint() {
         reached = reached.with_hint(hint);
     }

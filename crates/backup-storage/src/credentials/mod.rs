@@ -119,6 +119,8 @@ pub(crate) enum Origin {
         key_id: String,
         secret: SecretRef,
         token: Option<Secret>,
+        /// The settings or variables that the keys come from.
+        names: String,
     },
     Profile(Box<Profile>),
     Container(Container),
@@ -150,6 +152,19 @@ struct State {
 impl AwsKeys {
     pub(crate) fn new(origin: Origin) -> Self {
         Self { origin, state: Mutex::default() }
+    }
+
+    /// The settings, variables or service that the credentials come from.
+    pub(crate) fn names(&self) -> String {
+        match &self.origin {
+            Origin::Keys { names, .. } => names.clone(),
+            Origin::Profile(profile) => format!("the profile {}", profile.name),
+            Origin::Container(_) => "the credentials of the container (AWS_CONTAINER_…)".to_owned(),
+            Origin::Service { .. } => {
+                "AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN, or the role of the instance"
+                    .to_owned()
+            }
+        }
     }
 
     /// Credentials that are good now.
@@ -192,7 +207,7 @@ impl AwsKeys {
         }
         state.tried = Some(Instant::now());
         let fetched = match &self.origin {
-            Origin::Keys { key_id, secret, token } => {
+            Origin::Keys { key_id, secret, token, .. } => {
                 secret.read().map(|secret| Lease::lasting(key_id, &secret, token.as_ref()))
             }
             Origin::Profile(profile) => profile.fetch().await,
@@ -268,7 +283,8 @@ mod tests {
         let path = dir.path().join("secret");
         std::fs::write(&path, "one\n").unwrap();
         let secret = SecretRef::File(path.clone());
-        let keys = AwsKeys::new(Origin::Keys { key_id: "me".to_owned(), secret, token: None });
+        let (key_id, names) = ("me".to_owned(), "AWS_ACCESS_KEY_ID".to_owned());
+        let keys = AwsKeys::new(Origin::Keys { key_id, secret, token: None, names });
         let first = keys.get().await.unwrap();
         assert_eq!(first.secret_key, "one");
         assert!(!keys.renew(&first, false).await, "nothing changed");

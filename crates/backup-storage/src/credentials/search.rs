@@ -20,6 +20,9 @@ use super::{Origin, SecretRef, files, sts};
 use crate::settings::{Secret, StoreSettings};
 use crate::wire::{Wire, WireError};
 
+/// Variable with the secret access key, unless the settings name another one.
+const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+
 /// What the search needs.
 pub(crate) struct Search<'a> {
     pub(crate) settings: &'a StoreSettings,
@@ -40,6 +43,7 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Origin, WireError> {
             key_id: key_id.clone(),
             secret: secret(settings)?,
             token: token(settings)?,
+            names: format!("access_key_id and {}", secret_name(settings)),
         });
     }
     if let Some(name) = &settings.profile {
@@ -52,6 +56,7 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Origin, WireError> {
             key_id: id.to_owned(),
             secret: secret(settings)?,
             token: token(settings)?,
+            names: format!("AWS_ACCESS_KEY_ID and {}", secret_name(settings)),
         });
     }
     if let Some(name) = environment.get("AWS_PROFILE") {
@@ -79,11 +84,20 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Origin, WireError> {
     Ok(search.service())
 }
 
+/// The setting or variable that the secret access key comes from.
+fn secret_name(settings: &StoreSettings) -> &str {
+    match (&settings.secret_access_key_file, &settings.secret_access_key_env) {
+        (Some(_), _) => "secret_access_key_file",
+        (None, Some(name)) => name,
+        (None, None) => SECRET,
+    }
+}
+
 fn secret(settings: &StoreSettings) -> Result<SecretRef, WireError> {
     if let Some(path) = &settings.secret_access_key_file {
         return Ok(SecretRef::File(path.clone()));
     }
-    let name = settings.secret_access_key_env.as_deref().unwrap_or("AWS_SECRET_ACCESS_KEY");
+    let name = settings.secret_access_key_env.as_deref().unwrap_or(SECRET);
     match settings.environment.get(name) {
         Some(value) => Ok(SecretRef::Value(Secret::new(value.to_owned()))),
         None => Err(WireError::Credentials(format!(

@@ -6,6 +6,25 @@ use backup_core::sink::{Operation, SinkError, SinkErrorKind};
 use super::Kind;
 use crate::wire::{Refusal, WireError};
 
+/// The store refuses the credentials: source of a [`SinkError`]. Other credentials help, and
+/// nothing else.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct RefusedCredentials(String);
+
+impl RefusedCredentials {
+    /// True if refused credentials are among the causes of an error.
+    #[must_use]
+    pub fn caused(error: &(dyn std::error::Error + 'static)) -> bool {
+        std::iter::successors(Some(error), |error| error.source())
+            .any(|error| error.downcast_ref::<Self>().is_some())
+    }
+
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
 /// Where it happened, as far as hints depend on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {
@@ -64,10 +83,12 @@ fn without_token(
         .any(|code| words.contains(&format!("status code: {code}")));
     let kind = if refused { SinkErrorKind::PermissionDenied } else { SinkErrorKind::Unavailable };
     let why = format!("cannot get a token for the store: {}", WireError::words_of(error));
-    SinkError::on(kind, operation, what)
-        .with_source(why)
-        .with_hint(credentials(place.kind))
-        .without_effect()
+    let mapped = SinkError::on(kind, operation, what);
+    let mapped = match refused {
+        true => mapped.with_source(RefusedCredentials::new(why)),
+        false => mapped.with_source(why),
+    };
+    mapped.with_hint(credentials(place.kind)).without_effect()
 }
 
 fn credentials(kind: Kind) -> &'static str {
@@ -101,6 +122,8 @@ pub(crate) fn map_wire(
         }
         WireError::Stalled(_) | WireError::Broken(_) => (Unavailable, true, None),
         WireError::Response(_) | WireError::Checksum => (Unavailable, true, None),
+        // It stays until a person signs in, or corrects the address.
+        WireError::Page(_) => (Other, false, Some(LISTING.to_owned())),
         WireError::Listing(_) => (Unavailable, false, Some(LISTING.to_owned())),
         WireError::Connect(_) => (Unavailable, false, Some(CONNECT.to_owned())),
         WireError::UnknownHost(_) => (Unavailable, false, Some(UNKNOWN_HOST.to_owned())),
@@ -112,7 +135,13 @@ pub(crate) fn map_wire(
             (PermissionDenied, false, Some(credentials(place.kind).to_owned()))
         }
     };
-    let mut mapped = SinkError::on(kind, operation, what).with_source(error.to_string());
+    let refused_credentials =
+        matches!(error, WireError::Refused(refusal) if are_credentials_refused(refusal));
+    let mapped = SinkError::on(kind, operation, what);
+    let mut mapped = match refused_credentials {
+        true => mapped.with_source(RefusedCredentials::new(error.to_string())),
+        false => mapped.with_source(error.to_string()),
+    };
     if let Some(hint) = hint {
         mapped = mapped.with_hint(hint);
     }
@@ -183,6 +212,14 @@ fn refused(refusal: &Refusal) -> SinkErrorKind {
     }
 }
 
+/// True if the credentials are unknown to the store, or no longer accepted. Missing rights of
+/// known credentials are another matter.
+fn are_credentials_refused(refusal: &Refusal) -> bool {
+    let is_of_azure = matches!(&*refusal.code, "AuthenticationFailed" | "AuthorizationFailure")
+        && refusal.message.contains("failed to authenticate");
+    refusal.is_about_credentials() || is_of_azure
+}
+
 /// What the user can do.
 fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
     let bucket = place.bucket;
@@ -202,17 +239,15 @@ fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
             None => "set region to the region of the bucket, which is another one".to_owned(),
         },
         ("ExpiredToken" | "TokenRefreshRequired", _) => {
-            "renew the credentials at their source: they have expired, and no newer ones were found"
-                .to_owned()
+            let names = origin(place, refusal);
+            format!("renew {names} at the source: they have expired, and no newer ones were found")
         }
         ("InvalidAccessKeyId", _) => {
-            "check access_key_id, the profile or AWS_ACCESS_KEY_ID: the store has no such access \
-             key"
-            .to_owned()
+            format!("check {}: the store has no such access key", origin(place, refusal))
         }
         ("SignatureDoesNotMatch", _) => {
-            "check the source of the secret access key: the secret does not match the access key"
-                .to_owned()
+            let names = origin(place, refusal);
+            format!("check {names}: the secret does not match the access key")
         }
         ("AuthenticationFailed" | "AuthorizationFailure", _)
             if refusal.message.contains("failed to authenticate") =>
@@ -224,13 +259,30 @@ fn hint(place: Place<'_>, refusal: &Refusal) -> Option<String> {
         // What to do about archives is known where objects are restored.
         ("InvalidObjectState" | "BlobArchived", _) => return None,
         ("AccessDenied", _) | ("AuthorizationPermissionMismatch", _) | (_, 403) => denied(place),
-        (_, 401) => "check the credentials: they are missing, wrong or expired".to_owned(),
+        (_, 401) => {
+            let names = origin(place, refusal);
+            format!("check {names}: the credentials are missing, wrong or expired")
+        }
         ("", 400) if refusal.message.contains("HTTPS") => TLS.to_owned(),
         (_, 400) if let Some(hint) = sealed(place, refusal) => hint,
         ("InvalidRequest", 400) if place.locks => NO_LOCKS.to_owned(),
         _ => return skew(refusal).filter(|skew| skew.abs() > 900).map(|_| skewed(refusal)),
     };
     Some(hint)
+}
+
+/// The settings, variables or service that refused credentials come from.
+fn origin(place: Place<'_>, refusal: &Refusal) -> String {
+    match (&refusal.credentials, place.kind) {
+        (Some(names), _) => names.clone(),
+        (None, Kind::S3) => {
+            "access_key_id, the profile or AWS_ACCESS_KEY_ID, and the secret access key".to_owned()
+        }
+        (None, Kind::Gcs) => "service_account or GOOGLE_APPLICATION_CREDENTIALS".to_owned(),
+        (None, Kind::Azure) => {
+            "account_key_env, AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN".to_owned()
+        }
+    }
 }
 
 fn denied(Place { bucket, kind, customer_key, .. }: Place<'_>) -> String {

@@ -48,6 +48,7 @@ use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 
+pub use error::RefusedCredentials;
 pub(crate) use proof::Proof;
 
 use error::Place;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::response::Parts;
 use jiff::Timestamp;
-use object_store::client::HttpError;
+use object_store::client::{HttpError, HttpResponse};
 
 /// What is wrong with the store's TLS, if that is what `error` is about. I/O errors hide the error
 /// inside them from the chain of causes, and there may be several around one another.
@@ -33,6 +33,8 @@ pub(crate) struct Refusal {
     pub(crate) region: Option<String>,
     /// The store's clock.
     pub(crate) server_time: Option<Timestamp>,
+    /// The settings, variables or service that the refused credentials come from.
+    pub(crate) credentials: Option<String>,
 }
 
 /// Longest explanation of a store that is repeated.
@@ -63,6 +65,7 @@ impl Refusal {
             message,
             region: header("x-amz-bucket-region").or_else(|| from_xml("Region")),
             server_time: date.map(|date| date.timestamp()),
+            credentials: None,
         }
     }
 
@@ -107,6 +110,9 @@ pub(crate) enum WireError {
     Stalled(Duration),
     #[error("the address uses plain http, which can be read and changed in transit")]
     PlainHttp,
+    /// A page for people in place of an object or a listing, with its status and title.
+    #[error("a page for web browsers came in place of the store's answer ({0})")]
+    Page(String),
     #[error("the answer is not a listing: {0}")]
     Listing(String),
     #[error("the store received other bytes than were sent")]
@@ -137,6 +143,15 @@ impl From<Refusal> for WireError {
 }
 
 impl WireError {
+    /// The page that a proxy or a captive portal answered with.
+    pub(super) fn page(parts: &Parts, body: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(body);
+        let title = tag(&text, "title").unwrap_or_default().lines().next().unwrap_or_default();
+        let title: String = title.chars().take(MAX_MESSAGE).collect();
+        let colon = if title.is_empty() { "" } else { ": " };
+        Self::Page(format!("{}{colon}{title}", parts.status.as_u16()))
+    }
+
     pub(super) fn transport(error: &reqwest::Error) -> Self {
         let mut causes = Vec::new();
         let mut next: Option<&(dyn Error + 'static)> = error.source();
@@ -183,6 +198,26 @@ impl WireError {
         }
         None
     }
+}
+
+/// True for an answer of a proxy or a captive portal: no store answers a request with success or a
+/// redirection to a page for people.
+pub(super) fn is_page(response: &HttpResponse) -> bool {
+    let status = response.status();
+    let kind = response.headers().get(http::header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_html = kind.to_ascii_lowercase().starts_with("text/html");
+    let is_sign_in = status.as_u16() == 511;
+    is_sign_in || is_html && (status.is_success() || status.is_redirection())
+}
+
+/// True if a body is a page for people.
+pub(super) fn is_html(body: &[u8]) -> bool {
+    let head = body.trim_ascii_start();
+    let starts = |text: &str| {
+        head.get(..text.len()).is_some_and(|head| head.eq_ignore_ascii_case(text.as_bytes()))
+    };
+    starts("<!doctype html") || starts("<html")
 }
 
 /// Whether an answer's body is an error, whatever its status says.

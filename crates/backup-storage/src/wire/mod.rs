@@ -106,7 +106,18 @@ impl Wire {
                     continue;
                 }
             }
-            return Err(error);
+            return Err(self.naming_credentials(error));
+        }
+    }
+
+    /// Adds the origin of the credentials to a refusal of them.
+    fn naming_credentials(&self, error: WireError) -> WireError {
+        match (error, &self.0.signer) {
+            (WireError::Refused(mut refusal), Some(signer)) if refusal.is_about_credentials() => {
+                refusal.credentials = Some(signer.names());
+                WireError::Refused(refusal)
+            }
+            (error, _) => error,
         }
     }
 
@@ -117,6 +128,10 @@ impl Wire {
         let mut response = self.transfer(request).await?;
         extras::mark_partial(&expected, &mut response);
         let status = response.status();
+        if error::is_page(&response) {
+            let (parts, body) = response.into_parts();
+            return Err(WireError::page(&parts, &whole(body).await.unwrap_or_default()));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
             self.0.gate.slow();
         }
@@ -146,7 +161,9 @@ impl Wire {
         }
         let (parts, body) = response.into_parts();
         let bytes = whole(body).await?;
-        if is_list {
+        if error::is_html(&bytes) {
+            return Err(WireError::page(&parts, &bytes));
+        } else if is_list {
             listing::check(&bytes, query).map_err(WireError::Listing)?;
         } else if bytes.trim_ascii_start().starts_with(b"<") && error::is_error(&bytes) {
             // Some requests are answered before they are done: the status says success, the body

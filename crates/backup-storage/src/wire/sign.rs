@@ -36,6 +36,11 @@ impl Signer {
         Ok(credential)
     }
 
+    /// The settings, variables or service that the credentials come from.
+    pub(super) fn names(&self) -> String {
+        self.keys.names()
+    }
+
     /// Fetches other credentials than those; says whether there are any. It may not be certain that
     /// it is because of them.
     pub(super) async fn renew(&self, used: &AwsCredential, is_certain: bool) -> bool {

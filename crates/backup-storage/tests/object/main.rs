@@ -19,7 +19,7 @@ use any::AnySink;
 use backup_core::sink::{Effect, Key, Payload, Prefix, PutMode, Sink, SinkErrorKind, SinkOps};
 use backup_core::testing::{SinkDifferences, SinkHandles, sink_conformance};
 use backup_storage::settings::{Environment, Rate, Seconds};
-use backup_storage::{StoreSettings, resolver};
+use backup_storage::{RefusedCredentials, StoreSettings, resolver};
 use server::{Reply, Seen, Server, xml};
 
 fn key(text: &str) -> Key {
@@ -118,10 +118,8 @@ async fn a_slow_link_is_no_stall() {
 
 #[tokio::test]
 async fn a_page_of_a_proxy_is_no_empty_listing() {
-    let bodies = ["<html><body>Sign in</body></html>", "", "<ListBucketResult/>"];
-    for body in bodies {
-        let page =
-            move || Reply::Answer(200, vec![("content-type", "text/html".to_owned())], body.into());
+    for body in ["", "<ListBucketResult/>"] {
+        let page = move || Reply::Answer(200, Vec::new(), body.into());
         let server =
             Server::start(move |seen, _| seen.query.contains("list-type").then(page)).await;
         let error = open(&server).await.list_all(&Prefix::root()).await.unwrap_err();
@@ -132,6 +130,78 @@ async fn a_page_of_a_proxy_is_no_empty_listing() {
         let sink = open(&server).await;
         sink.put_bytes(&key("data/x"), "x").await.unwrap();
         assert_eq!(sink.list_all(&Prefix::root()).await.unwrap().len(), 1, "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn captive_portal_is_named_and_not_tried_again() {
+    let html = ("content-type", "Text/HTML; charset=utf-8".to_owned());
+    let moved = ("location", "http://portal.example/".to_owned());
+    let body = "<!DOCTYPE html>\n<html><head><title>Sign in to Hotel</title></head></html>";
+    for (status, headers, requests) in [
+        (200, vec![html.clone()], ["GET", "PUT", "LIST"].as_slice()),
+        (302, vec![html.clone(), moved], &["GET", "PUT", "LIST"]),
+        (511, vec![], &["GET", "PUT", "LIST"]),
+        // Without a content type, a listing is still seen to be none.
+        (200, vec![], &["LIST"]),
+    ] {
+        let answer = move |seen: &Seen| {
+            let is_later = seen.path.ends_with("data/x") || seen.query.contains("list-type");
+            is_later.then(|| Reply::Answer(status, headers.clone(), body.into()))
+        };
+        let server = Server::start(move |seen, _| answer(seen)).await;
+        let sink = open(&server).await;
+        for request in requests {
+            let error = match *request {
+                "GET" => sink.get_bytes(&key("data/x")).await.unwrap_err(),
+                "PUT" => sink.put_bytes(&key("data/x"), "x").await.unwrap_err(),
+                _ => sink.list_all(&Prefix::root()).await.unwrap_err(),
+            };
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert!(!error.is_retryable() && error.effect() == Effect::None, "{error:?}");
+            assert!(cause.contains(&format!("{status}: Sign in to Hotel")), "{cause}");
+            assert!(error.hint().unwrap().contains("sign-in page"), "{error:?}");
+        }
+        assert!(server.seen("GET", "data/x").len() <= 1, "{status}: tried again");
+        assert!(server.seen("PUT", "data/x").len() <= 1, "{status}: tried again");
+    }
+}
+
+#[tokio::test]
+async fn refused_credentials_name_their_settings() {
+    for (status, code) in [
+        (403, "InvalidAccessKeyId"),
+        (403, "SignatureDoesNotMatch"),
+        (401, "Unauthorized"),
+        (403, "AccessDenied"),
+    ] {
+        let server = Server::start(move |seen, _| {
+            (code != "AccessDenied" || is_put(seen)).then(|| xml(status, code))
+        })
+        .await;
+        let place = "s3://bkt/repo".parse().unwrap();
+        let of_settings = StoreSettings {
+            access_key_id: Some("me".to_owned()),
+            secret_access_key_env: Some("MY_SECRET".to_owned()),
+            environment: Environment::from_iter([("MY_SECRET".to_owned(), "hush".to_owned())]),
+            ..settings(&server)
+        };
+        for (settings, names) in [
+            (settings(&server), "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+            (of_settings, "access_key_id and MY_SECRET"),
+        ] {
+            let opened = resolver::open(&place, &settings).await;
+            let error = match opened {
+                Err(error) => error,
+                Ok(sink) => sink.put_bytes(&key("data/x"), "x").await.unwrap_err(),
+            };
+            let (is_known, hint) = (RefusedCredentials::caused(&error), error.hint().unwrap());
+            assert_eq!(error.kind(), SinkErrorKind::PermissionDenied, "{code}");
+            // A right that is missing is no fault of the keys.
+            assert_eq!(is_known, code != "AccessDenied", "{code}");
+            assert_eq!(hint.contains(names), is_known, "{code}: {hint}");
+            assert!(!format!("{error:?} {hint}").contains("hush"));
+        }
     }
 }
 
