@@ -292,6 +292,33 @@ fn prunes_only_what_nothing_needs() {
 }
 
 #[test]
+
+#[test]
+fn prune_removes_the_evidence_of_forgotten_snapshots() {
+    let env = Env::configured(CONFIG);
+    env.run(&["run", "-q", "docs"]).ok();
+    let old = env.latest();
+    env.write("data/letter.txt", "A later letter\n");
+    env.run(&["run", "-q", "docs"]).ok();
+    let new = env.latest();
+    env.run(&["verify", "-q", "--all"]).ok();
+    let evidence = |kind: &str| {
+        let names = std::fs::read_dir(env.path("repo").join(kind)).unwrap();
+        names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    env.run(&["forget", &old, "--yes"]).ok();
+    // As left by a verification that began before the snapshot was forgotten.
+    for kind in ["x-proofs", "x-damage"] {
+        std::fs::create_dir_all(env.path("repo").join(kind)).unwrap();
+        std::fs::write(env.path("repo").join(kind).join(&old), "evidence").unwrap();
+    }
+    env.run(&["prune"]).ok();
+    assert_eq!((evidence("x-proofs").len(), evidence("x-damage").len()), (2, 1), "to be undone");
+    env.run(&["prune", "--grace", "0s"]).ok();
+    env.run(&["prune", "--grace", "0s"]).ok();
+    env.run(&["prune", "--grace", "0s"]).ok();
+    assert_eq!((evidence("x-proofs"), evidence("x-damage").len()), (vec![new], 0));
+}
 fn snapshots_by_day_and_moment() {
     let env = configured();
     assert_eq!(env.run(&["show", "now", "--json"]).ok().json()["snapshot"]["id"], *env.latest());

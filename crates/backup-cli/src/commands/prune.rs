@@ -77,6 +77,9 @@ pub(super) async fn prune(
     options: &PruneOptions,
 ) -> CommandResult<()> {
     let report = maintenance::prune(repository, options, &session.cx).await?;
+    if !options.dry_run {
+        repository.thin_out_evidence().await?;
+    }
     let ui = &session.ui;
     if ui.is_json() {
         ui.event(&Summary::new("prune", spec.to_string(), &report));
