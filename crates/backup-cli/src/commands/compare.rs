@@ -3,6 +3,7 @@
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::repositories::RepositorySpec;
 use backup_control::sources::{self, CompareFlags, Compared, SourceSpec};
+use backup_core::error::ErrorKind;
 use backup_core::repository::SnapshotInfo;
 use backup_core::source::{Difference, ObjectDigest};
 use serde::Serialize;
@@ -142,7 +143,8 @@ fn same(compared: &Compared, differences: &[Difference]) -> CommandResult<usize>
     let same = compared.stored.objects.len()
         - differences.iter().filter(|one| one.stored.is_some()).count();
     if same == 0 && differences.is_empty() {
-        return Err(CommandError::usage(
+        return Err(CommandError::new(
+            Kind::Core(ErrorKind::NotFound),
             "nothing in the snapshot is selected, so nothing was compared",
         )
         .with_hint(
