@@ -117,6 +117,14 @@ fn selection_without_a_match_is_no_backup() {
     env.run(&nested).ok();
     // Excludes need no match.
     env.run(&["run", "-q", "--source", "data", "--exclude", "nothing*"]).ok();
+    let before = snapshots();
+    let nothing = env.run(&["run", "--source", "data", "--exclude", "*"]);
+    assert_eq!(nothing.code, 1, "{}", nothing.text());
+    assert!(nothing.stderr.contains("nothing in the source is left by --exclude *"));
+    assert_eq!(snapshots(), before);
+    // A source that is empty anyway is backed up.
+    std::fs::create_dir(env.path("empty")).unwrap();
+    env.run(&["run", "-q", "--source", "empty", "--exclude", "*"]).ok();
 }
 
 #[test]

@@ -87,6 +87,8 @@ pub struct Job {
     pub source: SourceSpec,
     /// How.
     pub options: BackupOptions,
+    /// Exclude patterns of the flags, which are among those of the selection.
+    pub excluded: Vec<String>,
     /// No snapshot of it may be forgotten before it is so old.
     pub minimum_age: Option<Span>,
     /// How the log of the source is captured.
@@ -213,7 +215,8 @@ impl Job {
         let source = SourceSpec::new(source, place.machine, place.env)?;
         let logs = job.and_then(|job| job.logs.clone()).unwrap_or_default();
         let execution = job.map(|job| Execution::of(job, flags)).unwrap_or_default();
-        Ok(Self { repository, source, options, minimum_age: None, logs, execution })
+        let excluded = flags.exclude.clone();
+        Ok(Self { repository, source, options, excluded, minimum_age: None, logs, execution })
     }
 }
 

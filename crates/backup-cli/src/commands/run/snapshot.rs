@@ -2,15 +2,16 @@
 
 use backup_control::jobs::Job;
 use backup_control::{damage, logs};
-use backup_core::error::ErrorKind;
+use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::id::SnapshotId;
 use backup_core::log::{Stream, roll_up};
 use backup_core::pipeline::{self, BackupReport};
 use backup_core::repository::{Repository, SnapshotInfo};
-use backup_core::source::Source;
+use backup_core::source::{Selection, Source, SourceErrorKind};
 
 use super::execute;
 use super::told::describe;
+use crate::args;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::commands::view::Summary;
 use crate::human;
@@ -47,6 +48,7 @@ pub(in crate::commands) async fn back_up(
         repository.protect_job(&job.options.job, age, &session.cx).await?;
     }
     require_same_cluster(session, repository, job, source).await?;
+    require_rest(session, job, source).await?;
     let report = pipeline::backup(repository, source, &job.options, &session.cx)
         .await
         .map_err(with_hint_at_limit)?;
@@ -54,6 +56,37 @@ pub(in crate::commands) async fn back_up(
     let besides = after_snapshot(session, repository, job, source, &report).await;
     let besides = besides.map_err(|error| error.after(report.snapshot))?;
     Ok(BackedUp { report, besides })
+}
+
+/// Fails if the exclude patterns of the command line leave nothing of a source that is not empty: a
+/// mistyped pattern must not become a snapshot.
+async fn require_rest(session: &Session, job: &Job, source: &dyn Source) -> CommandResult<()> {
+    let selection = &job.options.selection;
+    if job.excluded.is_empty() || !is_nothing(session, source, selection).await? {
+        return Ok(());
+    }
+    let mut own = selection.exclude().to_vec();
+    own.retain(|pattern| !job.excluded.contains(pattern));
+    let without = args::selection(selection.include(), &own)?;
+    if is_nothing(session, source, &without).await? {
+        return Ok(());
+    }
+    let text = format!("nothing in the source is left by --exclude {}", job.excluded.join(", "));
+    let error = CoreError::new(ErrorKind::NotFound, text);
+    Err(error.with_hint("correct the exclude patterns").into())
+}
+
+/// True if a selection surely covers no object of the source.
+async fn is_nothing(
+    session: &Session,
+    source: &dyn Source,
+    selection: &Selection,
+) -> CommandResult<bool> {
+    match source.selected(&session.cx, selection).await {
+        Ok(parts) => Ok(parts.iter().all(|part| part.objects == Some(0))),
+        Err(error) if error.kind() == SourceErrorKind::Unsupported => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What is done and said when a snapshot was made.
