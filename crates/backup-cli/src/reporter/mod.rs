@@ -5,6 +5,7 @@
 //! | `mod.rs` | choosing one |
 //! | `human.rs` | bars on a terminal, a line now and then otherwise |
 //! | `json.rs` | one JSON object per line |
+//! | `once.rs` | each warning once |
 //! | `pace.rs` | how fast it goes and how long it will take |
 //!
 //! To add an event: its variant in `backup_core::event`, its text in `human.rs`. JSON needs
@@ -12,6 +13,7 @@
 
 mod human;
 mod json;
+mod once;
 mod pace;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use backup_core::event::{Event, Events, Reporter};
 use crate::ui::Ui;
 use human::HumanReporter;
 use json::JsonReporter;
+pub(crate) use once::warnings_once;
 
 /// Which events a command shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

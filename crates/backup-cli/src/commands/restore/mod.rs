@@ -38,6 +38,7 @@ use backup_core::source::{Delete, IfExists, RestoreReport, RestoreRequest};
 use super::alerts;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::records::{self, Records};
+use crate::reporter;
 use crate::session::Session;
 use crate::style::{self, paint};
 
@@ -181,10 +182,12 @@ async fn assemble(
     let repository = spec.to_string();
     let (is_part, is_renaming) = (!request.selection.is_all(), !args.rename.is_empty());
     let (is_mapping, place) = (!args.db.is_empty(), records::place(spec));
-    let (session, member) = (session.clone(), None);
+    // The plan has warned of it before it is executed.
+    let events = reporter::warnings_once(session.cx.events.clone());
+    let cx = Context { events, ..session.cx.clone() };
     Ok(Restore {
-        session,
-        member,
+        session: Session { cx, ..session.clone() },
+        member: None,
         repository,
         place,
         snapshot,
