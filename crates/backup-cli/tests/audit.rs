@@ -2,27 +2,17 @@
 
 use std::fs;
 
-use crate::common::Env;
+use crate::common::{Env, docs_config};
 
 const STATE: &str = "home/.local/state/backup/audit.jsonl";
 
-const CONFIG: &str = r#"
-[repositories.main]
-url = "repo"
-passphrase_file = "key"
-
-[sources.data]
-kind = "files"
-paths = ["data"]
-
-[jobs.docs]
-source = "data"
-repository = "main"
-keep = { last = 1 }
+const CONFIG: &str = docs_config!(
+    r#"keep = { last = 1 }
 
 [audit.keep]
 operation = "90d"
-"#;
+"#
+);
 
 fn configured() -> Env {
     Env::configured(CONFIG)

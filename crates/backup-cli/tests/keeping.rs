@@ -1,20 +1,9 @@
 //! hold, release, forget, undo-forget, cleanup, prune.
 
-use crate::common::Env;
+use crate::common::{Env, docs_config};
 
-const CONFIG: &str = r#"
-[repositories.main]
-url = "repo"
-passphrase_file = "key"
-
-[sources.data]
-kind = "files"
-paths = ["data"]
-
-[jobs.docs]
-source = "data"
-repository = "main"
-tier = "daily"
+const CONFIG: &str = docs_config!(
+    r#"tier = "daily"
 keep = { last = 2 }
 
 [jobs.ledger]
@@ -25,7 +14,8 @@ keep = { last = 1, compliance = "7y" }
 [jobs.other]
 source = "data"
 repository = "main"
-"#;
+"#
+);
 
 /// Four snapshots of `docs`, each with data of its own.
 fn configured() -> Env {
@@ -292,6 +282,16 @@ fn prunes_only_what_nothing_needs() {
 }
 
 #[test]
+fn snapshots_by_day_and_moment() {
+    let env = configured();
+    assert_eq!(env.run(&["show", "now", "--json"]).ok().json()["snapshot"]["id"], *env.latest());
+    env.run(&["show", "yesterday"]).snapshot("error_no_snapshot_before");
+    env.run(&["list", "--date", "yesterday"]).ok().snapshot("list_yesterday");
+    env.run(&["list", "--date", "some day"]).snapshot("error_no_day");
+    let of_today = of(&env.run(&["list", "--date", "today", "--json"]).ok().json(), "snapshots");
+    assert_eq!(of_today, ids(&env));
+    env.run(&["show", "latest", "--date", "yesterday"]).snapshot("error_latest_of_yesterday");
+}
 
 #[test]
 fn prune_removes_the_evidence_of_forgotten_snapshots() {
@@ -318,14 +318,4 @@ fn prune_removes_the_evidence_of_forgotten_snapshots() {
     env.run(&["prune", "--grace", "0s"]).ok();
     env.run(&["prune", "--grace", "0s"]).ok();
     assert_eq!((evidence("x-proofs"), evidence("x-damage").len()), (vec![new], 0));
-}
-fn snapshots_by_day_and_moment() {
-    let env = configured();
-    assert_eq!(env.run(&["show", "now", "--json"]).ok().json()["snapshot"]["id"], *env.latest());
-    env.run(&["show", "yesterday"]).snapshot("error_no_snapshot_before");
-    env.run(&["list", "--date", "yesterday"]).ok().snapshot("list_yesterday");
-    env.run(&["list", "--date", "some day"]).snapshot("error_no_day");
-    let of_today = of(&env.run(&["list", "--date", "today", "--json"]).ok().json(), "snapshots");
-    assert_eq!(of_today, ids(&env));
-    env.run(&["show", "latest", "--date", "yesterday"]).snapshot("error_latest_of_yesterday");
 }

@@ -10,19 +10,9 @@ use backup_core::testing::{ScriptedLog, capture_all};
 use backup_storage::LocalSink;
 use jiff::Timestamp;
 
-use crate::common::Env;
+use crate::common::{Env, docs_config};
 
-const CONFIG: &str = r#"
-[repositories.main]
-url = "repo"
-passphrase_file = "key"
-[sources.data]
-kind = "files"
-paths = ["data"]
-[jobs.docs]
-source = "data"
-repository = "main"
-"#;
+const CONFIG: &str = docs_config!("");
 
 fn time(text: &str) -> Timestamp {
     text.parse().unwrap()

@@ -2,21 +2,10 @@
 
 use std::fs;
 
-use crate::common::Env;
+use crate::common::{Env, docs_config};
 
-const CONFIG: &str = r#"
-[repositories.main]
-url = "repo"
-passphrase_file = "key"
-
-[sources.data]
-kind = "files"
-paths = ["data"]
-
-[jobs.docs]
-source = "data"
-repository = "main"
-keep = { last = 3 }
+const CONFIG: &str = docs_config!(
+    r#"keep = { last = 3 }
 rpo = "1h"
 
 [notify.file]
@@ -26,7 +15,8 @@ command = "cat > sent.json"
 [report]
 currency = "EUR"
 prices = { main = 100.0 }
-"#;
+"#
+);
 
 #[test]
 fn of_what_was_done() {

@@ -5,26 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::Env;
+use crate::common::{Env, docs_config};
 
 /// Prints the pass phrase as soon as there is a file `go`: a run that has begun, and goes on for as
 /// long as is wanted.
 const WAITS: &str = "while [ ! -e go ]; do sleep 0.02; done; cat key";
 
-const CONFIG: &str = r#"
-[repositories.main]
-url = "repo"
-passphrase_file = "key"
-[sources.data]
-kind = "files"
-paths = ["data"]
-[jobs.docs]
+const CONFIG: &str = docs_config!(
+    r#"[jobs.never]
 source = "data"
 repository = "main"
-[jobs.never]
-source = "data"
-repository = "main"
-"#;
+"#
+);
 
 fn state(env: &Env) -> PathBuf {
     env.path("home/.local/state/backup")

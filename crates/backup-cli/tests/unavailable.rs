@@ -3,20 +3,12 @@
 
 use std::path::Path;
 
-use crate::common::{Env, Run};
+use crate::common::{Env, Run, docs_config};
 
-const CONFIG: &str = r#"
-[repositories.main]
-url = "repo"
-passphrase_file = "key"
-[sources.data]
-kind = "files"
-paths = ["data"]
-[jobs.docs]
-source = "data"
-repository = "main"
-keep = { last = 1 }
-"#;
+const CONFIG: &str = docs_config!(
+    r#"keep = { last = 1 }
+"#
+);
 
 /// Two snapshots of the job `docs`; the newer one is then damaged or deleted behind the program's
 /// back. Returns the older and the newer identifier.

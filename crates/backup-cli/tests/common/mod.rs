@@ -67,6 +67,20 @@ const FILTERS: [(&str, &str); 38] = [
     (r"backup \d+\.\d+\.\d+", "backup [VERSION]"),
 ];
 
+/// The beginning of most configurations: repository `main`, source `data` and job `docs`. The keys
+/// and sections that follow begin with further keys of the job.
+macro_rules! docs_config {
+    ($more:literal) => {
+        concat!(
+            "\n[repositories.main]\nurl = \"repo\"\npassphrase_file = \"key\"\n",
+            "[sources.data]\nkind = \"files\"\npaths = [\"data\"]\n",
+            "[jobs.docs]\nsource = \"data\"\nrepository = \"main\"\n",
+            $more
+        )
+    };
+}
+pub(crate) use docs_config;
+
 /// A directory of its own, and a program that knows nothing else.
 pub(crate) struct Env {
     dir: TempDir,
