@@ -11,6 +11,8 @@ mod support {
     pub(crate) mod cli;
     pub(crate) mod compare;
     pub(crate) mod counting;
+    pub(crate) mod crafted;
+    pub(crate) mod crafted_nodes;
     pub(crate) mod fault_proxy;
     pub(crate) mod gate;
     pub(crate) mod gcs_double;
@@ -33,6 +35,7 @@ mod support {
 mod scenarios {
     mod crash;
     mod histories_with_restic;
+    mod hostile;
     mod interop;
     mod limits;
     mod logs_with_restic;

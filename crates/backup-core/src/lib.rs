@@ -25,6 +25,7 @@
 //! | [`crypto`] | sealing, key derivation, pass phrases |
 //! | [`log`](mod@log) | which moments of a log can be restored |
 //! | [`event`], [`context`], [`clock`], [`error`], [`id`] | what every operation shares |
+//! | [`limits`] | how large the objects may be that are read |
 //! | [`words`] | counted nouns in messages |
 //! | `testing` | (feature) test sinks, a scripted source, the conformance suites |
 //!
@@ -43,6 +44,7 @@ pub mod error;
 pub mod event;
 pub mod format;
 pub mod id;
+pub mod limits;
 pub mod log;
 pub mod maintenance;
 pub mod pipeline;

@@ -63,21 +63,22 @@ pub async fn stats(repository: &IndexedRepository, cx: &Context) -> Result<Stats
             // Older tools wrote no summary: the files are counted.
             None => {
                 let mut bytes = 0;
-                let mut walk = repository.snapshot(&info).walk();
+                let mut walk = repository.snapshot(&info).walk().with_faults();
                 while let Some((_, node)) = walk.next().await? {
-                    bytes += if node.is_file() { node.metadata.size } else { 0 };
+                    let size = if node.is_file() { node.metadata.size } else { 0 };
+                    bytes = size.saturating_add(bytes);
                 }
                 bytes
             }
         };
         stats.snapshots += 1;
-        stats.restore_bytes += bytes;
+        stats.restore_bytes = stats.restore_bytes.saturating_add(bytes);
         let job = stats
             .per_job
             .entry(info.snapshot.tag("job").unwrap_or_default().to_owned())
             .or_default();
         job.snapshots += 1;
-        job.bytes += bytes;
+        job.bytes = job.bytes.saturating_add(bytes);
     }
     Ok(stats)
 }

@@ -135,6 +135,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     let target = args.to.open(session, &opened.indexed, None).await?;
     let copied = copy_to(session, &opened.indexed, &meant, &target, args.dry_run, "copy").await?;
+    let worst = worst.max(Outcome::with_warnings(copied.unfit.len() as u64));
     Ok(worst.max(if copied.problems.is_empty() { Outcome::Success } else { Outcome::Damage }))
 }
 
@@ -160,7 +161,7 @@ pub(super) async fn copy_to(
         return Ok(report);
     }
     ui.summary(describe(&report, &spec.to_string(), dry_run))?;
-    for line in view::problems(&report.problems) {
+    for line in [view::problems(&report.problems), view::problems(&report.unfit)].concat() {
         ui.line(line)?;
     }
     Ok(report)
@@ -189,6 +190,19 @@ fn describe(report: &CopyReport, to: &str, dry_run: bool) -> String {
                 String::new()
             } else {
                 format!("{}, damaged", report.problems.len())
+            },
+        ),
+        (
+            "Copied as they are",
+            if report.unfit.is_empty() {
+                String::new()
+            } else {
+                let count = report.unfit.len() as u64;
+                human::count(
+                    count,
+                    "entry that cannot be restored",
+                    "entries that cannot be restored",
+                )
             },
         ),
     ];

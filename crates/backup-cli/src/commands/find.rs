@@ -312,7 +312,7 @@ async fn entries(
     globs: &Selection,
 ) -> CommandResult<Vec<Found>> {
     let mut found = Vec::new();
-    let mut walk = snapshot.walk();
+    let mut walk = snapshot.walk().with_faults();
     while let Some((path, node)) = walk.next().await? {
         session.cx.check_cancelled()?;
         if !globs.covers(&path) {

@@ -1,7 +1,7 @@
 //! `backup ls`.
 
 use backup_core::error::{Error as CoreError, ErrorKind};
-use backup_core::format::Node;
+use backup_core::format::{Loss, Node};
 use backup_core::source::{EntryPath, NodeKind};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -88,8 +88,17 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             }
         }
     };
-    let mut walk = snapshot.walk_below(path, tree);
-    while let Some((path, node)) = walk.next().await? {
+    let mut walk = snapshot.walk_below(path, tree).with_faults();
+    let mut unfit = 0;
+    loop {
+        let next = walk.next().await?;
+        let faults = walk.take_faults();
+        for (path, fault) in faults.into_iter().filter(|(_, fault)| fault.loss == Loss::Entry) {
+            let path = human::text(path.as_bytes());
+            session.ui.warning(format_args!("{path}: the entry {}", fault.message));
+            unfit += 1;
+        }
+        let Some((path, node)) = next else { break };
         session.cx.check_cancelled()?;
         printer.print(&path, &node)?;
         entries += 1;
@@ -97,7 +106,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             walk.skip_content();
         }
     }
-    printer.finish(&info.id.to_hex(), entries)
+    printer.finish(&info.id.to_hex(), entries)?;
+    Ok(Outcome::with_warnings(unfit))
 }
 
 /// Understands a path inside a snapshot.

@@ -15,7 +15,7 @@ use crate::format::PackHeader;
 use crate::id::{BlobId, PackId};
 use crate::pipeline::Meter;
 use crate::repository::index::PackInfo;
-use crate::repository::{IndexedRepository, Repository, decode_with, layout};
+use crate::repository::{IndexedRepository, Repository, layout, verify_blob};
 use crate::sink::SinkOps;
 
 fn select(packs: &[PackInfo], which: ReadData) -> Vec<PackInfo> {
@@ -139,8 +139,8 @@ async fn read_pack(repository: &Repository, pack: &PackInfo) -> Result<PackState
                 .filter_map(|blob| {
                     let start = blob.offset as usize;
                     let sealed = &bytes[start..start + blob.len as usize];
-                    decode_with(&key, blob, sealed, |decoded| decoded.err())
-                        .map(|error| (blob.id, error.chain()))
+                    let failed = verify_blob(&key, blob, sealed).err();
+                    failed.map(|error| (blob.id, error.chain()))
                 })
                 .collect();
             Ok(match (intact, bad.is_empty()) {
@@ -195,9 +195,7 @@ async fn bad_blobs_by_index(
     for blob in blobs {
         let start = u64::from(blob.offset);
         let decoded = match reader.range(&pack.id, start..start + u64::from(blob.len)).await {
-            Ok(sealed) => {
-                decode_with(indexed.repository().key(), &blob, &sealed, |decoded| decoded.map(drop))
-            }
+            Ok(sealed) => verify_blob(indexed.repository().key(), &blob, &sealed),
             Err(error) => Err(error),
         };
         match decoded {

@@ -1,13 +1,14 @@
 //! Every snapshot down to its blobs, and which paths damage affects.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::{CheckReport, Damage, Problem};
 use crate::context::Context;
 use crate::error::Result;
 use crate::event::Stage;
-use crate::format::{BlobKind, Node};
+use crate::format::{BlobKind, Fault, Loss, Node};
 use crate::id::BlobId;
+use crate::limits;
 use crate::pipeline::Meter;
 use crate::repository::index::BlobLocation;
 use crate::repository::{BlobReader, IndexedRepository, SnapshotInfo};
@@ -15,6 +16,8 @@ use crate::source::EntryPath;
 
 /// Paths that are named per damaged object.
 const MAX_NAMED: usize = 20;
+/// Entries with invalid metadata that are named.
+const MAX_NOTES: usize = 100;
 
 /// Follows every snapshot's tree; every directory is read once.
 pub(super) async fn check(
@@ -31,9 +34,11 @@ pub(super) async fn check(
         cx,
         meter: meter.clone(),
         damage,
-        sound: HashSet::new(),
+        sound: HashMap::new(),
         bad: HashMap::new(),
         problems: BTreeMap::new(),
+        notes: Vec::new(),
+        more_notes: 0,
     };
     for info in snapshots {
         trees.survey(info.snapshot.tree).await?;
@@ -41,7 +46,7 @@ pub(super) async fn check(
     for info in snapshots {
         trees.name_affected(info).await?;
     }
-    let is_damaged = |info: &&SnapshotInfo| trees.bad.contains_key(&info.snapshot.tree);
+    let is_damaged = |info: &&SnapshotInfo| !trees.is_sound(info);
     report.damaged_snapshots = snapshots.iter().filter(is_damaged).map(|info| info.id).collect();
     trees.unneeded_damage();
     drop(ticking);
@@ -50,6 +55,10 @@ pub(super) async fn check(
     report
         .problems
         .extend(trees.problems.into_iter().map(|(object, found)| found.into_problem(object)));
+    report.notes.append(&mut trees.notes);
+    if trees.more_notes > 0 {
+        report.notes.push(format!("{} more entries have invalid metadata", trees.more_notes));
+    }
     Ok(())
 }
 
@@ -92,16 +101,45 @@ struct Trees<'a> {
     meter: Meter,
     damage: Damage,
     /// Directories with nothing damaged in or below them.
-    sound: HashSet<BlobId>,
+    sound: HashMap<BlobId, Extent>,
     bad: HashMap<BlobId, BadTree>,
     problems: BTreeMap<String, Found>,
+    /// Entries of which some metadata is invalid.
+    notes: Vec<String>,
+    more_notes: u64,
+}
+
+/// Depth of the directories below a directory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Extent {
+    /// Levels of directories below it.
+    levels: u16,
+    /// Length of the longest path of a directory below it.
+    path: u16,
+    /// True if entries in or below it have invalid metadata.
+    noted: bool,
+}
+
+impl Extent {
+    /// Takes in a directory of this name in it.
+    fn add(&mut self, name: u16, below: Self) {
+        self.levels = self.levels.max(below.levels.saturating_add(1));
+        self.path = self.path.max(below.path.saturating_add(name).saturating_add(1));
+        self.noted |= below.noted;
+    }
+
+    fn fits(self) -> bool {
+        usize::from(self.levels) <= limits::MAX_DEPTH && usize::from(self.path) <= limits::MAX_PATH
+    }
 }
 
 /// A directory whose children are being surveyed.
 struct Level {
     id: BlobId,
-    subtrees: Vec<BlobId>,
+    /// Each with the length of its name.
+    subtrees: Vec<(BlobId, u16)>,
     bad: bool,
+    extent: Extent,
 }
 
 impl Trees<'_> {
@@ -110,22 +148,24 @@ impl Trees<'_> {
         let mut stack = Vec::new();
         self.enter(root, &mut stack).await?;
         while let Some(level) = stack.last_mut() {
-            if let Some(next) = level.subtrees.pop() {
+            if let Some((next, name)) = level.subtrees.pop() {
                 if self.bad.contains_key(&next) {
                     level.bad = true;
-                } else if !self.sound.contains(&next) {
+                } else if let Some(below) = self.sound.get(&next) {
+                    level.extent.add(name, *below);
+                } else {
                     // It is looked at again when this comes back, and is decided by then.
-                    level.subtrees.push(next);
+                    level.subtrees.push((next, name));
                     self.enter(next, &mut stack).await?;
                 }
                 continue;
             }
-            let (id, bad) = (level.id, level.bad);
+            let (id, bad, extent) = (level.id, level.bad, level.extent);
             stack.pop();
             if bad {
                 self.bad.insert(id, BadTree::Contains);
             } else {
-                self.sound.insert(id);
+                self.sound.insert(id, extent);
             }
         }
         Ok(())
@@ -133,7 +173,7 @@ impl Trees<'_> {
 
     async fn enter(&mut self, id: BlobId, stack: &mut Vec<Level>) -> Result<()> {
         self.cx.check_cancelled()?;
-        if self.sound.contains(&id) || self.bad.contains_key(&id) {
+        if self.sound.contains_key(&id) || self.bad.contains_key(&id) {
             return Ok(());
         }
         self.meter.add_items(1);
@@ -146,9 +186,14 @@ impl Trees<'_> {
             }
             Err(error) => return Err(error),
         };
-        let bad = tree.nodes.iter().any(|node| self.node_trouble(node).is_some());
-        let subtrees = tree.nodes.iter().filter_map(|node| node.subtree).collect();
-        stack.push(Level { id, subtrees, bad });
+        let lost = |fault: &Fault| fault.loss == Loss::Entry;
+        let bad = tree.faults.iter().any(lost)
+            || tree.nodes.iter().any(|node| self.node_trouble(node).is_some());
+        let name = |node: &Node| u16::try_from(node.name.len()).unwrap_or(u16::MAX);
+        let subtree = |node: &Node| Some((node.subtree?, name(node)));
+        let subtrees = tree.nodes.iter().filter_map(subtree).collect();
+        let extent = Extent { noted: !tree.faults.is_empty(), ..Extent::default() };
+        stack.push(Level { id, subtrees, bad, extent });
         Ok(())
     }
 
@@ -198,6 +243,10 @@ impl Trees<'_> {
         if self.damage.missing_packs.contains(&copy.pack) {
             return Some("is missing".to_owned());
         }
+        let max_data = self.reader.repository().repository().config().max_data_blob();
+        if let Some(message) = limits::blob_fault(&copy.blob, max_data) {
+            return Some(message);
+        }
         if let Some(message) = self.damage.blobs.get(&(copy.pack, copy.blob.id)) {
             return Some(message.clone());
         }
@@ -212,13 +261,25 @@ impl Trees<'_> {
         found.affects(affects);
     }
 
-    /// Names the paths of a snapshot that need something damaged. Only damaged directories are
-    /// entered.
+    /// True if all of a snapshot can be restored.
+    fn is_sound(&self, info: &SnapshotInfo) -> bool {
+        self.sound.get(&info.snapshot.tree).is_some_and(|extent| extent.fits())
+    }
+
+    /// Names the paths of a snapshot that need something damaged. Only directories with something
+    /// to name are entered.
     async fn name_affected(&mut self, info: &SnapshotInfo) -> Result<()> {
         let mut stack = vec![(EntryPath::root(), info.snapshot.tree)];
         let snapshot = info.id.short();
+        let is_too_deep = self.sound.get(&info.snapshot.tree).is_some_and(|extent| !extent.fits());
         while let Some((path, id)) = stack.pop() {
+            if let Some(message) = limits::depth_fault(&path) {
+                let affects = format!("snapshot {snapshot}: {path} and everything below");
+                self.note(format!("directory {}", id.short()), message, affects);
+                continue;
+            }
             match self.bad.get(&id).cloned() {
+                None if is_too_deep || self.sound.get(&id).is_some_and(|extent| extent.noted) => {}
                 None => continue,
                 Some(BadTree::Unreadable { object, message }) => {
                     self.note(
@@ -230,7 +291,11 @@ impl Trees<'_> {
                 }
                 Some(BadTree::Contains) => {}
             }
-            for node in self.reader.tree(&id).await?.nodes {
+            let tree = self.reader.tree(&id).await?;
+            for fault in &tree.faults {
+                self.note_fault(&snapshot, &path.join(fault.entry.as_bytes()), fault);
+            }
+            for node in tree.nodes {
                 let path = path.join(&node.name);
                 if let Some((object, message)) = self.node_trouble(&node) {
                     let object =
@@ -241,6 +306,18 @@ impl Trees<'_> {
             }
         }
         Ok(())
+    }
+
+    fn note_fault(&mut self, snapshot: &str, path: &EntryPath, fault: &Fault) {
+        let affects = format!("snapshot {snapshot}: {path}");
+        let message = fault.message.clone();
+        match fault.loss {
+            Loss::Entry => self.note(format!("entry {path}"), message, affects),
+            Loss::Metadata if self.notes.len() < MAX_NOTES => {
+                self.notes.push(format!("{affects} {message}"));
+            }
+            Loss::Metadata => self.more_notes += 1,
+        }
     }
 
     /// Damage that no snapshot needs is still damage.

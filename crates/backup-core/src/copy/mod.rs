@@ -8,6 +8,7 @@
 //! | `known.rs` | which snapshots are there already |
 //! | `survey.rs` | following a snapshot's trees to the blobs that are missing |
 //! | `transfer.rs` | moving those blobs |
+//! | `unfit.rs` | entries that are copied as they are, and that no restore restores |
 //! | `complete.rs` | [`require_complete`]: to be asked before another copy is given up |
 //!
 //! A copy can be interrupted at any point: what was stored is found by the next one. Snapshots
@@ -17,6 +18,7 @@ mod complete;
 mod known;
 mod survey;
 mod transfer;
+mod unfit;
 
 pub use complete::require_complete;
 use serde::Serialize;
@@ -75,6 +77,9 @@ pub struct CopyReport {
     pub stored: WriteStats,
     /// Snapshots that were not copied because something of them is damaged or lost in the source.
     pub problems: Vec<Problem>,
+    /// Entries of copied snapshots that no restore restores: they are copied as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<Problem>,
 }
 
 /// Copies snapshots that the target does not have.
@@ -237,7 +242,10 @@ impl Run<'_> {
             let counterpart = present.iter().rev().find(like).map(|other| other.snapshot.tree);
             let counterpart = counterpart.filter(|_| self.trusting);
             match survey.copy(info, counterpart, writer).await? {
-                None if publish => complete.push(info),
+                None if publish => {
+                    self.report.unfit.append(&mut survey.unfit(info).await?);
+                    complete.push(info);
+                }
                 None => {}
                 Some(problem) => self.report.problems.push(problem),
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::transfer;
+use super::{transfer, unfit};
 use crate::check::Problem;
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -27,6 +27,8 @@ struct Found {
     id: BlobId,
     subtrees: Vec<Pair>,
     blobs: Vec<BlobId>,
+    /// True if an entry cannot be restored, or lacks metadata.
+    is_faulty: bool,
 }
 
 /// Copies what snapshots need; remembers which directories are complete in the target.
@@ -43,6 +45,8 @@ pub(super) struct Survey<'a> {
     /// The same; in a dry run, all that would have been moved.
     wanted: HashSet<BlobId>,
     totals: (u64, u64),
+    /// True if a directory was faulty.
+    has_faults: bool,
 }
 
 impl<'a> Survey<'a> {
@@ -64,6 +68,16 @@ impl<'a> Survey<'a> {
             window: Vec::new(),
             wanted: HashSet::new(),
             totals: (0, 0),
+            has_faults: false,
+        }
+    }
+
+    /// Entries of a snapshot that was copied and that no restore restores.
+    pub(super) async fn unfit(&self, info: &SnapshotInfo) -> Result<Vec<Problem>> {
+        if self.has_faults {
+            unfit::entries(&self.reader, info, self.cx).await
+        } else {
+            Ok(Vec::new())
         }
     }
 
@@ -162,6 +176,7 @@ impl<'a> Survey<'a> {
     ) -> Result<()> {
         self.cx.check_cancelled()?;
         self.meter.add_items(1);
+        self.has_faults |= found.is_faulty;
         for id in found.blobs {
             self.want(id, writer)
                 .map_err(|error| error.context(format!("directory {}", found.id.short())))?;
@@ -213,12 +228,22 @@ async fn read(
         },
     };
     let others = Arc::new(others);
-    let take = move |decoded: Decoded<'_>| -> Result<Found> {
-        let tree = Tree::from_json(decoded.plain)?;
+    let lengths = reader.clone();
+    let take = move |decoded: Decoded<'_>, tree: Tree| -> Result<Found> {
         if let Some(writer) = &writer {
             writer.store_copy(&decoded, same_key)?;
         }
-        let mut found = Found { id, subtrees: Vec::new(), blobs: Vec::new() };
+        let mut found = Found { id, subtrees: Vec::new(), blobs: Vec::new(), is_faulty: false };
+        found.is_faulty = !tree.faults.is_empty()
+            || tree.nodes.iter().any(|node| unfit::misfit(&lengths, node).is_some());
+        // Data of entries that cannot be restored is copied too, as far as it is there: other tools
+        // may be able to restore them.
+        let is_there = |kind, id: &BlobId| lengths.locate(kind, id).is_ok();
+        for fault in tree.faults {
+            found.blobs.extend(fault.content.iter().filter(|id| is_there(BlobKind::Data, id)));
+            let subtree = fault.subtree.filter(|id| is_there(BlobKind::Tree, id));
+            found.subtrees.extend(subtree.map(|subtree| (subtree, None)));
+        }
         for node in tree.nodes.iter() {
             found.blobs.extend_from_slice(&node.content);
             if let Some(subtree) = node.subtree {
@@ -228,5 +253,5 @@ async fn read(
         Ok(found)
     };
     let in_directory = |error: Error| error.context(format!("directory {}", id.short()));
-    reader.decoded(BlobKind::Tree, &id, take).await.map_err(in_directory)?.map_err(in_directory)
+    reader.decoded_tree(&id, take).await.map_err(in_directory)?.map_err(in_directory)
 }

@@ -4,6 +4,7 @@ use zeroize::Zeroizing;
 
 use super::{MasterKey, Passphrase};
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
 
 /// Cost parameters of scrypt (RFC 7914).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +17,6 @@ pub struct KdfParams {
     pub p: u32,
 }
 
-/// Most memory a key file may ask for: a hostile one must not exhaust the machine.
-const MAX_MEMORY: u128 = 1 << 30;
 /// Most work it may ask for, in blocks of 128 bytes: a minute or so.
 const MAX_WORK: u128 = 1 << 26;
 
@@ -33,14 +32,15 @@ impl KdfParams {
     /// Derives the key that seals the master key.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the parameters are not valid or need more than 1 GiB of memory.
+    /// [`ErrorKind::Invalid`] if the parameters are not valid or need more memory than
+    /// [`limits::MAX_KEY_MEMORY`].
     pub fn derive(self, passphrase: &Passphrase, salt: &[u8]) -> Result<MasterKey> {
         let (n, r, p) = (u128::from(self.n), u128::from(self.r), u128::from(self.p));
         let memory = 128 * r * (n + p);
         if !self.n.is_power_of_two()
             || self.n < 2
             || r * p == 0
-            || memory > MAX_MEMORY
+            || memory > limits::MAX_KEY_MEMORY
             || n * r * p > MAX_WORK
         {
             return Err(Error::new(

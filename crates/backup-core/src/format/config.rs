@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::polynomial;
 use crate::crypto::MasterKey;
 use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
 
 /// Format versions that can be read.
 pub const SUPPORTED_VERSIONS: std::ops::RangeInclusive<u32> = 1..=2;
@@ -27,6 +28,12 @@ pub struct Config {
     /// deduplicate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_chunker_seed: Option<String>,
+    /// Chunk size of rustic, in bytes, where it is not the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_size: Option<u64>,
+    /// Largest chunk of rustic, in bytes, where it is not the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_max_size: Option<u64>,
     /// IV under which the guard lock is sealed, hexadecimal: makes its name constant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_guard_iv: Option<String>,
@@ -53,8 +60,18 @@ impl Config {
             id: hex::encode(&bytes[..32]),
             chunker_polynomial: format!("{:x}", polynomial::random()),
             x_chunker_seed: Some(hex::encode(&bytes[32..64])),
+            chunk_size: None,
+            chunk_max_size: None,
             x_guard_iv: Some(hex::encode(&bytes[64..])),
         }
+    }
+
+    /// Largest data blob that is read, in bytes.
+    #[must_use]
+    pub fn max_data_blob(&self) -> u32 {
+        let permitted = self.chunk_max_size.max(self.chunk_size).unwrap_or_default();
+        let permitted = permitted.min(limits::MAX_CHUNK.into());
+        u32::try_from(permitted).unwrap_or(limits::MAX_CHUNK).max(limits::MAX_DATA_BLOB)
     }
 
     /// A config for another repository that cuts the same data into the same chunks.
@@ -86,6 +103,9 @@ impl Config {
         let json = key
             .open(sealed)
             .map_err(|error| Error::damaged("the config object is damaged").with_source(error))?;
+        if json.len() > limits::MAX_CONFIG {
+            return Err(Error::damaged("the config object is too large"));
+        }
         let config: Self = serde_json::from_slice(&json)
             .map_err(|error| Error::damaged("cannot parse the config object").with_source(error))?;
         if !SUPPORTED_VERSIONS.contains(&config.version) {
@@ -163,6 +183,20 @@ mod tests {
             let error = Config::open(&crafted.seal(&key).unwrap(), &key).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Damaged, "{id}");
         }
+    }
+
+    /// The fields as rustic 0.11 stores them.
+    #[test]
+    fn config_permits_larger_chunks() {
+        let max = |fields: &str| {
+            let json = format!(r#"{{"version":2,"id":"","chunker_polynomial":""{fields}}}"#);
+            serde_json::from_str::<Config>(&json).unwrap().max_data_blob()
+        };
+        assert_eq!(max(""), 8 << 20);
+        assert_eq!(max(r#","chunk_size":1048576,"chunk_max_size":4194304"#), 8 << 20);
+        assert_eq!(max(r#","chunk_max_size":16777216"#), 16 << 20);
+        assert_eq!(max(r#","chunker":"fixed_size","chunk_size":16777216"#), 16 << 20);
+        assert_eq!(max(r#","chunk_max_size":18446744073709551615"#), 64 << 20);
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::io::Read;
 
 use bytes::Bytes;
 
-use super::sealed::{LIMIT, Opened, PIECE, understand};
+use super::sealed::{Opened, PIECE, understand};
 use super::{BlobKind, IndexBlob, IndexFile, IndexPack, MarkedPack};
 use crate::crypto::MasterKey;
 use crate::error::Result;
 use crate::id::{BlobId, ID_LEN, PackId};
+use crate::limits;
 
 impl IndexFile {
     /// Opens and reads an index object.
@@ -23,7 +24,7 @@ impl IndexFile {
 
     fn read(opened: Opened) -> Result<Self> {
         let file = usual(opened.reader()?);
-        file.map_or_else(|| understand(&opened.text()?), Ok)
+        file.map_or_else(|| understand(&opened.text(limits::MAX_INDEX)?), Ok)
     }
 }
 
@@ -67,7 +68,7 @@ impl<R: Read> Text<R> {
             piece: vec![0; PIECE].into(),
             at: 0,
             end: 0,
-            most: LIMIT,
+            most: limits::MAX_INDEX,
             has_ended: false,
             has_failed: false,
         }

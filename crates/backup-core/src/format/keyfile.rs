@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::{KdfParams, MasterKey, Passphrase};
 use crate::error::{Error, Result};
+use crate::limits;
 
 const SALT_LEN: usize = 64;
 
@@ -114,6 +115,9 @@ impl KeyFile {
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it cannot be understood.
     pub fn from_json(json: &[u8]) -> Result<Self> {
+        if json.len() > limits::MAX_CONFIG {
+            return Err(Error::damaged("the key file is too large"));
+        }
         serde_json::from_slice(json)
             .map_err(|error| Error::damaged("cannot parse the key file").with_source(error))
     }

@@ -11,6 +11,9 @@
 //! | `index.rs` | [`IndexFile`]: which pack holds which blob |
 //! | `index_json.rs` | reading it |
 //! | `tree.rs` | [`Tree`], [`Node`]: reading directories |
+//! | `node_json.rs`, `node_lists.rs`, `node_values.rs` | reading one node after the other, and each of its values |
+//! | `loose.rs` | values of any kind |
+//! | `node_rules.rs` | the rules for names and nodes, which all readers share: [`Fault`], [`Node::misfit`] |
 //! | `tree_json.rs` | writing directories exactly as Go's encoder does, so that restic's trees and ours deduplicate |
 //! | `quote.rs` | Go's `strconv.Quote` and JSON string escaping |
 //! | `snapshot.rs` | [`Snapshot`]: a completed backup |
@@ -24,7 +27,12 @@ mod index;
 mod index_json;
 mod keyfile;
 mod lock;
+mod loose;
 mod manifest;
+mod node_json;
+mod node_lists;
+mod node_rules;
+mod node_values;
 mod pack;
 mod polynomial;
 mod quote;
@@ -41,6 +49,7 @@ pub use manifest::{
     IncompleteEntry, MANIFEST_PATH, MANIFEST_SCHEMA, MAX_INCOMPLETE, METADATA_DIR, Manifest,
     ManifestTotals, RESTORE_NOTE,
 };
+pub use node_rules::{Fault, Loss, size_fault};
 pub use pack::{BlobKind, PackHeader, PackedBlob};
 pub use sealed::{open_json, seal_json};
 pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotPart, SnapshotSummary};

@@ -9,14 +9,13 @@ use serde::de::DeserializeOwned;
 use crate::compress;
 use crate::crypto::MasterKey;
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// First byte of compressed content.
 const COMPRESSED: u8 = 2;
 /// Names are random hexadecimal digits: level 3 takes five times as long, finds chance matches, and
 /// comes to 9 % more.
 const LEVEL: i32 = 1;
-/// Largest metadata object that is accepted, uncompressed. An index of 50 000 blobs has about 8 MB.
-pub(super) const LIMIT: usize = 1 << 30;
 /// Text is written and read in pieces of so many bytes.
 pub(super) const PIECE: usize = 64 << 10;
 
@@ -61,7 +60,7 @@ impl Opened {
         self.0.strip_prefix(&[COMPRESSED])
     }
 
-    /// Reads the text piece by piece; it may be longer than [`LIMIT`].
+    /// Reads the text piece by piece; it may be of any length.
     pub(super) fn reader(&self) -> Result<Box<dyn Read + '_>> {
         match self.compressed() {
             Some(frame) => Ok(Box::new(compress::decompressing(frame)?)),
@@ -69,9 +68,13 @@ impl Opened {
         }
     }
 
-    pub(super) fn text(self) -> Result<Vec<u8>> {
+    /// The text, if it has at most `limit` bytes.
+    pub(super) fn text(self, limit: usize) -> Result<Vec<u8>> {
         match self.compressed() {
-            Some(frame) => compress::decompress_up_to(frame, LIMIT),
+            Some(frame) => compress::decompress_up_to(frame, limit),
+            None if self.0.len() > limit => {
+                Err(Error::damaged(format!("the object is larger than {limit} bytes")))
+            }
             None => Ok(self.0),
         }
     }
@@ -81,9 +84,26 @@ impl Opened {
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be
-/// understood.
+/// understood, or is larger than [`limits`] permit.
 pub fn open_json<T: DeserializeOwned>(key: &MasterKey, sealed: &[u8]) -> Result<T> {
-    understand(&Opened::new(key, sealed.to_vec())?.text()?)
+    open_json_up_to(key, sealed, limits::MAX_OBJECT)
+}
+
+/// Opens and decodes an object of at most `limit` bytes.
+///
+/// # Errors
+/// Those of [`open_json`].
+pub(super) fn open_json_up_to<T: DeserializeOwned>(
+    key: &MasterKey,
+    sealed: &[u8],
+    limit: usize,
+) -> Result<T> {
+    let text = Opened::new(key, sealed.to_vec())?.text(limit)?;
+    if !limits::has_at_most(limits::MAX_VALUES, &text) {
+        let most = limits::MAX_VALUES;
+        return Err(Error::damaged(format!("the object has more than {most} values")));
+    }
+    understand(&text)
 }
 
 pub(super) fn understand<T: DeserializeOwned>(json: &[u8]) -> Result<T> {

@@ -3,7 +3,11 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::sealed::open_json_up_to;
+use crate::crypto::MasterKey;
+use crate::error::Result;
 use crate::id::{BlobId, SnapshotId};
+use crate::limits;
 use crate::log::{Position, Tick};
 use crate::source::LogStart;
 
@@ -153,6 +157,15 @@ pub struct SnapshotSummary {
 }
 
 impl Snapshot {
+    /// Opens and reads a snapshot object.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it is none, was changed, or is
+    /// larger than [`limits`] permit.
+    pub fn open(key: &MasterKey, sealed: &[u8]) -> Result<Self> {
+        open_json_up_to(key, sealed, limits::MAX_SNAPSHOT)
+    }
+
     /// True if it holds only a part of its job: it never stands for the job.
     #[must_use]
     pub fn is_part(&self) -> bool {

@@ -2,18 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use jiff::Timestamp;
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
-use super::quote::unquote;
+use super::node_json::{NodesSeed, Reading};
+use super::node_rules::{self, Fault};
 use crate::error::{Error, Result};
 use crate::id::BlobId;
-use crate::source::{Metadata, NodeKind, Xattr};
+use crate::source::{Metadata, NodeKind};
 
 /// Type and special bits of Go's `fs.FileMode`.
 pub(crate) mod go_mode {
@@ -53,71 +50,46 @@ impl Node {
     pub fn is_dir(&self) -> bool {
         self.metadata.kind == NodeKind::Dir
     }
-
-    /// The reason why it cannot be restored, if its blobs have `content_len` bytes together: its
-    /// kind and a lower-case fragment. Checks, verifications, restores and exports agree on it.
-    #[must_use]
-    pub fn misfit(&self, content_len: u64) -> Option<(&'static str, String)> {
-        if !self.has_safe_name() {
-            return Some(("entry", "has a name that is invalid in a directory".to_owned()));
-        }
-        if self.is_dir() && self.subtree.is_none() {
-            return Some(("directory", "has no subtree".to_owned()));
-        }
-        if self.is_file() && content_len != self.metadata.size {
-            let message = format!(
-                "has a recorded size of {} bytes, but its blobs have {content_len}",
-                self.metadata.size
-            );
-            return Some(("file", message));
-        }
-        None
-    }
-
-    /// Whether a name can be that of a directory entry; names in a repository are not to be
-    /// trusted.
-    #[must_use]
-    pub fn has_safe_name(&self) -> bool {
-        !matches!(&*self.name, b"" | b"." | b"..")
-            && !self.name.iter().any(|b| matches!(b, b'/' | 0))
-    }
 }
 
-/// A directory: nodes in ascending order of their names' bytes.
+/// A directory: nodes in ascending order of their names' bytes, no name twice.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tree {
-    /// The nodes.
+    /// The entries that can be restored.
     pub nodes: Vec<Node>,
+    /// Reasons why other entries, or metadata, cannot be restored.
+    pub faults: Vec<Fault>,
 }
 
 impl Tree {
     /// Reads a tree blob.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it cannot be understood.
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it cannot be understood as a
+    /// whole, or needs too much memory.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        Self::decode(&mut serde_json::Deserializer::from_slice(json))
+        Self::decode(&mut serde_json::Deserializer::from_slice(json), json.len())
     }
 
-    /// Reads a tree to its end from a reader.
+    /// Reads a tree to its end from a reader; `stored` bytes of it are in the repository.
     ///
     /// # Errors
     /// Those of [`Self::from_json`].
-    pub(crate) fn from_reader(reader: impl std::io::Read) -> Result<Self> {
-        Self::decode(&mut serde_json::Deserializer::from_reader(reader))
+    pub(crate) fn from_reader(reader: impl std::io::Read, stored: usize) -> Result<Self> {
+        Self::decode(&mut serde_json::Deserializer::from_reader(reader), stored)
     }
 
     fn decode<'de, R: serde_json::de::Read<'de>>(
         deserializer: &mut serde_json::Deserializer<R>,
+        stored: usize,
     ) -> Result<Self> {
-        let mut nodes = Vec::new();
+        let mut reading = Reading::new(stored);
         let failed = |error| Error::damaged("cannot parse the directory").with_source(error);
-        TreeSeed(&mut nodes).deserialize(&mut *deserializer).map_err(failed)?;
+        TreeSeed(&mut reading).deserialize(&mut *deserializer).map_err(failed)?;
         deserializer.end().map_err(failed)?;
-        if !nodes.is_sorted_by(|a: &Node, b: &Node| a.name < b.name) {
-            nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        }
-        Ok(Self { nodes })
+        let Reading { mut nodes, mut faults, .. } = reading;
+        node_rules::sort(&mut nodes, &mut faults);
+        Ok(Self { nodes, faults })
     }
 
     /// The node called `name`.
@@ -127,7 +99,7 @@ impl Tree {
     }
 }
 
-struct TreeSeed<'a>(&'a mut Vec<Node>);
+struct TreeSeed<'a>(&'a mut Reading);
 
 impl<'de> DeserializeSeed<'de> for TreeSeed<'_> {
     type Value = ();
@@ -149,7 +121,7 @@ impl<'de> Visitor<'de> for TreeSeed<'_> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             if key == "nodes" {
                 found = true;
-                map.next_value_seed(NodesSeed(self.0))?;
+                map.next_value_seed(NodesSeed(&mut *self.0))?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -158,169 +130,91 @@ impl<'de> Visitor<'de> for TreeSeed<'_> {
     }
 }
 
-struct NodesSeed<'a>(&'a mut Vec<Node>);
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
 
-impl<'de> DeserializeSeed<'de> for NodesSeed<'_> {
-    type Value = ();
+    use super::*;
+    use crate::format::Loss;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_option(self)
-    }
-}
-
-impl<'de> Visitor<'de> for NodesSeed<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of nodes")
+    fn read(nodes: &str) -> Tree {
+        Tree::from_json(format!("{{\"nodes\":[{nodes}]}}").as_bytes()).unwrap()
     }
 
-    fn visit_none<E>(self) -> Result<(), E> {
-        Ok(())
+    #[test]
+    fn bad_entries_cost_only_themselves() {
+        let id = BlobId::digest(b"x");
+        let tree = read(&format!(
+            r#"{{"name":"b","type":"file"}},{{"name":"..","type":"file","content":["{id}"]}},7,
+               {{"name":"a","type":"x-database"}},{{"name":"c","type":"dir"}}"#
+        ));
+        let names: Vec<_> = tree.nodes.iter().map(|node| &*node.name).collect();
+        assert_eq!(names, [b"b"]);
+        let faults: Vec<_> = tree.faults.iter().map(Fault::describe).collect();
+        assert_eq!(
+            faults,
+            [
+                "the entry \"..\" has a name that is invalid in a directory",
+                "the entry \"entry 3\" is no object",
+                "the entry \"a\" has the unknown type \"x-database\"",
+                "the entry \"c\" has no subtree",
+            ]
+        );
+        assert!(tree.faults.iter().all(|fault| fault.loss == Loss::Entry));
+        // Other tools may still need the data of bad entries.
+        assert_eq!(tree.faults[0].content, [id]);
+        assert!(tree.sound().unwrap_err().is_damage());
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    #[test]
+    fn bad_values_cost_only_themselves() {
+        let tree = read(
+            r#"{"name":"a","type":"file","mode":8389101,"uid":-1,"gid":7,
+                "mtime":"9999-12-31T23:59:59Z","ctime":"2023-11-14T22:13:20Z",
+                "extended_attributes":[{"name":"user.a","value":"eA=="},{"name":"user.b","value":7}]}"#,
+        );
+        let metadata = &tree.nodes[0].metadata;
+        assert_eq!((metadata.uid, metadata.gid), (0, 7));
+        assert_eq!(metadata.mode, 0o755, "a set-uid program must not change its owner");
+        assert_eq!((metadata.mtime, metadata.atime), (Timestamp::MAX, Timestamp::MAX));
+        assert_eq!(metadata.ctime.as_second(), 1_700_000_000);
+        assert_eq!(metadata.xattrs.len(), 1);
+        let [fault] = &tree.faults[..] else { panic!("{:?}", tree.faults) };
+        assert_eq!(
+            (&*fault.message, fault.loss),
+            (
+                "has a time outside of the supported years in mtime; the nearest one is used; \
+                 has invalid values in uid, extended_attributes; defaults are used",
+                Loss::Metadata
+            )
+        );
+        assert_eq!(tree.clone().sound().unwrap(), tree);
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
+    #[test]
+    fn first_of_two_entries_with_one_name_stays() {
+        let tree = read(
+            r#"{"name":"b","type":"fifo"},{"name":"a","type":"file"},{"name":"b","type":"file"}"#,
+        );
+        let names: Vec<_> = tree.nodes.iter().map(|node| &*node.name).collect();
+        assert_eq!(names, [b"a", b"b"]);
+        assert_eq!(tree.nodes[1].metadata.kind, NodeKind::Fifo);
+        assert_eq!((&*tree.faults[0].entry, tree.faults.len()), ("b", 1));
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let mut names = Names::default();
-        while let Some(raw) = seq.next_element::<RawNode<'de>>()? {
-            self.0.push(raw.into_node(&mut names).map_err(serde::de::Error::custom)?);
-        }
-        Ok(())
-    }
-}
-
-/// User and group names repeat from node to node; they are shared.
-#[derive(Default)]
-struct Names {
-    user: Option<Arc<str>>,
-    group: Option<Arc<str>>,
-}
-
-fn shared(last: &mut Option<Arc<str>>, text: Option<Cow<'_, str>>) -> Option<Arc<str>> {
-    let text = text.filter(|text| !text.is_empty())?;
-    if last.as_deref() != Some(&*text) {
-        *last = Some(Arc::from(&*text));
-    }
-    last.clone()
-}
-
-#[derive(Deserialize)]
-struct RawNode<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(default)]
-    mode: u32,
-    mtime: Option<Timestamp>,
-    atime: Option<Timestamp>,
-    ctime: Option<Timestamp>,
-    #[serde(default)]
-    uid: u32,
-    #[serde(default)]
-    gid: u32,
-    #[serde(borrow)]
-    user: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    group: Option<Cow<'a, str>>,
-    #[serde(default)]
-    inode: u64,
-    #[serde(default)]
-    device_id: u64,
-    #[serde(default)]
-    size: u64,
-    #[serde(default)]
-    links: u64,
-    #[serde(borrow)]
-    linktarget: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    linktarget_raw: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    extended_attributes: Vec<RawXattr<'a>>,
-    #[serde(default)]
-    device: u64,
-    content: Option<Vec<BlobId>>,
-    subtree: Option<BlobId>,
-}
-
-#[derive(Deserialize)]
-struct RawXattr<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    #[serde(borrow)]
-    value: Option<Cow<'a, str>>,
-}
-
-impl RawNode<'_> {
-    fn into_node(self, names: &mut Names) -> Result<Node, String> {
-        let name =
-            unquote(&self.name).ok_or_else(|| format!("{:?} is not a quoted name", self.name))?;
-        let kind = self.kind()?;
-        let xattrs = self
-            .extended_attributes
-            .iter()
-            .map(|x| {
-                let value = BASE64
-                    .decode(x.value.as_deref().unwrap_or_default())
-                    .map_err(|e| e.to_string())?;
-                Ok(Xattr { name: Box::from(&*x.name), value: value.into() })
-            })
-            .collect::<Result<_, String>>()?;
-        let mtime = self.mtime.unwrap_or_default();
-        Ok(Node {
-            name: name.into(),
-            metadata: Metadata {
-                kind,
-                mode: unix_mode(self.mode),
-                mtime,
-                atime: self.atime.unwrap_or(mtime),
-                ctime: self.ctime.unwrap_or(mtime),
-                uid: self.uid,
-                gid: self.gid,
-                user: shared(&mut names.user, self.user),
-                group: shared(&mut names.group, self.group),
-                inode: self.inode,
-                device_id: self.device_id,
-                links: self.links,
-                size: self.size,
-                xattrs,
-            },
-            content: self.content.unwrap_or_default(),
-            subtree: self.subtree,
-        })
+    /// A reader that gives a few bytes at a time makes the parser copy every text.
+    #[test]
+    fn a_streamed_directory_is_the_same() {
+        let nodes = r#"{"name":"a\\xff","type":"symlink","linktarget":"x\u0041","user":"u"},7"#;
+        let json = format!("{{\"nodes\":[{nodes}]}}");
+        let streamed = Tree::from_reader(std::io::BufReader::with_capacity(3, json.as_bytes()), 9);
+        assert_eq!(streamed.unwrap(), read(nodes));
     }
 
-    fn kind(&self) -> Result<NodeKind, String> {
-        Ok(match &*self.kind {
-            "file" => NodeKind::File,
-            "dir" => NodeKind::Dir,
-            "symlink" => {
-                let target = match &self.linktarget_raw {
-                    Some(raw) => BASE64.decode(&**raw).map_err(|error| error.to_string())?,
-                    None => self.linktarget.as_deref().unwrap_or_default().as_bytes().to_vec(),
-                };
-                NodeKind::Symlink { target: target.into() }
-            }
-            "dev" => NodeKind::BlockDevice { device: self.device },
-            "chardev" => NodeKind::CharDevice { device: self.device },
-            "fifo" => NodeKind::Fifo,
-            "socket" => NodeKind::Socket,
-            other => return Err(format!("unknown node type {other:?}")),
-        })
+    #[test]
+    fn entries_may_not_take_more_memory_than_the_limit() {
+        let json = format!("{{\"nodes\":[{}7]}}", "7,".repeat(4_000_000));
+        let error = Tree::from_json(json.as_bytes()).unwrap_err();
+        assert!(error.chain().contains("more than 320 MiB of memory"), "{}", error.chain());
     }
-}
-
-fn unix_mode(go: u32) -> u32 {
-    let bit = |from: u32, to: u32| if go & from != 0 { to } else { 0 };
-    (go & 0o777)
-        | bit(go_mode::SETUID, 0o4000)
-        | bit(go_mode::SETGID, 0o2000)
-        | bit(go_mode::STICKY, 0o1000)
 }

@@ -235,7 +235,7 @@ async fn needed(
     cx: &Context,
 ) -> Result<BTreeMap<PackId, u64>> {
     let mut packs = BTreeMap::new();
-    let mut walk = snapshot.walk();
+    let mut walk = snapshot.walk().with_faults();
     while let Some((path, node)) = walk.next().await? {
         cx.check_cancelled()?;
         if node.content.is_empty() || !selection.covers(&path) {

@@ -9,8 +9,8 @@ use super::Meter;
 use crate::check::Problem;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::event::Stage;
-use crate::format::{METADATA_DIR, ManifestTotals, Node};
+use crate::event::{Stage, WarningKind};
+use crate::format::{Fault, Loss, METADATA_DIR, ManifestTotals, Node};
 use crate::id::BlobId;
 use crate::repository::SnapshotReader;
 use crate::source::{EntryPath, NodeKind};
@@ -120,7 +120,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn read_all(&mut self) -> Result<()> {
-        let mut walk = self.snapshot.walk();
+        let mut walk = self.snapshot.walk().with_faults();
         let mut window = Vec::new();
         loop {
             self.cx.check_cancelled()?;
@@ -140,6 +140,9 @@ impl Run<'_> {
                 Err(error) if error.is_damage() => self.problem("directory", &error),
                 Err(error) => return Err(error),
             }
+            for (path, fault) in walk.take_faults() {
+                self.note_fault(&path, &fault);
+            }
             if window.len() >= WINDOW {
                 self.read(std::mem::take(&mut window)).await?;
             }
@@ -156,13 +159,25 @@ impl Run<'_> {
             return;
         };
         if let Some((what, message)) = node.misfit(lens.into_iter().map(u64::from).sum()) {
-            let affects = vec![format!("snapshot {}: {path}", self.snapshot.id().short())];
-            self.report.problems.push(Problem {
-                object: format!("{what} {path}"),
-                message,
-                affects,
-            });
+            self.problem_at(what, path, message);
         }
+    }
+
+    /// An entry that cannot be restored is a problem; one without some of its metadata is not, and
+    /// is named.
+    fn note_fault(&mut self, path: &EntryPath, fault: &Fault) {
+        let message = fault.message.clone();
+        match fault.loss {
+            Loss::Entry => self.problem_at("entry", path, message),
+            Loss::Metadata => {
+                self.cx.events.warn(WarningKind::Metadata, path.to_string(), message);
+            }
+        }
+    }
+
+    fn problem_at(&mut self, what: &str, path: &EntryPath, message: String) {
+        let affects = vec![format!("snapshot {}: {path}", self.snapshot.id().short())];
+        self.report.problems.push(Problem { object: format!("{what} {path}"), message, affects });
     }
 
     /// Everything but our own directory.
@@ -173,7 +188,7 @@ impl Run<'_> {
         match node.metadata.kind {
             NodeKind::File => {
                 self.totals.files += 1;
-                self.totals.bytes += node.metadata.size;
+                self.totals.bytes = self.totals.bytes.saturating_add(node.metadata.size);
             }
             NodeKind::Dir => self.totals.dirs += 1,
             _ => self.totals.others += 1,
@@ -242,7 +257,7 @@ impl Run<'_> {
     /// Says which files need the blobs that are damaged or lost.
     async fn name_affected(&mut self) -> Result<()> {
         let mut affected: HashMap<BlobId, Vec<EntryPath>> = HashMap::new();
-        let mut walk = self.snapshot.walk();
+        let mut walk = self.snapshot.walk().with_faults();
         loop {
             match walk.next().await {
                 Ok(None) => break,

@@ -58,7 +58,7 @@ pub use key_files::KeyInfo;
 pub use lease::{KeptLease, Lease, LeaseNote, LeaseOptions, LeaseState};
 pub use locks::LockReport;
 pub use probe::StoreVerdict;
-pub(crate) use read::{BlobReader, Decoded, decode_with};
+pub(crate) use read::{BlobReader, Decoded, decode_with, verify_blob};
 pub use read::{SnapshotReader, TreeWalk};
 pub use receipts::Receipt;
 pub use snapshots::{SnapshotFilter, SnapshotInfo, SnapshotList};

@@ -212,6 +212,15 @@ async fn read(reader: BlobReader, directory: BlobId) -> Result<Found> {
             found.data.push(node.content);
         }
     }
+    // Data of entries that cannot be restored here stays, as far as it is there: other tools may be
+    // able to restore them.
+    let index = reader.repository().index();
+    let is_there = |kind, id: &BlobId| index.slot_if_found(kind, id).is_some();
+    for fault in tree.faults {
+        found.subtrees.extend(fault.subtree.filter(|id| is_there(BlobKind::Tree, id)));
+        let content = fault.content.into_iter().filter(|id| is_there(BlobKind::Data, id));
+        found.data.push(content.collect());
+    }
     Ok(found)
 }
 

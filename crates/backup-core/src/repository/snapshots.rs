@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Repository, layout};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Snapshot, open_json, seal_json};
+use crate::format::{Snapshot, seal_json};
 use crate::id::SnapshotId;
 use crate::sink::{ObjectMeta, SinkOps};
 
@@ -156,7 +156,7 @@ impl Repository {
         if SnapshotId::digest(&sealed) != id {
             return Err(Error::damaged("the SHA-256 of the content does not match the name"));
         }
-        open_json(self.key(), &sealed)
+        Snapshot::open(self.key(), &sealed)
     }
 
     /// Publishes a snapshot: from here on it is listed. Everything it refers to is durable and

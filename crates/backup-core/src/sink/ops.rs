@@ -7,9 +7,13 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt};
 
 use super::{
-    Key, ObjectMeta, Payload, Prefix, PutMode, PutOutcome, Sink, SinkErrorKind, SinkResult,
+    Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkError,
+    SinkErrorKind, SinkResult,
 };
 
+/// Largest object that is read as a whole when its size is not known: more than any object but
+/// packs has.
+const MAX_WHOLE: usize = 160 << 20;
 /// No more memory than this is taken before the bytes have come: more than any pack has.
 const RESERVED: usize = 160 << 20;
 
@@ -41,9 +45,20 @@ pub trait SinkOps: Sink {
         }
     }
 
-    /// Reads a whole object into memory.
+    /// Reads a whole object into memory; one of more than 160 MiB is refused as unreadable.
     fn get_bytes(&self, key: &Key) -> impl Future<Output = SinkResult<Bytes>> + Send {
-        async move { collect(self.get(key, None).await?, 0).await }
+        async move {
+            let too_large = || {
+                SinkError::new(SinkErrorKind::Unreadable, Operation::Get, key)
+                    .with_hint("delete the object: it is larger than any object of its kind")
+            };
+            let mut len = 0;
+            let limited = self.get(key, None).await?.and_then(move |piece| {
+                len += piece.len();
+                std::future::ready(if len > MAX_WHOLE { Err(too_large()) } else { Ok(piece) })
+            });
+            collect(limited, 0).await
+        }
     }
 
     /// Reads a whole object that is thought to have so many bytes into memory.
@@ -111,9 +126,10 @@ pub trait SinkOps: Sink {
 impl<S: Sink + ?Sized> SinkOps for S {}
 
 async fn collect(
-    mut stream: futures::stream::BoxStream<'static, SinkResult<Bytes>>,
+    stream: impl futures::Stream<Item = SinkResult<Bytes>> + Send,
     expected: u64,
 ) -> SinkResult<Bytes> {
+    let mut stream = std::pin::pin!(stream);
     let Some(first) = stream.next().await.transpose()? else {
         return Ok(Bytes::new());
     };

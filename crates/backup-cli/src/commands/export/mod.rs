@@ -19,8 +19,8 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use backup_core::format::Node;
-use backup_core::repository::SnapshotReader;
+use backup_core::format::{Loss, Node};
+use backup_core::repository::{SnapshotReader, TreeWalk};
 use backup_core::source::{EntryPath, NodeKind};
 use bytes::Bytes;
 use clap::ValueEnum;
@@ -246,11 +246,12 @@ impl Reader<'_> {
             Some(Some(tree)) => tree,
             Some(None) => return Err(CommandError::usage(format!("{path} is not a directory"))),
         };
-        let mut walk = self.snapshot.walk_below(path.clone(), tree);
+        let mut walk = self.snapshot.walk_below(path.clone(), tree).with_faults();
         let mut next = match node {
             Some(node) => Some((path, node)),
             None => walk.next().await?,
         };
+        skipped += self.warn_of_faults(&mut walk);
         while let Some((path, node)) = next {
             self.session.cx.check_cancelled()?;
             if let Some(reason) = self.unfit(&node) {
@@ -262,8 +263,25 @@ impl Reader<'_> {
                 return Ok(None);
             }
             next = walk.next().await?;
+            skipped += self.warn_of_faults(&mut walk);
         }
         Ok(self.send(Step::End).await.map(|()| skipped))
+    }
+
+    /// Names entries that are left out or lack metadata; returns how many there are.
+    fn warn_of_faults(&self, walk: &mut TreeWalk) -> u64 {
+        let faults = walk.take_faults();
+        for (path, fault) in &faults {
+            let (path, message) = (human::text(path.as_bytes()), &fault.message);
+            let ui = &self.session.ui;
+            match fault.loss {
+                Loss::Entry => {
+                    ui.warning(format_args!("{path}: the entry {message}; it is left out"));
+                }
+                Loss::Metadata => ui.warning(format_args!("{path}: {message}")),
+            }
+        }
+        faults.len() as u64
     }
 
     /// Reason why an archive cannot hold an entry.

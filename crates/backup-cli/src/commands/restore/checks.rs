@@ -23,7 +23,7 @@ impl Restore {
         if !self.is_part || self.restorer.kind != SourceKind::Files {
             return Ok(());
         }
-        let mut walk = self.snapshot.walk();
+        let mut walk = self.snapshot.walk().with_faults();
         while let Some((path, _)) = walk.next().await? {
             self.session.cx.check_cancelled()?;
             if selection.covers(&path) {

@@ -80,7 +80,7 @@ impl Grafter<'_> {
     ) -> BoxFuture<'_, Result<BlobId>> {
         async move {
             let mut nodes = match tree {
-                Some(tree) => self.reader.tree(&tree).await?.nodes,
+                Some(tree) => self.reader.tree(&tree).await?.sound()?.nodes,
                 None => Vec::new(),
             };
             for (name, change) in changes.0 {

@@ -11,8 +11,9 @@ use super::blobs::Missing;
 use crate::check::Problem;
 use crate::context::Context;
 use crate::error::Result;
-use crate::format::{BlobKind, Node, Snapshot, write_tree};
+use crate::format::{BlobKind, Loss, Node, Snapshot, write_tree};
 use crate::id::{BlobId, SnapshotId};
+use crate::limits;
 use crate::repository::{BlobReader, BlobWriter, SnapshotInfo, layout};
 use crate::retention::Hold;
 use crate::sink::SinkOps;
@@ -135,7 +136,8 @@ impl Mender<'_> {
             if let Some(same) = self.done.get(&id) {
                 return Ok(Some(*same));
             }
-            if self.missing.contains(&(BlobKind::Tree, id)) {
+            let is_too_deep = limits::depth_fault(&path).is_some();
+            if is_too_deep || self.missing.contains(&(BlobKind::Tree, id)) {
                 lost.push(path);
                 return Ok(None);
             }
@@ -147,6 +149,9 @@ impl Mender<'_> {
                 Err(error) if self.dry_run && error.is_damage() => return Ok(Some(id)),
                 tree => tree?,
             };
+            // A new directory object cannot hold entries that cannot be restored.
+            let unfit = tree.faults.into_iter().filter(|fault| fault.loss == Loss::Entry);
+            let unfit: Vec<_> = unfit.map(|fault| path.join(fault.entry.as_bytes())).collect();
             for mut node in tree.nodes {
                 let path = path.join(&node.name);
                 if node.content.iter().any(|blob| self.missing.contains(&(BlobKind::Data, *blob))) {
@@ -168,6 +173,7 @@ impl Mender<'_> {
                 }
                 return Ok(Some(id));
             }
+            lost.extend(unfit);
             let writer = self.writer.clone();
             let repository = self.reader.repository().repository().clone();
             let work = move || {

@@ -48,7 +48,7 @@ async fn from_copies(run: &Run<'_>, id: SnapshotId) -> Result<Option<(Bytes, Sna
         match copy.repository().sealed_snapshot(&id).await {
             Ok(sealed) => {
                 // With another key its name would be another one, too.
-                if let Ok(snapshot) = crate::format::open_json(run.repository().key(), &sealed) {
+                if let Ok(snapshot) = Snapshot::open(run.repository().key(), &sealed) {
                     return Ok(Some((sealed, SnapshotInfo { id, snapshot })));
                 }
             }
@@ -115,7 +115,7 @@ async fn examine(repository: &Repository, id: SnapshotId) -> Result<Content> {
         Err(error) => return Err(error.into()),
     };
     if SnapshotId::digest(&bytes) == id
-        && let Ok(snapshot) = crate::format::open_json(repository.key(), &bytes)
+        && let Ok(snapshot) = Snapshot::open(repository.key(), &bytes)
     {
         return Ok(Content::Readable(Box::new(snapshot)));
     }

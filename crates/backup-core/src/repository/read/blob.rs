@@ -1,17 +1,16 @@
 //! One blob at a time.
 
 use std::collections::VecDeque;
-use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
-use crate::compress::{self, Unpacker};
+use super::decode::{Decoded, decode_with, is_large_tree, large_tree, open, require_size};
 use crate::crypto::MasterKey;
 use crate::error::{Error, Result};
-use crate::format::{BlobKind, PackedBlob, Tree};
+use crate::format::{BlobKind, Tree};
 use crate::id::{BlobId, PackId};
+use crate::limits;
 use crate::repository::index::BlobLocation;
 use crate::repository::{IndexedRepository, layout};
 use crate::sink::{SinkErrorKind, SinkOps};
@@ -21,108 +20,6 @@ use crate::sink::{SinkErrorKind, SinkOps};
 /// of them.
 const WINDOW: u64 = 8;
 const WINDOWS: usize = 8;
-
-/// Memory for decoding one blob after the other.
-#[derive(Debug, Default)]
-struct Buffers {
-    opened: Vec<u8>,
-    plain: Vec<u8>,
-    unpacker: Unpacker,
-}
-
-/// A blob in all its forms.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Decoded<'a> {
-    pub(crate) blob: &'a PackedBlob,
-    /// As it is stored.
-    pub(crate) sealed: &'a [u8],
-    /// Decrypted, but still compressed if it is stored so.
-    pub(crate) opened: &'a [u8],
-    /// Its content, which matches its name.
-    pub(crate) plain: &'a [u8],
-}
-
-impl Buffers {
-    /// Opens a sealed blob and checks it against its name.
-    fn decode<'a>(
-        &'a mut self,
-        key: &MasterKey,
-        blob: &'a PackedBlob,
-        sealed: &'a [u8],
-    ) -> Result<Decoded<'a>> {
-        let Self { opened, plain, unpacker } = self;
-        key.open_into(sealed, opened).map_err(|error| damaged(blob).with_source(error))?;
-        let opened = &*opened;
-        let content: &[u8] = match blob.uncompressed_len {
-            None => opened,
-            Some(len) => {
-                unpacker
-                    .unpack(opened, len as usize, plain)
-                    .map_err(|error| damaged(blob).with_source(error))?;
-                plain
-            }
-        };
-        if BlobId::digest(content) == blob.id {
-            Ok(Decoded { blob, sealed, opened, plain: content })
-        } else {
-            Err(damaged(blob))
-        }
-    }
-}
-
-/// Opens a sealed blob, checks it against its name, and hands it to `take`. The memory for it is
-/// used again by the next blob: there is as much as blobs are decoded at the same time, on however
-/// many threads.
-pub(crate) fn decode_with<T>(
-    key: &MasterKey,
-    blob: &PackedBlob,
-    sealed: &[u8],
-    take: impl FnOnce(Result<Decoded<'_>>) -> T,
-) -> T {
-    static IDLE: Mutex<Vec<Buffers>> = Mutex::new(Vec::new());
-    // Taken out while in use: `take` may decode another blob.
-    let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let mut buffers = idle.unwrap_or_default();
-    let result = take(buffers.decode(key, blob, sealed));
-    IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
-    result
-}
-
-/// Trees above this plain size are decoded from a stream: the whole text would need far more memory
-/// than what it says.
-const LARGE_TREE: u32 = 8 << 20;
-
-fn large_tree(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<Tree> {
-    let opened = key.open(sealed).map_err(|error| damaged(blob).with_source(error))?;
-    let plain: Box<dyn Read> = match blob.uncompressed_len {
-        None => Box::new(&opened[..]),
-        Some(_) => Box::new(compress::decompressing(&opened)?),
-    };
-    let mut hashing = Hashing { plain, hash: Sha256::new() };
-    let tree = Tree::from_reader(BufReader::with_capacity(64 << 10, &mut hashing))?;
-    if BlobId::from_bytes(hashing.hash.finalize().into()) == blob.id {
-        Ok(tree)
-    } else {
-        Err(damaged(blob))
-    }
-}
-
-struct Hashing<'a> {
-    plain: Box<dyn Read + 'a>,
-    hash: Sha256,
-}
-
-impl Read for Hashing<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let len = self.plain.read(buffer)?;
-        self.hash.update(&buffer[..len]);
-        Ok(len)
-    }
-}
-
-fn damaged(blob: &PackedBlob) -> Error {
-    Error::damaged(format!("blob {} is damaged", blob.id.short()))
-}
 
 /// Reads blobs of a repository. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -148,12 +45,20 @@ impl BlobReader {
     }
 
     pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation> {
-        self.repository.index().find(kind, id).ok_or_else(|| {
+        let found = self.repository.index().find(kind, id).ok_or_else(|| {
             let what = if kind == BlobKind::Tree { "directory" } else { "blob" };
             Error::damaged(format!("{what} {} is not in the index", id.short())).with_hint(
                 "run `backup check` to list the affected files: an index object or a pack is lost",
             )
-        })
+        })?;
+        let Err(error) = require_size(&found.blob, self.max_data()) else {
+            return Ok(found);
+        };
+        self.other_copies(&found).first().copied().ok_or(error)
+    }
+
+    fn max_data(&self) -> u32 {
+        self.repository.repository().config().max_data_blob()
     }
 
     /// Reads and decodes a tree, from another copy if one is damaged.
@@ -185,7 +90,8 @@ impl BlobReader {
     /// Where else a blob is.
     fn other_copies(&self, known: &BlobLocation) -> Vec<BlobLocation> {
         let mut copies = self.repository.index().find_all(known.blob.kind, &known.blob.id);
-        copies.retain(|copy| copy != known);
+        let max_data = self.max_data();
+        copies.retain(|copy| copy != known && limits::blob_fault(&copy.blob, max_data).is_none());
         copies
     }
 
@@ -194,12 +100,13 @@ impl BlobReader {
         let key = self.repository.repository().key();
         let id = *id;
         let decode_tree = move |key: &MasterKey, sealed: &[u8]| {
-            if at.blob.plain_len() > LARGE_TREE {
-                return large_tree(key, &at.blob, sealed)
-                    .map_err(|error| error.context(format!("directory {}", id.short())));
-            }
-            decode_with(key, &at.blob, sealed, |decoded| Tree::from_json(decoded?.plain))
-                .map_err(|error| error.context(format!("directory {}", id.short())))
+            let tree = if is_large_tree(&at.blob) {
+                open(key, &at.blob, sealed)
+                    .and_then(|opened| large_tree(&at.blob, &opened, sealed.len()))
+            } else {
+                decode_with(key, &at.blob, sealed, |decoded| Tree::from_json(decoded?.plain))
+            };
+            tree.map_err(|error| error.context(format!("directory {}", id.short())))
         };
         // Most trees take less time than handing them to another thread.
         if at.blob.plain_len() < 64 << 10 {
@@ -233,6 +140,37 @@ impl BlobReader {
     ) -> Result<T> {
         let take = Arc::new(take);
         self.sound_copy(kind, id, |copy| self.decoded_at(copy, Arc::clone(&take))).await
+    }
+
+    /// Hands over a directory as it is stored, and its entries, from another copy if one is
+    /// damaged, on a worker thread. The plain content of a large one is left out.
+    pub(crate) async fn decoded_tree<T: Send + 'static>(
+        &self,
+        id: &BlobId,
+        take: impl Fn(Decoded<'_>, Tree) -> T + Send + Sync + 'static,
+    ) -> Result<T> {
+        let take = Arc::new(take);
+        self.sound_copy(BlobKind::Tree, id, |at| {
+            let take = Arc::clone(&take);
+            async move {
+                let sealed = self.sealed(&at).await?;
+                let key = Arc::clone(self.repository.repository().key());
+                let work = move || {
+                    if !is_large_tree(&at.blob) {
+                        return decode_with(&key, &at.blob, &sealed, |decoded| {
+                            let decoded = decoded?;
+                            Ok(take(decoded, Tree::from_json(decoded.plain)?))
+                        });
+                    }
+                    let opened = open(&key, &at.blob, &sealed)?;
+                    let tree = large_tree(&at.blob, &opened, sealed.len())?;
+                    let (blob, opened) = (&at.blob, &opened[..]);
+                    Ok(take(Decoded { blob, sealed: &sealed, opened, plain: &[] }, tree))
+                };
+                self.repository.repository().cpu().run(work).await
+            }
+        })
+        .await
     }
 
     async fn decoded_at<T: Send + 'static>(

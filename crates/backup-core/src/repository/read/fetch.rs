@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::blob::{BlobReader, Decoded, decode_with};
+use super::blob::BlobReader;
+use super::decode::{Decoded, decode_with};
 use crate::context::Context;
 use crate::error::Error;
 use crate::format::{BlobKind, PackedBlob};

@@ -3,15 +3,18 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `blob.rs` | [`BlobReader`]: one blob at a time, trees through a small cache of pack windows |
+//! | `decode.rs` | opening sealed blobs: each is checked against its name |
 //! | `fetch.rs` | many blobs at once, in the order in which they are stored |
 //! | `snapshot.rs` | [`SnapshotReader`]: trees, paths, file contents of one snapshot |
 //! | `walk.rs` | [`TreeWalk`]: all nodes of a snapshot in order |
 
 mod blob;
+mod decode;
 mod fetch;
 mod snapshot;
 mod walk;
 
-pub(crate) use blob::{BlobReader, Decoded, decode_with};
+pub(crate) use blob::BlobReader;
+pub(crate) use decode::{Decoded, decode_with, verify_blob};
 pub use snapshot::SnapshotReader;
 pub use walk::TreeWalk;

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlobKind, MANIFEST_PATH, Manifest, Node, Snapshot, Tree};
 use crate::id::{BlobId, SnapshotId};
+use crate::limits;
 use crate::repository::index::BlobLocation;
 use crate::repository::{IndexedRepository, Repository, SnapshotInfo};
 use crate::sink::Sink;
@@ -53,15 +54,25 @@ impl SnapshotReader {
         self.info.snapshot.tree
     }
 
-    /// Reads a directory.
+    /// Reads a directory, all of whose entries can be restored.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] if it is lost or damaged; those of the sink.
+    /// [`ErrorKind::Damaged`] if it is lost or damaged, or has an entry that cannot be restored;
+    /// those of the sink.
     pub async fn tree(&self, id: &BlobId) -> Result<Tree> {
+        self.reader.tree(id).await?.sound()
+    }
+
+    /// Reads a directory with the faults of its entries.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if it is lost or damaged as a whole; those of the sink.
+    pub async fn tree_with_faults(&self, id: &BlobId) -> Result<Tree> {
         self.reader.tree(id).await
     }
 
-    /// All nodes, directories before their content, in order of their names' bytes.
+    /// All nodes, directories before their content, in order of their names' bytes. An entry that
+    /// cannot be restored is an error; see [`TreeWalk::with_faults`].
     #[must_use]
     pub fn walk(&self) -> TreeWalk {
         TreeWalk::new(self.reader.clone(), self.root_id(), EntryPath::root())
@@ -81,7 +92,7 @@ impl SnapshotReader {
         let mut tree = self.root_id();
         let mut names = path.segments().peekable();
         while let Some(name) = names.next() {
-            let Some(node) = self.tree(&tree).await?.get(name).cloned() else {
+            let Some(node) = self.reader.tree(&tree).await?.get(name).cloned() else {
                 return Ok(None);
             };
             match (names.peek(), node.subtree) {
@@ -182,6 +193,12 @@ impl SnapshotReader {
         let mut content = self.content(&node);
         while let Some(bytes) = content.try_next().await? {
             json.extend_from_slice(&bytes);
+            if json.len() > limits::MAX_MANIFEST {
+                return Err(Error::damaged("the manifest is too large"));
+            }
+        }
+        if !limits::has_at_most(limits::MAX_MANIFEST_VALUES, &json) {
+            return Err(Error::damaged("the manifest has too many values"));
         }
         serde_json::from_slice(&json)
             .map(Some)

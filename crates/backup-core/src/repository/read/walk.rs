@@ -1,9 +1,10 @@
 //! All nodes of a snapshot in order, with memory for one path of directories.
 
 use super::blob::BlobReader;
-use crate::error::Result;
-use crate::format::Node;
+use crate::error::{Error, Result};
+use crate::format::{Fault, Node};
 use crate::id::BlobId;
+use crate::limits;
 use crate::source::EntryPath;
 
 /// Walks a tree: directories before their content, names in order of their bytes.
@@ -12,22 +13,37 @@ pub struct TreeWalk {
     reader: BlobReader,
     stack: Vec<(EntryPath, std::vec::IntoIter<Node>)>,
     enter: Option<(EntryPath, BlobId)>,
+    /// Faults that were not taken yet; `None` if the first one is an error.
+    faults: Option<Vec<(EntryPath, Fault)>>,
 }
 
 impl TreeWalk {
     pub(crate) fn new(reader: BlobReader, tree: BlobId, path: EntryPath) -> Self {
-        Self { reader, stack: Vec::new(), enter: Some((path, tree)) }
+        Self { reader, stack: Vec::new(), enter: Some((path, tree)), faults: None }
+    }
+
+    /// The same walk for a caller that reports faults itself: they are no errors but returned by
+    /// [`Self::take_faults`].
+    #[must_use]
+    pub fn with_faults(self) -> Self {
+        Self { faults: Some(Vec::new()), ..self }
+    }
+
+    /// The faults of entries that were met since the last call, each with the entry's path. An
+    /// entry that cannot be restored is never returned as a node.
+    pub fn take_faults(&mut self) -> Vec<(EntryPath, Fault)> {
+        self.faults.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The next node with its path, or `None` at the end. After a directory its content follows,
     /// unless [`Self::skip_content`] is called.
     ///
     /// # Errors
-    /// Those of reading a directory; walking goes on behind it if called again.
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) for a directory that cannot be read
+    /// or lies too deep; the next call continues behind the directory. Errors of the sink.
     pub async fn next(&mut self) -> Result<Option<(EntryPath, Node)>> {
         if let Some((path, tree)) = self.enter.take() {
-            let tree = self.reader.tree(&tree).await.map_err(|error| error.context(&path))?;
-            self.stack.push((path, tree.nodes.into_iter()));
+            self.enter(path, tree).await?;
         }
         while let Some((path, nodes)) = self.stack.last_mut() {
             if let Some(node) = nodes.next() {
@@ -40,6 +56,23 @@ impl TreeWalk {
             self.stack.pop();
         }
         Ok(None)
+    }
+
+    async fn enter(&mut self, path: EntryPath, tree: BlobId) -> Result<()> {
+        if let Some(message) = limits::depth_fault(&path) {
+            return Err(Error::damaged(format!("the directory {message}")).context(&path));
+        }
+        let tree = self.reader.tree(&tree).await.map_err(|error| error.context(&path))?;
+        let tree = match &mut self.faults {
+            None => tree.sound().map_err(|error| error.context(&path))?,
+            Some(faults) => {
+                let located = |fault: &Fault| (path.join(fault.entry.as_bytes()), fault.clone());
+                faults.extend(tree.faults.iter().map(located));
+                tree
+            }
+        };
+        self.stack.push((path, tree.nodes.into_iter()));
+        Ok(())
     }
 
     /// Passes over the content of the directory that was returned last.

@@ -135,7 +135,7 @@ impl BlobWriter {
             return Ok(Stored { id, new: false });
         }
         inner.uploader.check()?;
-        let len = decoded.plain.len();
+        let len = decoded.blob.plain_len() as usize;
         if same_key {
             let sealed = Sealed {
                 blob: PackedBlob { offset: 0, ..*decoded.blob },

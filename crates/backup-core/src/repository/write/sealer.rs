@@ -68,7 +68,7 @@ impl Sealer {
         let uncompressed_len =
             compressed.map(|_| u32::try_from(plain.len()).map_err(too_long)).transpose()?;
         let blob = PackedBlob { id, kind, offset: 0, len: 0, uncompressed_len };
-        self.finish(key, bench, blob, compressed.unwrap_or(plain.len()), plain, take)
+        self.finish(key, bench, blob, compressed.unwrap_or(plain.len()), Some(plain), take)
     }
 
     /// Seals a blob of another repository under this key, compressed or not as it is there.
@@ -81,7 +81,8 @@ impl Sealer {
         let mut bench = self.bench();
         let len = decoded.opened.len();
         body(&mut bench.sealed, len).copy_from_slice(decoded.opened);
-        self.finish(key, bench, PackedBlob { offset: 0, ..*decoded.blob }, len, decoded.plain, take)
+        let blob = PackedBlob { offset: 0, ..*decoded.blob };
+        self.finish(key, bench, blob, len, decoded.whole(), take)
     }
 
     fn bench(&self) -> Bench {
@@ -100,16 +101,20 @@ impl Sealer {
         mut bench: Bench,
         blob: PackedBlob,
         len: usize,
-        plain: &[u8],
+        plain: Option<&[u8]>,
         take: impl FnOnce(Sealed<'_>) -> Result<T>,
     ) -> Result<T> {
         let sealed = &mut bench.sealed[..len + OVERHEAD];
         key.seal_in_place(sealed);
         let blob = PackedBlob { len: u32::try_from(sealed.len()).map_err(too_long)?, ..blob };
         let sampled = self.verify_sample > 0.0 && rand::rng().random_bool(self.verify_sample);
-        if sampled {
-            verify(key, &blob, sealed, plain)?;
-        }
+        let sampled = match plain {
+            Some(plain) if sampled => {
+                verify(key, &blob, sealed, plain)?;
+                true
+            }
+            _ => false,
+        };
         let result = take(Sealed { blob, bytes: sealed, sampled });
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
         result

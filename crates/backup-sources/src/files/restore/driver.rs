@@ -9,8 +9,9 @@ use std::vec::IntoIter;
 
 use backup_core::error::Error;
 use backup_core::event::WarningKind;
-use backup_core::format::{Node, Tree};
+use backup_core::format::{Loss, Node, Tree};
 use backup_core::id::BlobId;
+use backup_core::limits;
 use backup_core::source::{EntryPath, IfExists, Metadata, NodeKind, SourceResult};
 use rustix::fs::{FileType, Mode as Permissions, OFlags, Stat, openat};
 
@@ -33,6 +34,8 @@ struct Frame {
     nodes: IntoIter<Node>,
     /// Names in the snapshot, if others are to be removed.
     names: Vec<Box<[u8]>>,
+    /// True if the snapshot has an entry here that cannot be restored: nothing is removed then.
+    is_incomplete: bool,
 }
 
 /// A file with several names that was met before.
@@ -72,6 +75,7 @@ impl<'a> Driver<'a> {
             state: if fresh { State::Fresh } else { State::Existing },
             nodes: Vec::new().into_iter(),
             names: Vec::new(),
+            is_incomplete: false,
         };
         Self {
             site: Site { job, mode },
@@ -99,17 +103,26 @@ impl<'a> Driver<'a> {
 
     /// Reads the tree of the innermost directory.
     fn load(&mut self, id: &BlobId) -> Result<(), Error> {
-        let Tree { nodes } = self.site.job.tree(id)?;
         let Some(frame) = self.stack.last_mut() else {
             return Ok(());
         };
-        let (nodes, unsafe_nodes): (Vec<Node>, Vec<Node>) =
-            nodes.into_iter().partition(Node::has_safe_name);
-        for bad in unsafe_nodes.iter().filter(|_| self.site.mode != Mode::Check) {
+        if let Some(message) = limits::depth_fault(&frame.path) {
+            return Err(Error::damaged(format!("the directory {message}")));
+        }
+        let Tree { nodes, faults } = self.site.job.tree(id)?;
+        frame.is_incomplete = faults.iter().any(|fault| fault.loss == Loss::Entry);
+        for fault in faults.iter().filter(|_| self.site.mode != Mode::Check) {
+            let path = frame.path.join(fault.entry.as_bytes());
+            if self.filter.child(frame.cover, &path) != Cover::Yes {
+                continue;
+            }
             let Job { damage, tally, .. } = &**self.site.job;
-            let name = String::from_utf8_lossy(&bad.name);
-            let message = format!("the entry {name:?} has a name that is invalid in a directory");
-            damage.report(tally, &frame.path, &message, None);
+            match fault.loss {
+                Loss::Entry => damage.report(tally, &frame.path, &fault.describe(), None),
+                Loss::Metadata => {
+                    tally.warn(WarningKind::Metadata, path.to_string(), fault.message.clone());
+                }
+            }
         }
         if self.site.job.request.if_exists == IfExists::Replace {
             frame.names = nodes.iter().map(|node| node.name.clone()).collect();
@@ -147,6 +160,7 @@ impl<'a> Driver<'a> {
             state: State::Unknown,
             nodes: Vec::new().into_iter(),
             names: Vec::new(),
+            is_incomplete: false,
         });
         if cover == Cover::Yes && self.site.mode == Mode::Check {
             self.make()?;
@@ -297,7 +311,7 @@ impl<'a> Driver<'a> {
         let inside = self.roots.iter().any(|root| frame.path.starts_with(root));
         let replacing =
             self.site.job.request.if_exists == IfExists::Replace && self.site.mode != Mode::Check;
-        if !replacing || !inside || frame.state != State::Existing {
+        if !replacing || !inside || frame.is_incomplete || frame.state != State::Existing {
             return Ok(());
         }
         let failed = |errno| self.site.job.target.error(errno, "list", &frame.path);

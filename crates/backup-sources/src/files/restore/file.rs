@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::error::Error;
+use backup_core::format::size_fault;
 use backup_core::id::BlobId;
 use backup_core::source::{EntryPath, Metadata, SourceError, SourceResult};
 use rustix::fs::{
@@ -120,6 +121,10 @@ impl FileTask {
             }
             Err(error) => return Err(error.into()),
         };
+        if let Some(message) = size_fault(self.metadata.size, layout.size) {
+            self.lose(&Error::damaged(format!("the file {message}")));
+            return Ok(Vec::new());
+        }
         self.state().size = layout.size;
         job.tally.total_bytes.fetch_add(layout.size, Relaxed);
         let pieces = match self.found {

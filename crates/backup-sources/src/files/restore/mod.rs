@@ -78,7 +78,7 @@ impl Job {
     }
 
     fn tree(&self, id: &BlobId) -> Result<Tree, Error> {
-        self.runtime.block_on(self.snapshot.tree(id))
+        self.runtime.block_on(self.snapshot.tree_with_faults(id))
     }
 }
 

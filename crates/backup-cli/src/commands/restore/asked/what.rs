@@ -296,7 +296,7 @@ impl Asking<'_> {
     async fn matches(&self, chosen: &Chosen, glob: &str) -> CommandResult<bool> {
         let selection = args::selection(&[glob.to_owned()], &[])?;
         let snapshot = chosen.opened.indexed.snapshot(&chosen.info);
-        let mut walk = snapshot.walk();
+        let mut walk = snapshot.walk().with_faults();
         while let Some((path, _)) = walk.next().await? {
             self.session.cx.check_cancelled()?;
             if selection.covers(&path) {

@@ -20,7 +20,7 @@ impl Run {
         let node = self.assembler.earlier(dir, path.name()).cloned().ok_or_else(missing)?;
         self.count_kept(&node);
         if let Some(tree) = node.subtree {
-            let mut walk = TreeWalk::new(self.reader.clone(), tree, path.clone());
+            let mut walk = TreeWalk::new(self.reader.clone(), tree, path.clone()).with_faults();
             while let Some((_, node)) = walk.next().await? {
                 self.count_kept(&node);
             }
