@@ -251,7 +251,7 @@ impl State {
         for entry in std::fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             match path.file_name().and_then(|name| name.to_str()) {
-                Some(name) if name.ends_with(".part") => {
+                Some(name) if is_part(name) => {
                     std::fs::remove_file(&path).map_err(failed)?;
                 }
                 Some(name) => files.extend(
@@ -278,6 +278,13 @@ impl State {
         }
         Ok(state)
     }
+}
+
+/// True for the unfinished file of a slice, as [`write`] names it. Others are never removed.
+fn is_part(name: &str) -> bool {
+    name.strip_suffix(".part").is_some_and(|number| {
+        number.len() == 16 && number.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// Makes the directory, and takes it for this process.

@@ -24,6 +24,10 @@ use crate::repository::reach::Bits;
 
 /// How a file of the cache is called.
 const EXTENSION: &str = "index";
+/// The file that marks a directory as a cache, as <https://bford.info/cachedir/> specifies it.
+const MARKER: &str = "CACHEDIR.TAG";
+const SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55\n\
+                         # Index of a backup repository. It is rebuilt when it is missing.\n";
 /// More files than this become fewer.
 pub(super) const MANY: usize = 16;
 /// What is older and has no name yet was left behind by a process that was killed.
@@ -58,6 +62,7 @@ pub(crate) async fn open(
     cx: &Context,
 ) -> Result<LoadedIndex, Failure> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    blocking(dir, claim).await?;
     cx.events.emit(&Event::StageStarted { stage: Stage::LoadIndex });
     let mut progress = Progress::default();
     let mut damaged = Vec::new();
@@ -132,6 +137,24 @@ async fn write(dir: &Path, mut collector: Collector) -> Result<Collector, Failur
 
 pub(super) fn new_path(dir: &Path) -> PathBuf {
     dir.join(hex::encode(rand::random::<[u8; 16]>())).with_extension(EXTENSION)
+}
+
+/// Makes sure that the directory carries the marker of a cache. A directory without it that holds
+/// anything but files of a cache, which earlier versions did not mark, is not used: files are
+/// removed in a marked directory only.
+fn claim(dir: &Path) -> std::io::Result<()> {
+    let marker = dir.join(MARKER);
+    if marker.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if !is_own(&path) && !path.ends_with(MARKER) {
+            let message = format!("{} is no file of a cache", path.display());
+            return Err(std::io::Error::other(message));
+        }
+    }
+    fs::write(marker, SIGNATURE)
 }
 
 /// True for a file that [`new_path`] names, and for its temporary companions. Others are never
@@ -298,4 +321,35 @@ fn to_merge(chosen: &[Chosen]) -> usize {
         count += 1;
     }
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn only_a_marked_directory_is_cleaned() {
+        let foreign = tempfile::tempdir().unwrap();
+        fs::write(foreign.path().join("letter.txt"), "dear").unwrap();
+        let old = new_path(foreign.path());
+        fs::write(&old, "no index").unwrap();
+        assert!(claim(foreign.path()).is_err());
+        assert_eq!(names(foreign.path()).len(), 2, "no marker, and nothing is removed");
+
+        let own = tempfile::tempdir().unwrap();
+        let old = new_path(own.path());
+        fs::write(&old, "no index").unwrap();
+        claim(own.path()).unwrap();
+        fs::write(own.path().join("letter.txt"), "dear").unwrap();
+        claim(own.path()).unwrap();
+        assert!(segments(own.path()).unwrap().is_empty());
+        assert_eq!(names(own.path()), ["CACHEDIR.TAG", "letter.txt"]);
+    }
 }
