@@ -32,6 +32,7 @@ mod scenarios {
     mod damage;
     mod faults;
     mod histories;
+    mod joins;
     mod keys;
     mod leases;
     mod logs;
