@@ -33,6 +33,7 @@ mod support {
 }
 
 mod scenarios {
+    mod bombs;
     mod crash;
     mod histories_with_restic;
     mod hostile;

@@ -202,3 +202,46 @@ mod needs_time {
         }
     }
 }
+
+mod needs_restic_new_and_time {
+    use super::*;
+    use crate::support::cli::Cli;
+    use crate::support::restic::{Restic, text};
+    use backup_core::testing::tool;
+    use std::process::Command;
+
+    /// Peak memory of a command that succeeds, in bytes.
+    fn peak(cli: &Cli, arguments: &[&str]) -> u64 {
+        let note = tempfile::NamedTempFile::new().unwrap();
+        let time = tool("time");
+        let wrapper = [text(&time), "-f", "%M", "-o", text(note.path())];
+        let mut command: Command = cli.command(&wrapper, arguments);
+        crate::support::process::run(&mut command).succeeded();
+        1024 * fs::read_to_string(note.path()).unwrap().trim().parse::<u64>().unwrap()
+    }
+
+    /// One directory, as stock restic stores it.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn heavy_directory_of_a_million_entries() {
+        let (files, limit) = if long() { (1_000_000, 512 * MB) } else { (100_000, 150 * MB) };
+        let (source, room) = (room(), room());
+        let top = source.path().join("top");
+        fs::create_dir(&top).unwrap();
+        for file in 0..files {
+            fs::write(top.join(format!("file number {file}")), [b'x'; 1]).unwrap();
+        }
+        let repository = room.path().join("repository");
+        let restic = Restic::new("restic-new", &repository, "secret");
+        restic.init("2");
+        restic.backup(&[&top]);
+        let cli = Cli::new(&repository, "secret");
+        for arguments in [&["check"][..], &["verify", "latest"]] {
+            assert_below(arguments[0], peak(&cli, arguments), limit);
+        }
+        let target = room.path().join("restored");
+        let restore = ["restore", "latest", "--target", text(&target)];
+        assert_below("restore", peak(&cli, &restore), limit);
+        let restored = crate::support::repo::restored(&target, &top);
+        assert_eq!(fs::read_dir(restored).unwrap().count(), files);
+    }
+}
