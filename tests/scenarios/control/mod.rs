@@ -11,6 +11,7 @@
 //! | `found.rs` | what `find` finds in databases |
 //! | `groups.rs` | databases that are written one after the other, restored to one moment |
 //! | `hosts.rs` | machines that want to execute the same job |
+//! | `loans.rs` | one MongoDB database by hand: compression, limits, cleanup, audit |
 
 mod asked;
 mod catalog;
@@ -20,6 +21,7 @@ mod examples;
 mod found;
 mod groups;
 mod hosts;
+mod loans;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
