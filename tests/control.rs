@@ -22,6 +22,8 @@ mod support {
     pub(crate) mod postgres;
     pub(crate) mod process;
     #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod receiver;
+    #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod redis;
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod running;

@@ -15,8 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::groups::{CONFIG, Servers, require_order, restored};
 use super::{Place, now};
 use crate::support::cli::built;
+use crate::support::receiver::{Receiver, Reply};
 
-/// How long anything may take.
+/// Limit of each wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The group every ten minutes, which are seconds, and alerts every five.
@@ -34,23 +35,32 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(place: &Place, log: &str, from: Timestamp) -> Self {
+    /// Starts it with a clock that begins at `from` and goes `factor` times as fast as time does.
+    fn start(place: &Place, log: &str, factor: i32, from: Timestamp) -> Self {
         let log = place.path(log);
         // As the program has it.
         let like = place.command(&[]);
         let mut command = Command::new(built("backup-daemon", "backupd"));
-        command.args(["run", "--accelerate", "60", "--accelerate-from", &from.to_string()]);
+        command.args(["run", "--accelerate", &factor.to_string()]);
+        command.args(["--accelerate-from", &from.to_string()]);
         command.env_clear().envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.env("BACKUP_PROGRAM", like.get_program()).stdin(Stdio::null());
         let child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
         Self { child, log }
     }
 
+    /// Starts it with a clock that shows `time` now.
+    fn showing(place: &Place, time: Timestamp, factor: i32) -> Self {
+        // Where this clock and that of the system show the same.
+        let from = now() + now().duration_since(time) / (factor - 1);
+        Self::start(place, "daemon.log", factor, from)
+    }
+
     fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Waits until something was said so often.
+    /// Waits until `count` lines of the journal contain `words`.
     fn wait_for(&mut self, count: usize, words: &str) {
         let began = Instant::now();
         while self.said().lines().filter(|line| line.contains(words)).count() < count {
@@ -117,6 +127,99 @@ fn wait_for_moment(place: &Place, servers: &Servers, moment: Timestamp) {
     }
 }
 
+/// The report of the week arrives on Monday morning.
+#[test]
+fn weekly_report_of_the_daemon_arrives_once() {
+    let receiver = Receiver::start(|_| Reply::status(200));
+    let config = format!(
+        r#"
+        [repositories.main]
+        url = "ROOM/main"
+        [sources.home]
+        kind = "files"
+        paths = ["ROOM/uploads"]
+        [jobs.home]
+        source = "home"
+        repository = "main"
+        [schedule]
+        time_zone = "UTC"
+        report = "0 8 * * 1"
+        report_to = ["ops"]
+        [notify.ops]
+        kind = "webhook"
+        url = "{}/ops"
+        allow_http = true
+        severity = "info"
+        "#,
+        receiver.url()
+    );
+    let place = Place::new(&config, &[]);
+    std::fs::create_dir(place.path("uploads")).unwrap();
+    std::fs::write(place.path("uploads/picture"), "a picture").unwrap();
+    place.done(&["init"]);
+    place.done(&["run", "home"]);
+    // A Monday.
+    let mut daemon = Daemon::showing(&place, "2026-11-23T07:20:00Z".parse().unwrap(), 300);
+    daemon.wait_for(1, "report: ended successfully");
+    std::thread::sleep(Duration::from_secs(3));
+    daemon.stop();
+    let message = receiver.only().json();
+    let report = message["details"]["report"].as_str().unwrap();
+    assert!(report.starts_with("# Backup report"), "{message}");
+    assert!(report.contains("| home | 1 | 0 | 100.0% |"), "{report}");
+}
+
+/// A cache whose schedule comes from the environment.
+const NIGHTLY: &str = r#"
+    [schedule]
+    time_zone = "Europe/Berlin"
+    [repositories.main]
+    url = "ROOM/main"
+    [sources.cache]
+    kind = "redis"
+    url = "${CACHE}"
+    [jobs.cache]
+    source = "cache"
+    repository = "main"
+    schedule = "${CACHE_SCHEDULE:-0 12 * * *}"
+"#;
+
+mod needs_redis_8_0 {
+    use super::*;
+    use crate::support::redis::{Redis, Version};
+
+    /// Half past two does not exist in the night in which clocks go forward, and exists twice in the
+    /// night in which they go back. Five minutes are a second; times are UTC.
+    #[test]
+    fn nightly_backup_starts_once_when_clocks_change() {
+        for (from, seconds, range) in [
+            ("2026-03-29T00:20:00Z", 18, "2026-03-29T01:00:00Z".."2026-03-29T01:29:00Z"),
+            ("2026-10-24T23:50:00Z", 24, "2026-10-25T00:30:00Z".."2026-10-25T00:59:00Z"),
+        ] {
+            let server = Redis::start(Version::Redis8);
+            server.run(&["SET", "session:1", "a user"]);
+            let environment =
+                [("CACHE", server.address()), ("CACHE_SCHEDULE", "30 2 * * *".to_owned())];
+            let place = Place::new(NIGHTLY, &environment);
+            place.done(&["init"]);
+            let mut daemon = Daemon::showing(&place, from.parse().unwrap(), 300);
+            std::thread::sleep(Duration::from_secs(seconds));
+            daemon.wait_for(1, "cache/backup: ended successfully");
+            daemon.stop();
+            let said = daemon.said();
+            let started: Vec<&str> =
+                said.lines().filter(|line| line.contains("cache/backup: started")).collect();
+            assert_eq!(started.len(), 1, "{said}");
+            let time = started[0].split(' ').next().unwrap();
+            assert!(range.contains(&time), "{time} is not within {range:?}\n{said}");
+            let files = place.path("restored");
+            place.done(&["restore", "latest", "--target", files.to_str().unwrap()]);
+            let copy = Redis::on(Version::Redis8, Some(&files), &["--appendonly", "no"]);
+            assert_eq!(copy.run(&["GET", "session:1"]).text(), "a user");
+        }
+    }
+}
+
 mod needs_platform {
     use super::*;
 
@@ -132,7 +235,7 @@ mod needs_platform {
         let end = Arc::new(AtomicBool::new(false));
         let writing = servers.write(Arc::clone(&end)).await;
         let from = now() - SignedDuration::from_mins(1);
-        let mut first = Daemon::start(&place, "first.log", from);
+        let mut first = Daemon::start(&place, "first.log", 60, from);
         first.wait_for(2, "platform/backup: ended successfully");
         let backed_up = now();
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -140,7 +243,7 @@ mod needs_platform {
         let killed = now();
         first.kill();
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let mut second = Daemon::start(&place, "second.log", from);
+        let mut second = Daemon::start(&place, "second.log", 60, from);
         second.wait_for(2, "platform/backup: ended");
         second.wait_for(1, "alerts: ended successfully");
         let last = now();
