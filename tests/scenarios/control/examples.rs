@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use bson::{Document, doc};
 
-use super::Place;
+use super::{Place, now};
 use crate::support::mongod::{Mongod, Version};
+use crate::support::receiver::{Receiver, Reply};
 use crate::support::redis::{self, Redis};
 use crate::support::servers::moto::Moto;
 
@@ -26,6 +27,16 @@ const COMMANDS: [&str; 3] = ["logger", "mail", "curl"];
 
 impl Example {
     fn new(name: &str, environment: &[(&str, String)], buckets: &[&str]) -> Self {
+        Self::adapted(name, environment, buckets, str::to_owned)
+    }
+
+    /// With more changes to its text.
+    fn adapted(
+        name: &str,
+        environment: &[(&str, String)],
+        buckets: &[&str],
+        adapt: impl FnOnce(&str) -> String,
+    ) -> Self {
         let file = crate::support::cli::workspace().join(format!("examples/{name}.toml"));
         let text = std::fs::read_to_string(file).unwrap();
         let lines = text.lines().filter_map(|line| line.strip_prefix("#   "));
@@ -50,7 +61,7 @@ impl Example {
         all.extend(of_store.iter().map(|(name, value)| (name.as_str(), value.clone())));
         all.push(("AWS_ENDPOINT_URL", moto.server.endpoint()));
         all.push(("PATH", format!("ROOM/bin:{}", std::env::var("PATH").unwrap())));
-        let place = Place::new(&config, &all);
+        let place = Place::new(&adapt(&config), &all);
         std::fs::create_dir(place.path("keys")).unwrap();
         std::fs::create_dir(place.path("bin")).unwrap();
         for command in COMMANDS {
@@ -288,7 +299,108 @@ async fn needs_examples_of_trading() {
     capturing.stop();
     let restored = example.restored("offsite", "platform").await;
     assert_eq!(counts(&restored, "platform", &collections).await, [100, 200, 300, 0]);
-    // Somebody is told of a failure.
+    // The hook reports a failure.
     let told = example.place.run(&["run", "platform"]);
     assert!(told.code == 1 && example.noted("curl").contains("backup platform failed"), "{told}");
+}
+
+/// The class in which the store keeps an object.
+fn storage_class(example: &Example, bucket: &str, prefix: &str) -> String {
+    let s3 = &example.moto.s3;
+    let query = format!("/{bucket}?list-type=2&prefix=main%2F{prefix}%2F");
+    let listing = s3.send(http::Method::GET, &query, &[], b"").succeeded().text();
+    let class = listing.split("<StorageClass>").nth(1).unwrap_or_else(|| panic!("{listing}"));
+    class.split('<').next().unwrap().to_owned()
+}
+
+/// `seeds/003`: MongoDB within a window, by tiers into regions and cold storage, with mail and text
+/// messages by severity.
+#[tokio::test(flavor = "multi_thread")]
+async fn needs_examples_of_leads() {
+    let server = Mongod::with_users(Version::V6_0).await;
+    let roles = bson::bson!(["backup", "clusterMonitor"]);
+    server.run("admin", doc! { "createUser": "backup", "pwd": "hush", "roles": roles }).await;
+    let collections = ["contacts", "notes"];
+    fill(&server, "leads", &collections).await;
+    let service = Receiver::start(|got| match got.head.target() {
+        "/emails" => Reply::status(200),
+        _ => Reply::Status(201, "", "{\"sid\":\"SM1\"}".to_owned()),
+    });
+    let sent = |path: &str| {
+        service.received().iter().filter(|got| got.head.target().starts_with(path)).count()
+    };
+    let (mails, texts) = (|| sent("/emails"), || sent("/2010-04-01/"));
+    let environment = [
+        ("LEADS_CLUSTER", format!("127.0.0.1:{}", server.port())),
+        ("LEADS_PASSWORD", "hush".to_owned()),
+        ("RESEND_API_KEY", "hush".to_owned()),
+        ("TWILIO_TOKEN", "hush".to_owned()),
+    ];
+    let at = |hours: i64| {
+        let time = now().to_zoned(jiff::tz::TimeZone::UTC) + jiff::Span::new().hours(hours);
+        time.strftime("%H:%M").to_string()
+    };
+    let (window, url) = (format!("\"{}-{}\"", at(2), at(6)), service.url());
+    let buckets = ["example-leads-east", "example-leads-europe", "example-leads-cold"];
+    let example = Example::adapted("leads", &environment, &buckets, |text| {
+        text.replace("mongodb+srv://", "mongodb://")
+            .replace("/?authSource=admin", "/?directConnection=true&authSource=admin")
+            .replace("\"02:00-06:00\"", &window)
+            .replace("\"resend\"", &format!("\"resend\"\nallow_http = true\nurl = \"{url}\""))
+            .replace("\"sms\"", &format!("\"sms\"\nallow_http = true\nurl = \"{url}\""))
+    });
+    for name in ["leads", "leads-europe", "leads-cold"] {
+        example.key(&format!("{name}.key"), name);
+    }
+    example.init();
+    // The window is closed.
+    let closed = example.place.fails(5, &["run", "leads", "--type", "full"]);
+    assert!(closed.contains("may start only within"), "{closed}");
+    for line in example.lines.iter().filter(|line| line.starts_with("run")) {
+        let words = line.split_whitespace().filter(|word| *word != "--force");
+        let words: Vec<&str> = words.chain(["--force"]).collect();
+        example.place.done(&words);
+    }
+    example.place.done(&["run", "leads-by-hand"]);
+    example.run_lines(|line| line.starts_with("cleanup"));
+    let found = |job: &str| example.snapshots("east", job);
+    assert_eq!((found("leads"), found("leads-by-hand")), (2, 1));
+    for (repository, job, expected) in [
+        ("east", "leads", [100, 200]),
+        ("europe", "leads-weekly", [100, 200]),
+        ("east", "leads-by-hand", [100, 0]),
+    ] {
+        let restored = example.restored(repository, job).await;
+        assert_eq!(counts(&restored, "leads", &collections).await, expected, "{job}");
+    }
+    let head = |bucket: &str| {
+        let path = format!("/{bucket}/main/config");
+        example.moto.s3.send(http::Method::HEAD, &path, &[], b"").succeeded()
+    };
+    assert_eq!(head("example-leads-east").header("x-amz-server-side-encryption"), "aws:kms");
+    assert_eq!(storage_class(&example, "example-leads-cold", "data"), "DEEP_ARCHIVE");
+    assert_eq!(storage_class(&example, "example-leads-europe", "data"), "STANDARD");
+    // Restores are announced by mail, which is no reason for a text message.
+    let (before, silent) = (mails(), texts());
+    assert!(before >= 2, "each restore is announced");
+    assert_eq!(silent, 0);
+    // A failure is a reason for both.
+    let contacts = server.client.database("leads").collection::<Document>("contacts");
+    contacts.delete_many(doc! {}).await.unwrap();
+    let failed = example.place.run(&["run", "leads", "--force"]);
+    assert_eq!(failed.code, 1, "{failed}");
+    assert_eq!((mails(), texts()), (before + 1, 1));
+    // Snapshots are verified by day, with a report for others.
+    let report = example.place.path("report.json");
+    let verify = ["verify", "--date", "today", "-r", "europe", "--report"];
+    example.place.done(&[&verify[..], &[report.to_str().unwrap()]].concat());
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert_eq!(report["sound"], true);
+    let weekly = example.place.run(&["report", "--since", "7d", "--format", "json"]).text();
+    let weekly: serde_json::Value = serde_json::from_str(&weekly).unwrap();
+    let jobs = weekly["jobs"].as_array().unwrap();
+    let leads = jobs.iter().find(|job| job["job"] == "leads").unwrap_or_else(|| panic!("{weekly}"));
+    assert_eq!((&leads["succeeded"], &leads["failed"]), (&2.into(), &1.into()), "{leads}");
+    assert_eq!(weekly["restores"].as_array().unwrap().len(), 3);
 }
