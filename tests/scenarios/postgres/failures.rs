@@ -111,8 +111,8 @@ pub(super) async fn certificates_are_checked(version: Version) {
     let key = format!("ssl_key_file={}", key.display());
     // The certificate is for localhost and 127.0.0.1.
     let addresses = "listen_addresses=127.0.0.1,127.0.0.2";
-    let server =
-        with_password(version, "scram-sha-256", &["ssl=on", &certificate, &key, addresses]).await;
+    let settings = ["ssl=on", &certificate, &key, addresses, "log_connections=on"];
+    let server = with_password(version, "scram-sha-256", &settings).await;
     let with = |tls: TlsMode, host: &str, ca: Option<&Path>| {
         let mut options = of_backup(&server, SECRET);
         host.clone_into(&mut options.hosts[0].name);
@@ -129,6 +129,13 @@ pub(super) async fn certificates_are_checked(version: Version) {
             with(tls, host, ca).await.unwrap_or_else(|error| panic!("{tls:?}: {}", error.chain()));
         origin.probe(&talking()).await.unwrap();
     }
+    // The newest protocol, by the server's own log.
+    let log = server.log();
+    let protocols: Vec<&str> = log.split("protocol=").skip(1).collect();
+    assert!(
+        protocols.len() >= 3 && protocols.iter().all(|rest| rest.starts_with("TLSv1.3")),
+        "{log}"
+    );
     for (tls, host, ca) in [
         (TlsMode::VerifyFull, "127.0.0.2", Some(&*ca)),
         (TlsMode::VerifyCa, "localhost", Some(&*other_ca)),
@@ -138,6 +145,12 @@ pub(super) async fn certificates_are_checked(version: Version) {
         assert!(error.chain().contains("TLS failed"), "{tls:?}: {}", error.chain());
     }
     server.run("SELECT 1").await;
+    let old = ["ssl_min_protocol_version=TLSv1", "ssl_max_protocol_version=TLSv1.1"];
+    let old = with_password(version, "scram-sha-256", &[&settings[..3], &old].concat()).await;
+    let mut of_old = of_backup(&old, SECRET);
+    (of_old.tls, of_old.tls_ca_file) = (TlsMode::VerifyCa, Some(ca.clone()));
+    let error = PostgresSource::connect(of_old).await.unwrap_err();
+    assert!(error.chain().contains("TLS failed"), "TLS 1.1: {}", error.chain());
     let plain = Postgres::start(version).await;
     let mut options = options(&plain);
     options.tls = TlsMode::Require;
