@@ -13,15 +13,25 @@ const VERBS: [(&str, &str); 14] = [
     ("repair-index", "backup repair"),
     ("passwd", "backup key rotate"),
     ("unlock", "backup doctor: no command leaves a lock behind"),
-    ("tag", "restic tag"),
-    ("rewrite", "restic rewrite"),
+    ("tag", "`tags` of a job in the configuration"),
+    ("rewrite", "no command, and restic's own is refused here"),
     ("cat", "restic cat"),
     ("cache", "restic cache"),
-    ("migrate", "restic migrate"),
+    ("migrate", "no command, and restic's own is refused here"),
 ];
+
+/// The hint for a policy of restic's `forget`.
+const POLICY: &str = "policies are in the configuration (`keep = { daily = 7 }` of a job): `backup \
+                      cleanup` removes snapshots by them, `backup prune` frees their space";
 
 /// The hint for a command line whose verb is one of restic's.
 pub(crate) fn hint(error: &clap::Error) -> Option<String> {
+    if let (ErrorKind::UnknownArgument, Some(ContextValue::String(argument))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    {
+        let is_policy = argument.starts_with("--keep-") || argument == "--prune";
+        return is_policy.then(|| POLICY.to_owned());
+    }
     if error.kind() != ErrorKind::InvalidSubcommand {
         return None;
     }
@@ -29,7 +39,7 @@ pub(crate) fn hint(error: &clap::Error) -> Option<String> {
         return None;
     };
     let (verb, command) = VERBS.iter().find(|(known, _)| known == verb)?;
-    Some(format!("for restic's `{verb}`, use: {command}"))
+    Some(format!("restic's `{verb}` is here: {command}"))
 }
 
 #[cfg(test)]
@@ -50,6 +60,10 @@ mod tests {
                 let ours = ours.split([' ', ':']).next().unwrap();
                 assert!(command.find_subcommand(ours).is_some(), "{ours}");
             }
+        }
+        for policy in ["--keep-daily=7", "--prune"] {
+            let error = Cli::try_parse_from(["backup", "forget", policy]).unwrap_err();
+            assert!(hint(&error).unwrap().contains("backup cleanup"), "{policy}");
         }
         assert!(hint(&Cli::try_parse_from(["backup", "lst"]).unwrap_err()).is_none());
     }

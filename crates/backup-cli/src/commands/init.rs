@@ -1,7 +1,7 @@
 //! `backup init`.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
@@ -199,7 +199,8 @@ pub(super) struct KeyFile {
 
 impl KeyFile {
     pub(super) fn create(path: &Path, passphrase: &Passphrase) -> CommandResult<Self> {
-        let failed = |error: std::io::Error| match error.kind() {
+        let failed = |error: std::io::Error| {
+            match error.kind() {
             std::io::ErrorKind::AlreadyExists => CommandError::refused(format!(
                 "the key file {} exists already",
                 path.display()
@@ -207,8 +208,16 @@ impl KeyFile {
             .with_hint(
                 "choose another file, or use the pass phrase in this one with --password-file",
             ),
-            _ => CommandError::io(format!("cannot write the key file {}", path.display()), &error),
+            _ => CommandError::io(format!("cannot write the key file {}", path.display()), &error)
+                .with_hint(
+                    "name a file that this user can write by --key-file, or by `passphrase_file` in \
+                     the configuration",
+                ),
+        }
         };
+        let parent =
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
         let mut file = std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -217,8 +226,6 @@ impl KeyFile {
             .map_err(failed)?;
         let created = Self { path: path.to_path_buf(), keep: false };
         writeln!(file, "{}", passphrase.reveal()).and_then(|()| file.sync_all()).map_err(failed)?;
-        let parent =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         std::fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)?;
         Ok(created)
     }

@@ -144,7 +144,8 @@ impl Server {
             })
         });
         let label = format!("MongoDB at {}", self.address());
-        self.waits.limit(&label, Some(&ask), work.into_future()).await.map_err(stalled)?
+        let work = Box::pin(work.into_future());
+        self.waits.limit(&label, Some(&ask), work).await.map_err(stalled)?
     }
 }
 

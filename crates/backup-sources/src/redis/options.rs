@@ -156,6 +156,14 @@ impl RedisOptions {
     /// replica that stalls, and the others may wait for that (`repl-timeout`).
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 
+    /// Name of the server in reports and errors.
+    pub(super) fn label(&self) -> String {
+        match &self.socket {
+            Some(socket) => format!("Redis at {}", socket.display()),
+            None => format!("Redis at {}:{}", self.host, self.port),
+        }
+    }
+
     /// The same settings; long waits are reported to `events`.
     pub(super) fn reporting_to(&self, events: &Events) -> Self {
         Self { waits: self.waits.reporting_to(events), ..self.clone() }

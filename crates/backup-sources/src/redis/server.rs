@@ -144,7 +144,9 @@ impl Server {
             }
             Info::ask(&mut connection).await
         };
-        let info = asking.await.map_err(|error| error.into_source("connecting"))?;
+        let info = asking
+            .await
+            .map_err(|error| error.into_source(format!("cannot connect to {}", options.label())))?;
         Ok(Self { version: info.version(), info })
     }
 }

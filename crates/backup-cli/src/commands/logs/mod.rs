@@ -87,7 +87,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         Verb::Follow(args) => follow::follow_job(session, args).await,
         Verb::Status(args) => status::run(session, args).await,
         Verb::Run(args) => of_run::run(session, args).await,
-        Verb::RollUp(args) => roll_up::run(session, args).await,
+        Verb::RollUp(args) => Box::pin(roll_up::run(session, args)).await,
         Verb::Compact(args) => Box::pin(compact::run(session, args)).await,
     }
 }

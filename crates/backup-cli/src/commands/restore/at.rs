@@ -118,7 +118,11 @@ fn newest_with_log<'a>(opened: &'a Opened, choice: &Choice) -> CommandResult<&'a
     let logged = |info: &&SnapshotInfo| info.snapshot.x_log.is_some() && choice.matches(info);
     let mut logged = opened.snapshots.snapshots.iter().rev().filter(logged);
     let Some(newest) = logged.next() else {
-        return Err(CommandError::new(Kind::Core(ErrorKind::NotFound), "no snapshot has a log")
+        let message = match &choice.filter.job {
+            Some(job) => format!("no snapshot of job {} has a log", human::text(job.as_bytes())),
+            None => "no snapshot has a log".to_owned(),
+        };
+        return Err(CommandError::usage(message)
             .with_hint("leave out --at, and name a snapshot; `backup list` shows all"));
     };
     let stream = |info: &SnapshotInfo| info.snapshot.x_log.as_ref().map(|log| log.stream.clone());

@@ -86,17 +86,20 @@ impl Target {
     }
 }
 
+fn cannot_connect(error: WireError, options: &RedisOptions) -> SourceError {
+    error.into_source(format!("cannot connect to {}", options.label()))
+}
+
 impl TargetNode {
     async fn find(options: RedisOptions) -> SourceResult<Self> {
         let asking = async { Info::ask(&mut Connection::open(&options).await?).await };
-        let info = asking.await.map_err(|error| error.into_source("connecting"))?;
+        let info = asking.await.map_err(|error| cannot_connect(error, &options))?;
         Ok(Self { options, info })
     }
 
     pub(super) async fn connect(&self) -> SourceResult<Connection> {
-        Connection::open(&self.options)
-            .await
-            .map_err(|error: WireError| error.into_source("connecting"))
+        let connected = Connection::open(&self.options).await;
+        connected.map_err(|error| cannot_connect(error, &self.options))
     }
 
     fn refuse(&self) -> SourceResult<()> {

@@ -40,14 +40,6 @@ pub(in super::super) fn silent(silence: Duration) -> WireError {
     SourceError::new(SourceErrorKind::Unavailable, text).into()
 }
 
-/// Name of a server in reports.
-pub(super) fn label(options: &RedisOptions) -> String {
-    match &options.socket {
-        Some(socket) => format!("Redis at {}", socket.display()),
-        None => format!("Redis at {}:{}", options.host, options.port),
-    }
-}
-
 /// What a server says about credentials, which it may repeat: then only the first word of it.
 fn without_secrets(error: WireError) -> WireError {
     let harmless = [
@@ -73,7 +65,7 @@ impl Connection {
     /// Connects and says who we are.
     pub(in super::super) async fn open(options: &RedisOptions) -> Result<Self, WireError> {
         let socket = socket::connect(options).await?;
-        let (waits, server) = (options.waits.clone(), label(options));
+        let (waits, server) = (options.waits.clone(), options.label());
         let mut connection = Self { socket, input: BytesMut::new(), waits, server };
         let answer = match (&options.user, options.password().await?) {
             (Some(user), password) => {

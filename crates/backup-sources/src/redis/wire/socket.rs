@@ -15,7 +15,6 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::super::error::{WireError, invalid};
 use super::super::options::RedisOptions;
-use super::connection::label;
 
 /// Longest that a server is waited for.
 const CONNECTING: Duration = Duration::from_secs(15);
@@ -29,7 +28,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 /// Connects to the server.
 pub(super) async fn connect(options: &RedisOptions) -> Result<Box<dyn Duplex>, WireError> {
     let waits = options.waits.at_most(CONNECTING);
-    let opened = waits.limit(&label(options), None, open(options)).await;
+    let opened = waits.limit(&options.label(), None, open(options)).await;
     opened.map_err(SourceError::from)?
 }
 
