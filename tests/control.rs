@@ -11,6 +11,8 @@ mod support {
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod cli;
     #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod gcs_double;
+    #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod http;
     pub(crate) mod long;
     #[expect(dead_code, reason = "other tests use more of it")]

@@ -29,14 +29,14 @@ fn config() -> String {
     )
 }
 
-struct Daemon {
+pub(super) struct Daemon {
     child: Child,
     log: PathBuf,
 }
 
 impl Daemon {
     /// Starts it with a clock that begins at `from` and goes `factor` times as fast as time does.
-    fn start(place: &Place, log: &str, factor: i32, from: Timestamp) -> Self {
+    pub(super) fn start(place: &Place, log: &str, factor: i32, from: Timestamp) -> Self {
         let log = place.path(log);
         // As the program has it.
         let like = place.command(&[]);
@@ -56,7 +56,7 @@ impl Daemon {
         Self::start(place, "daemon.log", factor, from)
     }
 
-    fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
@@ -95,7 +95,7 @@ impl Daemon {
         }
     }
 
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success(), "{}", self.said());
     }

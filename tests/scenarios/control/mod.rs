@@ -3,16 +3,20 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | [`Place`]: a configuration, and the program on it |
+//! | `aquarium.rs` | an example with servers of all kinds, two clouds and alerts |
 //! | `asked.rs` | restores put together by questions at a terminal |
 //! | `catalog.rs` | the catalog in PostgreSQL |
 //! | `daemon.rs` | the daemon with databases, killed in the middle |
 //! | `edited.rs` | a configuration that is edited between plan and confirmation |
 //! | `examples.rs` | the examples, as they are shipped |
-//! | `found.rs` | what `find` finds in databases |
+//! | `found.rs` | collections, tables and keys that `find` lists |
 //! | `groups.rs` | databases that are written one after the other, restored to one moment |
 //! | `hosts.rs` | machines that want to execute the same job |
 //! | `loans.rs` | one MongoDB database by hand: compression, limits, cleanup, audit |
+//! | `soak/` | the daemon with an example and faults: which notifications arrive |
+//! | `week.rs` | the lines for crontab of an example, and restores of what they made |
 
+mod aquarium;
 mod asked;
 mod catalog;
 mod daemon;
@@ -22,6 +26,8 @@ mod found;
 mod groups;
 mod hosts;
 mod loans;
+mod soak;
+mod week;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
