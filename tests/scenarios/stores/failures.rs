@@ -175,7 +175,6 @@ mod needs_weed {
         };
         let sink = stage.store("x").with(hasty).sink().await;
         let lies = [
-            Fault::Answer(Answer::html()),
             Fault::Answer(Answer::empty_xml()),
             Fault::Answer(Answer::new(200, "application/xml", "")),
             Fault::Truncate(150),

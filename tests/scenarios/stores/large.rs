@@ -86,7 +86,8 @@ mod needs_weed {
             proxy.inject(When::put().share(0.05, seed + 12), Fault::FlipRequest(50));
             proxy.inject(When::put().share(0.05, seed + 13), Fault::Slow(10_000_000));
             proxy.inject(When::create().share(0.2, seed + 14), Fault::Answer(Answer::conflict()));
-            proxy.inject(When::listing().share(0.2, seed + 15), Fault::Answer(Answer::html()));
+            let empty = Answer::new(200, "application/xml", "");
+            proxy.inject(When::listing().share(0.2, seed + 15), Fault::Answer(empty));
             proxy.inject(When::listing().share(0.2, seed + 16), Fault::Answer(Answer::empty_xml()));
             proxy.inject(When::listing().share(0.1, seed + 17), Fault::Truncate(100));
         }
