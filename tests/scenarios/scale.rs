@@ -93,7 +93,8 @@ async fn measure(dir: &Path) {
     drop(indexed);
     let repo = Repo { repository, ..repo };
     let options = PruneOptions { dry_run: true, ..PruneOptions::default() };
-    let report = measured("prune plan", 300 * MB, prune(&repo.repository, &options, &cx)).await;
+    let report =
+        measured("prune plan", 300 * MB, Box::pin(prune(&repo.repository, &options, &cx))).await;
     let report = report.unwrap_or_else(|error| panic!("{}", error.chain()));
     assert_eq!((report.snapshots, report.marked_packs), (snapshots, UNNEEDED_PACKS), "{report:?}");
     let report = measured("structure check", 300 * MB, repo.check(ReadData::None)).await.unwrap();
