@@ -154,14 +154,15 @@ impl<R: std::io::Read> std::io::Read for ShortTexts<R> {
                 continue;
             };
             *text += 1;
+            // The closing quote counts.
+            if *text > MAX_TEXT + 1 {
+                let message = format!("a text is longer than {MAX_TEXT} bytes");
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
+            }
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = true,
                 b'"' => self.text = None,
-                _ if *text > MAX_TEXT => {
-                    let message = format!("a text is longer than {MAX_TEXT} bytes");
-                    return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, message));
-                }
                 _ => {}
             }
         }
