@@ -199,12 +199,74 @@ fn capture(place: &Place) -> [Running; 3] {
     ["crm", "events", "cache"].map(|job| place.spawn(&["logs", "follow", job]))
 }
 
-/// What is told by those who look.
+/// The catalog has the runs of the group with their moments.
 fn remembered(place: &Place) {
     let runs = place.done(&["status", "--runs", "--json"]);
     assert!(runs.contains("\"what\":\"group\"") && runs.contains("\"moment\":\"20"), "{runs}");
     let log = place.done(&["status", "--runs"]);
     assert!(log.contains("platform"), "{log}");
+}
+
+/// The rate of writes to a member.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Load {
+    Idle,
+    /// Fifty times a second.
+    Busy,
+    /// Ten times at once, then not for a second.
+    Bursts,
+}
+
+/// A pattern for each combination of loads, and the mixed ones a second time.
+fn patterns() -> Vec<[Load; 3]> {
+    const LOADS: [Load; 3] = [Load::Idle, Load::Busy, Load::Bursts];
+    let all = LOADS.into_iter().flat_map(|crm| {
+        LOADS.into_iter().flat_map(move |events| LOADS.map(|cache| [crm, events, cache]))
+    });
+    let [idle, busy, bursts] = LOADS;
+    all.chain([[busy, idle, bursts], [bursts, busy, idle], [idle, bursts, busy]]).collect()
+}
+
+impl Servers {
+    /// Writes numbers from `next` on to one member until `end` is set.
+    async fn write_to(
+        &self,
+        member: usize,
+        load: Load,
+        next: i64,
+        end: Arc<AtomicBool>,
+    ) -> JoinHandle<Written> {
+        let crm = self.crm.client().await;
+        let events = self.events.client.database("shop").collection("events");
+        let mut cache = self.cache.client();
+        tokio::spawn(async move {
+            let mut written = Vec::new();
+            for number in next.. {
+                if load == Load::Idle || end.load(Ordering::Relaxed) {
+                    break;
+                }
+                match member {
+                    0 => _ = crm.execute("INSERT INTO rows VALUES ($1)", &[&number]).await.unwrap(),
+                    1 => _ = events.insert_one(doc! { "_id": number }).await.unwrap(),
+                    _ => _ = cache.ok(&["SET", "counter", &number.to_string()]),
+                }
+                written.push((number, now()));
+                match load {
+                    Load::Bursts if number % 10 == 0 => {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    Load::Bursts => {}
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+            written
+        })
+    }
+}
+
+/// The last number that was confirmed at a moment, after `before` earlier ones.
+fn confirmed(written: &Written, before: i64, at: Timestamp) -> i64 {
+    written.iter().take_while(|(_, time)| *time <= at).last().map_or(before, |(number, _)| *number)
 }
 
 mod needs_platform {
@@ -368,5 +430,78 @@ mod needs_platform {
         assert!(!never.exists(), "something was written");
         let done = place.done(&[&latest[..], &["--yes"]].concat());
         assert!(done.contains("Group platform restored"), "{done}");
+    }
+
+    /// Thirty patterns of idle, busy and bursting members, each with its latest moment, while it is
+    /// written to, and with a random one.
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "half an hour: scripts/test --long"]
+    async fn heavy_moments_of_thirty_patterns_are_exact() {
+        let servers = Servers::start().await;
+        let place = Place::new(CONFIG, &servers.environment());
+        std::fs::create_dir(place.path("uploads")).unwrap();
+        std::fs::write(place.path("uploads/picture"), "a picture").unwrap();
+        for repository in ["first", "second"] {
+            place.done(&["init", "-r", repository]);
+        }
+        let end = Arc::new(AtomicBool::new(false));
+        let writing = servers.write(Arc::clone(&end)).await;
+        end.store(true, Ordering::Relaxed);
+        let mut last = [writing.await.unwrap().last().unwrap().0; 3];
+        place.done(&["run", "platform"]);
+        let capturing = capture(&place);
+        let never = place.path("never");
+        let to = |job: &str| format!("--target={job}={}", never.join(job).display());
+        let targets = [to("crm"), format!("--target=events={}", servers.events.uri()), to("cache")];
+        let mut targets: Vec<&str> = targets.iter().map(String::as_str).collect();
+        targets.push("--if-exists=merge");
+        let (seed, patterns) = (11, patterns());
+        let mut random = rng(seed);
+        assert_eq!(patterns.len(), 30);
+        for (number, loads) in patterns.into_iter().enumerate() {
+            // The capturer has received the last changes of the pattern before.
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let (began, end) = (now(), Arc::new(AtomicBool::new(false)));
+            let mut writing = Vec::new();
+            for member in 0..3 {
+                let end = Arc::clone(&end);
+                let next = last[member] + 1;
+                writing.push(servers.write_to(member, loads[member], next, end).await);
+            }
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            let moment = now();
+            reached(&place, &targets, moment).await;
+            let latest = restored(&place, "latest", 2 * number).await;
+            let span = moment.duration_since(began).as_micros();
+            let at = began
+                + SignedDuration::from_micros(random.random_range(0..i64::try_from(span).unwrap()));
+            let found = restored(&place, &at.to_string(), 2 * number + 1).await;
+            end.store(true, Ordering::Relaxed);
+            for (member, writing) in writing.into_iter().enumerate() {
+                let (written, before) = (writing.await.unwrap(), last[member]);
+                let by = |time: Timestamp| confirmed(&written, before, time);
+                last[member] = by(now());
+                // Redis receives a change a moment before the capturer does.
+                let slack = SignedDuration::from_secs(if member == 2 { 5 } else { 0 });
+                let shown = format!(
+                    "seed {seed}, pattern {number} {loads:?}, member {member}: {latest:?} at the \
+                     latest moment, {found:?} at {at}, {before} to {} written",
+                    last[member]
+                );
+                assert!(by(moment - slack) <= latest[member], "{shown}");
+                assert!(latest[member] <= last[member], "{shown}");
+                assert!(by(at - slack) <= found[member], "{shown}");
+                assert!(found[member] <= by(at + SignedDuration::from_millis(1)) + 1, "{shown}");
+                if loads[member] == Load::Idle {
+                    assert_eq!([latest[member], found[member]], [before; 2], "{shown}");
+                }
+            }
+            for copy in [2 * number, 2 * number + 1] {
+                for member in ["crm", "cache", "uploads"] {
+                    std::fs::remove_dir_all(place.path(&format!("{member}-{copy}"))).unwrap();
+                }
+            }
+        }
+        capturing.into_iter().for_each(Running::stop);
     }
 }
