@@ -223,7 +223,7 @@ mod needs_restic_new_and_time {
     /// One directory, as stock restic stores it.
     #[tokio::test(flavor = "multi_thread")]
     async fn heavy_directory_of_a_million_entries() {
-        let (files, limit) = if long() { (1_000_000, 512 * MB) } else { (100_000, 150 * MB) };
+        let (files, limit) = if long() { (1_000_000, 512 * MB) } else { (100_000, 200 * MB) };
         let (source, room) = (room(), room());
         let top = source.path().join("top");
         fs::create_dir(&top).unwrap();

@@ -127,7 +127,7 @@ fn jobs_without_a_log() {
         env.run(&["restore", "--target", "out", "--at", "latest"])
             .snapshot("restore_at_nothing")
             .code,
-        1
+        2
     );
     assert!(!env.path("out").exists());
     env.write("backup.toml", &format!("{CONFIG}logs = {{ flush_after = \"2s\" }}\n"));
