@@ -176,6 +176,7 @@ fn needs_restic_new_pages_of_a_repository() {
     of_a_repository(&[
         "docs/audit.md",
         "docs/format.md",
+        "docs/limits.md",
         "docs/retention.md",
         "docs/storage.md",
         "docs/runbooks/disk-full.md",

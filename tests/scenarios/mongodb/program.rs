@@ -135,7 +135,7 @@ pub(super) async fn from_the_first_backup_to_a_copy(version: Version) {
     );
     let text = place.fails(1, &compare);
     assert!(text.contains("copy.orders") && !text.contains("shop.sessions"), "{text}");
-    place.fails(2, &[&compare[..], &["--only", "nosuch"]].concat());
+    place.fails(1, &[&compare[..], &["--only", "nosuch"]].concat());
     place.fails(2, &["compare", "latest"]);
     place.fails(2, &["compare", "latest", "--with", "/tmp"]);
 

@@ -200,15 +200,29 @@ impl WireError {
     }
 }
 
-/// True for an answer of a proxy or a captive portal: no store answers a request with success or a
-/// redirection to a page for people.
+/// True for an answer of a proxy or a captive portal: a page for people, which no store sends. Some
+/// stores name this type for an empty answer, and objects may have it: both have headers of a store.
 pub(super) fn is_page(response: &HttpResponse) -> bool {
     let status = response.status();
     let kind = response.headers().get(http::header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let is_html = kind.to_ascii_lowercase().starts_with("text/html");
     let is_sign_in = status.as_u16() == 511;
-    is_sign_in || is_html && (status.is_success() || status.is_redirection())
+    let is_page = status.is_redirection() || (status.is_success() && !is_of_store(response));
+    is_sign_in || is_html && is_page
+}
+
+/// True for an answer with an entity tag or another header of an object store, or without a body.
+fn is_of_store(response: &HttpResponse) -> bool {
+    let headers = response.headers();
+    let is_store_header = |name: &http::HeaderName| {
+        ["x-amz", "x-goog-", "x-ms-"].iter().any(|start| name.as_str().starts_with(start))
+    };
+    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|len| len.to_str().ok());
+    headers.contains_key(http::header::ETAG)
+        || headers.keys().any(is_store_header)
+        || length == Some("0")
+        || response.status() == http::StatusCode::NO_CONTENT
 }
 
 /// True if a body is a page for people.
