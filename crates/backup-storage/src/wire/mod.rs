@@ -128,7 +128,7 @@ impl Wire {
         let mut response = self.transfer(request).await?;
         extras::mark_partial(&expected, &mut response);
         let status = response.status();
-        // Of listings and of what is posted, the body is read anyway.
+        // The bodies of listings and POST requests are read below.
         let is_read = method == Method::POST || listing::is_list(uri.query().unwrap_or_default());
         if error::is_page(&response) && !(is_read && status.is_success()) {
             let (parts, body) = response.into_parts();

@@ -144,7 +144,7 @@ mod needs_aquarium {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn heavy_alerts_arrive_once_for_each_fault_and_never_without_one() {
+    async fn alerts_arrive_once_for_each_fault_and_never_without_one() {
         let pace = Pace::chosen();
         let receiver = aquarium::receiver();
         let servers = Servers::start().await;
