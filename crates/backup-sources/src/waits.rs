@@ -20,9 +20,11 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const REPORT_AFTER: Duration = Duration::from_secs(5);
 /// and again at this interval. All waits of one source share it.
 const REPORT_EVERY: Duration = Duration::from_secs(60);
-/// Interval of the questions over a second connection, and the time before the first; less for short time-outs.
+/// Interval of the questions over a second connection, and the time before the first; less for
+/// short time-outs.
 const ASK_EVERY: Duration = Duration::from_secs(20);
-/// A timer that fires this late was not polled: its caller was busy, and the server may not have been silent.
+/// A timer that fires this late was not polled: its caller was busy, and the server may not have
+/// been silent.
 const LATE: Duration = Duration::from_secs(2);
 
 /// Remedy for a server that does not answer,

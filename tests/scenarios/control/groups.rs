@@ -269,18 +269,24 @@ fn confirmed(written: &Written, before: i64, at: Timestamp) -> i64 {
     written.iter().take_while(|(_, time)| *time <= at).last().map_or(before, |(number, _)| *number)
 }
 
+/// The members' files, and both repositories.
+fn prepared(servers: &Servers) -> Place {
+    let place = Place::new(CONFIG, &servers.environment());
+    std::fs::create_dir(place.path("uploads")).unwrap();
+    std::fs::write(place.path("uploads/picture"), "a picture").unwrap();
+    for repository in ["first", "second"] {
+        place.done(&["init", "-r", repository]);
+    }
+    place
+}
+
 mod needs_platform {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn heavy_a_group_is_restored_to_one_moment() {
         let servers = Servers::start().await;
-        let place = Place::new(CONFIG, &servers.environment());
-        std::fs::create_dir(place.path("uploads")).unwrap();
-        std::fs::write(place.path("uploads/picture"), "a picture").unwrap();
-        for repository in ["first", "second"] {
-            place.done(&["init", "-r", repository]);
-        }
+        let place = prepared(&servers);
         let before = now();
         let end = Arc::new(AtomicBool::new(false));
         let writing = servers.write(Arc::clone(&end)).await;
@@ -364,12 +370,7 @@ mod needs_platform {
     #[tokio::test(flavor = "multi_thread")]
     async fn heavy_latest_moment_includes_the_last_change_of_idle_members() {
         let servers = Servers::start().await;
-        let place = Place::new(CONFIG, &servers.environment());
-        std::fs::create_dir(place.path("uploads")).unwrap();
-        std::fs::write(place.path("uploads/picture"), "a picture").unwrap();
-        for repository in ["first", "second"] {
-            place.done(&["init", "-r", repository]);
-        }
+        let place = prepared(&servers);
         place.done(&["run", "platform"]);
         let [crm, events, cache] = capture(&place);
         let never = place.path("never");
@@ -438,12 +439,7 @@ mod needs_platform {
     #[ignore = "half an hour: scripts/test --long"]
     async fn heavy_moments_of_thirty_patterns_are_exact() {
         let servers = Servers::start().await;
-        let place = Place::new(CONFIG, &servers.environment());
-        std::fs::create_dir(place.path("uploads")).unwrap();
-        std::fs::write(place.path("uploads/picture"), "a picture").unwrap();
-        for repository in ["first", "second"] {
-            place.done(&["init", "-r", repository]);
-        }
+        let place = prepared(&servers);
         let end = Arc::new(AtomicBool::new(false));
         let writing = servers.write(Arc::clone(&end)).await;
         end.store(true, Ordering::Relaxed);

@@ -41,7 +41,7 @@ pub(super) fn stalled(stalled: Stalled) -> Error {
     Error::custom(stalled)
 }
 
-/// Whether the server has not answered in time. Not an error to try again: each attempt takes the
+/// True if the server has not answered in time. Only followers try again: each attempt takes the
 /// time-out.
 pub(super) fn is_stalled(error: &Error) -> bool {
     error.get_custom::<Stalled>().is_some()

@@ -6,10 +6,10 @@
 //! | a statement was sent | lasts while the server answers over a second connection |
 //! | the server sends files | counts |
 //! | the server sends rows: its filter may find none for long | as of a statement |
-//! | the server receives a copy, or both send (the log) | is normal; writes that the server does not take count |
+//! | the server receives a copy, or both send (the log) | is normal; pending writes count |
 //!
-//! A connection that stalls ends with an error message of the server's kind, with the SQLSTATE that client libraries use
-//! for failed connections: drivers then hand it to the statement that waits.
+//! A connection that stalls ends with an error message of the server's kind, with the SQLSTATE that
+//! client libraries use for failed connections: drivers then hand it to the statement that waits.
 
 use std::fmt;
 use std::io;
@@ -163,7 +163,6 @@ pub(super) struct Watch {
     /// Waits since the last bytes in either direction.
     reading: Wait,
     writing: Wait,
-    is_over: bool,
 }
 
 impl fmt::Debug for Watch {
@@ -184,7 +183,6 @@ impl Watch {
             limits: Limits::default(),
             reading: Mutex::default(),
             writing: Mutex::default(),
-            is_over: false,
         }
     }
 
@@ -194,7 +192,7 @@ impl Watch {
 
     /// True once the connection has stalled: no more data follows.
     pub(super) fn is_over(&self) -> bool {
-        self.is_over
+        self.watched.stalled.get().is_some()
     }
 
     /// # Errors
@@ -230,7 +228,6 @@ impl Watch {
         let Poll::Ready(stalled) = poll_wait(reading, waits, server, watched, may_ask, cx) else {
             return Poll::Pending;
         };
-        self.is_over = true;
         let message = error_message(&stalled);
         if !self.from_server.is_between() || buf.remaining() < message.len() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, stalled)));
@@ -243,10 +240,8 @@ impl Watch {
     pub(super) fn poll_full(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         // Only a copy fills buffers. A server that takes none may wait for a lock.
         let Self { waits, server, watched, writing, .. } = self;
-        poll_wait(writing, waits, server, watched, true, cx).map(|stalled| {
-            self.is_over = true;
-            io::Error::new(io::ErrorKind::TimedOut, stalled)
-        })
+        poll_wait(writing, waits, server, watched, true, cx)
+            .map(|stalled| io::Error::new(io::ErrorKind::TimedOut, stalled))
     }
 
     /// All bytes are on their way.
