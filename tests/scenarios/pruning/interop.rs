@@ -160,15 +160,36 @@ mod needs_restic {
     }
 }
 
-mod needs_rustic {
-    use super::*;
-    use crate::support::restic::Rustic;
+mod needs_rustic_and_restic {
+    use std::collections::HashSet;
 
-    /// rustic marks what it finds unneeded, at once.
+    use serde_json::Value;
+
+    use super::*;
+    use crate::support::restic::{RESTICS, Rustic};
+
+    /// rustic moves all needed blobs to new packs and marks the others.
     fn mark(rustic: &Rustic) {
-        rustic
-            .run(&["prune", "--keep-pack", "0s", "--keep-delete", "23h", "--max-unused", "0"])
-            .succeeded();
+        let unneeded = ["--max-unused", "0", "--max-repack", "unlimited"];
+        let at_once = ["prune", "--keep-pack", "0s", "--keep-delete", "23h"];
+        rustic.run(&[&at_once[..], &unneeded].concat()).succeeded();
+    }
+
+    /// Number of blobs of at least `size` bytes that no unmarked pack has, as restic reads the index.
+    fn only_in_marked_packs(restic: &Restic, size: u64) -> u64 {
+        let (mut marked, mut lasting) = (HashSet::new(), HashSet::new());
+        for id in restic.run(&["list", "index"]).succeeded().text().lines() {
+            let object: Value =
+                serde_json::from_str(&restic.run(&["cat", "index", id]).succeeded().text())
+                    .unwrap();
+            for (key, blobs) in [("packs_to_delete", &mut marked), ("packs", &mut lasting)] {
+                let packs = object[key].as_array().into_iter().flatten();
+                let all = packs.flat_map(|pack| pack["blobs"].as_array().unwrap());
+                let large = all.filter(|blob| blob["length"].as_u64().unwrap() >= size);
+                blobs.extend(large.map(|blob| blob["id"].as_str().unwrap().to_owned()));
+            }
+        }
+        marked.difference(&lasting).count() as u64
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -176,6 +197,7 @@ mod needs_rustic {
         let place = Place::new();
         let repo = Repo::in_dir(&place.repository()).await;
         let rustic = Rustic::new(&place.repository(), repo.passphrase.reveal());
+        let restic = Restic::new(RESTICS[1], &place.repository(), repo.passphrase.reveal());
         let first = place.backup(&repo).await;
         let object = place.repository().join("snapshots").join(first.to_hex());
         let kept = fs::read(&object).unwrap();
@@ -190,13 +212,17 @@ mod needs_rustic {
         );
         repo.assert_sound().await;
 
-        // What comes back is stored again: what is in marked packs is not relied upon.
+        // A backup of the forgotten content stores it again: only marked packs have it.
+        let expected = 90_000 * only_in_marked_packs(&restic, 90_000);
+        assert!(expected > 0, "rustic has marked no pack with content of the forgotten snapshot");
         let again = tempfile::tempdir().unwrap();
-        write(again.path().join("again"), noise(1, 90_000));
+        for at in (1..10).step_by(2) {
+            write(again.path().join(format!("noise {at}")), noise(at, 90_000));
+        }
         let report = repo.backup(&files(&[again.path()]), &options()).await;
         assert!(
-            report.stored.added_bytes >= 90_000,
-            "a new backup relies on marked packs: {:?}",
+            (expected..expected + 90_000).contains(&report.stored.added_bytes),
+            "a new backup stores {:?} of {expected} bytes that only marked packs have",
             report.stored
         );
 

@@ -185,9 +185,10 @@ impl Server {
         let machine = Machine::local();
         let began = |minutes: i64| now() - SignedDuration::from_mins(minutes);
         let make = |what, minutes, state, bytes| {
-            let mut run = Run::new(what, "docs", &place, &machine, began(minutes));
-            (run.state, run.finished) =
-                (state, Some(began(minutes) + SignedDuration::from_secs(30)));
+            let started = began(minutes);
+            let mut run = Run::new(what, "docs", &place, &machine, started);
+            run.state = state;
+            run.finished = Some(started + SignedDuration::from_secs(30));
             (run.evidence.bytes, run.evidence.stored_bytes) = (bytes, bytes / 4);
             run.evidence.compared_bytes = if what == What::Restore { bytes } else { 0 };
             run
