@@ -4,16 +4,18 @@
 //! nothing that a user may have called alike is in the way. A collection is renamed only if it is
 //! still the one that was made: who drops it meanwhile does not make half of it pass for all.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
+use backup_core::context::Context;
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use bson::doc;
 
 use super::target::{Target, came_meanwhile};
 use crate::mongodb::catalog::{Collection, Kind, uuid_at};
-use crate::mongodb::error::{Explain as _, code, code_of};
+use crate::mongodb::error::{Explain as _, code, code_of, malformed};
 use crate::mongodb::namespace::Namespace;
+use crate::mongodb::server::unless_cancelled;
 
 /// What stands before the run's number.
 const PREFIX: &str = "tmp.restore.";
@@ -92,6 +94,11 @@ pub(super) fn run_of(namespace: &Namespace) -> Option<(&str, &str)> {
     Some((run, name.strip_prefix('.')?)).filter(|_| is_run)
 }
 
+/// Whether a restore has made a collection to complete it as one of these.
+fn is_left_of(found: &Namespace, names: &HashSet<Namespace>) -> bool {
+    run_of(found).is_some_and(|(_, name)| names.contains(&Namespace::new(&*found.db, name)))
+}
+
 impl Target {
     /// Remembers a collection that was made to be renamed.
     pub(super) async fn made_aside(&self, namespace: &Namespace) -> SourceResult<()> {
@@ -141,17 +148,11 @@ impl Target {
         &self,
         names: &HashSet<Namespace>,
     ) -> SourceResult<Option<String>> {
-        let is_of_these = |found: &&Namespace| {
-            run_of(found).is_some_and(|(_, name)| names.contains(&Namespace::new(&*found.db, name)))
+        let leftovers: Vec<Namespace> = {
+            let state = self.state();
+            let others = state.existing.keys().filter(|name| !names.contains(name));
+            others.filter(|found| is_left_of(found, names)).cloned().collect()
         };
-        let leftovers: Vec<Namespace> = self
-            .state()
-            .existing
-            .keys()
-            .filter(|name| !names.contains(name))
-            .filter(is_of_these)
-            .cloned()
-            .collect();
         if self.if_exists == IfExists::Replace {
             for leftover in &leftovers {
                 self.drop(leftover).await?;
@@ -166,6 +167,38 @@ impl Target {
             shown.join(", ")
         );
         Ok((!leftovers.is_empty()).then_some(text))
+    }
+
+    /// Drops the collections that the server has created for an interrupted restore after this one
+    /// listed the target: commands that it had accepted before its client disconnected. Like
+    /// [`Self::clear_leftovers`], only where the request replaces.
+    pub(super) async fn clear_late_leftovers(
+        &self,
+        cx: &Context,
+        names: &HashSet<Namespace>,
+    ) -> SourceResult<()> {
+        if self.if_exists != IfExists::Replace {
+            return Ok(());
+        }
+        let databases: BTreeSet<&str> = names.iter().map(|name| &*name.db).collect();
+        for db in databases {
+            let filter = doc! { "name": { "$regex": format!("^{}", PREFIX.replace('.', "\\.")) } };
+            let command = doc! { "listCollections": 1, "nameOnly": true, "filter": filter };
+            let listing = async {
+                self.server.list_written(db, command).await.writing("cannot list the collections")
+            };
+            for entry in unless_cancelled(cx, listing).await? {
+                let name = entry.get_str("name").map_err(|_| malformed("list of collections"))?;
+                let found = Namespace::new(db, name);
+                if is_left_of(&found, names)
+                    && !names.contains(&found)
+                    && !self.aside.is_one(&found)
+                {
+                    self.drop(&found).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// After a failure: drops the collections that this restore has made and not completed, as far

@@ -164,6 +164,7 @@ impl Plan<'_> {
         let restored = complete(cx, target, finished, report).await?;
         target.remove(cx, &self.others).await?;
         finish::views(cx, target, &self.views).await?;
+        target.clear_late_leftovers(cx, &self.names.iter().cloned().collect()).await?;
         for Work { collection, loader, live, .. } in users {
             load::as_recorded(&self.dump, &live.collection, loader.sum(), request.verify)?;
             let loaded = users::restore(cx, server, &collection.namespace, request, loader).await?;
