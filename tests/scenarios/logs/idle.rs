@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::log::{
-    Base, CaptureOptions, Place, Position, RollUpOptions, Stretch, Target, Tick, Timeline,
+    Base, CaptureOptions, Gap, Place, Position, RollUpOptions, Stretch, Target, Tick, Timeline,
     Watermark, latest_common,
 };
 use backup_core::repository::Repository;
@@ -199,6 +199,45 @@ async fn gap_after_an_idle_hour(is_rolled_up_before: bool) {
     }
 }
 
+/// The next event may be hours away: alerts and a successor read the gap before it.
+#[tokio::test(start_paused = true)]
+async fn gap_is_stored_while_the_source_is_idle() {
+    let world = world().await;
+    let logged = &world.logged;
+    logged.back_up().await;
+    world.events(5);
+    let capturing = logged.begin(fast());
+    settle().await;
+    capturing.kill().await;
+    world.clock.advance(HOUR);
+    world.events(3);
+    logged.source.forget_before(8);
+    logged.source.vouch(Some(world.last_event() + HOUR));
+    let capturing = logged.begin(fast());
+    settle().await;
+    let gap = |gaps: &[Gap]| {
+        assert_eq!(gaps.len(), 1, "{gaps:?}");
+        assert_eq!((gaps[0].from, gaps[0].to), (5, Some(8)));
+        gaps[0].reason.clone().unwrap()
+    };
+    let reason = gap(&logged.view().await.timeline().gaps());
+    assert!(reason.contains("forgotten") || reason.contains("kept"), "{reason}");
+    assert_eq!(capturing.stop().await.unwrap().gaps, 1);
+    // A successor continues behind the gap, and so do the events and the snapshots of the log.
+    let capturing = logged.begin(fast());
+    settle().await;
+    world.events(2);
+    settle().await;
+    assert_eq!(capturing.stop().await.unwrap().gaps, 0);
+    logged.back_up().await;
+    let at_once = RollUpOptions { grace: Duration::ZERO, ..RollUpOptions::default() };
+    for _ in 0..3 {
+        assert_eq!(gap(&logged.view().await.timeline().gaps()), reason);
+        world.clock.advance(HOUR);
+        logged.roll_up_with(&at_once).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn abandoned_branch_does_not_vouch_after_the_fork() {
     let world = world().await;
@@ -253,9 +292,12 @@ async fn idle_capture_costs_the_requests_of_the_lease() {
     assert_eq!(counts, HashMap::from(expected), "every ten seconds");
 }
 
+fn time(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
 /// Ticks and the watermark of one member of a group, seconds.
 fn member(ticks: &[i64], watermark: Option<i64>) -> Timeline {
-    let time = |second| Timestamp::from_second(second).unwrap();
     let end = ticks.len() as u64;
     let ticks = ticks.iter().zip(1..).map(|(at, offset)| Tick { offset, time: time(*at) });
     let stretch = Stretch {
@@ -295,4 +337,44 @@ fn latest_moment_of_a_group_includes_the_last_event_of_each_member() {
     // One has no capturer any more: it limits the others.
     let dead = [member(&[10], None), member(&[5, 9, 998], Some(1004))];
     assert_eq!(stops(&dead), [0, 2]);
+}
+
+/// Keepalives count in the offsets of Redis, and are not stored: the watermark stays where the last
+/// event ends, and a backup of the idle server stands behind it.
+#[test]
+fn moments_after_a_backup_behind_the_last_event_are_known() {
+    let backup = |at, offset| Base {
+        id: "b2".repeat(32).parse().unwrap(),
+        needs: offset,
+        at: Position::new("", offset),
+        is_whole: true,
+        time: time(at),
+        bytes: 1,
+        rate: None,
+    };
+    let watermark = |at| Watermark::new(Position::new("", 10), time(at));
+    let latest = |backed_up, vouched| {
+        let timeline = Timeline::new(vec![backup(backed_up, 80)], [], [], Vec::new());
+        let timeline = timeline.complete_up_to([watermark(vouched)]);
+        let plan = timeline.plan(&Target::Latest).unwrap();
+        (plan.stop.offset, plan.time.unwrap(), timeline)
+    };
+    let (stop, moment, timeline) = latest(1000, 1060);
+    assert_eq!((stop, moment), (80, time(1060)));
+    assert_eq!(timeline.plan(&Target::Time(time(1059))).unwrap().stop.offset, 80);
+    assert!(timeline.plan(&Target::Time(time(1060))).is_err());
+    // The watermark may be older than the backup.
+    assert_eq!(latest(1000, 990).1, time(1000));
+    // An event behind it is later.
+    let event = Stretch {
+        branch: String::new(),
+        from: 10,
+        to: 100,
+        ticks: vec![Tick { offset: 100, time: time(1030) }],
+        place: Place::Slice("one".into()),
+        bytes: 1,
+    };
+    let timeline = Timeline::new(vec![backup(1000, 80)], [event], [], Vec::new());
+    let timeline = timeline.complete_up_to([watermark(1020)]);
+    assert_eq!(timeline.plan(&Target::Latest).unwrap().time, Some(time(1030)));
 }

@@ -113,8 +113,11 @@ pub(super) async fn sessions_that_end_are_made_up_for(version: Version) {
         let source = MongoSource::connect(MongoOptions { snapshot_reads, ..options(&origin) })
             .await
             .unwrap();
-        let pause = if long() { Duration::from_secs(100) } else { Duration::from_millis(300) };
-        let slow = Slow::new(source, pause);
+        let slow = if long() {
+            Slow::new(source, Duration::from_secs(100)).at_most(3)
+        } else {
+            Slow::new(source, Duration::from_millis(300))
+        };
         slow.go_on();
         let killing = async {
             for _ in 0..5 {

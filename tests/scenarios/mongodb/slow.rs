@@ -22,6 +22,8 @@ use tokio::sync::Notify;
 pub(super) struct Slow {
     inner: MongoSource,
     pause: Duration,
+    /// Pauses of each content.
+    most: usize,
     gate: Arc<Gate>,
 }
 
@@ -36,7 +38,12 @@ struct Gate {
 impl Slow {
     /// `pause`: how long a reader waits before each piece of data but the first.
     pub(super) fn new(inner: MongoSource, pause: Duration) -> Self {
-        Self { inner, pause, gate: Arc::default() }
+        Self { inner, pause, most: usize::MAX, gate: Arc::default() }
+    }
+
+    /// Pauses before the first pieces of each content only.
+    pub(super) fn at_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// Returns when all collections have been read.
@@ -59,6 +66,7 @@ impl fmt::Display for Slow {
 struct Reader {
     inner: Box<dyn BackupReader>,
     pause: Duration,
+    most: usize,
     gate: Arc<Gate>,
 }
 
@@ -87,9 +95,11 @@ impl BackupReader for Reader {
                 }
                 name if name.ends_with(b".bson") && name != b"catalog.bson" => {
                     gate.open.fetch_add(1, Ordering::SeqCst);
-                    let pause = self.pause;
-                    let slowed = content.then(move |piece| async move {
-                        tokio::time::sleep(pause).await;
+                    let (pause, most) = (self.pause, self.most);
+                    let slowed = content.enumerate().then(move |(number, piece)| async move {
+                        if number < most {
+                            tokio::time::sleep(pause).await;
+                        }
                         piece
                     });
                     let ended = futures::stream::once(async move {
@@ -138,7 +148,12 @@ impl Source for Slow {
     ) -> SourceResult<Box<dyn BackupReader>> {
         assert_eq!(request.kind, BackupKind::Full);
         let inner = self.inner.open_backup(cx, request).await?;
-        Ok(Box::new(Reader { inner, pause: self.pause, gate: Arc::clone(&self.gate) }))
+        Ok(Box::new(Reader {
+            inner,
+            pause: self.pause,
+            most: self.most,
+            gate: Arc::clone(&self.gate),
+        }))
     }
 
     async fn open_log(

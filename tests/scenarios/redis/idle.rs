@@ -52,13 +52,19 @@ pub(super) async fn idle_moments_come_back(version: Version) {
     let written = server.debug_digest();
     let idle = soon();
     logged.reached_time(idle).await;
+    // A backup of now stands behind the pings since: the moments after it are known all the same.
+    back_up(&logged.repo, &logged.source).await;
+    let after_backup = soon();
+    logged.reached_time(after_backup).await;
+    assert!(logged.latest_moment().await > after_backup, "the backup is not the last moment");
     capturing.stop().await;
-    assert!(logged.latest_moment().await > idle, "what was restorable stays so");
+    assert!(logged.latest_moment().await > after_backup, "what was restorable stays so");
     let target = Redis::start(version);
     for rolled in [false, true] {
         for (moment, expected) in [
             (Target::Time(idle_backup), &backed_up),
             (Target::Time(idle), &written),
+            (Target::Time(after_backup), &written),
             (Target::Latest, &written),
         ] {
             logged.restore(&moment, target.address()).await;

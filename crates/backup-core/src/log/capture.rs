@@ -144,7 +144,7 @@ struct Run<'a> {
     vouched: Option<Watermark>,
     /// Something that came found no room at the end, and is not stored.
     is_incomplete: bool,
-    /// Why something is missing before the next segment.
+    /// Why something is missing before the next segment, until that is stored.
     gap: Option<String>,
     gaps: u64,
 }
@@ -181,8 +181,8 @@ impl Run<'_> {
             match self.read(reader, start, &mut known).await? {
                 End::Cancelled => return Ok(()),
                 End::Gap(reason) => {
-                    // Until something is captured it is the same one. It is told again: a backup
-                    // that was begun since is of no use.
+                    // Until a position behind it is known it is the same one. It is told again: a
+                    // backup that was begun since is of no use.
                     if self.gap.is_some() {
                         self.tell_gap(&reason);
                     }
@@ -227,7 +227,10 @@ impl Run<'_> {
                 }
                 Ok(()) = self.stored.changed() => self.acknowledge_stored(&mut *reader).await?,
                 () = sleep_until(due) => self.flush(Some(&mut *reader)).await?,
-                _ = looking.tick() => self.note_watermark(Some(&*reader)),
+                _ = looking.tick() => {
+                    self.record_gap(&mut *reader).await?;
+                    self.note_watermark(Some(&*reader));
+                }
                 segment = reader.next() => match segment {
                     Ok(segment) => {
                         self.require_continuity(&segment, last.as_ref());

@@ -153,7 +153,8 @@ impl Timeline {
             from = to;
         }
         let bytes = base.bytes + log.iter().map(|stretch| stretch.bytes).sum::<u64>();
-        let on_base = (*target == base.at).then_some(base.time);
+        let stands_on_base = target.branch == base.at.branch && target.offset >= base.at.offset;
+        let on_base = stands_on_base.then_some(base.time);
         let time = self.time_at(&target.branch, target.offset).max(on_base);
         let rate = self.bases.iter().filter_map(|base| base.rate).max().filter(|rate| *rate > 0);
         let estimate_ms = rate.map(|rate| bytes.saturating_mul(1000) / rate);

@@ -213,26 +213,10 @@ impl Filling {
 impl Slice {
     /// A note without bytes: somebody takes over.
     pub(super) fn take_over(stream: &str, note: TakeOver, now: Timestamp) -> Self {
-        let (branch, at) = note
-            .position
-            .as_ref()
-            .map_or_else(Default::default, |at| (at.branch.clone(), at.offset));
-        let header = SliceHeader {
-            version: VERSION,
-            stream: stream.to_owned(),
-            branch,
-            parent: None,
-            from: at,
-            to: at,
-            ticks: Vec::new(),
-            captured: now,
-            parts: Vec::new(),
-            sha256: hex::encode(Sha256::digest(b"")),
-            gap: None,
-            state: None,
-            takes_over: Some(note),
-        };
-        Self { header, data: Bytes::new() }
+        let at = note.position.clone().unwrap_or_else(|| Position::new("", 0));
+        let mut slice = Self::without_bytes(stream, Mark { at, state: None }, now);
+        slice.header.takes_over = Some(note);
+        slice
     }
 
     /// A record without bytes: up to which time everything is there, before something is missing.
@@ -243,14 +227,37 @@ impl Slice {
         now: Timestamp,
     ) -> Self {
         let (Position { branch, offset }, time) = (watermark.at.clone(), watermark.time);
+        let begin = Mark { at: Position::new(branch, watermark.stored_to()), state };
+        let mut slice = Self::without_bytes(stream, begin, now);
+        slice.header.to = offset;
+        slice.header.ticks = vec![Tick { offset, time }];
+        slice
+    }
+
+    /// A record without bytes: why everything before `end` is missing, and up to which time nothing
+    /// has happened behind it.
+    pub(super) fn gap(
+        stream: &str,
+        end: Mark,
+        time: Timestamp,
+        reason: String,
+        now: Timestamp,
+    ) -> Self {
+        let mut slice = Self::without_bytes(stream, end, now);
+        slice.header.ticks = vec![Tick { offset: slice.header.to, time }];
+        slice.header.gap = Some(reason);
+        slice
+    }
+
+    fn without_bytes(stream: &str, Mark { at, state }: Mark, now: Timestamp) -> Self {
         let header = SliceHeader {
             version: VERSION,
             stream: stream.to_owned(),
-            branch,
+            branch: at.branch,
             parent: None,
-            from: watermark.stored_to(),
-            to: offset,
-            ticks: vec![Tick { offset, time }],
+            from: at.offset,
+            to: at.offset,
+            ticks: Vec::new(),
             captured: now,
             parts: Vec::new(),
             sha256: hex::encode(Sha256::digest(b"")),

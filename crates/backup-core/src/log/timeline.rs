@@ -284,17 +284,24 @@ impl Timeline {
     }
 
     /// The moment that an offset stands for: of the last event at or before it, of a snapshot that
-    /// was made since, or up to which nothing more happened.
+    /// was made since, or up to which nothing more happened. A snapshot of an idle source may stand
+    /// behind the offset that the source vouches for: keepalives count in its offsets.
     #[must_use]
     pub fn moment_at(&self, branch: &str, offset: u64) -> Option<Timestamp> {
         let ticks =
             self.stretches.get(branch).into_iter().flatten().flat_map(|stretch| &stretch.ticks);
-        let ticks = ticks.map(|tick| (tick.offset, tick.time));
-        let bases = self.bases.iter().map(|base| (&base.at, base.time));
-        let vouched = self.watermarks.iter().map(|watermark| (&watermark.at, watermark.time));
-        let states = bases.chain(vouched).filter(|(at, _)| at.branch == branch);
-        let moments = ticks.chain(states.map(|(at, time)| (at.offset, time)));
-        moments.filter(|(at, _)| *at <= offset).max().map(|(_, time)| time)
+        let events = ticks.map(|tick| (tick.offset, tick.time)).filter(|(at, _)| *at <= offset);
+        let last_event = events.max();
+        let is_before = |at: &Position| at.branch == branch && at.offset <= offset;
+        let bases = self.bases.iter().filter(|base| is_before(&base.at));
+        let states = bases.map(|base| (base.at.offset, base.time)).chain(last_event);
+        let idle_since = last_event.map_or(0, |(at, _)| at);
+        let vouched = self
+            .watermarks
+            .iter()
+            .filter(|mark| is_before(&mark.at) && mark.at.offset >= idle_since)
+            .map(|mark| mark.time);
+        states.max().map(|(_, time)| time).max(vouched.max())
     }
 
     /// Where everything ends that happened on a branch up to `time`, if that is known and not
@@ -374,15 +381,33 @@ impl Timeline {
                 gaps.push(Gap { to: Some(noted.from), ..noted.clone() });
             }
         }
-        let open = self
+        // In front of a position behind which nothing has happened yet.
+        let idle = self
             .reasons
             .iter()
             .filter(|gap| gap.to.is_none() && self.reach(&gap.branch, gap.from) == gap.from);
         let is_known = |gaps: &[Gap], gap: &Gap| {
-            gaps.iter().any(|known| known.branch == gap.branch && known.from == gap.from)
+            gaps.iter().any(|known| known.branch == gap.branch && known.to == gap.to)
         };
-        let open: Vec<Gap> = open.filter(|gap| !is_known(&gaps, gap)).cloned().collect();
-        gaps.extend(open);
+        let idle: Vec<Gap> = idle
+            .map(|gap| Gap {
+                from: self.kept_before(&gap.branch, gap.from),
+                to: Some(gap.from),
+                ..gap.clone()
+            })
+            .filter(|gap| !is_known(&gaps, gap))
+            .collect();
+        gaps.extend(idle);
         gaps
+    }
+
+    /// The end of the last piece that is kept before an offset, else the place of the last snapshot
+    /// before it, else the offset itself.
+    fn kept_before(&self, branch: &str, offset: u64) -> u64 {
+        let kept = self.stretches.get(branch).into_iter().flatten().map(|stretch| stretch.to);
+        let bases = self.bases.iter().map(|base| &base.at).filter(|at| at.branch == branch);
+        let last_kept = kept.filter(|end| *end < offset).max();
+        let last_base = || bases.map(|at| at.offset).filter(|at| *at < offset).max();
+        last_kept.or_else(last_base).unwrap_or(offset)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Run;
 use crate::error::Result;
+use crate::log::position::Mark;
 use crate::log::slice::Slice;
 use crate::log::{Position, Watermark};
 use crate::source::LogReader;
@@ -17,6 +18,19 @@ impl Run<'_> {
         }
         let now = self.cx.clock.now();
         self.put(Slice::complete(self.lane.stream(), end.state, &watermark, now), None).await
+    }
+
+    /// Stores why something is missing as soon as the reader vouches for a position behind it: at an
+    /// idle source the next event, which would carry the reason, may be far away.
+    pub(super) async fn record_gap(&mut self, reader: &mut dyn LogReader) -> Result<()> {
+        let Some(watermark) = reader.vouched_for() else { return Ok(()) };
+        let Some(reason) = self.gap.take() else { return Ok(()) };
+        let at = Position::new(watermark.at.branch.clone(), watermark.stored_to());
+        let end = Mark { at, state: reader.state() };
+        let now = self.cx.clock.now();
+        let slice = Slice::gap(self.lane.stream(), end.clone(), watermark.time, reason, now);
+        self.end = Some(end);
+        self.put(slice, Some(reader)).await
     }
 
     /// Records the watermark of the reader, or the last one, if the log is stored up to there.

@@ -299,7 +299,7 @@ impl Run<'_> {
                     let later = other.watermark();
                     later.is_some_and(|later| later.at == mark.at && later.time > mark.time)
                 };
-                view.slices().any(is_later)
+                header.gap.is_none() && view.slices().any(is_later)
                     || now.snapshots.iter().any(|(_, log)| is_superseded(log, &mark))
             }
             None => says_nothing(header) || now.snapshots.iter().any(|(_, log)| holds(log, header)),
