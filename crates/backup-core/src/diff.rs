@@ -6,9 +6,10 @@ use std::cmp::Ordering;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{METADATA_DIR, Node};
 use crate::id::BlobId;
+use crate::limits;
 use crate::repository::SnapshotReader;
 use crate::source::EntryPath;
 
@@ -64,7 +65,8 @@ pub struct DiffTotals {
 /// `.backup` is left out.
 ///
 /// # Errors
-/// Those of reading directories, and cancellation.
+/// Those of reading directories, [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if a
+/// snapshot repeats its directories too many times, and cancellation.
 pub async fn diff(
     a: &SnapshotReader,
     b: &SnapshotReader,
@@ -78,6 +80,7 @@ pub async fn diff(
         b: Some(b.root_id()),
         report: None,
     }];
+    let mut entries = limits::Entries::default();
     while let Some(pair) = stack.pop() {
         cx.check_cancelled()?;
         if let Some(entry) = pair.report {
@@ -89,6 +92,10 @@ pub async fn diff(
         }
         let left = read(a, pair.a).await?;
         let right = read(b, pair.b).await?;
+        let stored = || a.indexed().directory_bytes().saturating_add(b.indexed().directory_bytes());
+        entries
+            .enter(left.len() + right.len(), stored)
+            .map_err(|message| Error::damaged(format!("a snapshot {message}")))?;
         let mut below: Vec<_> = merge(left, right)
             .filter_map(|(a, b)| Pair::of(&pair.path, a.as_ref(), b.as_ref()))
             .collect();

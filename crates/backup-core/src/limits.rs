@@ -21,6 +21,11 @@ pub const MAX_ATTRIBUTE_NAME: usize = 255;
 pub const MAX_FILE: u64 = 1 << 50;
 /// Most levels of directories below the root of a snapshot.
 pub const MAX_DEPTH: usize = 2048;
+/// Entries that the directories of one snapshot may have together, counted as often as they are
+/// met, beyond one for each byte of directory objects in the repository before compression. Entries
+/// take more than a hundred bytes each, so that only directories that refer to each other many times
+/// have more.
+pub const MAX_REPEATED: u64 = 1 << 18;
 /// Longest path in a snapshot, in bytes.
 pub const MAX_PATH: usize = 32 << 10;
 /// Longest text in a directory object, in bytes: an extended attribute in Base64.
@@ -39,6 +44,15 @@ pub const MAX_DATA_BLOB: u32 = 8 << 20;
 pub const MAX_CHUNK: u32 = 64 << 20;
 /// Largest snapshot object before compression, in bytes.
 pub const MAX_SNAPSHOT: usize = 16 << 20;
+/// Bytes before compression by which the snapshot objects of a repository may exceed
+/// [`SNAPSHOT_RATIO`] times their stored size, together: a listing holds all of them in memory.
+pub const MAX_SNAPSHOT_EXCESS: usize = 8 << 20;
+/// Length of a snapshot object before compression, in stored sizes, that counts as no excess.
+pub const SNAPSHOT_RATIO: usize = 16;
+/// Most objects of one kind in a repository (snapshots, indexes, keys, locks), except packs.
+pub const MAX_LISTED: usize = 1 << 19;
+/// Most packs in a repository.
+pub const MAX_PACKS: usize = 1 << 24;
 /// Largest index object before compression, in bytes: about 400 000 blobs.
 pub const MAX_INDEX: usize = 64 << 20;
 /// Largest other sealed object before compression, in bytes.
@@ -81,6 +95,39 @@ pub fn depth_fault(path: &EntryPath) -> Option<String> {
     let levels = bytes.iter().filter(|byte| **byte == b'/').count();
     (!path.is_root() && levels > MAX_DEPTH)
         .then(|| format!("lies more than {MAX_DEPTH} directories deep"))
+}
+
+/// Counts the entries that a walk through a snapshot meets.
+#[derive(Debug, Default)]
+pub struct Entries(u64);
+
+impl Entries {
+    /// Counts the entries of a directory that is entered. `directories` returns the length of all
+    /// directory objects in the repository, in bytes; it may be slow, and is rarely called.
+    ///
+    /// # Errors
+    /// The reason why the directory is not entered.
+    pub fn enter(
+        &mut self,
+        entries: usize,
+        directories: impl FnOnce() -> u64,
+    ) -> Result<(), String> {
+        let sum = self.0.saturating_add(entries as u64);
+        if sum > MAX_REPEATED
+            && let Some(message) = repetition_fault(sum, directories())
+        {
+            return Err(message);
+        }
+        self.0 = sum;
+        Ok(())
+    }
+}
+
+/// The reason why not all entries of a snapshot can be read, if it has `entries` of them in a
+/// repository with `directories` bytes of directory objects.
+pub(crate) fn repetition_fault(entries: u64, directories: u64) -> Option<String> {
+    (entries > MAX_REPEATED.saturating_add(directories))
+        .then(|| "repeats its directories too many times".to_owned())
 }
 
 /// Memory that is left for the entries of one directory.
@@ -205,6 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn entries_are_limited_by_stored_directories() {
+        let mut entries = Entries::default();
+        entries.enter(1 << 18, || panic!("is not needed")).unwrap();
+        entries.enter(100, || 100).unwrap();
+        assert!(entries.enter(1, || 100).is_err());
+        entries.enter(0, || 100).unwrap();
+        entries.enter(1, || 101).unwrap();
+    }
+
+    #[test]
     fn values_are_counted_outside_of_strings() {
         let text = br#"{"a":",,,[[[{{{\",","b":[1,2]}"#;
         assert!(has_at_most(5, text) && !has_at_most(4, text));
@@ -233,12 +290,15 @@ mod tests {
             ("Size of a file", "1 PiB"),
             ("Levels of directories", "2048"),
             ("Path in a snapshot", "32 KiB"),
+            ("Entries of a snapshot, counted as often as they are met", "262 144"),
             ("Text in a directory object", "16 MiB"),
             ("Memory for the entries of one directory", "320 MiB, or 16 times its stored size"),
             ("Directory object", "256 MiB, or 64 times its stored size"),
             ("Data blob", "8 MiB"),
             ("`chunk_max_size` in the config", "64 MiB"),
             ("Snapshot object", "16 MiB"),
+            ("Snapshot objects of a repository together", "8 MiB beyond 16 times"),
+            ("Objects of one kind", "524 288; 16 777 216 packs"),
             ("Index object", "64 MiB"),
             ("Other sealed object", "64 MiB"),
             ("JSON values in a sealed object", "524 288"),
@@ -255,8 +315,10 @@ mod tests {
         assert_eq!(kib, (32 << 10, 16 << 20, 320 << 20, 16 << 20, 64 << 20, 64 << 20, 1 << 20));
         assert_eq!((TREE_LENGTH, MAX_DATA_BLOB, MAX_CHUNK), (256 << 20, 8 << 20, 64 << 20));
         assert_eq!((MAX_MANIFEST, MAX_MANIFEST_VALUES), (64 << 20, 2_097_152));
-        assert_eq!(MAX_KEY_MEMORY, 256 << 20);
+        assert_eq!((MAX_KEY_MEMORY, MAX_REPEATED), (256 << 20, 262_144));
         assert_eq!(MAX_FILE, 1 << 50);
+        assert_eq!((MAX_SNAPSHOT_EXCESS, SNAPSHOT_RATIO), (8 << 20, 16));
+        assert_eq!((MAX_LISTED, MAX_PACKS), (524_288, 16_777_216));
         assert_eq!((TREE_MEMORY_RATIO, TREE_LENGTH_RATIO), (16, 64));
     }
 }

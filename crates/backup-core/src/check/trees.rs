@@ -116,6 +116,8 @@ struct Extent {
     levels: u16,
     /// Length of the longest path of a directory below it.
     path: u16,
+    /// Entries in and below it, counted as often as they are met.
+    entries: u64,
     /// True if entries in or below it have invalid metadata.
     noted: bool,
 }
@@ -125,11 +127,12 @@ impl Extent {
     fn add(&mut self, name: u16, below: Self) {
         self.levels = self.levels.max(below.levels.saturating_add(1));
         self.path = self.path.max(below.path.saturating_add(name).saturating_add(1));
+        self.entries = self.entries.saturating_add(below.entries);
         self.noted |= below.noted;
     }
 
-    fn fits(self) -> bool {
-        usize::from(self.levels) <= limits::MAX_DEPTH && usize::from(self.path) <= limits::MAX_PATH
+    fn is_too_deep(self) -> bool {
+        usize::from(self.levels) > limits::MAX_DEPTH || usize::from(self.path) > limits::MAX_PATH
     }
 }
 
@@ -192,7 +195,8 @@ impl Trees<'_> {
         let name = |node: &Node| u16::try_from(node.name.len()).unwrap_or(u16::MAX);
         let subtree = |node: &Node| Some((node.subtree?, name(node)));
         let subtrees = tree.nodes.iter().filter_map(subtree).collect();
-        let extent = Extent { noted: !tree.faults.is_empty(), ..Extent::default() };
+        let entries = tree.entries() as u64;
+        let extent = Extent { noted: !tree.faults.is_empty(), entries, ..Extent::default() };
         stack.push(Level { id, subtrees, bad, extent });
         Ok(())
     }
@@ -263,23 +267,41 @@ impl Trees<'_> {
 
     /// True if all of a snapshot can be restored.
     fn is_sound(&self, info: &SnapshotInfo) -> bool {
-        self.sound.get(&info.snapshot.tree).is_some_and(|extent| extent.fits())
+        self.sound
+            .get(&info.snapshot.tree)
+            .is_some_and(|extent| !extent.is_too_deep() && self.repetition(*extent).is_none())
+    }
+
+    fn repetition(&self, extent: Extent) -> Option<String> {
+        if extent.entries <= limits::MAX_REPEATED {
+            return None;
+        }
+        limits::repetition_fault(extent.entries, self.reader.repository().directory_bytes())
     }
 
     /// Names the paths of a snapshot that need something damaged. Only directories with something
-    /// to name are entered.
+    /// to name are entered, and each of them at most [`MAX_NAMED`] times: directories that refer to
+    /// each other can have more paths than can be followed.
     async fn name_affected(&mut self, info: &SnapshotInfo) -> Result<()> {
         let mut stack = vec![(EntryPath::root(), info.snapshot.tree)];
         let snapshot = info.id.short();
-        let is_too_deep = self.sound.get(&info.snapshot.tree).is_some_and(|extent| !extent.fits());
+        let extent = self.sound.get(&info.snapshot.tree).copied().unwrap_or_default();
+        let mut visits: HashMap<BlobId, usize> = HashMap::new();
+        if let Some(message) = self.repetition(extent) {
+            let object = format!("snapshot {snapshot}");
+            self.note(object, message, format!("snapshot {snapshot}: directories below /"));
+        }
+        let mut is_depth_named = !extent.is_too_deep();
         while let Some((path, id)) = stack.pop() {
             if let Some(message) = limits::depth_fault(&path) {
                 let affects = format!("snapshot {snapshot}: {path} and everything below");
                 self.note(format!("directory {}", id.short()), message, affects);
+                is_depth_named = true;
                 continue;
             }
             match self.bad.get(&id).cloned() {
-                None if is_too_deep || self.sound.get(&id).is_some_and(|extent| extent.noted) => {}
+                None if extent.is_too_deep()
+                    || self.sound.get(&id).is_some_and(|extent| extent.noted) => {}
                 None => continue,
                 Some(BadTree::Unreadable { object, message }) => {
                     self.note(
@@ -291,6 +313,12 @@ impl Trees<'_> {
                 }
                 Some(BadTree::Contains) => {}
             }
+            let visits = visits.entry(id).or_default();
+            *visits += 1;
+            if *visits > MAX_NAMED {
+                continue;
+            }
+            self.cx.check_cancelled()?;
             let tree = self.reader.tree(&id).await?;
             for fault in &tree.faults {
                 self.note_fault(&snapshot, &path.join(fault.entry.as_bytes()), fault);
@@ -304,6 +332,11 @@ impl Trees<'_> {
                 }
                 stack.extend(node.subtree.map(|subtree| (path, subtree)));
             }
+        }
+        if !is_depth_named {
+            let message = "has directories that lie too deep".to_owned();
+            let affects = format!("snapshot {snapshot}: directories below /");
+            self.note(format!("snapshot {snapshot}"), message, affects);
         }
         Ok(())
     }

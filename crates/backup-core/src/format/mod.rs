@@ -13,6 +13,7 @@
 //! | `tree.rs` | [`Tree`], [`Node`]: reading directories |
 //! | `node_json.rs`, `node_lists.rs`, `node_values.rs` | reading one node after the other, and each of its values |
 //! | `loose.rs` | values of any kind |
+//! | `mended.rs` | directories with values that the JSON parser refuses |
 //! | `node_rules.rs` | the rules for names and nodes, which all readers share: [`Fault`], [`Node::misfit`] |
 //! | `tree_json.rs` | writing directories exactly as Go's encoder does, so that restic's trees and ours deduplicate |
 //! | `quote.rs` | Go's `strconv.Quote` and JSON string escaping |
@@ -29,6 +30,7 @@ mod keyfile;
 mod lock;
 mod loose;
 mod manifest;
+mod mended;
 mod node_json;
 mod node_lists;
 mod node_rules;
@@ -53,6 +55,7 @@ pub use node_rules::{Fault, Loss, size_fault};
 pub use pack::{BlobKind, PackHeader, PackedBlob};
 pub use sealed::{open_json, seal_json};
 pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotPart, SnapshotSummary};
+pub(crate) use tree::unparsable;
 pub use tree::{Node, Tree};
 pub(crate) use tree_json::stream_tree;
 pub use tree_json::{TreeWriter, write_tree};

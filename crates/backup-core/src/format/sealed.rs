@@ -98,12 +98,25 @@ pub(super) fn open_json_up_to<T: DeserializeOwned>(
     sealed: &[u8],
     limit: usize,
 ) -> Result<T> {
+    open_measured(key, sealed, limit).map(|(value, _)| value)
+}
+
+/// Opens and decodes an object of at most `limit` bytes; returns its length before compression too,
+/// in bytes.
+///
+/// # Errors
+/// The errors of [`open_json`].
+pub(super) fn open_measured<T: DeserializeOwned>(
+    key: &MasterKey,
+    sealed: &[u8],
+    limit: usize,
+) -> Result<(T, usize)> {
     let text = Opened::new(key, sealed.to_vec())?.text(limit)?;
     if !limits::has_at_most(limits::MAX_VALUES, &text) {
         let most = limits::MAX_VALUES;
         return Err(Error::damaged(format!("the object has more than {most} values")));
     }
-    understand(&text)
+    understand(&text).map(|value| (value, text.len()))
 }
 
 pub(super) fn understand<T: DeserializeOwned>(json: &[u8]) -> Result<T> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::sealed::open_json_up_to;
+use super::sealed::open_measured;
 use crate::crypto::MasterKey;
 use crate::error::Result;
 use crate::id::{BlobId, SnapshotId};
@@ -163,7 +163,19 @@ impl Snapshot {
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it is none, was changed, or is
     /// larger than [`limits`] permit.
     pub fn open(key: &MasterKey, sealed: &[u8]) -> Result<Self> {
-        open_json_up_to(key, sealed, limits::MAX_SNAPSHOT)
+        Self::open_up_to(key, sealed, limits::MAX_SNAPSHOT).map(|(snapshot, _)| snapshot)
+    }
+
+    /// Opens a snapshot object of at most `limit` bytes before compression; returns its length too.
+    ///
+    /// # Errors
+    /// The errors of [`Self::open`].
+    pub(crate) fn open_up_to(
+        key: &MasterKey,
+        sealed: &[u8],
+        limit: usize,
+    ) -> Result<(Self, usize)> {
+        open_measured(key, sealed, limit)
     }
 
     /// True if it holds only a part of its job: it never stands for the job.

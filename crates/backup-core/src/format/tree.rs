@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::{BufReader, Read};
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
+use super::mended::Mended;
 use super::node_json::{NodesSeed, Reading};
-use super::node_rules::{self, Fault};
+use super::node_rules::{self, Fault, Loss};
 use crate::error::{Error, Result};
 use crate::id::BlobId;
 use crate::source::{Metadata, NodeKind};
@@ -68,28 +70,46 @@ impl Tree {
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it cannot be understood as a
     /// whole, or needs too much memory.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        Self::decode(&mut serde_json::Deserializer::from_slice(json), json.len())
+        match Self::decode(&mut serde_json::Deserializer::from_slice(json), json.len()) {
+            Err(error) if error.is_syntax() => Self::from_mended(json, json.len()),
+            result => result,
+        }
+        .map_err(unparsable)
     }
 
     /// Reads a tree to its end from a reader; `stored` bytes of it are in the repository.
     ///
     /// # Errors
-    /// Those of [`Self::from_json`].
-    pub(crate) fn from_reader(reader: impl std::io::Read, stored: usize) -> Result<Self> {
+    /// The errors of the parser. After a syntax error, [`Self::from_mended`] may succeed.
+    pub(crate) fn from_reader(reader: impl Read, stored: usize) -> serde_json::Result<Self> {
         Self::decode(&mut serde_json::Deserializer::from_reader(reader), stored)
+    }
+
+    /// Like [`Self::from_reader`], but replaces values that end the reading, see [`Mended`].
+    ///
+    /// # Errors
+    /// The errors of the parser.
+    pub(crate) fn from_mended(reader: impl Read, stored: usize) -> serde_json::Result<Self> {
+        Self::from_reader(BufReader::new(Mended::new(reader)), stored)
     }
 
     fn decode<'de, R: serde_json::de::Read<'de>>(
         deserializer: &mut serde_json::Deserializer<R>,
         stored: usize,
-    ) -> Result<Self> {
+    ) -> serde_json::Result<Self> {
         let mut reading = Reading::new(stored);
-        let failed = |error| Error::damaged("cannot parse the directory").with_source(error);
-        TreeSeed(&mut reading).deserialize(&mut *deserializer).map_err(failed)?;
-        deserializer.end().map_err(failed)?;
+        TreeSeed(&mut reading).deserialize(&mut *deserializer)?;
+        deserializer.end()?;
         let Reading { mut nodes, mut faults, .. } = reading;
         node_rules::sort(&mut nodes, &mut faults);
         Ok(Self { nodes, faults })
+    }
+
+    /// Number of entries, with those that cannot be restored.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        let lost = |fault: &&Fault| fault.loss == Loss::Entry;
+        self.nodes.len() + self.faults.iter().filter(lost).count()
     }
 
     /// The node called `name`.
@@ -97,6 +117,11 @@ impl Tree {
     pub fn get(&self, name: &[u8]) -> Option<&Node> {
         self.nodes.binary_search_by(|node| (*node.name).cmp(name)).ok().map(|at| &self.nodes[at])
     }
+}
+
+/// The error for a directory that the parser refuses.
+pub(crate) fn unparsable(error: serde_json::Error) -> Error {
+    Error::damaged("cannot parse the directory").with_source(error)
 }
 
 struct TreeSeed<'a>(&'a mut Reading);
@@ -135,7 +160,6 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::format::Loss;
 
     fn read(nodes: &str) -> Tree {
         Tree::from_json(format!("{{\"nodes\":[{nodes}]}}").as_bytes()).unwrap()
@@ -207,8 +231,24 @@ mod tests {
     fn a_streamed_directory_is_the_same() {
         let nodes = r#"{"name":"a\\xff","type":"symlink","linktarget":"x\u0041","user":"u"},7"#;
         let json = format!("{{\"nodes\":[{nodes}]}}");
-        let streamed = Tree::from_reader(std::io::BufReader::with_capacity(3, json.as_bytes()), 9);
+        let streamed = Tree::from_reader(BufReader::with_capacity(3, json.as_bytes()), 9);
         assert_eq!(streamed.unwrap(), read(nodes));
+    }
+
+    /// restic's decoder reads halves of surrogate pairs as U+FFFD.
+    #[test]
+    fn tree_keeps_entries_beside_values_that_json_refuses() {
+        let nodes = r#"{"name":"a","type":"file"},{"name":"b","type":"file","size":1e999},
+            {"name":"c\ud800","type":"file"},{"name":"d","type":"file","uid":-1e999,"user":"\udc00"}"#
+            .replace("\\\\", "\\");
+        let tree = read(&nodes);
+        let names: Vec<_> = tree.nodes.iter().map(|node| &*node.name).collect();
+        assert_eq!(names, [&b"a"[..], "c\u{fffd}".as_bytes(), b"d"]);
+        let faults: Vec<_> = tree.faults.iter().map(|fault| (&*fault.entry, fault.loss)).collect();
+        assert_eq!(faults, [("b", Loss::Entry), ("d", Loss::Metadata)]);
+        let json = format!("{{\"nodes\":[{nodes}]}}");
+        assert!(Tree::from_reader(json.as_bytes(), 9).unwrap_err().is_syntax());
+        assert_eq!(Tree::from_mended(json.as_bytes(), 9).unwrap(), tree);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | `init.rs`, `open.rs` | creating and opening |
 //! | `key_files.rs` | key files |
 //! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
+//! | `listing.rs` | listings of objects, which may be empty or endless by mistake |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
 //! | `unavailable.rs` | snapshots that should be there and cannot be read |
 //! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
@@ -33,6 +34,7 @@ mod init;
 pub(crate) mod key_files;
 pub(crate) mod layout;
 mod lease;
+mod listing;
 mod locks;
 mod open;
 mod probe;
@@ -49,9 +51,7 @@ mod write;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use futures::TryStreamExt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub use init::{InitOptions, Likeness};
 pub use key_files::KeyInfo;
@@ -70,9 +70,9 @@ use crate::chunker::Gear;
 use crate::context::Context;
 use crate::crypto::MasterKey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Config;
+use crate::format::{BlobKind, Config};
 use crate::id::{IndexId, KeyId, PackId};
-use crate::sink::{ObjectMeta, Prefix, Sink, SinkOps};
+use crate::sink::Sink;
 use cpu::CpuPool;
 use index::BlobIndex;
 
@@ -159,52 +159,6 @@ impl Repository {
         self.0.key_id
     }
 
-    /// All objects under a prefix of the repository. An empty listing alone proves nothing (a
-    /// proxy's error page reads like one): it is believed if the same store still lists the key
-    /// files, of which every repository has one.
-    pub(crate) async fn list(&self, prefix: &Prefix) -> Result<Vec<ObjectMeta>> {
-        let objects = self.sink().list_all(prefix).await?;
-        if objects.is_empty() {
-            self.require_key_files().await?;
-        }
-        Ok(objects)
-    }
-
-    async fn require_key_files(&self) -> Result<()> {
-        if self.sink().list_all(&layout::keys()).await?.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Unavailable,
-                "the storage lists no objects, not even \
-                 the key files",
-            )
-            .with_hint(
-                "check for a proxy that answers in place of the storage, and whether the key files \
-                 are lost",
-            ));
-        }
-        Ok(())
-    }
-
-    /// All packs that are there, each with what `of` takes from it: the list itself would take more
-    /// memory than all that is known of the packs. An empty listing is believed as in
-    /// [`Self::list`].
-    pub(crate) async fn stored_packs<T>(
-        &self,
-        of: impl Fn(&ObjectMeta) -> T,
-    ) -> Result<HashMap<PackId, T>> {
-        let mut listing = self.sink().list(&layout::packs());
-        let mut packs = HashMap::new();
-        while let Some(meta) = listing.try_next().await? {
-            if let Ok(id) = meta.key.file_name().parse() {
-                packs.insert(id, of(&meta));
-            }
-        }
-        if packs.is_empty() {
-            self.require_key_files().await?;
-        }
-        Ok(packs)
-    }
-
     pub(crate) fn key(&self) -> &Arc<MasterKey> {
         &self.0.key
     }
@@ -231,6 +185,7 @@ impl Repository {
             objects: Arc::new(loaded.objects),
             read: Arc::new(loaded.read),
             saved: Arc::default(),
+            directories: Arc::default(),
         })
     }
 }
@@ -274,6 +229,8 @@ pub struct IndexedRepository {
     read: Arc<HashSet<IndexId>>,
     /// Those that this process has stored since.
     saved: Arc<Mutex<HashSet<IndexId>>>,
+    /// Length of all directory objects, in bytes; filled when it is first needed.
+    directories: Arc<OnceLock<u64>>,
 }
 
 impl IndexedRepository {
@@ -365,6 +322,21 @@ impl IndexedRepository {
             self.index.hide_packs(&lost);
         }
         Ok(found)
+    }
+
+    /// Length of all directory objects in the index before compression, in bytes. The first call
+    /// reads the whole index.
+    #[must_use]
+    pub fn directory_bytes(&self) -> u64 {
+        *self.directories.get_or_init(|| {
+            let mut sum = 0_u64;
+            self.index.for_each_copy(&mut |_, _, blob| {
+                if blob.kind == BlobKind::Tree {
+                    sum = sum.saturating_add(u64::from(blob.plain_len()));
+                }
+            });
+            sum
+        })
     }
 
     pub(crate) fn reader(&self) -> BlobReader {

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Snapshot, seal_json};
 use crate::id::SnapshotId;
+use crate::limits;
 use crate::sink::{ObjectMeta, SinkOps};
 
 /// A snapshot with its name.
@@ -119,31 +120,34 @@ impl Repository {
     /// Those of the sink.
     pub async fn snapshots(&self, cx: &Context) -> Result<SnapshotList> {
         let objects = self.list(&layout::snapshots()).await?;
-        let named =
-            |meta: &ObjectMeta| Some((meta.key.file_name().parse().ok()?, meta.last_modified));
-        let named: Vec<(SnapshotId, Option<Timestamp>)> =
-            objects.iter().filter_map(named).collect();
-        let ids: Vec<SnapshotId> = named.iter().map(|(id, _)| *id).collect();
+        let named = |meta: &ObjectMeta| Some((meta.size, meta.key.file_name().parse().ok()?));
+        let mut ids: Vec<(u64, SnapshotId)> = objects.iter().filter_map(named).collect();
+        // Objects that expand to the most bytes for their size come last, when others have had
+        // their share of the memory.
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        let stored =
+            |meta: &ObjectMeta| Some((meta.key.file_name().parse().ok()?, meta.last_modified?));
+        let stored = objects.iter().filter_map(stored).collect();
         let concurrency = self.sink().capabilities().concurrency.max(1);
         let mut loading = futures::stream::iter(ids)
-            .map(|id| async move {
+            .map(|(_, id)| async move {
                 cx.check_cancelled()?;
-                match self.load_snapshot(id).await {
-                    Ok(snapshot) => Ok::<_, Error>(Some(Ok(SnapshotInfo { id, snapshot }))),
+                match self.sealed_snapshot_object(id).await {
+                    Ok(sealed) => Ok::<_, Error>(Some((id, Ok(sealed)))),
                     // Forgotten since it was listed.
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                    Err(error) if error.is_damage() => Ok(Some(Err((id, error)))),
+                    Err(error) if error.is_damage() => Ok(Some((id, Err(error)))),
                     Err(error) => Err(error),
                 }
             })
-            .buffer_unordered(concurrency);
-        let stored = named.iter().filter_map(|(id, stored)| Some((*id, (*stored)?))).collect();
+            .buffered(concurrency);
         let mut list = SnapshotList { stored, ..SnapshotList::default() };
+        let mut excess = limits::MAX_SNAPSHOT_EXCESS;
         while let Some(loaded) = loading.try_next().await? {
-            match loaded {
-                Some(Ok(info)) => list.snapshots.push(info),
-                Some(Err(damaged)) => list.damaged.push(damaged),
-                None => {}
+            let Some((id, sealed)) = loaded else { continue };
+            match sealed.and_then(|sealed| self.open_within(&sealed, &mut excess)) {
+                Ok(snapshot) => list.snapshots.push(SnapshotInfo { id, snapshot }),
+                Err(error) => list.damaged.push((id, error)),
             }
         }
         list.snapshots.sort_by_key(|info| (info.snapshot.time, info.id));
@@ -152,11 +156,25 @@ impl Repository {
     }
 
     pub(crate) async fn load_snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        Snapshot::open(self.key(), &self.sealed_snapshot_object(id).await?)
+    }
+
+    async fn sealed_snapshot_object(&self, id: SnapshotId) -> Result<Bytes> {
         let sealed = self.sink().get_bytes(&layout::snapshot(&id)).await?;
         if SnapshotId::digest(&sealed) != id {
             return Err(Error::damaged("the SHA-256 of the content does not match the name"));
         }
-        Snapshot::open(self.key(), &sealed)
+        Ok(sealed)
+    }
+
+    /// Opens a snapshot object and takes the bytes by which it exceeds the ratio of
+    /// [`limits::SNAPSHOT_RATIO`] off `excess`.
+    fn open_within(&self, sealed: &[u8], excess: &mut usize) -> Result<Snapshot> {
+        let usual = sealed.len().saturating_mul(limits::SNAPSHOT_RATIO);
+        let limit = limits::MAX_SNAPSHOT.min(usual.saturating_add(*excess));
+        let (snapshot, len) = Snapshot::open_up_to(self.key(), sealed, limit)?;
+        *excess -= len.saturating_sub(usual);
+        Ok(snapshot)
     }
 
     /// Publishes a snapshot: from here on it is listed. Everything it refers to is durable and
@@ -207,11 +225,8 @@ impl Repository {
 
     /// The bytes of a snapshot object, which match its name.
     pub(crate) async fn sealed_snapshot(&self, id: &SnapshotId) -> Result<Bytes> {
-        let sealed = self.sink().get_bytes(&layout::snapshot(id)).await?;
-        if SnapshotId::digest(&sealed) == *id {
-            return Ok(sealed);
-        }
-        Err(Error::damaged("the SHA-256 of the content does not match the name")
-            .context(format!("snapshot {}", id.short())))
+        self.sealed_snapshot_object(*id)
+            .await
+            .map_err(|error| error.context(format!("snapshot {}", id.short())))
     }
 }

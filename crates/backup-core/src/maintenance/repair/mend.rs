@@ -42,6 +42,7 @@ pub(super) async fn mend(
         cx: run.cx,
         dry_run: run.options.dry_run,
         done: HashMap::new(),
+        changed: HashMap::new(),
     };
     let mended = mender.all(snapshots).await;
     let (mended, _) = writer.close(mended).await?;
@@ -104,6 +105,8 @@ struct Mender<'a> {
     dry_run: bool,
     /// Directories that nothing is missing of.
     done: HashMap<BlobId, BlobId>,
+    /// Directories that lack something, with their replacements, and how often they were met.
+    changed: HashMap<BlobId, (usize, Option<BlobId>)>,
 }
 
 /// A snapshot, its new root directory if anything is left, and what it lacks.
@@ -135,6 +138,13 @@ impl Mender<'_> {
             self.cx.check_cancelled()?;
             if let Some(same) = self.done.get(&id) {
                 return Ok(Some(*same));
+            }
+            // Directories that refer to each other can have more paths than can be followed.
+            if let Some((visits, left)) = self.changed.get(&id)
+                && *visits >= MAX_NAMED
+            {
+                lost.push(path);
+                return Ok(*left);
             }
             let is_too_deep = limits::depth_fault(&path).is_some();
             if is_too_deep || self.missing.contains(&(BlobKind::Tree, id)) {
@@ -180,7 +190,10 @@ impl Mender<'_> {
                 let json = write_tree(&mut kept, &TimeZone::UTC)?;
                 Ok(writer.store(BlobKind::Tree, &json)?.id)
             };
-            repository.cpu().run(work).await.map(Some)
+            let left = repository.cpu().run(work).await.map(Some)?;
+            let visits = self.changed.get(&id).map_or(0, |(visits, _)| *visits) + 1;
+            self.changed.insert(id, (visits, left));
+            Ok(left)
         }
         .boxed()
     }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::compress::{self, Unpacker};
 use crate::crypto::MasterKey;
 use crate::error::{Error, Result};
-use crate::format::{BlobKind, PackedBlob, Tree};
+use crate::format::{BlobKind, PackedBlob, Tree, unparsable};
 use crate::id::BlobId;
 use crate::limits::{self, ShortTexts};
 
@@ -101,8 +101,15 @@ pub(super) fn open(key: &MasterKey, blob: &PackedBlob, sealed: &[u8]) -> Result<
 /// Reads a large directory that was decrypted already.
 pub(super) fn large_tree(blob: &PackedBlob, opened: &[u8], stored: usize) -> Result<Tree> {
     let mut hashing = Hashing::of(blob, opened)?;
-    let texts = ShortTexts::new(&mut hashing);
-    let tree = Tree::from_reader(BufReader::with_capacity(64 << 10, texts), stored)?;
+    let texts = BufReader::with_capacity(64 << 10, ShortTexts::new(&mut hashing));
+    let tree = match Tree::from_reader(texts, stored) {
+        Err(error) if error.is_syntax() => {
+            hashing = Hashing::of(blob, opened)?;
+            Tree::from_mended(ShortTexts::new(&mut hashing), stored)
+        }
+        result => result,
+    }
+    .map_err(unparsable)?;
     hashing.finish(blob)?;
     Ok(tree)
 }

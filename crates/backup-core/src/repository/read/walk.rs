@@ -13,13 +13,20 @@ pub struct TreeWalk {
     reader: BlobReader,
     stack: Vec<(EntryPath, std::vec::IntoIter<Node>)>,
     enter: Option<(EntryPath, BlobId)>,
+    entries: limits::Entries,
     /// Faults that were not taken yet; `None` if the first one is an error.
     faults: Option<Vec<(EntryPath, Fault)>>,
 }
 
 impl TreeWalk {
     pub(crate) fn new(reader: BlobReader, tree: BlobId, path: EntryPath) -> Self {
-        Self { reader, stack: Vec::new(), enter: Some((path, tree)), faults: None }
+        Self {
+            reader,
+            stack: Vec::new(),
+            enter: Some((path, tree)),
+            entries: limits::Entries::default(),
+            faults: None,
+        }
     }
 
     /// The same walk for a caller that reports faults itself: they are no errors but returned by
@@ -40,7 +47,7 @@ impl TreeWalk {
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) for a directory that cannot be read
-    /// or lies too deep; the next call continues behind the directory. Errors of the sink.
+    /// lies too deep, or repeats too many; the next call continues behind the directory. Errors of the sink.
     pub async fn next(&mut self) -> Result<Option<(EntryPath, Node)>> {
         if let Some((path, tree)) = self.enter.take() {
             self.enter(path, tree).await?;
@@ -63,6 +70,9 @@ impl TreeWalk {
             return Err(Error::damaged(format!("the directory {message}")).context(&path));
         }
         let tree = self.reader.tree(&tree).await.map_err(|error| error.context(&path))?;
+        self.entries
+            .enter(tree.entries(), || self.reader.repository().directory_bytes())
+            .map_err(|message| Error::damaged(format!("the snapshot {message}")).context(&path))?;
         let tree = match &mut self.faults {
             None => tree.sound().map_err(|error| error.context(&path))?,
             Some(faults) => {

@@ -60,6 +60,7 @@ pub(super) struct Driver<'a> {
     /// How many frames from the bottom are known to be needed.
     made: usize,
     links: HashMap<(u64, u64), Primary>,
+    entries: limits::Entries,
     window: Window,
 }
 
@@ -85,6 +86,7 @@ impl<'a> Driver<'a> {
             stack: vec![root],
             made: 1,
             links: HashMap::new(),
+            entries: limits::Entries::default(),
             window: Window::default(),
         }
     }
@@ -109,7 +111,12 @@ impl<'a> Driver<'a> {
         if let Some(message) = limits::depth_fault(&frame.path) {
             return Err(Error::damaged(format!("the directory {message}")));
         }
-        let Tree { nodes, faults } = self.site.job.tree(id)?;
+        let tree = self.site.job.tree(id)?;
+        let stored = || self.site.job.snapshot.indexed().directory_bytes();
+        self.entries
+            .enter(tree.entries(), stored)
+            .map_err(|message| Error::damaged(format!("the snapshot {message}")))?;
+        let Tree { nodes, faults } = tree;
         frame.is_incomplete = faults.iter().any(|fault| fault.loss == Loss::Entry);
         for fault in faults.iter().filter(|_| self.site.mode != Mode::Check) {
             let path = frame.path.join(fault.entry.as_bytes());
