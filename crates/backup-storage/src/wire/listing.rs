@@ -38,12 +38,30 @@ pub(super) fn check(body: &[u8], query: &str) -> Result<(), String> {
     if root == "ListBucketResult" {
         check_bucket(text, query)?;
     }
+    let next = |name| tag(text, name).filter(|token| !token.is_empty());
+    let used = form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == "continuation-token" || key == "marker");
+    if let Some((_, used)) = used
+        && let Some(next) = next("NextContinuationToken").or_else(|| next("NextMarker"))
+        && next == used
+    {
+        return Err("it continues with itself".to_owned());
+    }
     Ok(())
+}
+
+/// True for a page that has no objects and reports that more follow. Azure returns such pages.
+pub(super) fn is_empty_page(body: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    let has_next = tag(text, "NextMarker").is_some_and(|marker| !marker.is_empty());
+    has_next && !text.contains("<Blob>") && !text.contains("<Contents>")
 }
 
 fn check_bucket(text: &str, query: &str) -> Result<(), String> {
     let asked = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "prefix");
     let asked = asked.map(|(_, value)| value.into_owned()).unwrap_or_default();
+    // Prefixes of several keys are listed only if a delimiter was given.
+    let is_grouped = form_urlencoded::parse(query.as_bytes()).any(|(key, _)| key == "delimiter");
     // Those of single keys come later, in <CommonPrefixes>.
     let head = text.split("<CommonPrefixes>").next().unwrap_or(text);
     // Our prefixes have no characters that XML or URLs write differently, but for these.
@@ -54,7 +72,8 @@ fn check_bucket(text: &str, query: &str) -> Result<(), String> {
     {
         return Err("it lists another prefix".to_owned());
     }
-    let keys = text.matches("<Contents>").count() + text.matches("<CommonPrefixes>").count();
+    let groups = if is_grouped { text.matches("<CommonPrefixes>").count() } else { 0 };
+    let keys = text.matches("<Contents>").count() + groups;
     match tag(text, "KeyCount").map(str::parse::<usize>) {
         Some(Ok(count)) if count > 0 && keys == 0 => {
             Err(format!("it reports {count} keys but contains none"))
@@ -98,7 +117,26 @@ mod tests {
     }
 
     #[test]
+    fn listing_refuses_a_page_that_continues_with_itself() {
+        let azure =
+            "<EnumerationResults><Blobs /><NextMarker>m n</NextMarker></EnumerationResults>";
+        check(azure.as_bytes(), "comp=list&marker=m").unwrap();
+        assert!(check(azure.as_bytes(), "comp=list&marker=m%20n").unwrap_err().contains("itself"));
+        assert!(is_empty_page(azure.as_bytes()) && !is_empty_page(EMPTY.as_bytes()));
+        let next = "<Contents><Key>a/1</Key></Contents>\
+                    <NextContinuationToken>t+1</NextContinuationToken></ListBucketResult>";
+        let s3 = EMPTY.replace("</ListBucketResult>", next);
+        check(s3.as_bytes(), "list-type=2&prefix=a/&continuation-token=t").unwrap();
+        let query = "list-type=2&prefix=a/&continuation-token=t%2B1";
+        assert!(check(s3.as_bytes(), query).unwrap_err().contains("itself"));
+    }
+
+    #[test]
     fn what_only_looks_empty_is_no_listing() {
+        let grouped = EMPTY.replace("false", "true").replace(
+            "</KeyCount>",
+            "</KeyCount><CommonPrefixes><Prefix>a/b/</Prefix></CommonPrefixes>",
+        );
         for (body, words) in [
             ("", "not XML"),
             ("OK", "not XML"),
@@ -110,9 +148,11 @@ mod tests {
             (&EMPTY.replace(">0<", ">3<"), "3 keys"),
             (&EMPTY.replace("false", "true"), "more follow"),
             ("<Error><Code>SlowDown</Code></Error>", "<Error>"),
+            (&grouped, "more follow"),
         ] {
             let error = check(body.as_bytes(), "list-type=2&prefix=a/").unwrap_err();
             assert!(error.contains(words), "{body}: {error}");
         }
+        check(grouped.as_bytes(), "list-type=2&prefix=a/&delimiter=/").unwrap();
     }
 }

@@ -26,6 +26,7 @@ mod listing;
 mod sign;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -53,6 +54,8 @@ use extras::Expected;
 /// Largest response that is read as a whole: a page of a listing has up to 1000 keys of up to 1
 /// KiB, and some markup.
 const MAX_WHOLE: usize = 16 << 20;
+/// Most pages of listings without objects in a row.
+const MAX_EMPTY_PAGES: u32 = 1000;
 
 /// Everything between `object_store` and the network. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -71,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) gate: Arc<Gate>,
     /// S3 only; the others' requests arrive with their authorization.
     pub(crate) signer: Option<Signer>,
+    /// Pages of listings without objects since the last one with some.
+    pub(crate) empty_pages: AtomicU32,
 }
 
 impl Wire {
@@ -167,6 +172,7 @@ impl Wire {
             return Err(WireError::page(&parts, &bytes));
         } else if is_list {
             listing::check(&bytes, query).map_err(WireError::Listing)?;
+            self.limit_empty_pages(&bytes)?;
         } else if bytes.trim_ascii_start().starts_with(b"<") && error::is_error(&bytes) {
             // Some requests are answered before they are done: the status says success, the body
             // says what came of it.
@@ -175,6 +181,19 @@ impl Wire {
             deletion::check(asked, &bytes).map_err(WireError::Response)?;
         }
         Ok(HttpResponse::from_parts(parts, bytes.into()))
+    }
+
+    /// Fails after too many pages without objects in a row: a listing of them may have no end.
+    fn limit_empty_pages(&self, page: &[u8]) -> Result<(), WireError> {
+        if !listing::is_empty_page(page) {
+            self.0.empty_pages.store(0, Ordering::Relaxed);
+            return Ok(());
+        }
+        if self.0.empty_pages.fetch_add(1, Ordering::Relaxed) < MAX_EMPTY_PAGES {
+            return Ok(());
+        }
+        self.0.empty_pages.store(0, Ordering::Relaxed);
+        Err(WireError::Listing(format!("more than {MAX_EMPTY_PAGES} pages are empty")))
     }
 
     /// Sends a request as it is.

@@ -13,6 +13,7 @@ mod s3;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use backup_core::sink::{Operation, SinkError, SinkErrorKind, SinkResult};
@@ -142,6 +143,7 @@ impl Plan<'_> {
             download: settings.limit_download.map(|rate| Arc::new(Pace::new(rate))),
             gate: Arc::clone(gate),
             signer,
+            empty_pages: AtomicU32::new(0),
         })
     }
 
