@@ -171,7 +171,7 @@ impl Scan {
         self.connection.send(&commands).await?;
         for name in &names {
             let (value, expires) =
-                (answer(self.connection.reply().await?)?, answer(self.connection.reply().await?)?);
+                (answer(self.connection.value().await?)?, answer(self.connection.reply().await?)?);
             let now = if self.exact {
                 0
             } else {

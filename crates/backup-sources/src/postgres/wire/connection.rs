@@ -38,6 +38,9 @@ pub(super) fn answers<T>(connected: &Result<T, WireError>) -> bool {
     }
 }
 
+/// Most rows of the result of a command: those of replication return one.
+const MAX_ROWS: usize = 1000;
+
 /// A connection to a server that sends its log and its files.
 #[derive(Debug)]
 pub(in super::super) struct Connection {
@@ -176,6 +179,9 @@ impl Connection {
             };
             match message {
                 Message::Columns(names) => columns = names,
+                Message::Row(_) if rows.len() == MAX_ROWS => {
+                    return Err(malformed("reply to a command: it has too many rows").into());
+                }
                 Message::Row(values) => rows.push(Row { columns: columns.clone(), values }),
                 Message::Error(error) => failed = Some(error),
                 Message::Ready => {

@@ -11,6 +11,8 @@ use super::super::error::{ServerError, WireError, malformed};
 /// Longest message that is taken. The server sends files and log in pieces of at most 256 KiB;
 /// histories of timelines and rows of replication commands are small.
 const LONGEST: usize = 16 << 20;
+/// Most columns of a result: the server's own limit for a row.
+const MAX_COLUMNS: u16 = 1664;
 /// So much is read at once.
 const READ: usize = 256 << 10;
 
@@ -94,7 +96,7 @@ fn text(body: &mut Bytes) -> Option<String> {
 }
 
 fn columns(mut body: Bytes) -> Option<Vec<String>> {
-    let count = body.try_get_u16().ok()?;
+    let count = body.try_get_u16().ok().filter(|count| *count <= MAX_COLUMNS)?;
     let mut names = Vec::new();
     for _ in 0..count {
         names.push(text(&mut body)?);
@@ -105,7 +107,7 @@ fn columns(mut body: Bytes) -> Option<Vec<String>> {
 }
 
 fn row(mut body: Bytes) -> Option<Vec<Option<Bytes>>> {
-    let count = body.try_get_u16().ok()?;
+    let count = body.try_get_u16().ok().filter(|count| *count <= MAX_COLUMNS)?;
     let mut values = Vec::new();
     for _ in 0..count {
         let len = body.try_get_i32().ok()?;
@@ -223,6 +225,8 @@ mod tests {
         assert_eq!(row(&[0, 1, 255, 255, 255, 255]).unwrap(), Some(Message::Row(vec![None])));
         assert!(row(&[0, 1, 0, 0, 0, 2, 7]).is_err());
         assert!(row(&[0, 2, 0, 0, 0, 1, 7]).is_err());
+        let nulls = |count: u16| row(&[&count.to_be_bytes()[..], &[255; 4 * 1665]].concat());
+        assert!(nulls(1664).is_ok() && nulls(1665).is_err());
         assert!(parse(&mut BytesMut::from(&framed(b'!', &[])[..])).is_err());
     }
 

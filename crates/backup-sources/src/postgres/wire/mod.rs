@@ -9,6 +9,7 @@
 //! | `tls.rs` | what `sslmode` asks for, channel binding |
 //! | `frame.rs` | from bytes to messages, every length checked |
 //! | `limits.rs` | limits on the messages of a server |
+//! | `rounds.rs` | a limit on the cost of a login |
 //! | `startup.rs` | saying who we are: SCRAM-SHA-256(-PLUS), and what is weaker by policy |
 //! | `connection.rs` | [`Connection`]: commands of the replication protocol and their results |
 //! | `replication.rs` | slots, identity, histories of timelines |
@@ -23,6 +24,7 @@ mod connection;
 mod frame;
 mod limits;
 mod replication;
+mod rounds;
 mod socket;
 mod sql;
 mod startup;

@@ -21,6 +21,7 @@ use tokio::io::ReadBuf;
 
 use super::super::error::code;
 use super::limits::Limits;
+use super::rounds::Rounds;
 use crate::waits::{Ask, Stalled, Waits};
 
 /// Shared with the owner of the connection.
@@ -160,6 +161,7 @@ pub(super) struct Watch {
     to_server: Tags,
     requests: Requests,
     limits: Limits,
+    rounds: Rounds,
     /// Waits since the last bytes in either direction.
     reading: Wait,
     writing: Wait,
@@ -181,6 +183,7 @@ impl Watch {
             to_server: Tags::untagged(),
             requests: Requests { pending: 0, copying: Copying::No, ends_with_sync: false },
             limits: Limits::default(),
+            rounds: Rounds::default(),
             reading: Mutex::default(),
             writing: Mutex::default(),
         }
@@ -196,7 +199,7 @@ impl Watch {
     }
 
     /// # Errors
-    /// The server has sent more than [`Limits`] allows.
+    /// The server has sent more than [`Limits`] and [`Rounds`] allow.
     pub(super) fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.moved();
         let Self { requests, limits, .. } = self;
@@ -204,7 +207,8 @@ impl Watch {
             limits.message(tag, len);
             requests.received(tag);
         });
-        limits.check()
+        limits.check()?;
+        self.rounds.received(bytes)
     }
 
     pub(super) fn sent(&mut self, bytes: &[u8]) {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use super::super::error::WireError;
 use super::super::options::RedisOptions;
-use super::resp::{Reply, command, parse_reply};
+use super::resp::{LARGEST, LONGEST_ANSWER, Reply, ReplyEnd, command, parse_reply};
 use super::socket::{self, Duplex};
 use crate::waits::Waits;
 
@@ -115,8 +115,20 @@ impl Connection {
 
     /// The next reply, whatever it says.
     pub(in super::super) async fn reply(&mut self) -> Result<Reply, WireError> {
+        self.reply_up_to(LONGEST_ANSWER).await
+    }
+
+    /// The next reply, which may be the value of a key.
+    pub(in super::super) async fn value(&mut self) -> Result<Reply, WireError> {
+        self.reply_up_to(LARGEST).await
+    }
+
+    async fn reply_up_to(&mut self, limit: usize) -> Result<Reply, WireError> {
+        let mut end = ReplyEnd::default();
         loop {
-            if let Some(reply) = parse_reply(&mut self.input)? {
+            if end.is_in(&self.input, limit)?
+                && let Some(reply) = parse_reply(&mut self.input)?
+            {
                 return Ok(reply);
             }
             self.fill().await?;

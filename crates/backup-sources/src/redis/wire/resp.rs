@@ -5,12 +5,16 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use super::super::error::malformed;
 use backup_core::source::SourceResult;
 
-/// Largest string that a reply may hold, bytes. What a server says is believed only when it comes.
-const LARGEST: usize = 1 << 30;
+/// Largest string in a reply, in bytes. Memory is taken as its bytes arrive.
+pub(super) const LARGEST: usize = 1 << 30;
+/// Longest reply that is no value of a key, bytes.
+pub(super) const LONGEST_ANSWER: usize = 64 << 20;
 /// Longest line, bytes.
 const LONGEST_LINE: usize = 64 << 10;
 /// Replies within replies.
 const DEEPEST: usize = 8;
+/// Most parts of a reply, with those within parts. Replies with names of keys have hundreds.
+const MAX_PARTS: usize = 1 << 20;
 
 /// What a server answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +59,81 @@ impl Reply {
     }
 }
 
+/// Finds the end of a reply that arrives in pieces; every byte is looked at once, however many
+/// pieces there are.
+#[derive(Debug, Default)]
+pub(super) struct ReplyEnd {
+    /// End of the parts that have arrived, in bytes.
+    at: usize,
+    /// Parts that are still missing, of each reply that the next one lies in.
+    missing: Vec<i64>,
+    parts: usize,
+}
+
+impl ReplyEnd {
+    /// True if `input`, which has grown since the last call, begins with a whole reply.
+    ///
+    /// # Errors
+    /// The reply is malformed, or longer than `limit` bytes.
+    pub(super) fn is_in(&mut self, input: &[u8], limit: usize) -> SourceResult<bool> {
+        let bad = || malformed("reply from the server");
+        while let Some(line) = line(&input[self.at..])? {
+            let after = self.at + line.len() + 2;
+            let (&kind, rest) = line.split_first().ok_or_else(bad)?;
+            let number = std::str::from_utf8(rest).ok().and_then(|text| text.parse::<i64>().ok());
+            match kind {
+                b'$' => {
+                    let len = usize::try_from(number.ok_or_else(bad)?).ok();
+                    let end = len.map_or(Some(after), |len| after.checked_add(len)?.checked_add(2));
+                    let end = end.filter(|end| *end <= limit).ok_or_else(too_long)?;
+                    if input.len() < end {
+                        return Ok(false);
+                    }
+                    self.at = end;
+                }
+                b'*' => {
+                    self.at = after;
+                    if let Some(count @ 1..) = number {
+                        self.missing.push(count);
+                    }
+                }
+                _ => self.at = after,
+            }
+            self.parts += 1;
+            if self.at > limit || self.parts > MAX_PARTS || self.missing.len() > DEEPEST {
+                return Err(too_long());
+            }
+            let is_part = kind != b'*' || !matches!(number, Some(1..));
+            if is_part && self.completes() {
+                return Ok(true);
+            }
+        }
+        if input.len() > limit { Err(too_long()) } else { Ok(false) }
+    }
+
+    /// Counts a part that has arrived; true if it completes the reply.
+    fn completes(&mut self) -> bool {
+        while let Some(missing) = self.missing.last_mut() {
+            *missing -= 1;
+            if *missing > 0 {
+                return false;
+            }
+            self.missing.pop();
+        }
+        true
+    }
+}
+
+fn too_long() -> backup_core::source::SourceError {
+    malformed("reply from the server: it is too long")
+}
+
 /// Takes a reply off the front; `None` if it has not come as a whole.
 pub(in super::super) fn parse_reply(input: &mut BytesMut) -> SourceResult<Option<Reply>> {
-    let mut at = 0;
+    let (mut at, mut end) = (0, ReplyEnd::default());
+    if !end.is_in(input, LARGEST + LONGEST_LINE)? {
+        return Ok(None);
+    }
     let reply = parse(input, &mut at, 0)?;
     if reply.is_some() {
         input.advance(at);
@@ -179,6 +255,25 @@ mod tests {
             parse_reply(&mut BytesMut::from(&b"*9223372036854775807\r\n:1\r\n"[..])).unwrap(),
             None
         );
+    }
+
+    #[test]
+    fn replies_without_an_end_are_refused() {
+        let endless = [&b"*9223372036854775807\r\n"[..], &b":1\r\n".repeat(1 << 20)].concat();
+        let nested = b"*2\r\n".repeat(9);
+        let text = [&b"$2000\r\n"[..], &[b'x'; 900]].concat();
+        for (reply, limit) in [(&endless, LARGEST), (&nested, LARGEST), (&text, 1000)] {
+            assert!(ReplyEnd::default().is_in(reply, limit).is_err());
+            // However it arrives.
+            let mut end = ReplyEnd::default();
+            let found =
+                (0..reply.len()).step_by(509).find_map(|len| end.is_in(&reply[..len], limit).err());
+            assert!(found.is_some() || end.is_in(reply, limit).is_err());
+        }
+        let whole = b"*2\r\n*0\r\n*2\r\n$-1\r\n*1\r\n+x\r\n:1\r\n";
+        let mut end = ReplyEnd::default();
+        assert!((0..whole.len() - 4).all(|len| !end.is_in(&whole[..len], 1000).unwrap()));
+        assert!(end.is_in(whole, 1000).unwrap());
     }
 
     #[test]
