@@ -10,9 +10,12 @@
 mod support {
     pub(crate) mod cli;
     pub(crate) mod compare;
+    pub(crate) mod corpus;
     pub(crate) mod counting;
     pub(crate) mod crafted;
     pub(crate) mod crafted_nodes;
+    pub(crate) mod false_server;
+    pub(crate) mod false_store;
     pub(crate) mod fault_proxy;
     pub(crate) mod gate;
     pub(crate) mod gcs_double;
@@ -20,6 +23,7 @@ mod support {
     pub(crate) mod http;
     pub(crate) mod logs;
     pub(crate) mod long;
+    pub(crate) mod measured;
     pub(crate) mod noise;
     pub(crate) mod plain;
     pub(crate) mod process;
@@ -34,9 +38,12 @@ mod support {
 
 mod scenarios {
     mod bombs;
+    mod corpus;
     mod crash;
+    mod false_servers;
     mod histories_with_restic;
     mod hostile;
+    mod hostile_objects;
     mod interop;
     mod limits;
     mod logs_with_restic;

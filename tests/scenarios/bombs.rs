@@ -14,18 +14,20 @@ use tempfile::TempDir;
 use crate::support::cli::Cli;
 use crate::support::crafted::Crafted;
 use crate::support::crafted_nodes::{Parts, directory, file};
+use crate::support::measured::measured;
 use crate::support::process::{Outcome, run};
 use crate::support::repo::Repo;
 use crate::support::restic::text;
 
-/// Most memory of a command, in KiB.
-const MEMORY: f64 = 512.0 * 1024.0;
-/// Most processor time of a command.
-const SECONDS: f64 = 60.0;
-
 /// A frame of zstd: `times` the text `repeated` between two others. The frame states its length if
 /// `stated`.
-fn frame(before: &str, repeated: &str, times: usize, after: &str, stated: bool) -> Vec<u8> {
+pub(super) fn frame(
+    before: &str,
+    repeated: &str,
+    times: usize,
+    after: &str,
+    stated: bool,
+) -> Vec<u8> {
     let len = before.len() + repeated.len() * times + after.len();
     let mut zstd = Command::new(tool("zstd"));
     zstd.args(["-3", "-c", "-q"]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -103,17 +105,7 @@ impl Stored {
     /// Runs the program within the limits of memory and time.
     #[track_caller]
     fn run(&self, arguments: &[&str]) -> Outcome {
-        let note = tempfile::NamedTempFile::new().unwrap();
-        let time = tool("time");
-        let wrapper = [text(&time), "-f", "%M %U %S", "-o", text(note.path())];
-        let done = run(&mut self.cli.command(&wrapper, arguments));
-        let note = fs::read_to_string(note.path()).unwrap();
-        let line = note.lines().last().expect("time writes a line");
-        let used: Vec<f64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
-        let [kilobytes, user, system] = used[..] else { panic!("{line}") };
-        assert!(kilobytes < MEMORY, "{kilobytes} KB: {done}");
-        assert!(user + system < SECONDS, "{user} s and {system} s: {done}");
-        done
+        measured(&self.cli, arguments)
     }
 
     fn target(&self, name: &str) -> PathBuf {

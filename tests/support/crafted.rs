@@ -90,6 +90,19 @@ impl Crafted {
         id
     }
 
+    /// Stores an index object with this text; returns its name.
+    pub(crate) fn index_object(&self, json: &[u8]) -> String {
+        let sealed = self.key.seal(json);
+        let name = IndexId::digest(&sealed).to_hex();
+        self.store("index", &name, &sealed);
+        name
+    }
+
+    /// Replaces the config object by one with this text.
+    pub(crate) fn config(&self, json: &[u8]) {
+        fs::write(self.dir.join("config"), self.key.seal(json)).unwrap();
+    }
+
     /// Stores a compressed object whose text is this frame of zstd.
     pub(crate) fn compressed_object(&self, folder: &str, frame: &[u8]) -> String {
         let sealed = self.key.seal(&[&[COMPRESSED][..], frame].concat());

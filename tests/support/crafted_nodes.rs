@@ -116,11 +116,21 @@ const FILES: &[Row] = &[
     ("half a link", &[("links", "1.5")], Noted),
     ("number as user", &[("user", "7")], Noted),
     ("list as group", &[("group", "[\"a\"]")], Noted),
+    ("size of 1e999", &[("name", "\"worse\""), ("size", "1e999")], Lost),
+    ("size of 400 digits", &[("name", "\"worse\""), ("size", DIGITS)], Lost),
+    ("inode of -1e999", &[("inode", "-1e999")], Noted),
+    ("half a surrogate pair as user", &[("user", "\"\\ud800\"")], Sound),
+    ("half a pair as type", &[("name", "\"worse\""), ("type", "\"\\udc00\"")], Lost),
+    ("unknown field of 1e999", &[("x", "[1e999,{\"a\":-1E+999}]")], Sound),
     ("attribute that is not Base64", &[("extended_attributes", ATTRIBUTE)], Noted),
     ("attribute without a name", &[("extended_attributes", "[{\"value\":\"\"}]")], Noted),
     ("number as attribute", &[("extended_attributes", "[7]")], Noted),
     ("text as attributes", &[("extended_attributes", "\"user.a\"")], Noted),
 ];
+const DIGITS: &str = "99999999999999999999999999999999999999999999999999999999999999999999999999999\
+    9999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999\
+    9999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999\
+    9999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999";
 const ATTRIBUTE: &str = "[{\"name\":\"user.a\",\"value\":\"?\"}]";
 
 /// Values of fields of a symbolic link.
@@ -163,6 +173,7 @@ const NAMES: &[(&str, &str, Verdict)] = &[
     ("null", "entry 2", Lost),
     ("-", "entry 2", Lost),
     ("\"...\"", "...", Sound),
+    ("\"half\\ud800\"", "half\\xef\\xbf\\xbd", Sound),
     ("\"back\\\\\\\\slash\"", "back\\\\slash", Sound),
     ("\"\\\\xff\\\\xfe\"", "\\xff\\xfe", Sound),
 ];
@@ -176,7 +187,9 @@ pub(crate) fn cases(parts: &Parts) -> Vec<Case> {
     };
     for (rows, base) in [(FILES, &[][..]), (LINKS, &LINK[..]), (DIRS, &DIR[..])] {
         for (name, fields, verdict) in rows {
-            add(*name, vec![node(parts, &[base, *fields].concat())], *verdict, "bad");
+            let shown = fields.iter().find(|(field, _)| *field == "name");
+            let shown = shown.map_or("bad", |(_, value)| value.trim_matches('"'));
+            add(*name, vec![node(parts, &[base, *fields].concat())], *verdict, shown);
         }
     }
     for (name, shown, verdict) in NAMES {
