@@ -43,6 +43,7 @@ mod scenarios {
     mod source_faults;
     mod sparing;
     mod streams;
+    mod tools;
     mod unchanged;
     mod vanishing;
 }

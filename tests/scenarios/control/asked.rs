@@ -252,7 +252,7 @@ fn nobody_is_asked_who_cannot_answer() {
     }
 }
 
-mod needs_redis_8 {
+mod needs_redis_8_0 {
     use super::*;
     use crate::support::redis::{Redis, Version};
 
