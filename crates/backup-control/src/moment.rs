@@ -14,6 +14,19 @@ use crate::error::{Error, Result};
 pub const HINT: &str =
     "write `2026-11-21`, `2026-11-21 14:30`, `2026-11-21T14:30:00Z`, `yesterday` or `2h ago`";
 
+/// Seconds since 1970 from which `SECONDS:INCREMENT` is an oplog position, September 2001: no
+/// replica set is as old, and smaller numbers are a time of day such as `23:11`.
+pub(crate) const MIN_OPLOG_SECONDS: u32 = 1_000_000_000;
+
+/// The hint for a time of day that names no day, such as `23:11`.
+pub(crate) fn hint_at_day(text: &str) -> Option<String> {
+    let text = text.trim();
+    let time = local(&format!("today {text}"), Date::MIN)?;
+    let has_digits = text.starts_with(|first: char| first.is_ascii_digit());
+    (has_digits && time.date() == Date::MIN)
+        .then(|| format!("name the day, too: `today {text}`, `yesterday {text}` or a date"))
+}
+
 /// A moment, or a whole day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Moment {
@@ -30,8 +43,10 @@ impl Moment {
     /// [`Error::Invalid`] for anything else.
     pub fn parse(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Self> {
         let clean = text.trim();
-        let invalid =
-            || Error::invalid(format!("{text:?} is neither a moment nor a day")).with_hint(HINT);
+        let invalid = || {
+            let hint = hint_at_day(clean).unwrap_or_else(|| HINT.to_owned());
+            Error::invalid(format!("{text:?} is neither a moment nor a day")).with_hint(hint)
+        };
         if let Some(age) = clean.strip_suffix("ago") {
             return Ok(Self::Instant(Age::parse(age)?.before(now, zone)?));
         }
@@ -138,6 +153,20 @@ mod tests {
             ("2026-03-29 02:30", "2026-03-29T01:30:00Z"),
         ] {
             assert_eq!(parse(text).unwrap(), Moment::Instant(instant.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn time_without_day_gets_a_hint_that_parses() {
+        for text in ["23:11", "06:00:30", " 14:30 "] {
+            let error = parse(text).unwrap_err();
+            let hint = error.hint().unwrap();
+            let moment = format!("today {}", text.trim());
+            assert!(hint.contains(&format!("`{moment}`")), "{hint}");
+            assert!(parse(&moment).is_ok());
+        }
+        for text in ["25:00", "14", "1640995200:1", "a 14:30"] {
+            assert_eq!(parse(text).unwrap_err().hint(), Some(HINT), "{text}");
         }
     }
 

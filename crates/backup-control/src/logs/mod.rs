@@ -27,7 +27,7 @@ use crate::config::{LogsConfig, SourceKind};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::jobs::Job;
-use crate::moment::Moment;
+use crate::moment::{MIN_OPLOG_SECONDS, Moment, hint_at_day};
 use crate::snapshots::Now;
 use crate::{cache, state};
 
@@ -254,6 +254,7 @@ pub fn target(
     if source == Some(SourceKind::Mongodb.as_str())
         && let Some((seconds, increment)) = text.split_once(':')
         && let (Ok(seconds), Ok(increment)) = (seconds.parse::<u32>(), increment.parse::<u32>())
+        && seconds >= MIN_OPLOG_SECONDS
     {
         let offset = u64::from(seconds) << 32 | u64::from(increment);
         return Ok(Target::Position(Position::new(branch.unwrap_or_default(), offset)));
@@ -270,7 +271,8 @@ pub fn target(
         return Ok(Target::Position(Position::new(branch.unwrap_or_default(), offset)));
     }
     let moment = Moment::parse(text, now.time, now.zone).map_err(|_| {
-        Error::invalid(format!("{text:?} is not a moment of a log")).with_hint(HINT)
+        let hint = hint_at_day(text).unwrap_or_else(|| HINT.to_owned());
+        Error::invalid(format!("{text:?} is not a moment of a log")).with_hint(hint)
     })?;
     Ok(Target::Time(moment.end()))
 }

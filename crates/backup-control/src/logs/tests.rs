@@ -138,6 +138,10 @@ fn moments_of_a_log() {
     );
     let end = "2026-03-02T23:59:59.999999999Z".parse().unwrap();
     assert_eq!(parsed("yesterday", "x").unwrap(), Target::Time(end));
+    for source in ["mongodb", "postgres", "redis"] {
+        let error = parsed("23:11", source).unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("`today 23:11`")), "{error:?}");
+    }
     for bad in ["soon", "1640995200:1", "a@b"] {
         assert!(parsed(bad, "x").is_err_and(|error| error.hint().is_some()), "{bad}");
     }

@@ -25,7 +25,7 @@ use crate::config::{
 };
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::moment::Moment;
+use crate::moment::{MIN_OPLOG_SECONDS, Moment, hint_at_day};
 use crate::passphrase::PassphraseOrigin;
 use crate::snapshots::Now;
 
@@ -197,13 +197,16 @@ fn position(text: Option<&str>, now: &Now<'_>) -> Result<Option<Position>> {
     let Some(text) = text.filter(|text| *text != "latest") else {
         return Ok(None);
     };
-    if let Ok(position) = text.parse() {
+    if let Ok(position) = text.parse::<Position>()
+        && position.seconds >= MIN_OPLOG_SECONDS
+    {
         return Ok(Some(position));
     }
     const HINT: &str =
         "write `latest`, seconds:increment as in the oplog, or a time such as `2026-11-21 14:30`";
     let moment = Moment::parse(text, now.time, now.zone).map_err(|_| {
-        Error::invalid(format!("{text:?} is not a moment of a replica set")).with_hint(HINT)
+        let hint = hint_at_day(text).unwrap_or_else(|| HINT.to_owned());
+        Error::invalid(format!("{text:?} is not a moment of a replica set")).with_hint(hint)
     })?;
     let seconds = u32::try_from(moment.end().as_second()).map_err(|_| {
         Error::invalid(format!("{text:?} is outside the times of a replica set")).with_hint(HINT)
@@ -320,6 +323,8 @@ mod tests {
         for text in ["2022-01-01T00:00:00Z", "2022-01-01 00:00"] {
             assert_eq!(parsed(text).unwrap().as_deref(), Some("1640995200:4294967295"), "{text}");
         }
+        let error = parsed("23:11").unwrap_err();
+        assert!(error.hint().is_some_and(|hint| hint.contains("`today 23:11`")), "{error:?}");
         for bad in ["soon", "1:", "1900-01-01"] {
             assert!(parsed(bad).is_err_and(|error| error.hint().is_some()), "{bad}");
         }
