@@ -168,6 +168,14 @@ impl From<SinkError> for Error {
             SinkErrorKind::AlreadyExists => {
                 (ErrorKind::RepositoryExists, "an object already exists", None)
             }
+            SinkErrorKind::PermissionDenied if error.is_read_only() => (
+                ErrorKind::PermissionDenied,
+                "the storage is read-only",
+                Some(
+                    "mount the file system read-write; if it became read-only by itself, check \
+                     the disk first",
+                ),
+            ),
             SinkErrorKind::PermissionDenied => (
                 ErrorKind::PermissionDenied,
                 "the storage refuses access",

@@ -1,7 +1,7 @@
 //! Errors of sinks: what kind, during what, on which key, and whether it may have happened all the
 //! same.
 
-use std::fmt;
+use std::{fmt, io};
 
 use super::Key;
 
@@ -157,6 +157,13 @@ impl SinkError {
         self.effect
     }
 
+    /// True if the file system is mounted read-only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let cause = self.source.as_deref().and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    }
+
     /// Whether trying again is reasonable.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
@@ -171,6 +178,9 @@ impl fmt::Display for SinkError {
         match self.kind {
             SinkErrorKind::NotFound => f.write_str(": it does not exist"),
             SinkErrorKind::AlreadyExists => f.write_str(": it already exists"),
+            SinkErrorKind::PermissionDenied if self.is_read_only() => {
+                f.write_str(": the file system is read-only")
+            }
             SinkErrorKind::PermissionDenied => f.write_str(": permission denied"),
             SinkErrorKind::StorageFull => f.write_str(": no space left"),
             SinkErrorKind::Invalid => f.write_str(": invalid request"),

@@ -230,6 +230,11 @@ impl AwsKeys {
     }
 }
 
+/// Beginning of the message if no place has credentials.
+pub(crate) const NONE_FOUND: &str = "no credentials found";
+/// End of the message if a variable that the settings name is missing.
+pub(crate) const UNSET: &str = "is not set in the environment";
+
 async fn from_service(
     make: &Make,
     looked: &str,
@@ -239,9 +244,8 @@ async fn from_service(
         Some(provider) => Arc::clone(provider),
         None => Arc::clone(state.provider.insert(make()?)),
     };
-    let none = |why: String| {
-        WireError::Credentials(format!("no credentials found ({why}); looked in {looked}"))
-    };
+    let none =
+        |why: String| WireError::Credentials(format!("{NONE_FOUND} ({why}); looked in {looked}"));
     match tokio::time::timeout(PATIENCE, provider.get_credential()).await {
         Ok(Ok(credential)) => Ok(credential),
         Ok(Err(error)) => Err(none(WireError::words_of(&error))),

@@ -16,7 +16,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
 use super::container::Container;
 use super::profile::{Profile, WebIdentity};
-use super::{Origin, SecretRef, files, sts};
+use super::{NONE_FOUND, Origin, SecretRef, UNSET, files, sts};
 use crate::settings::{Secret, StoreSettings};
 use crate::wire::{Wire, WireError};
 
@@ -76,10 +76,7 @@ pub(crate) fn find(search: &Search<'_>) -> Result<Origin, WireError> {
         .get("AWS_EC2_METADATA_DISABLED")
         .is_some_and(|value| value.eq_ignore_ascii_case("true"))
     {
-        return Err(WireError::Credentials(format!(
-            "no credentials found; looked in {}",
-            search.looked()
-        )));
+        return Err(WireError::Credentials(format!("{NONE_FOUND}; looked in {}", search.looked())));
     }
     Ok(search.service())
 }
@@ -100,9 +97,9 @@ fn secret(settings: &StoreSettings) -> Result<SecretRef, WireError> {
     let name = settings.secret_access_key_env.as_deref().unwrap_or(SECRET);
     match settings.environment.get(name) {
         Some(value) => Ok(SecretRef::Value(Secret::new(value.to_owned()))),
-        None => Err(WireError::Credentials(format!(
-            "the secret access key is missing: {name} is not set in the environment"
-        ))),
+        None => {
+            Err(WireError::Credentials(format!("the secret access key is missing: {name} {UNSET}")))
+        }
     }
 }
 
@@ -111,9 +108,7 @@ fn token(settings: &StoreSettings) -> Result<Option<Secret>, WireError> {
     let value = |value: &str| Secret::new(value.to_owned());
     match &settings.session_token_env {
         Some(name) => environment.get(name).map(|text| Some(value(text))).ok_or_else(|| {
-            WireError::Credentials(format!(
-                "the session token is missing: {name} is not set in the environment"
-            ))
+            WireError::Credentials(format!("the session token is missing: {name} {UNSET}"))
         }),
         // The variable belongs to the key of the environment, not to another one.
         None if settings

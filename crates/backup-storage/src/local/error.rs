@@ -87,6 +87,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn read_only_file_system_is_named() {
+        let key = Key::new("config").unwrap();
+        let error = writing(Errno::ROFS, Operation::Put, &key);
+        assert!(error.to_string().ends_with(": the file system is read-only"), "{error}");
+        let error = backup_core::error::Error::from(error);
+        assert_eq!(error.to_string(), "the storage is read-only");
+        assert!(error.hint().unwrap().starts_with("mount the file system read-write"));
+        let denied = writing(Errno::ACCESS, Operation::Put, &key);
+        assert!(denied.to_string().ends_with(": permission denied"), "{denied}");
+    }
+
+    #[test]
     fn every_errno_that_users_meet_has_its_kind() {
         let kind_of = |errno: Errno| kind(&errno.into());
         for (errno, expected) in [

@@ -4,10 +4,11 @@ use backup_core::clock::{Clock as _, SystemClock};
 use backup_core::sink::{Operation, SinkError, SinkErrorKind};
 
 use super::Kind;
+use crate::credentials::{NONE_FOUND, UNSET};
 use crate::wire::{Refusal, WireError};
 
-/// The store refuses the credentials: source of a [`SinkError`]. Other credentials help, and
-/// nothing else.
+/// The store refuses the credentials, or none are found: source of a [`SinkError`]. Other
+/// credentials help, and nothing else.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RefusedCredentials(String);
@@ -135,8 +136,11 @@ pub(crate) fn map_wire(
             (PermissionDenied, false, Some(credentials(place.kind).to_owned()))
         }
     };
-    let refused_credentials =
-        matches!(error, WireError::Refused(refusal) if are_credentials_refused(refusal));
+    let refused_credentials = match error {
+        WireError::Refused(refusal) => are_credentials_refused(refusal),
+        WireError::Credentials(text) => text.starts_with(NONE_FOUND) || text.contains(UNSET),
+        _ => false,
+    };
     let mapped = SinkError::on(kind, operation, what);
     let mut mapped = match refused_credentials {
         true => mapped.with_source(RefusedCredentials::new(error.to_string())),
