@@ -7,21 +7,37 @@ const NAMED: usize = 10;
 /// Similarity from which a name is suggested, 0 to 1.
 const SIMILAR: f64 = 0.8;
 
-/// The error for a rule that matches none of `names`, the objects that are restored; `from` is its
-/// left side.
-pub(crate) fn unmatched(rule: &str, from: &str, names: &[String]) -> SourceError {
+/// The error for a rule that matches none of `names`, the objects that are restored. `rule` has the
+/// form `from=to`; `sides` are left sides that match some of them.
+pub(crate) fn unmatched(rule: &str, sides: &[String], names: &[String]) -> SourceError {
     let text = format!("the renaming rule {rule:?} matches nothing that is restored");
-    let hint = match closest(from, names) {
-        Some(close) => format!("did you mean {close}? Restored without the rule: {}", list(names)),
+    let (from, to) = rule.split_once('=').unwrap_or((rule, ""));
+    let hint = match closest(from, sides) {
+        Some(close) => format!(
+            "did you mean --rename '{close}={to}'? Restored without the rule: {}",
+            list(names)
+        ),
         None => format!("correct the rule; restored without it: {}", list(names)),
     };
     SourceError::new(SourceErrorKind::NotFound, text).with_hint(hint)
 }
 
-fn closest<'a>(from: &str, names: &'a [String]) -> Option<&'a str> {
-    let rated = names.iter().map(|name| (strsim::jaro_winkler(from, name), &**name));
-    let (likeness, name) = rated.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (likeness > SIMILAR).then_some(name)
+fn closest<'a>(from: &str, sides: &'a [String]) -> Option<&'a str> {
+    // Quotes would need escapes for the shell.
+    let quotable = sides.iter().filter(|side| !side.contains(['\'', '=']));
+    let rated = quotable.map(|side| (strsim::jaro_winkler(from, side), &**side));
+    let (likeness, side) = rated.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (likeness > SIMILAR).then_some(side)
+}
+
+/// The left side `from` with the parts of `name` in place of the parts without a star; `None` if
+/// they differ in number.
+pub(crate) fn with_parts_of(from: &[&str], name: &[&str]) -> Option<String> {
+    let part = |(from, name): (&&str, &&str)| {
+        if from.contains('*') { (*from).to_owned() } else { (*name).to_owned() }
+    };
+    let parts: Vec<String> = from.iter().zip(name).map(part).collect();
+    (from.len() == name.len()).then(|| parts.join("."))
 }
 
 fn list(names: &[String]) -> String {
@@ -40,13 +56,13 @@ mod tests {
     #[test]
     fn unmatched_rule_suggests_the_closest_name() {
         let names = ["shop.orders", "shop.people"].map(str::to_owned);
-        let error = unmatched("shop.order=x.y", "shop.order", &names);
+        let error = unmatched("shop.order=x.y", &names, &names);
         assert_eq!(error.kind(), SourceErrorKind::NotFound);
         let hint = error.hint().unwrap();
-        assert!(hint.starts_with("did you mean shop.orders?"), "{hint}");
+        assert!(hint.starts_with("did you mean --rename 'shop.orders=x.y'?"), "{hint}");
         assert!(hint.ends_with("shop.orders, shop.people"), "{hint}");
         let many: Vec<String> = (0..12).map(|n| format!("a.c{n}")).collect();
-        let error = unmatched("zzz=y", "zzz", &many);
+        let error = unmatched("zzz=y", &many, &many);
         assert!(error.hint().unwrap().ends_with("a.c9 and 2 more"), "{:?}", error.hint());
     }
 }

@@ -165,7 +165,9 @@ fn refusals(place: &Place, uri: &str) {
         (2, &["--sparse"]),
         (2, &["--until", "soon"]),
         // Before the first snapshot.
-        (1, &["--until", "1:1"]),
+        (1, &["--until", "1000000000:1"]),
+        // A time of day, which names no day.
+        (2, &["--until", "23:11"]),
         (2, &["--rename", "a.*=b"]),
         (5, &["--if-exists", "merge"]),
     ] {
@@ -180,8 +182,18 @@ fn refusals(place: &Place, uri: &str) {
     let wrong = uri.replace(ESCAPED, "hunter2");
     for arguments in [&["run", "--source", &wrong][..], &["restore", "latest", "--target", &wrong]]
     {
+        let begun = std::time::Instant::now();
         let text = place.fails(2, arguments);
         assert!(text.contains("refuses the credentials"), "{text}");
+        assert!(!text.contains("no answer"), "the server answers: {text}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+    }
+    let (scheme, rest) = uri.split_once("://").unwrap();
+    let (login, host) = rest.split_once('@').unwrap();
+    let user = login.split(':').next().unwrap();
+    for without in [format!("{scheme}://{host}"), format!("{scheme}://{user}@{host}")] {
+        let text = place.fails(12, &["run", "--source", &without]);
+        assert!(text.contains("no password is given"), "{text}");
     }
     // A snapshot of files knows nothing of servers.
     std::fs::write(place.path("file"), "x").unwrap();

@@ -62,6 +62,17 @@ pub(super) async fn replace_drops_only_collections_of_the_snapshot(version: Vers
     change().await;
     let plan = place.ends(0, &[&restore[..], &["--dry-run"]].concat());
     assert!(!plan.contains("remove"), "{plan}");
+    for line in [
+        "    collection shop.orders, 2 documents; replaces 3 documents\n",
+        "    collection crm.people, 2 documents; replaces 2 documents\n",
+    ] {
+        assert!(plan.contains(line), "{line}: {plan}");
+    }
+    // Under other names nothing is there.
+    let renamed =
+        [&restore[..], &["--rename", "crm=copy", "--only", "crm.*", "--dry-run"]].concat();
+    let renamed = place.ends(0, &renamed);
+    assert!(renamed.contains("    collection copy.people, 2 documents\n"), "{renamed}");
     let plan = place.ends(0, &restore);
     assert!(!plan.contains("remove"), "{plan}");
     same(&with_others, &state(&server.client).await);
@@ -79,7 +90,8 @@ pub(super) async fn replace_drops_only_collections_of_the_snapshot(version: Vers
     ] {
         assert!(plan.contains(line), "{line}: {plan}");
     }
-    assert!(!plan.contains("cache") && !plan.contains("crm"), "{plan}");
+    let removed = plan.split("remove: ").nth(1).unwrap();
+    assert!(!plan.contains("cache") && !removed.contains("crm"), "{plan}");
     same(&before, &state(&server.client).await);
     // Within a selection only; and never beside other modes or under other names.
     let part = [&delete[..], &["--only", "stats.*", "--only", "crm.*", "--dry-run"]].concat();
@@ -129,6 +141,10 @@ pub(super) async fn unmatched_rename_leaves_target_unchanged(version: Version) {
         for rule in ["shop.order=shop.copy", "shp=copy"] {
             let text = place.ends(1, &[&restore[..], &[rule], more].concat());
             assert!(text.contains(rule) && text.contains("shop.orders"), "{text}");
+            let suggested =
+                if rule.starts_with("shop.") { "shop.orders=shop.copy" } else { "shop=copy" };
+            let hint = format!("did you mean --rename '{suggested}'?");
+            assert!(text.contains(&hint), "{text}");
         }
         // The rule matches an object outside the selection.
         let only = ["shop.orders=shop.copy", "--only", "shop.people"];

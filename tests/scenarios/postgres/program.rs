@@ -194,6 +194,13 @@ pub(super) async fn without_a_configuration(version: Version) {
     wrong.system_id = Some(1);
     assert!(backup_sources::postgres::PostgresSource::connect(wrong).await.is_err());
     place.fails(2, &["run", "--source", &backup.replace("word", "hunter2")]);
+    let (user, host) = backup.split_once("://").unwrap().1.split_once('@').unwrap();
+    let user = user.split(':').next().unwrap();
+    for method in ["physical", "logical"] {
+        let without = format!("postgres://{user}@{host}");
+        let text = place.fails(12, &["run", "--source", &without, "--method", method]);
+        assert!(text.contains("no password is given"), "{method}: {text}");
+    }
 }
 
 /// The server throws log away that was not captured: that is noted, and any moment behind it comes

@@ -157,6 +157,7 @@ pub(super) async fn from_the_first_backup_to_any_moment(version: Version) {
     }
     let last = marks.last().unwrap();
     place.reached(&last.at.to_string());
+    second_follower(&place);
     assert!(place.done(&["logs", "status", "cache"]).contains("cache"));
     capturing.stop();
     assert!(place.done(&["timeline", "cache"]).contains(&last.at.branch[..8]));
@@ -171,11 +172,9 @@ pub(super) async fn from_the_first_backup_to_any_moment(version: Version) {
     assert!(place.fails(2, &restore).contains("replica"));
     place.fails(5, &[&restore[..], &["--replica"]].concat());
     place.fails(5, &[&restore[..], &replace].concat());
-    assert!(
-        place
-            .done(&[&restore[..], &replace, &["--dry-run"]].concat())
-            .contains("all data of the target")
-    );
+    let plan = place.done(&[&restore[..], &replace, &["--dry-run"]].concat());
+    assert!(plan.contains("all data of the target, 1 key"), "{plan}");
+    assert!(plan.contains("    database db0; replaces 1 key\n"), "{plan}");
     assert_eq!(target.run(&["GET", "old"]).text(), "x");
     let moments = [
         (at.clone(), &marks[0]),
@@ -207,6 +206,9 @@ pub(super) async fn from_the_first_backup_to_any_moment(version: Version) {
         assert_eq!(started.debug_digest(), last.digest, "{verb:?}");
     }
     // Key by key only a snapshot itself can be restored: which, is said.
+    let without = format!("redis://backup@127.0.0.1:{}", server.port());
+    let refused = place.fails(12, &["run", "--source", &without]);
+    assert!(refused.contains("no password is given"), "{refused}");
     let part = ["--target", &address, "--if-exists", "merge", "--yes", "--only", "/0/key*"];
     let refused = place.fails(2, &[&["restore", "latest"][..], &part].concat());
     assert!(refused.contains("name the full snapshot of"), "{refused}");
@@ -287,6 +289,10 @@ pub(super) async fn keys_go_where_they_are_wanted(version: Version) {
     }
     // Everything, in place of what is there.
     target.run(&["SET", "another", "x"]);
+    let plan = place.done(&[&restore[..], &["--if-exists", "replace", "--dry-run"]].concat());
+    for line in planned(&server, &target) {
+        assert!(plan.contains(&line), "{line}: {plan}");
+    }
     place.done(&[&restore[..], &["--if-exists", "replace", "--yes", "--verify"]].concat());
     assert_eq!(target.debug_digest(), server.debug_digest());
     place.done(&to_files);
@@ -315,4 +321,44 @@ pub(super) async fn what_is_of_no_moment_is_marked(version: Version) {
     );
     let json = place.done(&["status", "cache", "--json"]);
     assert!(json.contains("\"point_in_time\":false"), "{json}");
+}
+
+/// A second follower of a log waits, and names the job and the holder.
+fn second_follower(place: &Place) {
+    let mut command = place.command(&["logs", "follow", "cache"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let (said, holder) = ("the log is already captured by ", format!("@{host}, job cache"));
+    assert!(text.contains(said) && text.contains(&holder), "{text}");
+    assert!(!text.contains("capture-"), "a name of a lease says nothing: {text}");
+}
+
+/// The lines of a plan that replaces all of `target` by all of `origin`, as the servers count keys.
+fn planned(origin: &Redis, target: &Redis) -> Vec<String> {
+    let sizes = |server: &Redis| -> Vec<i64> {
+        let mut client = server.client();
+        let size = |number: i32| {
+            client.ok(&["SELECT", &number.to_string()]);
+            client.ok(&["DBSIZE"]).number()
+        };
+        (0..16).map(size).collect()
+    };
+    let keys = |count: i64| if count == 1 { "1 key".to_owned() } else { format!("{count} keys") };
+    let line = |(number, (new, old)): (usize, (i64, i64))| match (new, old) {
+        (0, 0) => None,
+        (0, old) => Some(format!("    database db{number}, {}\n", keys(old))),
+        (new, 0) => Some(format!("    database db{number}, {}\n", keys(new))),
+        (new, old) => {
+            Some(format!("    database db{number}, {}; replaces {}\n", keys(new), keys(old)))
+        }
+    };
+    let both = sizes(origin).into_iter().zip(sizes(target)).enumerate();
+    let lines: Vec<String> = both.filter_map(line).collect();
+    assert!(lines.len() > 2, "{lines:?}");
+    lines
 }

@@ -286,10 +286,15 @@ impl KeptLease {
 }
 
 fn busy(name: &str, body: &Body, left: SignedDuration) -> Error {
-    Error::new(ErrorKind::Busy, format!("the lease `{name}` is held by {}", body.holder)).with_hint(
-        format!(
-            "wait until that process has finished; if it has died, its lease expires in {} seconds",
-            left.as_secs() + 1
-        ),
-    )
+    let holder = &body.holder;
+    // Other names of leases are digests of streams, which identify nothing to a person.
+    let text = match name.split_once('-') {
+        Some(("capture", _)) => format!("the log is already captured by {holder}"),
+        Some(("roll", _)) => format!("the log is already rolled up by {holder}"),
+        _ => format!("the lease `{name}` is held by {holder}"),
+    };
+    Error::new(ErrorKind::Busy, text).with_hint(format!(
+        "wait until that process has finished; if it has died, its lease expires in {} seconds",
+        left.as_secs() + 1
+    ))
 }

@@ -37,6 +37,20 @@ pub enum SourceErrorKind {
     Cancelled,
 }
 
+/// The server requires a password, and none is given: cause of a [`SourceError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no password is given")]
+pub struct MissingPassword;
+
+impl MissingPassword {
+    /// True if a missing password is among the causes of an error.
+    #[must_use]
+    pub fn caused(error: &(dyn std::error::Error + 'static)) -> bool {
+        std::iter::successors(Some(error), |error| error.source())
+            .any(|error| error.downcast_ref::<Self>().is_some())
+    }
+}
+
 /// Error of a source.
 #[derive(Debug)]
 pub struct SourceError {

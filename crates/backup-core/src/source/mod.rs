@@ -27,13 +27,13 @@ use async_trait::async_trait;
 
 pub use checkpoint::{Checkpoint, LogSegment, LogStart};
 pub use entry::{BlockingContent, Chunking, Content, ContentEnd, ContentReader, Entry, Item};
-pub use error::{SourceError, SourceErrorKind, SourceResult};
+pub use error::{MissingPassword, SourceError, SourceErrorKind, SourceResult};
 pub use exclude::ExcludePatterns;
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
 pub use report::{
-    Difference, Digest, Facts, NOT_POINT_IN_TIME, ObjectDigest, Probe, ProbeProblem, Removal,
-    RestoreReport, SelectedPart, SourceIdentity,
+    Difference, Digest, ExistingObject, Facts, MAX_PLANNED_FILES, NOT_POINT_IN_TIME, ObjectDigest,
+    PlannedObject, Probe, ProbeProblem, Removal, RestoreReport, SelectedPart, SourceIdentity,
 };
 pub use request::{
     BackupKind, BackupRequest, Delete, IfExists, MatchRecord, RestoreRequest, Selection,

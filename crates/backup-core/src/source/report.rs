@@ -116,11 +116,36 @@ pub struct Facts {
 /// An object at the target that a restore removes because the snapshot lacks it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removal {
-    /// Kind of the object: `collection`, `view` or `database`.
+    /// Kind of the object, for instance `collection`, `view`, `database` or `directory`.
     pub kind: String,
     /// Name of the object.
     pub name: String,
-    /// Number of its parts (documents of a collection, collections of a database), if known.
+    /// Number of its parts (documents of a collection, collections or keys of a database, entries
+    /// of a directory), if known.
+    pub count: Option<u64>,
+}
+
+/// Files that a restore plan names at most, and as many removed entries.
+pub const MAX_PLANNED_FILES: usize = 1000;
+
+/// One object that a restore plan writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedObject {
+    /// Kind of the object, for instance `collection`, `view`, `table`, `database` or `file`.
+    pub kind: String,
+    /// Name of the object at the target.
+    pub name: String,
+    /// Number of its parts in the backup (documents, rows, keys), if known.
+    pub count: Option<u64>,
+    /// The object of this name at the target; `None` if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub existing: Option<ExistingObject>,
+}
+
+/// An object at the target that a restore replaces or merges into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExistingObject {
+    /// Number of its parts, if known.
     pub count: Option<u64>,
 }
 
@@ -143,9 +168,14 @@ pub struct RestoreReport {
     pub verified_bytes: u64,
     /// Warnings emitted.
     pub warnings: u64,
-    /// Each object that is removed because the snapshot lacks it, for sources that name them.
+    /// Each object that is removed because the snapshot lacks it, for sources that name them; of
+    /// files only in a plan, and at most [`MAX_PLANNED_FILES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removals: Vec<Removal>,
+    /// Plans only: each object that is written, for sources that name them. Of files only existing
+    /// ones that change, and at most [`MAX_PLANNED_FILES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<PlannedObject>,
     /// Users and roles at the target that differ from the snapshot and are replaced, for instance
     /// `user shop.clerk`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use ::mongodb::Client;
-use ::mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, Tls, TlsOptions};
-use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use ::mongodb::options::{
+    AuthMechanism, ClientOptions, Credential, ReadPreference, SelectionCriteria, Tls, TlsOptions,
+};
+use backup_core::source::{MissingPassword, SourceError, SourceErrorKind, SourceResult};
 use bson::doc;
 
-use super::error::Explain as _;
+use super::error::{Explain as _, is_refused};
 use super::options::MongoOptions;
 use super::restore::TOGETHER;
 use super::server::SETTLING;
@@ -30,6 +32,9 @@ pub(super) async fn client_of(
                 .with_hint("write mongodb://USER@host/")
         })?;
         credential.password = Some(password.clone());
+    }
+    if settings.credential.as_ref().is_some_and(lacks_password) {
+        return Err(without_password("no password is given for the user of the address"));
     }
     if options.tls_ca_file.is_some() || options.tls_certificate_key_file.is_some() {
         let mut tls = match settings.tls.take() {
@@ -56,27 +61,57 @@ pub(super) async fn client_of(
     Ok((client, preference, first))
 }
 
+/// True if a user is named without a password, and the mechanism needs one.
+fn lacks_password(credential: &Credential) -> bool {
+    let needs = credential.mechanism.as_ref().is_none_or(|mechanism| {
+        matches!(
+            mechanism,
+            AuthMechanism::ScramSha1 | AuthMechanism::ScramSha256 | AuthMechanism::Plain
+        )
+    });
+    needs && credential.username.is_some() && credential.password.is_none()
+}
+
+/// The error for a missing password.
+pub(super) fn without_password(text: &str) -> SourceError {
+    let hint = "write the address with a user, mongodb://USER@HOST/, and set `password_file` or \
+                `password_env` of the source, or write mongodb://USER:PASSWORD@HOST/";
+    SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint).with_source(MissingPassword)
+}
+
 /// Secondaries where there are some: a backup must not slow the primary down. The driver takes
 /// whoever answers first if it only prefers secondaries, and that is often the primary: so
 /// secondaries get a little time.
-pub(super) async fn settle_for(client: &Client, wanted: SelectionCriteria) -> SelectionCriteria {
+///
+/// # Errors
+/// Refused credentials: another attempt would wait for the driver to try the server again, ten
+/// seconds later.
+pub(super) async fn settle_for(
+    client: &Client,
+    wanted: SelectionCriteria,
+) -> SourceResult<SelectionCriteria> {
     let SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options }) = &wanted
     else {
-        return wanted;
+        return Ok(wanted);
     };
     let secondary =
         SelectionCriteria::ReadPreference(ReadPreference::Secondary { options: options.clone() });
     let admin = client.database("admin");
     let hello = admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone()).await;
-    let members =
-        hello.ok().and_then(|hello| hello.get_array("hosts").ok().map(Vec::len)).unwrap_or(0);
+    let hello = match hello {
+        Err(error) if is_refused(&error) => {
+            return Err(error).reading("cannot connect to the server");
+        }
+        other => other.ok(),
+    };
+    let members = hello.and_then(|hello| hello.get_array("hosts").ok().map(Vec::len)).unwrap_or(0);
     if members < 2 {
-        return wanted;
+        return Ok(wanted);
     }
     let ping =
         async { admin.run_command(doc! { "ping": 1 }).selection_criteria(secondary.clone()).await };
     match tokio::time::timeout(SETTLING, ping).await {
-        Ok(Ok(_)) => secondary,
-        _ => wanted,
+        Ok(Ok(_)) => Ok(secondary),
+        _ => Ok(wanted),
     }
 }

@@ -52,6 +52,11 @@ pub(super) fn is_unreachable(error: &Error) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::ServerSelection { .. })
 }
 
+/// True if the server refuses the credentials.
+pub(super) fn is_refused(error: &Error) -> bool {
+    matches!(error.kind.as_ref(), ErrorKind::Authentication { .. })
+}
+
 /// Whether rights are missing.
 pub(super) fn is_denied(error: &Error) -> bool {
     code_of(error) == Some(code::UNAUTHORIZED)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
 use super::namespace::{BUCKETS, Namespace};
-use crate::renaming::unmatched;
+use crate::renaming::{unmatched, with_parts_of};
 
 /// Rules from names in the snapshot to names at the target. The first that matches a name wins;
 /// what none matches keeps its name. They apply to the names at the moment that is restored.
@@ -62,8 +62,8 @@ impl Renames {
         match self.rules.iter().find(|rule| !matches(rule)) {
             None => Ok(()),
             Some(rule) => {
-                let from = rule.text.split('=').next().unwrap_or_default();
-                Err(unmatched(&rule.text, from, &names.into_iter().collect::<Vec<_>>()))
+                let names: Vec<String> = names.into_iter().collect();
+                Err(unmatched(&rule.text, &rule.similar(&names), &names))
             }
         }
     }
@@ -106,6 +106,24 @@ impl Rule {
         let rule = Self { text: text.to_owned(), from: parts(from), to: parts(to) };
         let sound = rule.from.len() == rule.to.len() && from.contains('.') && to.contains('.');
         if sound { Ok(rule) } else { Err(invalid()) }
+    }
+
+    /// Left sides of rules of the same form that match some of `names`.
+    fn similar(&self, names: &[String]) -> Vec<String> {
+        let (from, to) = self.text.split_once('=').unwrap_or((&self.text, ""));
+        let side = |name: &String| {
+            let (database, collection) = name.split_once('.')?;
+            match from.split_once('.') {
+                None => Some(database.to_owned()),
+                Some((left, right)) => with_parts_of(&[left, right], &[database, collection]),
+            }
+        };
+        let sides: BTreeSet<String> = names.iter().filter_map(side).collect();
+        let is_valid = |side: &String| {
+            Self::parse(&format!("{side}={to}"))
+                .is_ok_and(|rule| names.iter().any(|name| rule.apply(name).is_some()))
+        };
+        sides.into_iter().filter(is_valid).collect()
     }
 
     fn apply(&self, name: &str) -> Option<String> {
@@ -166,6 +184,16 @@ mod tests {
         for bad in ["shop.order=a.b", "shops=test", "shop.orders.*=a.*"] {
             let text = format!("the renaming rule {bad:?} matches nothing that is restored");
             assert_eq!(refused(&["crm=x", bad]), Some(text));
+        }
+        for (bad, good) in [
+            ("shop.order=a.b", "shop.orders=a.b"),
+            ("shops=test", "shop=test"),
+            ("shp.*=test.*", "shop.*=test.*"),
+        ] {
+            let error = Renames::new([bad]).unwrap().refuse_unmatched(&namespaces).unwrap_err();
+            let hint = error.hint().unwrap();
+            assert!(hint.starts_with(&format!("did you mean --rename '{good}'?")), "{bad}: {hint}");
+            assert_eq!(refused(&[good]), None, "{good}");
         }
     }
 

@@ -13,8 +13,8 @@ use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use tokio::time::Instant;
 
-use super::client::{SELECTION, client_of, settle_for};
-use super::error::{Explain as _, malformed};
+use super::client::{SELECTION, client_of, settle_for, without_password};
+use super::error::{Explain as _, is_denied, malformed};
 use super::options::MongoOptions;
 use super::position::Position;
 use super::user::{User, named};
@@ -124,7 +124,7 @@ impl Server {
                 })
             }
         };
-        let wanted = settle_for(&client, wanted).await;
+        let wanted = settle_for(&client, wanted).await?;
         let admin = client.database("admin");
         let hello = admin.run_command(doc! { "hello": 1 }).selection_criteria(wanted.clone()).await;
         // 4.4.1 and older know only the old word.
@@ -141,6 +141,16 @@ impl Server {
         let topology = topology_of(&hello);
         let status = admin.run_command(doc! { "connectionStatus": 1 });
         let user = User::of(status.selection_criteria(wanted.clone()).await);
+        if user.is_none() {
+            // The commands above need no user, also if the server requires one.
+            let listing = admin.run_command(doc! { "listDatabases": 1, "nameOnly": true });
+            if let Err(error) = listing.selection_criteria(wanted.clone()).await
+                && is_denied(&error)
+            {
+                let text = "cannot connect to the server: it requires a user and a password";
+                return Err(without_password(text));
+            }
+        }
         // Servers without a replica set do not say how they are called: then the address does.
         let host = match hello.get_str("me") {
             Ok(me) => me.to_owned(),

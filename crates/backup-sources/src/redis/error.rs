@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use backup_core::source::{SourceError, SourceErrorKind};
+use backup_core::source::{MissingPassword, SourceError, SourceErrorKind};
 
 /// Rights that a snapshot and following the log need, as the administrator grants them.
 pub(super) const GRANT: &str = "ACL SETUSER backup on >PASSWORD +psync +replconf +ping +info";
@@ -55,6 +55,11 @@ impl WireError {
             Self::Server(text) => {
                 let (kind, hint) = explain(&text);
                 let error = SourceError::new(kind, format!("{doing}: server error: {text}"));
+                let error = if text.starts_with("NOAUTH") {
+                    error.with_source(MissingPassword)
+                } else {
+                    error
+                };
                 if let Some(hint) = hint { error.with_hint(hint) } else { error }
             }
         }

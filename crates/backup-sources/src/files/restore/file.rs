@@ -145,6 +145,9 @@ impl FileTask {
                 .map(|piece| job.snapshot.blob_len(&piece.blob).map_or(0, u64::from))
                 .sum();
             job.tally.written_bytes.fetch_add(bytes, Relaxed);
+            if self.found.is_some() {
+                job.tally.plan_change(job.target.show(&self.path));
+            }
             job.tally.done(1, bytes);
             return Ok(Vec::new());
         }

@@ -13,12 +13,19 @@ use super::{Job, target};
 /// another file system is mounted there or below: that is never touched.
 pub(super) fn remove(job: &Job, path: &EntryPath, really: bool) -> SourceResult<bool> {
     job.target.forget(path);
+    let before = job.tally.removed.load(Relaxed);
     let result = job.target.parent(path).and_then(|parent| {
         let device = fstat(&parent)?.st_dev;
         Removal { job, device, really }.entry(&parent, path.name())
     });
     match result {
-        Ok(()) => Ok(true),
+        Ok(is_dir) => {
+            if !really {
+                let inside = job.tally.removed.load(Relaxed).saturating_sub(before + 1);
+                job.tally.plan_removal(job.target.show(path), is_dir.then_some(inside));
+            }
+            Ok(true)
+        }
         Err(Errno::XDEV) => Ok(false),
         Err(Errno::CANCELED) => Ok(job.check_cancelled().map(|()| true)?),
         Err(errno) => Err(job.target.error(errno, "remove", path)),
@@ -32,7 +39,8 @@ struct Removal<'a> {
 }
 
 impl Removal<'_> {
-    fn entry(&self, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    /// Removes one entry; true if it is a directory.
+    fn entry(&self, parent: &OwnedFd, name: &[u8]) -> Result<bool, Errno> {
         if self.job.cx.cancel.is_cancelled() {
             return Err(Errno::CANCELED);
         }
@@ -48,7 +56,7 @@ impl Removal<'_> {
             unlinkat(parent, name, if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;
         }
         self.job.tally.removed.fetch_add(1, Relaxed);
-        Ok(())
+        Ok(is_dir)
     }
 
     fn content(&self, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
@@ -59,6 +67,6 @@ impl Removal<'_> {
             // Its owner may forbid himself to write; if this fails, removing will say why.
             let _tried = fchmod(&dir, Mode::RWXU);
         }
-        target::names(&dir)?.iter().try_for_each(|name| self.entry(&dir, name))
+        target::names(&dir)?.iter().try_for_each(|name| self.entry(&dir, name).map(|_| ()))
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use backup_core::event::{Event, Events, Progress, Stage, WarningKind};
-use backup_core::source::{EntryPath, RestoreReport};
+use backup_core::source::{
+    EntryPath, ExistingObject, MAX_PLANNED_FILES, PlannedObject, Removal, RestoreReport,
+};
 use rustix::io::Errno;
 
 /// Shortest time between two progress events, in milliseconds.
@@ -69,6 +71,14 @@ pub(super) struct Tally {
     warnings: AtomicU64,
     trouble: Mutex<BTreeMap<Part, Cases>>,
     singly: u64,
+    named: Mutex<Named>,
+}
+
+/// Entries of the target that a plan names, at most [`MAX_PLANNED_FILES`] of each.
+#[derive(Debug, Default)]
+struct Named {
+    changed: Vec<PlannedObject>,
+    removed: Vec<Removal>,
 }
 
 impl Tally {
@@ -92,6 +102,7 @@ impl Tally {
             warnings: AtomicU64::new(0),
             trouble: Mutex::default(),
             singly,
+            named: Mutex::default(),
         }
     }
 
@@ -153,6 +164,26 @@ impl Tally {
         cases.waiting += 1;
     }
 
+    /// Names an existing file that a restore would change.
+    pub(super) fn plan_change(&self, name: String) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.changed.len() < MAX_PLANNED_FILES {
+            let existing = Some(ExistingObject { count: None });
+            let kind = "file".to_owned();
+            named.changed.push(PlannedObject { kind, name, count: None, existing });
+        }
+    }
+
+    /// Names an entry that a restore would remove, with the number of entries in it if it is a
+    /// directory.
+    pub(super) fn plan_removal(&self, name: String, inside: Option<u64>) {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.removed.len() < MAX_PLANNED_FILES {
+            let kind = if inside.is_some() { "directory" } else { "file" };
+            named.removed.push(Removal { kind: kind.to_owned(), name, count: inside });
+        }
+    }
+
     /// Reports what is still to be reported, and says what was done.
     pub(super) fn finish(&self) -> RestoreReport {
         let progress = self.progress();
@@ -170,7 +201,12 @@ impl Tally {
             self.warn(part.kind(), cases.first, message);
         }
         self.events.emit(&Event::StageFinished { stage: Stage::Restore, progress });
+        let named = std::mem::take(&mut *self.named.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut objects = named.changed;
+        objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         RestoreReport {
+            objects,
+            removals: named.removed,
             entries: progress.done_items,
             files_written: self.files_written.load(Relaxed),
             files_unchanged: self.files_unchanged.load(Relaxed),

@@ -7,6 +7,7 @@
 //! | `target.rs` | what is there, what stands in the way, creating and dropping |
 //! | `aside.rs` | collections under temporary names until they are complete |
 //! | `others.rs` | objects at the target that the snapshot lacks |
+//! | `planned.rs` | objects that a plan names, and their documents |
 //! | `load.rs` | the collections on their way: documents, then indexes and validators |
 //! | `loader.rs` | inserting documents in batches, several at a time |
 //! | `writer.rs` | writing one batch: insertions, replacements, reading back |
@@ -34,6 +35,7 @@ mod finish;
 mod load;
 mod loader;
 mod others;
+mod planned;
 mod replay;
 mod target;
 mod users;
@@ -98,6 +100,7 @@ pub(super) async fn restore(
     report.removed = others.len() as u64;
     report.removals = target.removals(cx, &others, &names).await?;
     if request.dry_run {
+        report.objects = target.planned(cx, &dump, (&wanted, &views)).await?;
         return Ok(report);
     }
     let primary = unless_cancelled(cx, server.primary()).await?;

@@ -7,12 +7,9 @@ use backup_core::context::Context;
 use backup_core::source::{
     Delete, IfExists, Removal, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
 };
-use bson::doc;
 
 use super::aside::run_of;
 use super::target::Target;
-use crate::mongodb::catalog::{Kind, whole};
-use crate::mongodb::error::{Explain as _, is_denied};
 use crate::mongodb::namespace::{Filter, Namespace};
 use crate::mongodb::options::MongoOptions;
 use crate::mongodb::server::unless_cancelled;
@@ -92,29 +89,7 @@ impl Target {
     }
 
     async fn removal(&self, other: &Namespace) -> SourceResult<Removal> {
-        let kind = self.kind_of(other).unwrap_or(Kind::Collection);
-        let counted = match kind {
-            Kind::View => None,
-            // Counting the measurements would read all of them.
-            Kind::TimeSeries => None,
-            Kind::Collection => Some(other.name.clone()),
-        };
-        let count = match counted {
-            None => None,
-            Some(name) => match self.server.run(&other.db, doc! { "count": name }).await {
-                Ok(reply) => Some(whole(reply.get("n"))),
-                Err(error) if is_denied(&error) => None,
-                Err(error) => {
-                    return Err(error)
-                        .writing(format_args!("cannot count the documents of {other}"));
-                }
-            },
-        };
-        let kind = match kind {
-            Kind::View => "view",
-            Kind::TimeSeries => "time-series collection",
-            Kind::Collection => "collection",
-        };
+        let (kind, count) = self.counted(other).await?;
         Ok(Removal { kind: kind.to_owned(), name: other.to_string(), count })
     }
 

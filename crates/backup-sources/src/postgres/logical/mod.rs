@@ -9,6 +9,7 @@
 //! | `filter.rs` | which databases, schemas and relations are meant |
 //! | `rename.rs` | [`Renames`]: restoring under other names |
 //! | `catalog.rs` | which relations there are |
+//! | `closed.rs` | databases that allow no connections |
 //! | `layout.rs`, `manifest.rs` | where things lie in a snapshot, and what is said of them |
 //! | `session.rs` | sessions with the settings that values are read and written with |
 //! | `programs.rs` | finding `pg_dump`, and its arguments |
@@ -21,6 +22,7 @@
 
 mod backup;
 mod catalog;
+mod closed;
 mod digest;
 mod error;
 mod filter;

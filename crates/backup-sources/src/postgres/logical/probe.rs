@@ -10,7 +10,7 @@ use super::error::reading;
 use super::filter::Filter;
 use super::options::LogicalOptions;
 use super::programs::Programs;
-use super::{databases, session};
+use super::{closed, databases, session};
 
 /// Tables that may not be read, or not all of whose rows would be shown.
 const REFUSED: &str = "SELECT c.oid, NOT (has_table_privilege(c.oid, 'SELECT') AND \
@@ -72,6 +72,7 @@ pub(super) async fn selected(
             parts.push(SelectedPart { name, objects: Some(objects), unit: "tables" });
         }
     }
+    closed::closed(&sql, &filter, parts.is_empty()).await?;
     Ok(parts)
 }
 
@@ -102,11 +103,26 @@ async fn of_database(session: &Sql, name: &str, user: &str, probe: &mut Probe) -
             format!("ALTER ROLE {user} BYPASSRLS"),
         ));
     }
-    let tables = catalog.relations.iter().filter(|one| one.kind == Kind::Table);
-    let (count, size) = tables.fold((0, 0), |(count, size), one| (count + 1, size + one.size));
+    let tables = || catalog.relations.iter().filter(|one| one.kind == Kind::Table);
+    let count = tables().count() as u64;
+    let oids: Vec<u32> = tables().map(|one| one.oid).collect();
+    // The numbers of the statistics are 0 before the first ANALYZE.
+    let size = match measured(session, &oids).await {
+        Some(size) => size,
+        None => tables().map(|one| one.size).sum(),
+    };
     probe.estimated_objects = Some(probe.estimated_objects.unwrap_or(0) + count);
     probe.estimated_bytes = Some(probe.estimated_bytes.unwrap_or(0) + size);
     Ok(())
+}
+
+/// Bytes of these tables on disk, without indexes; `None` if one of them stays locked.
+async fn measured(session: &Sql, oids: &[u32]) -> Option<u64> {
+    const SIZES: &str = "SELECT coalesce(sum(pg_table_size(oid)), 0)::bigint FROM \
+                         unnest($1::oid[]) AS oid";
+    session.client.batch_execute("SET lock_timeout = '2s'").await.ok()?;
+    let size: i64 = session.client.query_one(SIZES, &[&oids]).await.ok()?.try_get(0).ok()?;
+    u64::try_from(size).ok()
 }
 
 fn few(names: &[String]) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
-use crate::renaming::unmatched;
+use crate::renaming::{unmatched, with_parts_of};
 
 /// Rules from names in the snapshot to names at the target. The first that matches wins; what none
 /// matches keeps its name.
@@ -49,18 +49,12 @@ impl Renames {
     /// # Errors
     /// [`SourceErrorKind::NotFound`] names the first such rule and the names that exist.
     pub(super) fn refuse_unmatched(&self, names: &BTreeSet<Vec<String>>) -> SourceResult<()> {
-        let matches = |rule: &Rule| {
-            let is_match = |name: &Vec<String>| {
-                let mut parts = name.iter().enumerate();
-                name.len() == rule.from.len()
-                    && parts.all(|(at, part)| rule.part(at, part).is_some())
-            };
-            names.iter().any(is_match)
-        };
+        let matches = |rule: &&Rule| names.iter().any(|name| rule.matches(name));
         let Some(rule) = self.rules.iter().find(|rule| !matches(rule)) else { return Ok(()) };
         let same = names.iter().filter(|name| name.len() == rule.from.len());
-        let same: Vec<String> = same.map(|name| name.join(".")).collect();
-        Err(unmatched(&rule.text, &rule.from.join("."), &same))
+        let same: Vec<&Vec<String>> = same.collect();
+        let shown: Vec<String> = same.iter().map(|name| name.join(".")).collect();
+        Err(unmatched(&rule.text, &rule.similar(&same), &shown))
     }
 
     /// The database that things of `database` go to; all of them go to one.
@@ -122,6 +116,27 @@ impl Rule {
         if sound { Ok(rule) } else { Err(invalid()) }
     }
 
+    /// Returns `true` if the left side matches all parts of a name.
+    fn matches(&self, name: &[String]) -> bool {
+        let mut parts = name.iter().enumerate();
+        name.len() == self.from.len() && parts.all(|(at, part)| self.part(at, part).is_some())
+    }
+
+    /// Left sides of rules of the same form that match some of `names`.
+    fn similar(&self, names: &[&Vec<String>]) -> Vec<String> {
+        let from: Vec<&str> = self.from.iter().map(String::as_str).collect();
+        let side = |name: &&Vec<String>| {
+            with_parts_of(&from, &name.iter().map(String::as_str).collect::<Vec<_>>())
+        };
+        let sides: BTreeSet<String> = names.iter().filter_map(side).collect();
+        let to = self.to.join(".");
+        let is_valid = |side: &String| {
+            Self::parse(&format!("{side}={to}"))
+                .is_ok_and(|rule| names.iter().any(|name| rule.matches(name)))
+        };
+        sides.into_iter().filter(is_valid).collect()
+    }
+
     /// What the part at a place becomes; `None` if the rule does not match it.
     fn part(&self, at: usize, name: &str) -> Option<String> {
         let (from, to) = (self.from.get(at)?, self.to.get(at)?);
@@ -162,10 +177,17 @@ mod tests {
         for good in ["shop=a", "s*=t*", "shop.public=shop.old", "shop.public.o*=shop.public.p*"] {
             assert!(refused(good).is_none(), "{good}");
         }
-        for bad in ["shops=a", "shop.orders=shop.x", "shop.public.order=shop.public.x"] {
+        for (bad, good) in [
+            ("shops=a", "shop=a"),
+            ("shop.publik=shop.x", "shop.public=shop.x"),
+            ("shop.public.order=shop.public.x", "shop.public.orders=shop.public.x"),
+            ("shp.public.o*=shop.public.p*", "shop.public.o*=shop.public.p*"),
+        ] {
             let error = refused(bad).unwrap();
             assert_eq!(error.kind(), SourceErrorKind::NotFound, "{bad}");
-            assert!(error.hint().unwrap().contains("shop"), "{bad}");
+            let hint = error.hint().unwrap();
+            assert!(hint.starts_with(&format!("did you mean --rename '{good}'?")), "{bad}: {hint}");
+            assert!(refused(good).is_none(), "{good}");
         }
     }
 

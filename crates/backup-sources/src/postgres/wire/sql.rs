@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 
-use backup_core::source::{SourceError, SourceResult};
+use backup_core::source::{MissingPassword, SourceError, SourceResult};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{ChannelBinding as Binding, SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
@@ -127,10 +127,22 @@ impl Sql {
         let connected = config.connect_raw(socket, Done).await;
         let (client, driver) = connected.map_err(|error| match ServerError::of_sql(&error) {
             Some(refusal) => WireError::Server(refusal),
+            None if is_password_missing(&error) => {
+                let error = invalid("cannot log in: the server requires a password")
+                    .with_hint("set the password, or a password file");
+                WireError::Source(error.with_source(MissingPassword))
+            }
             None => WireError::Source(of_sql(&error, "cannot log in")),
         })?;
         // Its end shows in the client, too.
         let driver = tokio::spawn(async move { _ = driver.await }).abort_handle();
         Ok(Self { client, host: host.clone(), driver, watched })
     }
+}
+
+/// True if the server requests a password and none is set. The driver has no kind for it, only this
+/// text (tokio-postgres 0.7, `connect_raw.rs`).
+fn is_password_missing(error: &tokio_postgres::Error) -> bool {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    cause.as_deref() == Some("password missing")
 }

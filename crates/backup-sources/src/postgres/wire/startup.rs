@@ -1,6 +1,6 @@
 //! Saying who we are.
 
-use backup_core::source::{SourceError, SourceErrorKind};
+use backup_core::source::{MissingPassword, SourceError, SourceErrorKind};
 use bytes::{Bytes, BytesMut};
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
@@ -56,6 +56,7 @@ async fn password(options: &PostgresOptions) -> Result<String, WireError> {
     options.password().await?.ok_or_else(|| {
         invalid("the server requires a password")
             .with_hint("set the password, or a password file")
+            .with_source(MissingPassword)
             .into()
     })
 }

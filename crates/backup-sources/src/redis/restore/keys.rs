@@ -54,7 +54,8 @@ pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions) -> SourceResul
         found.require_that_all_fit()?;
     }
     if job.request.dry_run {
-        return found.foretold(job, removed);
+        let everything = rooms.iter().any(|room| room.everything);
+        return found.foretold(job, removed, (&target.keys(), everything));
     }
     let lost = |error| if empties { gone(error) } else { error };
     for (at, (room, connection)) in rooms.iter().zip(&mut connections).enumerate() {

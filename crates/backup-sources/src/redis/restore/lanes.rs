@@ -1,6 +1,8 @@
 //! Ways to the target: one to a server, one to each master of a cluster. By its slot it is decided
 //! which one a key takes.
 
+use std::collections::BTreeMap;
+
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
 use futures::future::try_join_all;
@@ -68,6 +70,15 @@ impl Target {
 
     pub(super) fn infos(&self) -> impl Iterator<Item = &Info> {
         self.nodes.iter().map(|node| &node.info)
+    }
+
+    /// Keys of all nodes, by database.
+    pub(super) fn keys(&self) -> BTreeMap<u32, u64> {
+        let mut all = BTreeMap::new();
+        for (database, keys) in self.infos().flat_map(Info::keys) {
+            *all.entry(database).or_default() += keys;
+        }
+        all
     }
 
     /// A connection to each node.

@@ -4,14 +4,17 @@
 //! What is missing or damaged in the repository is found here, and so is every key that the target
 //! cannot have.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use backup_core::event::WarningKind;
-use backup_core::source::{RestoreReport, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    ExistingObject, PlannedObject, Removal, RestoreReport, SourceError, SourceErrorKind,
+    SourceResult,
+};
 use backup_core::words;
 use bytes::{Buf as _, BytesMut};
 
-use super::super::backup::Channel;
+use super::super::backup::{Channel, database_name};
 use super::super::error::{invalid, malformed};
 use super::super::rdb::{Parser, RdbError, Record};
 use super::super::wire::{Reply, parse_reply};
@@ -26,6 +29,8 @@ pub(super) struct Found {
     pub(super) keys: u64,
     /// Databases of the snapshot that have some of them.
     pub(super) databases: BTreeSet<u32>,
+    /// Keys that are written, by database of the target.
+    written: BTreeMap<u32, u64>,
     /// One of them: the database and the name it gets.
     pub(super) example: Option<(u32, Vec<u8>)>,
     /// Those of them whose time has come.
@@ -114,6 +119,8 @@ impl Found {
                 // Type, version and checksum come with it.
                 if parser.skip_value()?.saturating_add(11) > largest as u64 {
                     self.refused.add(key.database, &key.name, too_large(largest));
+                } else {
+                    *self.written.entry(database).or_default() += 1;
                 }
             }
         }
@@ -124,7 +131,10 @@ impl Found {
     pub(super) fn require_renamed(&self, plan: &Plan) -> SourceResult<()> {
         match &plan.options.rename_prefix {
             Some((from, to)) if !self.is_renamed && self.keys > 0 => {
-                Err(unmatched(&format!("{from}*={to}*"), from, &self.unrenamed))
+                let sides: BTreeSet<String> =
+                    self.unrenamed.iter().filter_map(|name| prefix(name)).collect();
+                let sides: Vec<String> = sides.into_iter().collect();
+                Err(unmatched(&format!("{from}*={to}*"), &sides, &self.unrenamed))
             }
             _ => Ok(()),
         }
@@ -148,19 +158,59 @@ impl Found {
         ))
     }
 
-    /// What a restore would do that drops `removed` keys.
-    pub(super) fn foretold(&self, job: &Job<'_>, removed: u64) -> SourceResult<RestoreReport> {
+    /// The plan of a restore that drops `removed` keys. `there` are the keys of the target by
+    /// database, and `everything` is true if all of them go.
+    pub(super) fn foretold(
+        &self,
+        job: &Job<'_>,
+        removed: u64,
+        (there, everything): (&BTreeMap<u32, u64>, bool),
+    ) -> SourceResult<RestoreReport> {
         let entries = self.keys.saturating_sub(self.expired).saturating_sub(self.refused.count);
         let mut report = RestoreReport {
             entries,
             removed,
             warnings: self.refused.count,
+            objects: planned(&self.written, there),
+            removals: if everything { removals(&self.written, there) } else { Vec::new() },
             ..RestoreReport::default()
         };
         self.refused.tell(job.cx);
         tell_expired(job, self.keys, self.expired, &mut report)?;
         Ok(report)
     }
+}
+
+/// The left side of a rule for keys that begin like `name`, up to the first separator.
+fn prefix(name: &str) -> Option<String> {
+    let at = name.find([':', '.', '/', '|', '-'])?;
+    let prefix = &name[..=at];
+    (!prefix.contains('*')).then(|| format!("{prefix}*"))
+}
+
+/// Databases that get keys (`written`), beside the keys of the target by database.
+pub(super) fn planned(
+    written: &BTreeMap<u32, u64>,
+    there: &BTreeMap<u32, u64>,
+) -> Vec<PlannedObject> {
+    let object = |(number, keys): (&u32, &u64)| PlannedObject {
+        kind: "database".to_owned(),
+        name: database_name(*number),
+        count: Some(*keys),
+        existing: there.get(number).map(|keys| ExistingObject { count: Some(*keys) }),
+    };
+    written.iter().map(object).collect()
+}
+
+/// Databases of the target that lose all keys and get none.
+pub(super) fn removals(written: &BTreeMap<u32, u64>, there: &BTreeMap<u32, u64>) -> Vec<Removal> {
+    let lost = there.iter().filter(|(number, _)| !written.contains_key(number));
+    let removal = |(number, keys): (&u32, &u64)| Removal {
+        kind: "database".to_owned(),
+        name: database_name(*number),
+        count: Some(*keys),
+    };
+    lost.map(removal).collect()
 }
 
 /// That nothing is left of what was asked for is no success.

@@ -28,7 +28,7 @@ use super::listen::Listener;
 use super::merged::Replays;
 use super::plan::target_time;
 use super::prepare::require_that_nothing_was_evicted;
-use super::rehearse::tell_expired;
+use super::rehearse::{self, tell_expired};
 use super::suited::{self, refused};
 use super::{Job, gone};
 
@@ -51,14 +51,22 @@ pub(super) async fn restore(
     let suited =
         super::super::unless_cancelled(job.cx, suited::look(job, server, &mut control)).await?;
     let keys = job.description.dump.databases.values().map(|database| database.keys).sum();
-    let mut report =
-        RestoreReport { entries: keys, removed: suited.keys, ..RestoreReport::default() };
+    let removed = suited.keys.values().sum();
+    let mut report = RestoreReport { entries: keys, removed, ..RestoreReport::default() };
     report.total_bytes = job.size();
     let now = target_time(job.cx, &mut control).await?;
     if plain {
         tell_expired(job, keys, surely_expired(job, now), &mut report)?;
     }
     if job.request.dry_run {
+        let databases = &job.description.dump.databases;
+        let written = databases.iter().map(|(number, database)| (*number, database.keys)).collect();
+        report.objects = rehearse::planned(&written, &suited.keys);
+        if !plain {
+            // The log adds keys and removes some.
+            report.objects.iter_mut().for_each(|object| object.count = None);
+        }
+        report.removals = rehearse::removals(&written, &suited.keys);
         return Ok(report);
     }
     let listener = Listener::open(server, way, suited.tls).await?;

@@ -1,7 +1,7 @@
 //! Whether a target can be a replica of ours: a server that cannot load what it gets ends, and does
 //! not start again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
@@ -25,8 +25,8 @@ pub(super) const REPLICA: &str = "name the master of the target; if a restore in
 
 /// A target that can.
 pub(super) struct Suited {
-    /// Keys that go.
-    pub(super) keys: u64,
+    /// Keys that go, by database.
+    pub(super) keys: BTreeMap<u32, u64>,
     /// Keys that it has evicted so far.
     pub(super) evicted: Option<u64>,
     /// If it follows masters over TLS only.
@@ -43,7 +43,8 @@ pub(super) async fn look(
     refuse_targets(job, &info)?;
     require_modules(job, &info)?;
     require_memory(job, [&info], true)?;
-    let keys: u64 = info.keys().values().sum();
+    let by_database = info.keys();
+    let keys: u64 = by_database.values().sum();
     let libraries = libraries(control).await?;
     if (keys > 0 || libraries > 0) && job.request.if_exists != IfExists::Replace {
         let text = format!(
@@ -62,7 +63,7 @@ pub(super) async fn look(
     if keys > 0 || libraries > 0 || job.request.dry_run {
         rehearse::read_dumps(job).await?;
     }
-    Ok(Suited { keys, evicted: info.number("evicted_keys"), tls })
+    Ok(Suited { keys: by_database, evicted: info.number("evicted_keys"), tls })
 }
 
 /// What the target says, and which rights would help.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use backup_core::event::Events;
-use backup_core::source::{SourceError, SourceErrorKind};
+use backup_core::source::{MissingPassword, SourceError, SourceErrorKind};
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
@@ -68,9 +68,17 @@ impl Connection {
         let (waits, server) = (options.waits.clone(), options.label());
         let mut connection = Self { socket, input: BytesMut::new(), waits, server };
         let answer = match (&options.user, options.password().await?) {
-            (Some(user), password) => {
-                connection.run(&["AUTH", user, &password.unwrap_or_default()]).await
-            }
+            (Some(user), Some(password)) => connection.run(&["AUTH", user, &password]).await,
+            // A user may have no password.
+            (Some(user), None) => match connection.run(&["AUTH", user, ""]).await {
+                Err(WireError::Server(text)) if text.starts_with("WRONGPASS") => {
+                    let text = "the server requires a password";
+                    let error = SourceError::new(SourceErrorKind::Invalid, text)
+                        .with_hint("give the password: redis://USER:PASSWORD@HOST/");
+                    return Err(error.with_source(MissingPassword).into());
+                }
+                answer => answer,
+            },
             (None, Some(password)) => connection.run(&["AUTH", &password]).await,
             (None, None) => return Ok(connection),
         };

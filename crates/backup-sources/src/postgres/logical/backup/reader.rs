@@ -23,7 +23,7 @@ use super::super::layout::{Place, file_name};
 use super::super::manifest::{self, Directory, FORM, Whole};
 use super::super::options::LogicalOptions;
 use super::super::programs::Programs;
-use super::super::{databases, session};
+use super::super::{closed, databases, session};
 use super::copy::{self, Part};
 use super::database::{Database, Definitions};
 use super::objects;
@@ -55,6 +55,7 @@ pub(in super::super) async fn open(
             definitions.push(of_it);
         }
     }
+    let unread = closed::closed(&sql, &filter, held.is_empty()).await?;
     drop(sql);
     // The moment that the snapshots stand for.
     let taken = cx.clock.now();
@@ -83,8 +84,9 @@ pub(in super::super) async fn open(
         version: cluster.version,
         started,
         taken,
-        items: VecDeque::new(),
+        items: unread.iter().map(|name| Next::Warning(closed::warning(name))).collect(),
     };
+    filter.note_matches(unread);
     reader.prepare(globals.map(|(text, _)| text), definitions, &whole, &filter)?;
     Ok(Box::new(reader))
 }

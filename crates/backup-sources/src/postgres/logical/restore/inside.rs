@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use backup_core::event::WarningKind;
 use backup_core::source::{
-    IfExists, Removal, RestoreReport, SourceError, SourceErrorKind, SourceResult,
+    IfExists, PlannedObject, Removal, RestoreReport, SourceError, SourceErrorKind, SourceResult,
 };
 
 use super::super::super::wire::Sql;
@@ -34,6 +34,18 @@ pub(super) async fn removals(
     let sql = open(job, &plan.target).await?;
     let catalog = Catalog::read(&sql, &plan.target).await?;
     Ok(clear::removals(plan, &catalog, is_exchanged))
+}
+
+/// Tables, sequences and views that are written, and whether the target has relations of their
+/// names.
+pub(super) async fn planned(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Vec<PlannedObject>> {
+    let there: HashSet<Relation> = if job.server.has(&plan.target) {
+        let catalog = Catalog::read(&open(job, &plan.target).await?, &plan.target).await?;
+        catalog.relations.into_iter().map(|one| (one.schema, one.name)).collect()
+    } else {
+        HashSet::new()
+    };
+    Ok(plan.objects(&there))
 }
 
 async fn open(job: &Job<'_>, database: &str) -> SourceResult<Sql> {

@@ -119,8 +119,7 @@ pub(super) async fn restore(
     let removed = removals.len() as u64;
     let mut report = RestoreReport { warnings, removed, removals, ..RestoreReport::default() };
     if request.dry_run {
-        plans.iter().for_each(|plan| count(plan, &mut report));
-        return Ok(report);
+        return foretold(&job, &plans, report).await;
     }
     if options.roles && plans.iter().any(|plan| plan.is_whole) {
         report.warnings += unless_cancelled(cx, roles::create_missing(&job)).await?;
@@ -133,6 +132,19 @@ pub(super) async fn restore(
         };
         done.map_err(|error| told(error, plan, (way, server.has_dropped()), report.files_written))?;
         count(plan, &mut report);
+    }
+    Ok(report)
+}
+
+/// A plan: counts and names the objects that are written.
+async fn foretold(
+    job: &Job<'_>,
+    plans: &[Plan<'_>],
+    mut report: RestoreReport,
+) -> SourceResult<RestoreReport> {
+    for plan in plans {
+        count(plan, &mut report);
+        report.objects.extend(unless_cancelled(job.cx, inside::planned(job, plan)).await?);
     }
     Ok(report)
 }
