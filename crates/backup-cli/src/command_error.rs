@@ -1,6 +1,8 @@
 //! What a command failed with: the one place where errors get their heading, hint, JSON form and
 //! exit code.
 
+mod event;
+
 use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
@@ -10,13 +12,12 @@ use backup_control::error::Error as ControlError;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::id::SnapshotId;
 use backup_core::sink::{SinkError, SinkErrorKind};
-use backup_core::source::SourceError;
+use backup_core::source::{MissingPassword, SourceError};
 use backup_storage::RefusedCredentials;
-use serde::Serialize;
 
 use crate::exit_code;
 pub(crate) use crate::outcome::Outcome;
-use crate::ui::SCHEMA_VERSION;
+use event::{OtherMistake, OtherMistakes};
 
 /// What helps where archived data is in the way of a verb that thaws nothing.
 const THAW_HINT: &str = "request a thaw with `backup restore SNAPSHOT --thaw --no-wait --target \
@@ -33,13 +34,13 @@ pub(crate) enum Kind {
     Usage,
     /// The configuration cannot be used.
     Config,
-    /// The store refuses the credentials.
+    /// The store refuses the credentials, or requires some and none are found.
     Credentials,
-    /// The pass phrase cannot be had.
+    /// The pass phrase, or the password of a server, cannot be had.
     Passphrase,
     /// It needs a confirmation that was not given, or something exists already.
     Refused,
-    /// The user answered no to a confirmation.
+    /// A confirmation was answered with no, or could not be given.
     Declined,
     /// Somebody else executes the job.
     Held,
@@ -64,19 +65,8 @@ pub(crate) struct CommandError {
     is_archived: bool,
     /// The snapshot that was made before it failed.
     snapshot: Option<SnapshotId>,
-}
-
-/// The JSON form.
-#[derive(Serialize)]
-struct ErrorEvent<'a> {
-    schema_version: u32,
-    event: &'static str,
-    kind: &'static str,
-    message: &'a str,
-    causes: &'a [String],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'a str>,
-    exit_code: u8,
+    /// Further mistakes of a configuration; boxed because errors are returned by value.
+    others: Option<Box<OtherMistakes>>,
 }
 
 impl CommandError {
@@ -88,6 +78,7 @@ impl CommandError {
             hint: None,
             is_archived: false,
             snapshot: None,
+            others: None,
         }
     }
 
@@ -97,6 +88,11 @@ impl CommandError {
 
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::new(Kind::Refused, message)
+    }
+
+    /// A confirmation that cannot be given: nothing was done, so nothing failed.
+    pub(crate) fn unconfirmed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Declined, message)
     }
 
     /// No to a confirmation.
@@ -273,53 +269,6 @@ impl CommandError {
             },
         }
     }
-
-    fn kind_name(&self) -> &'static str {
-        match self.kind {
-            Kind::Usage => "usage",
-            Kind::Config => "config",
-            Kind::Credentials => "credentials",
-            Kind::Passphrase => "passphrase",
-            Kind::Refused | Kind::Declined => "refused",
-            Kind::Held => "busy",
-            Kind::Io => "io",
-            Kind::Mismatch => "mismatch",
-            Kind::BrokenPipe => "broken_pipe",
-            Kind::Core(kind) => match kind {
-                ErrorKind::NoRepository => "no_repository",
-                ErrorKind::RepositoryExists => "repository_exists",
-                ErrorKind::WrongPassphrase => "wrong_passphrase",
-                ErrorKind::UnsupportedVersion => "unsupported_version",
-                ErrorKind::Damaged => "damaged",
-                ErrorKind::NotFound => "not_found",
-                ErrorKind::Ambiguous => "ambiguous",
-                ErrorKind::Invalid => "invalid",
-                ErrorKind::TargetExists => "target_exists",
-                ErrorKind::PermissionDenied => "permission_denied",
-                ErrorKind::StorageFull => "storage_full",
-                ErrorKind::Unavailable => "unavailable",
-                ErrorKind::Busy => "busy",
-                ErrorKind::TooLarge => "too_large",
-                ErrorKind::Source => "source",
-                ErrorKind::Target => "target",
-                ErrorKind::Cancelled => "cancelled",
-                _ => "internal",
-            },
-        }
-    }
-
-    /// The JSON form: an event like any other.
-    pub(crate) fn to_event(&self) -> impl Serialize + '_ {
-        ErrorEvent {
-            schema_version: SCHEMA_VERSION,
-            event: "error",
-            kind: self.kind_name(),
-            message: &self.message,
-            causes: &self.causes,
-            hint: self.hint(),
-            exit_code: self.exit_code(),
-        }
-    }
 }
 
 /// The messages of all causes of `error`, without repetitions.
@@ -357,6 +306,7 @@ impl From<CoreError> for CommandError {
     fn from(error: CoreError) -> Self {
         let kind = match RefusedCredentials::caused(&error) {
             true => Kind::Credentials,
+            false if MissingPassword::caused(&error) => Kind::Passphrase,
             false => Kind::Core(error.kind()),
         };
         Self {
@@ -366,6 +316,7 @@ impl From<CoreError> for CommandError {
             hint: error.hint().map(str::to_owned),
             is_archived: is_archived(&error),
             snapshot: None,
+            others: None,
         }
     }
 }
@@ -385,6 +336,13 @@ impl From<CatalogError> for CommandError {
 
 impl From<ControlError> for CommandError {
     fn from(error: ControlError) -> Self {
+        let others = match &error {
+            ControlError::Config(error) if !error.others.is_empty() => {
+                let others = error.others.iter().map(OtherMistake::from).collect();
+                Some(Box::new(OtherMistakes(others)))
+            }
+            _ => None,
+        };
         let kind = match error {
             ControlError::Core(error) => return error.into(),
             ControlError::Config(_) => Kind::Config,
@@ -392,7 +350,7 @@ impl From<ControlError> for CommandError {
             _ => Kind::Usage,
         };
         let hint = error.hint().map(str::to_owned);
-        Self { hint, causes: causes(&error), ..Self::new(kind, error.to_string()) }
+        Self { hint, others, causes: causes(&error), ..Self::new(kind, error.to_string()) }
     }
 }
 

@@ -25,6 +25,7 @@
 //! | `prompts.rs` | questions to somebody at a terminal |
 //! | `reporter/` | events as bars, lines or JSON |
 //! | `human.rs` | sizes, ages, times for people |
+//! | `job_names.rs` | misspelt names of jobs |
 //! | `command_error.rs`, `outcome.rs`, [`exit_code`] | failures and how the program ends |
 //! | `monitoring.rs` | results and exit codes for monitoring systems |
 //! | `signals.rs` | Ctrl-C |
@@ -37,6 +38,7 @@ mod command_error;
 mod commands;
 pub mod exit_code;
 mod human;
+mod job_names;
 mod monitoring;
 mod opened;
 mod outcome;

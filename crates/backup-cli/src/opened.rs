@@ -21,6 +21,7 @@ impl Opened {
         name: &str,
         choice: &Choice,
     ) -> CommandResult<&SnapshotInfo> {
+        session.require_job(&self.snapshots, choice.filter.job.as_deref())?;
         session.find(self.indexed.repository(), &self.snapshots, name, choice).await
     }
 
@@ -31,6 +32,9 @@ impl Opened {
         names: &[String],
         choice: &Choice,
     ) -> CommandResult<Vec<&SnapshotInfo>> {
+        if !names.is_empty() {
+            session.require_job(&self.snapshots, choice.filter.job.as_deref())?;
+        }
         session.find_all(self.indexed.repository(), &self.snapshots, names, choice).await
     }
 }

@@ -162,7 +162,7 @@ fn failed(error: InquireError) -> CommandError {
         InquireError::OperationCanceled | InquireError::OperationInterrupted => {
             CoreError::cancelled().into()
         }
-        InquireError::NotTTY => CommandError::refused("there is no terminal to prompt on"),
+        InquireError::NotTTY => CommandError::unconfirmed("there is no terminal to prompt on"),
         InquireError::IO(error) => CommandError::io("cannot prompt on the terminal", &error),
         other => CommandError::new(Kind::Io, format!("cannot prompt on the terminal: {other}")),
     }

@@ -1,8 +1,10 @@
 //! The repositories of a command: the only one that the flags can mean, or each of several. Verbs
 //! that only read work on each, one after another; all others need exactly one.
 
+use backup_control::catalog::RunFilter;
 use backup_control::repositories::RepositorySpec;
 use backup_control::snapshots::{self, Choice, Search};
+use backup_control::state;
 use backup_core::error::ErrorKind;
 use backup_core::id::SnapshotId;
 use serde::Serialize;
@@ -10,6 +12,8 @@ use serde_json::Value;
 
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
+use crate::job_names::JobNames;
+use crate::records::{self, Records};
 use crate::session::Session;
 use crate::style::{self, paint};
 use crate::trail::{self, Action};
@@ -92,6 +96,42 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Names the last backup into a repository that is missing now. A new repository in its place
+    /// would hide the old one, for instance on a disk that is not mounted.
+    pub(crate) async fn explain_missing(
+        &self,
+        error: CommandError,
+        repository: &RepositorySpec,
+    ) -> CommandError {
+        // Without the directory there is no catalog, and none is created for this.
+        if !state::dir(&self.env).is_some_and(|dir| dir.exists()) {
+            return error;
+        }
+        let filter = RunFilter {
+            repository: Some(records::place(repository)),
+            successful: true,
+            backups: true,
+            limit: Some(1),
+            ..RunFilter::default()
+        };
+        let Some(records) = Records::open(self).await else { return error };
+        let Ok(found) = records.catalog.runs(&filter).await else { return error };
+        let last = found.runs.into_iter().next();
+        match last.and_then(|run| Some((run.started, run.evidence.snapshot?))) {
+            Some((time, snapshot)) => {
+                let short: String = snapshot.chars().take(8).collect();
+                let time = human::full_time(time, self.zone());
+                error.with_hint(format!(
+                    "a backup of {time} stored snapshot {short} there: mount the disk or share, \
+                     or correct the address; do not create a new repository in its place"
+                ))
+            }
+            None => error,
+        }
+    }
+}
+
 /// A repository with the names of the snapshots that it holds, among those that are given.
 #[derive(Debug)]
 pub(crate) struct Holding {
@@ -121,10 +161,12 @@ pub(crate) async fn holding(
         return Ok(specs.into_iter().map(holding).collect());
     }
     let (mut found, mut missing) = (Vec::<(Holding, Vec<SnapshotId>)>::new(), Vec::new());
+    let mut jobs = JobNames::default();
     for spec in specs {
         let repository =
             session.open(&spec).await.map_err(|error| error.context(heading(&spec)))?;
         let list = repository.snapshots(&session.cx).await?;
+        jobs.add(&list);
         let (now, cx) = (session.now(), &session.cx);
         let search = Search { repository: &repository, list: &list, now: &now, cx };
         let (mut here, mut ids) = (Vec::new(), Vec::new());
@@ -140,6 +182,7 @@ pub(crate) async fn holding(
         }
         found.push((Holding { spec, names: here }, ids));
     }
+    jobs.require(session, choice.filter.job.as_deref())?;
     for name in names {
         require_found_once(name, &found)?;
     }

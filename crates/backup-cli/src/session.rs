@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use backup_control::cache;
-use backup_control::config::{self, LoadedConfig};
+use backup_control::config::{self, Config, LoadedConfig};
 use backup_control::environment::Environment;
 use backup_control::error::Error as ControlError;
 use backup_control::jobs::Place;
@@ -77,17 +77,29 @@ impl Session {
         self.config()?.ok_or_else(|| config::not_found(&self.env).into())
     }
 
-    /// The time zone in which dates are understood and shown: the configuration's, else the
-    /// machine's.
+    /// The time zone of dates in input and output: `defaults.time_zone`, else
+    /// `schedule.time_zone`, else that of the machine.
     pub(crate) fn zone(&self) -> &TimeZone {
         self.zone.get_or_init(|| {
             // A mistake in a configuration is for those to report who need the configuration.
             let loaded = self.config().ok().flatten();
-            let configured =
-                loaded.as_ref().and_then(|loaded| loaded.config.defaults.time_zone.as_deref());
+            let configured = loaded.as_ref().and_then(|loaded| {
+                let Config { defaults, schedule, .. } = &loaded.config;
+                defaults.time_zone.as_deref().or(schedule.time_zone.as_deref())
+            });
             let zone = configured.and_then(|name| machine::zone(name).ok());
             zone.unwrap_or_else(|| self.machine.time_zone.clone())
         })
+    }
+
+    /// The time zone of the days, weeks and months of retention and of windows:
+    /// `defaults.time_zone`, else that of the machine.
+    pub(crate) fn calendar_zone(&self) -> TimeZone {
+        let loaded = self.config().ok().flatten();
+        let configured =
+            loaded.as_ref().and_then(|loaded| loaded.config.defaults.time_zone.as_deref());
+        let zone = configured.and_then(|name| machine::zone(name).ok());
+        zone.unwrap_or_else(|| self.machine.time_zone.clone())
     }
 
     /// A message that names the job that it is about, while several run at the same time.
@@ -249,7 +261,7 @@ impl Session {
         if self.global.yes || self.ui.can_ask() {
             return Ok(());
         }
-        Err(CommandError::refused(
+        Err(CommandError::unconfirmed(
             "this command needs a confirmation, and there is no terminal to prompt on",
         )
         .with_hint("add --yes to confirm, or show only the plan with --dry-run"))
@@ -289,9 +301,15 @@ impl Session {
             self.trail.opened(&opened);
             Ok(opened)
         };
-        tokio::select! {
+        let opened: CommandResult<Repository> = tokio::select! {
             opened = open => opened,
             () = self.cx.cancel.cancelled() => Err(CoreError::cancelled().into()),
+        };
+        match opened {
+            Err(error) if error.is_missing_repository() => {
+                Err(Box::pin(self.explain_missing(error, repository)).await)
+            }
+            opened => opened,
         }
     }
 

@@ -353,7 +353,7 @@ async fn retain(session: &Session) {
     let keep = session.config().ok().flatten().and_then(|loaded| loaded.config.audit.keep.clone());
     let (Some(keep), Some(dir)) = (keep, state::dir(&session.env)) else { return };
     let (machine, now) = (session.machine.clone(), session.cx.clock.now());
-    let Ok(cut_offs) = keep.cut_offs(now, session.zone()) else { return };
+    let Ok(cut_offs) = keep.cut_offs(now, &session.calendar_zone()) else { return };
     let work = move || Audit::in_state(&dir).retain_daily(&cut_offs, &machine, now);
     if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
         warn(session, &error);

@@ -203,6 +203,12 @@ impl Ui {
         if let Some(hint) = error.hint() {
             text.push_str(&format!("\n{} {hint}", paint(style::HINT, "Hint:")));
         }
+        for other in error.others() {
+            text.push_str(&format!("\n{} {}", paint(style::ERROR, heading), other.message));
+            if let Some(hint) = &other.hint {
+                text.push_str(&format!("\n{} {hint}", paint(style::HINT, "Hint:")));
+            }
+        }
         self.write_err(format_args!("{text}"));
     }
 

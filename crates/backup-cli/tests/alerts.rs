@@ -262,7 +262,7 @@ fn errors_are_unknown_to_monitoring_systems() {
         assert!(code == 3 && line.starts_with("BACKUP UNKNOWN - "), "{code} {line}");
         line
     };
-    assert!(unknown(&["status", "--nagios", "dosc"]).contains("unknown job dosc"));
+    assert!(unknown(&["status", "--nagios", "dosc"]).contains("there is no job `dosc`"));
     unknown(&["status", "--nagios", "--config", "nowhere.toml"]);
     assert_eq!(env.run(&["alerts", "check", "--exit-code", "--config", "nowhere.toml"]).code, 3);
     assert_eq!(env.run(&["status", "--nagios", "--runs"]).code, 3, "a mistake of the command line");
@@ -512,7 +512,7 @@ severity = \"high\"
     let status = env.run(&["status", "--json"]).events().pop().unwrap()["jobs"][0].clone();
     assert_eq!(status["last_success"]["snapshot"], whole);
     assert_eq!(status["last_run"]["is_part"], true, "{status}");
-    assert!(env.run(&["status"]).stdout.contains("verified, part"));
+    assert!(env.run(&["status"]).stdout.contains("completed, part"));
     fs::rename(env.path("gone"), env.path("repo")).unwrap();
 
     env.run(&["run", "-q", "docs"]).ok();

@@ -84,7 +84,8 @@ fn snapshots() {
     env.run(&["ls", "latest", "/none"]).snapshot("error_no_such_path");
     env.run(&["ls", "latest", "../x"]).snapshot("error_path");
     env.run(&["show", "latest", "--host", "elsewhere"]).snapshot("error_filter");
-    env.run(&["show", &env.latest(), "--job", "other"]).snapshot("error_filter_excludes_named");
+    env.run(&["show", &env.latest(), "--host", "elsewhere"])
+        .snapshot("error_filter_excludes_named");
 }
 
 #[test]

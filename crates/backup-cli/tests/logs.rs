@@ -116,7 +116,7 @@ fn jobs_without_a_log() {
     env.run(&["logs", "status"]).ok().snapshot("logs_status_of_nothing");
     assert_eq!(env.run(&["logs", "status", "--json"]).ok().json()["logs"], serde_json::json!([]));
     assert_eq!(env.run(&["timeline", "docs"]).code, 2);
-    assert_eq!(env.run(&["timeline", "dosc"]).snapshot("timeline_of_no_job").code, 1);
+    assert_eq!(env.run(&["timeline", "dosc"]).snapshot("timeline_of_no_job").code, 2);
     assert_eq!(env.run(&["logs", "follow", "dosc"]).snapshot("logs_follow_unknown_job").code, 2);
     let restore = ["restore", "latest", "--target", "out", "--at"];
     assert_eq!(

@@ -25,6 +25,7 @@
 //! | `keeping.rs` | hold, release, forget, undo-forget, cleanup, prune |
 //! | `keys.rs` | key |
 //! | `mending.rs` | repair |
+//! | `names.rs` | misspelt names, mistakes of a configuration, states that are shown |
 //! | `notify.rs` | notify: channels, and what waits for them |
 //! | `several.rs` | several repositories in one configuration |
 //! | `full_disk.rs` | repositories on a disk without room |
@@ -49,6 +50,7 @@ mod keys;
 mod logs;
 mod looking;
 mod mending;
+mod names;
 mod notify;
 mod quickstart;
 mod reporting;

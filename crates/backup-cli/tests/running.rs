@@ -12,7 +12,7 @@ fn a_day_without_snapshots_is_not_verified() {
     env.write_tree();
     env.run(&["run", "-q", "--source", "data"]).ok();
     env.run(&["verify", "--date", "2020-02-02"]).snapshot("verify_of_no_day");
-    assert_eq!(env.run(&["verify", "--all", "--job", "nosuch", "--json"]).code, 1);
+    assert_eq!(env.run(&["verify", "--all", "--job", "nosuch", "--json"]).code, 2);
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn are_remembered_and_shown() {
     env.run(&["status"]).ok().snapshot_table("status");
     env.run(&["status", "docs", "--json"]).ok().snapshot_json("status_json");
     env.run(&["status", "docs", "--date", "2020-02-02"]).ok().snapshot("status_of_another_day");
-    assert_eq!(env.run(&["status", "dosc"]).snapshot("status_of_no_job").code, 1);
+    assert_eq!(env.run(&["status", "dosc"]).snapshot("status_of_no_job").code, 2);
     env.run(&["status", "--runs"]).ok().snapshot_table("status_runs");
     let of_docs = env.run(&["status", "docs", "--runs=1", "--json"]).ok().json();
     assert_eq!(
@@ -76,7 +76,7 @@ fn are_remembered_and_shown() {
 
     // A name is not taken for a number, and what is not known is said.
     assert_eq!(env.run(&["status", "--runs", "docs"]).ok().stdout.lines().count(), 3);
-    assert_eq!(env.run(&["status", "--runs", "dosc"]).snapshot("status_runs_of_no_job").code, 1);
+    assert_eq!(env.run(&["status", "--runs", "dosc"]).snapshot("status_runs_of_no_job").code, 2);
     assert_eq!(env.run(&["status", "--runs=0"]).code, 2);
     let elsewhere = env.run(&["status", "--runs", "--repo", "elsewhere"]).ok();
     assert!(elsewhere.stdout.is_empty(), "{}", elsewhere.text());

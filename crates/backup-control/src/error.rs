@@ -49,11 +49,19 @@ pub struct ConfigError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Further mistakes, in the order of the file.
+    pub others: Box<[Self]>,
 }
 
 impl ConfigError {
     pub(crate) fn new(file: &Path, message: impl Into<String>) -> Self {
-        Self { file: file.to_path_buf(), line: None, message: message.into(), hint: None }
+        Self {
+            file: file.to_path_buf(),
+            line: None,
+            message: message.into(),
+            hint: None,
+            others: Box::default(),
+        }
     }
 
     pub(crate) fn at_line(mut self, line: Option<usize>) -> Self {

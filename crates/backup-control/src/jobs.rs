@@ -238,19 +238,27 @@ pub const GLOB_HINT: &str =
     "patterns are globs: `*`, `**`, `?`, `[a-z]`, `{a,b}`; a backslash escapes the next character";
 
 pub(crate) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a JobConfig> {
-    config.jobs.get(name).ok_or_else(|| {
-        // An address in its place may hold a password.
-        let error = Error::invalid(format!("there is no job `{}`", address::without_secrets(name)));
-        if address::scheme(name).is_some() {
-            return error.with_hint("use --source to back up an address without a job");
-        }
-        match suggest::hint(name, config.jobs.keys().map(String::as_str)) {
-            Some(hint) => error.with_hint(hint),
-            None => error.with_hint(
-                "the configuration has no jobs; `backup run --source DIR` works without one",
-            ),
-        }
-    })
+    config
+        .jobs
+        .get(name)
+        .ok_or_else(|| unknown(name, &config.jobs.keys().map(String::as_str).collect::<Vec<_>>()))
+}
+
+/// The error for a name that no job has: [`Error::Invalid`], whose hint names the most similar of
+/// the jobs that are `known`, or all of them.
+#[must_use]
+pub fn unknown(name: &str, known: &[&str]) -> Error {
+    // An address in its place may hold a password.
+    let error = Error::invalid(format!("there is no job `{}`", address::without_secrets(name)));
+    if address::scheme(name).is_some() {
+        return error.with_hint("use --source to back up an address without a job");
+    }
+    match suggest::hint(name, known.iter().copied()) {
+        Some(hint) => error.with_hint(hint),
+        None => error.with_hint(
+            "the configuration has no jobs; `backup run --source DIR` works without one",
+        ),
+    }
 }
 
 /// The type of a snapshot. Of a database everything is read unless something else is asked for:

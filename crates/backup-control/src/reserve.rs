@@ -9,14 +9,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use backup_core::maintenance::RESERVE;
 use backup_storage::Location;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
 use crate::repositories::RepositorySpec;
 
-/// Name of the file in the directory of the repository.
-const FILE: &str = "x-reserve";
 /// Bytes per block in `st_blocks`.
 const BLOCK: u64 = 512;
 /// Bytes that are written at a time where the file system cannot allocate blocks.
@@ -42,7 +41,7 @@ impl RepositorySpec {
 
 impl Reserve {
     fn new(dir: &Path, wanted: Option<u64>) -> Self {
-        Self { file: dir.join(FILE), wanted }
+        Self { file: dir.join(RESERVE), wanted }
     }
 
     /// Bytes to keep allocated, by the configuration.

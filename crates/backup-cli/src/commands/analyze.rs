@@ -73,7 +73,7 @@ fn heading(run: &Run, analysis: &Analysis) -> String {
         "Run {}: {} of job {job}, {}, {verb} {took}",
         run.id,
         run.what.as_str(),
-        run.state.as_str()
+        run.state.word()
     )
 }
 

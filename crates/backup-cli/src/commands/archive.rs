@@ -86,7 +86,7 @@ impl Args {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let cutoff = age::before(&args.older_than, session.cx.clock.now(), session.zone())?;
+    let cutoff = age::before(&args.older_than, session.cx.clock.now(), &session.calendar_zone())?;
     let spec = session.repository()?;
     args.to.note(session)?;
     let opened = session.open_indexed_at(&spec).await?;
@@ -100,6 +100,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     let mut worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
     let filter = args.filter.choice(session)?;
+    session.require_job(&opened.snapshots, filter.filter.job.as_deref())?;
     let old = |info: &&SnapshotInfo| info.snapshot.time < cutoff && filter.matches(info);
     let meant: Vec<SnapshotInfo> = opened.snapshots.snapshots.iter().filter(old).cloned().collect();
     let fates = if args.remove { fates(session, &opened, &meant).await? } else { Vec::new() };

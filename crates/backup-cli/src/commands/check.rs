@@ -62,6 +62,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         ReadData::Percent(_) | ReadData::Bytes(_) => session.trail.note("data", "some"),
         ReadData::None => {}
     }
+    session.require_configured(args.job.as_deref())?;
     let places = Holding::all(session, args.job.as_deref())?;
     let action = Action::new("check", Class::Operation);
     let work =

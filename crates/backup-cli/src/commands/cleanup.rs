@@ -102,8 +102,14 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             session.require_confirmable()?;
         }
         let (repository, cx) = (&repositories[at].1, &session.cx);
-        let plan =
-            plan_cleanup(repository, &cleanup.filter, &cleanup.policy, session.zone(), cx).await?;
+        let plan = plan_cleanup(
+            repository,
+            &cleanup.filter,
+            &cleanup.policy,
+            &session.calendar_zone(),
+            cx,
+        )
+        .await?;
         show(session, &cleanup, &plan, args.dry_run)?;
         plans.push(Planned { cleanup, at, plan });
     }

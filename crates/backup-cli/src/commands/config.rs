@@ -29,8 +29,9 @@ Examples:
 enum Verb {
     /// Check the configuration and describe its jobs
     ///
-    /// Also tries to read the files with pass phrases and passwords that it names: the exit code is
-    /// 3 if one cannot be read.
+    /// Reports all mistakes, in the order of the file. Also tries to read the files with pass
+    /// phrases and passwords that it names, and looks for the paths to back up: the exit code is 3
+    /// if one cannot be read or does not exist.
     Check,
     /// Show the resolved configuration, and the origin of each value
     ///
@@ -74,14 +75,24 @@ struct CheckJson<'a> {
     jobs: Vec<&'a String>,
     groups: Vec<&'a String>,
     /// Files with secrets that are named and cannot be read.
-    unreadable: Vec<UnreadableJson<'a>>,
+    unreadable: Vec<&'a Finding>,
+    /// Other paths that are named and do not exist.
+    missing: Vec<&'a Finding>,
 }
 
+/// A file that the configuration names and that cannot be read or does not exist.
 #[derive(Serialize)]
-struct UnreadableJson<'a> {
+struct Finding {
+    /// The line of its key, counted from 1.
+    line: Option<usize>,
     /// The section that names the file.
-    section: &'a str,
+    section: String,
     message: String,
+    #[serde(skip)]
+    hint: Option<String>,
+    /// True if it holds a pass phrase or a password.
+    #[serde(skip)]
+    is_secret: bool,
 }
 
 #[derive(Serialize)]
@@ -189,7 +200,7 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
             group.parallel().min(group.jobs.len())
         ));
     }
-    let unreadable = passphrase::unreadable_files(config);
+    let findings = findings(loaded);
     if session.ui.is_json() {
         session.ui.json(&CheckJson {
             schema_version: SCHEMA_VERSION,
@@ -198,21 +209,41 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
             sources: config.sources.keys().collect(),
             jobs: config.jobs.keys().collect(),
             groups: config.groups.keys().collect(),
-            unreadable: unreadable
-                .iter()
-                .map(|(section, error)| UnreadableJson { section, message: words::chain(error) })
-                .collect(),
+            unreadable: findings.iter().filter(|one| one.is_secret).collect(),
+            missing: findings.iter().filter(|one| !one.is_secret).collect(),
         })?;
-        return Ok(Outcome::with_warnings(unreadable.len() as u64));
+        return Ok(Outcome::with_warnings(findings.len() as u64));
     }
     session.ui.print(lines.join("\n"))?;
-    for (section, error) in &unreadable {
-        session.ui.warning(format_args!("{section}: {}", words::chain(error)));
-        if let Some(hint) = error.hint() {
+    for Finding { line, section, message, hint, .. } in &findings {
+        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+        let file = loaded.file.display();
+        session.ui.warning(format_args!("{file}{line}: {section}: {message}"));
+        if let Some(hint) = hint {
             session.ui.hint(hint);
         }
     }
-    Ok(Outcome::with_warnings(unreadable.len() as u64))
+    Ok(Outcome::with_warnings(findings.len() as u64))
+}
+
+/// Files that cannot be read or do not exist, in the order of the configuration.
+fn findings(loaded: &LoadedConfig) -> Vec<Finding> {
+    let secrets = passphrase::unreadable_files(&loaded.config).into_iter();
+    let secrets = secrets.map(|(section, error)| {
+        let name = section.trim_matches(['[', ']']);
+        let keys = ["passphrase_file", "password_file", "secret_file"];
+        let line = keys.iter().find_map(|key| loaded.line_of(&format!("{name}.{key}")));
+        let (message, hint) = (words::chain(&error), error.hint().map(str::to_owned));
+        Finding { line, section, message, hint, is_secret: true }
+    });
+    let missing = loaded.missing_paths().into_iter().map(|one| {
+        let message = format!("{} of `{}` does not exist", one.path.display(), one.key);
+        let hint = Some("correct the path, or create it before the next backup".to_owned());
+        Finding { line: one.line, section: one.section, message, hint, is_secret: false }
+    });
+    let mut findings: Vec<Finding> = secrets.chain(missing).collect();
+    findings.sort_by_key(|one| one.line);
+    findings
 }
 
 fn show(session: &Session, loaded: &LoadedConfig) -> CommandResult {

@@ -129,6 +129,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let mut worst = Outcome::Success;
     let meant: Vec<SnapshotInfo> = if args.snapshots.is_empty() {
         worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
+        session.require_job(&opened.snapshots, filter.filter.job.as_deref())?;
         opened.snapshots.snapshots.iter().filter(|info| filter.matches(info)).cloned().collect()
     } else {
         opened.find_all(session, &args.snapshots, &filter).await?.into_iter().cloned().collect()

@@ -18,6 +18,7 @@ use super::view;
 use crate::args::{self, NamingArgs, TimeArgs};
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
+use crate::job_names::JobNames;
 use crate::opened::Opened;
 use crate::repositories::{self, Holding, InRepository};
 use crate::session::Session;
@@ -112,8 +113,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let specs = session.repositories(args.filter.job())?;
     let places = repositories::holding(session, specs, &args.snapshot, &meant.choice).await?;
     let (mut snapshots, mut failed) = (0, None);
+    let mut jobs = JobNames::default();
     let work = async |place: &Holding| {
-        let found = find(session, args, place, &meant).await;
+        let found = find(session, args, place, (&meant, &mut jobs)).await;
         failed = failed.take().or_else(|| found.as_ref().err().map(CommandError::exit_code));
         let (outcome, number) = found?;
         snapshots += number;
@@ -122,6 +124,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let outcome = repositories::each(session, &places, None, work).await?;
     // A repository that could not be searched may have a match.
     if snapshots == 0 && failed.is_none() {
+        jobs.require(session, args.filter.job())?;
         let error = CommandError::new(Kind::Core(ErrorKind::NotFound), "no match was found");
         return Err(error.with_hint(
             "list snapshots with `backup list`, or the content of one with `backup ls SNAPSHOT -R`",
@@ -142,9 +145,10 @@ async fn find(
     session: &Session,
     args: &Args,
     place: &Holding,
-    meant: &Meant,
+    (meant, jobs): (&Meant, &mut JobNames),
 ) -> CommandResult<(Outcome, u64)> {
     let opened = session.open_indexed_at(&place.spec).await?;
+    jobs.add(&opened.snapshots);
     let named = opened.find_all(session, &place.names, &meant.choice).await?;
     let is_meant = |info: &&SnapshotInfo| {
         meant.choice.matches(info)

@@ -53,6 +53,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     let list = repository.snapshots(&session.cx).await?;
     let choice = args.filter.choice(session)?;
+    session.require_job(&list, choice.filter.job.as_deref())?;
     let infos = session.find_all(&repository, &list, &args.snapshots, &choice).await?;
     require_free(session, &repository, &infos).await?;
     let ui = &session.ui;

@@ -73,6 +73,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let repository = session.open(&spec).await?;
     let list = repository.snapshots(&session.cx).await?;
     let choice = args.filter.choice(session)?;
+    session.require_job(&list, choice.filter.job.as_deref())?;
     let infos = session.find_all(&repository, &list, &args.snapshots, &choice).await?;
     session.trail.snapshots(infos.iter().map(|info| &info.id));
     session.trail.note("reason", &hold.reason);

@@ -9,6 +9,7 @@ use super::view::{self, DamagedJson, SnapshotJson};
 use crate::args::{FilterArgs, TimeArgs};
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
+use crate::job_names::JobNames;
 use crate::repositories::{self, Holding, InRepository, Objects};
 use crate::session::Session;
 use crate::table::{Align, Table};
@@ -53,8 +54,16 @@ struct ListJson<'a> {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let places = Holding::all(session, args.filter.job.as_deref())?;
     let mut objects = Objects::of(places.len());
-    let work = async |place: &Holding| list(session, args, &place.spec, &mut objects).await;
+    let mut jobs = JobNames::default();
+    // The only repository is checked before its output, several when all have been read.
+    let work = async |place: &Holding| {
+        let job = args.filter.job.as_deref().filter(|_| places.len() == 1);
+        list(session, args, &place.spec, (&mut objects, &mut jobs, job)).await
+    };
     let outcome = repositories::each(session, &places, None, work).await?;
+    if outcome == Outcome::Success {
+        jobs.require(session, args.filter.job.as_deref())?;
+    }
     objects.finish(session)?;
     Ok(outcome)
 }
@@ -64,10 +73,12 @@ async fn list(
     session: &Session,
     args: &Args,
     spec: &RepositorySpec,
-    objects: &mut Objects,
+    (objects, jobs, job): (&mut Objects, &mut JobNames, Option<&str>),
 ) -> CommandResult {
     let repository = session.open(spec).await?;
     let list = repository.snapshots(&session.cx).await?;
+    jobs.add(&list);
+    jobs.require(session, job)?;
     let (holds, unreadable) = hold::in_force(session, &repository).await?;
     let (filter, within) = (args.filter.choice(session)?, args.times.within(session)?);
     let is_meant =

@@ -38,6 +38,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let ui = &session.ui;
     let (mut released, mut not_held) = (Vec::new(), Vec::new());
     let choice = args.filter.choice(session)?;
+    session.require_job(&list, choice.filter.job.as_deref())?;
     for info in session.find_all(&repository, &list, &args.snapshots, &choice).await? {
         let id = paint(style::SNAPSHOT, info.id.short());
         session.trail.snapshots([&info.id]);

@@ -85,6 +85,7 @@ struct StorageJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    session.require_configured(args.job.as_deref())?;
     let places = Holding::all(session, args.job.as_deref())?;
     let mut objects = Objects::of(places.len());
     let work = async |place: &Holding| storage(session, &place.spec, &mut objects).await;
@@ -166,6 +167,14 @@ fn overview(report: &StorageReport, forecast: &Forecast) -> Vec<(&'static str, S
     };
     vec![
         ("Stored", total),
+        (
+            "Reserve",
+            if report.reserved_bytes > 0 {
+                human::size(report.reserved_bytes)
+            } else {
+                String::new()
+            },
+        ),
         ("Marked", marked),
         ("Growth per day", growth(report)),
         ("Quota", quota.unwrap_or_default()),

@@ -18,6 +18,7 @@ use super::view::{self, Summary};
 use crate::args::NamingArgs;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
+use crate::job_names::JobNames;
 use crate::opened::Opened;
 use crate::repositories::{self, Holding, InRepository};
 use crate::session::Session;
@@ -126,9 +127,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let places = repositories::holding(session, specs, &args.snapshots, &filter).await?;
     session.trail.note("level", VerifyLevel::from(args.level).as_str());
     let mut all = Vec::new();
+    let mut jobs = JobNames::default();
     let work = async |place: &Holding| {
         let mut verified = Vec::new();
-        let result = verify_in(session, args, place, &filter, &mut verified).await;
+        let result = verify_in(session, args, place, (&filter, &mut jobs), &mut verified).await;
         let error = result.as_ref().err().map(CommandError::chain);
         let repository = place.spec.to_string();
         all.push(VerifiedRepository { repository, snapshots: verified, error });
@@ -137,6 +139,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let action = Action::new("verify", Class::Operation);
     let worst = repositories::each(session, &places, Some(action), work).await?;
     if worst == Outcome::Success && all.iter().all(|one| one.snapshots.is_empty()) {
+        jobs.require(session, args.filter.job())?;
         require_any(session, args)?;
     }
     if let Some(file) = file {
@@ -173,10 +176,11 @@ async fn verify_in(
     session: &Session,
     args: &Args,
     place: &Holding,
-    filter: &Choice,
+    (filter, jobs): (&Choice, &mut JobNames),
     verified: &mut Vec<Verified<VerifyReport>>,
 ) -> CommandResult {
     let opened = session.open_indexed_at(&place.spec).await?;
+    jobs.add(&opened.snapshots);
     let mut worst = Outcome::Success;
     let meant: Vec<&SnapshotInfo> = if place.names.is_empty() {
         worst = view::warn_of_damaged(&session.ui, &opened.snapshots);

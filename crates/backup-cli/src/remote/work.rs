@@ -1,12 +1,11 @@
 //! Verbs that the daemon begins, and that are followed to their end.
 
-use backup_core::error::ErrorKind;
 use serde_json::{Value, json};
 
 use super::asked::Asked;
 use super::client::Client;
 use super::{follow, outcome};
-use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
 
@@ -23,7 +22,7 @@ pub(super) async fn run(session: &Session, client: &Client, asked: &Asked) -> Co
     }
     let works = works(asked, repository)?;
     if removes(asked) && !session.global.yes {
-        return Err(CommandError::refused(format!(
+        return Err(CommandError::unconfirmed(format!(
             "`backup {}` removes data, and shows no plan with --server",
             asked.verb
         ))
@@ -67,7 +66,7 @@ async fn require_known(session: &Session, client: &Client, names: &[String]) -> 
     }
     let text =
         format!("the daemon has no job or group {}; nothing was started", unknown.join(", "));
-    Err(CommandError::new(Kind::Core(ErrorKind::NotFound), text)
+    Err(CommandError::usage(text)
         .with_hint("list the daemon's jobs with `backup status --server SERVER`"))
 }
 

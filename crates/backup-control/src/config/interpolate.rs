@@ -27,31 +27,34 @@ pub(super) struct Refused {
     pub(super) hint: String,
 }
 
-/// Resolves the references in all string values of `table`.
-pub(super) fn table(table: &mut DeTable<'_>, env: &Environment) -> Result<(), Refused> {
+/// Resolves the references in all string values of `table`; returns the ones that cannot be
+/// resolved.
+pub(super) fn table(table: &mut DeTable<'_>, env: &Environment) -> Vec<Refused> {
+    let mut refused = Vec::new();
+    resolve_table(table, env, &mut refused);
+    refused
+}
+
+fn resolve_table(table: &mut DeTable<'_>, env: &Environment, refused: &mut Vec<Refused>) {
     for (key, value) in table.iter_mut() {
         let is_text = matches!(value.get_ref(), DeValue::String(_));
         if !(is_text && is_command(key.get_ref())) {
-            resolve(value, env)?;
+            resolve(value, env, refused);
         }
     }
-    Ok(())
 }
 
-fn resolve(value: &mut Spanned<DeValue<'_>>, env: &Environment) -> Result<(), Refused> {
+fn resolve(value: &mut Spanned<DeValue<'_>>, env: &Environment, refused: &mut Vec<Refused>) {
     let span = value.span();
     match value.get_mut() {
-        DeValue::String(string) => {
-            let resolved =
-                text(string, env).map_err(|(message, hint)| Refused { span, message, hint })?;
-            if let Some(resolved) = resolved {
-                *string = Cow::Owned(resolved);
-            }
-            Ok(())
-        }
-        DeValue::Array(items) => items.iter_mut().try_for_each(|item| resolve(item, env)),
-        DeValue::Table(inner) => table(inner, env),
-        _ => Ok(()),
+        DeValue::String(string) => match text(string, env) {
+            Ok(Some(resolved)) => *string = Cow::Owned(resolved),
+            Ok(None) => {}
+            Err((message, hint)) => refused.push(Refused { span, message, hint }),
+        },
+        DeValue::Array(items) => items.iter_mut().for_each(|item| resolve(item, env, refused)),
+        DeValue::Table(inner) => resolve_table(inner, env, refused),
+        _ => {}
     }
 }
 
@@ -125,7 +128,7 @@ mod tests {
             let source = format!("{hook} = \"echo ${{TOKEN}}\"\nother = \"${{TOKEN}}\"");
             let mut parsed = DeTable::parse(&source).unwrap().into_inner();
             let env: Environment = [("TOKEN", "hush")].into_iter().collect();
-            table(&mut parsed, &env).unwrap();
+            assert!(table(&mut parsed, &env).is_empty());
             let value = |key: &str| match parsed[key].get_ref() {
                 DeValue::String(text) => text.to_string(),
                 other => panic!("{other:?}"),

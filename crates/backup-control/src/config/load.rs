@@ -10,8 +10,9 @@ use toml::de::{DeTable, Deserializer};
 use super::explain::explain;
 use super::interpolate::Refused;
 use super::last_good::{Kept, Resolved};
+use super::mistakes::Collector;
 use super::origins::{self, Origins};
-use super::{Config, ServerConfig, interpolate, tilde, validate};
+use super::{Config, ServerConfig, interpolate};
 use crate::environment::Environment;
 use crate::error::{ConfigError, Result};
 
@@ -41,8 +42,8 @@ pub fn load(file: &Path, env: &Environment) -> Result<LoadedConfig> {
     match Kept::of_text(&text) {
         None => Ok(read(&text, file, env)?),
         Some(Ok(kept)) => {
-            let mistakes = Mistakes { text: &kept.toml.0, file: &kept.file };
-            Ok(assemble(mistakes, mistakes.table()?, Origins::new())?)
+            let source = Source { text: &kept.toml.0, file: &kept.file };
+            Ok(assemble(source, source.table()?, Vec::new(), Origins::new())?)
         }
         Some(Err(error)) => {
             let message = format!("the copy of a configuration is damaged: {error}");
@@ -54,7 +55,7 @@ pub fn load(file: &Path, env: &Environment) -> Result<LoadedConfig> {
 /// Reads the text of a configuration that is kept in `file`.
 ///
 /// # Errors
-/// [`ConfigError`] with the line of the first mistake.
+/// [`ConfigError`] with the line of the first mistake, and all others.
 pub fn parse(text: &str, file: &Path, env: &Environment) -> Result<Config, ConfigError> {
     read(text, file, env).map(|loaded| loaded.config)
 }
@@ -64,57 +65,54 @@ pub(super) fn read(
     file: &Path,
     env: &Environment,
 ) -> Result<LoadedConfig, ConfigError> {
-    let mistakes = Mistakes { text, file };
-    let mut table = mistakes.table()?;
+    let source = Source { text, file };
+    let mut table = source.table()?;
     let origins = origins::of(text, table.get_ref(), env);
-    interpolate::table(table.get_mut(), env).map_err(|refused| mistakes.of_value(refused))?;
-    assemble(mistakes, table, origins)
+    let unresolved = interpolate::table(table.get_mut(), env);
+    assemble(source, table, unresolved, origins)
 }
 
-/// From a table whose references are resolved to a configuration.
+/// From a table whose references are resolved, but for the `unresolved` ones, to a configuration.
 fn assemble(
-    mistakes: Mistakes<'_>,
+    source: Source<'_>,
     table: Spanned<DeTable<'_>>,
+    unresolved: Vec<Refused>,
     origins: Origins,
 ) -> Result<LoadedConfig, ConfigError> {
-    let Mistakes { text, file } = mistakes;
-    tilde::refuse(table.get_ref()).map_err(|refused| mistakes.of_value(refused))?;
-    let failed = |error: toml::de::Error| mistakes.of_parser(&error);
-    let values = toml::Table::deserialize(Deserializer::from(table.clone())).map_err(failed)?;
+    let file = source.file;
+    let mut collector = Collector::new(source, table.clone());
+    collector.refused(unresolved);
+    let config = collector.read(|config| {
+        absolutize(config, file.parent().unwrap_or(Path::new("")))
+            .map_err(|message| ConfigError::new(file, message))
+    })?;
+    let values = toml::Table::deserialize(Deserializer::from(table))
+        .map_err(|error| source.of_parser(&error))?;
     let resolved = toml::to_string(&values)
         .map_err(|error| ConfigError::new(file, format!("cannot be written again: {error}")))?;
-    let lines = Lines { text, table: table.clone() };
-    let mut config = Config::deserialize(Deserializer::from(table)).map_err(failed)?;
-    absolutize(&mut config, file.parent().unwrap_or(Path::new("")))
-        .map_err(|message| ConfigError::new(file, message))?;
-    validate::config(&config).map_err(|mistake| {
-        ConfigError::new(file, mistake.message)
-            .at_line(lines.of(&mistake.at))
-            .with_hint(mistake.hint)
-    })?;
     let resolved = Resolved(resolved);
     Ok(LoadedConfig { file: file.to_path_buf(), config, origins, resolved })
 }
 
-/// Errors of one text, with their lines.
+/// The text of a configuration and its file; makes errors with their lines.
 #[derive(Clone, Copy)]
-struct Mistakes<'a> {
+pub(super) struct Source<'a> {
     text: &'a str,
-    file: &'a Path,
+    pub(super) file: &'a Path,
 }
 
-impl<'a> Mistakes<'a> {
+impl<'a> Source<'a> {
     fn table(self) -> Result<Spanned<DeTable<'a>>, ConfigError> {
         DeTable::parse(self.text).map_err(|error| self.of_parser(&error))
     }
 
-    fn of_parser(self, error: &toml::de::Error) -> ConfigError {
+    pub(super) fn of_parser(self, error: &toml::de::Error) -> ConfigError {
         let (message, hint) = explain(error.message());
         let line = error.span().map(|span| line_of(self.text, span.start));
         ConfigError::new(self.file, message).at_line(line).with_hint(hint)
     }
 
-    fn of_value(self, refused: Refused) -> ConfigError {
+    pub(super) fn of_value(self, refused: Refused) -> ConfigError {
         ConfigError::new(self.file, refused.message)
             .at_line(Some(line_of(self.text, refused.span.start)))
             .with_hint(Some(refused.hint))
@@ -122,14 +120,18 @@ impl<'a> Mistakes<'a> {
 }
 
 /// Finds the lines of keys.
-struct Lines<'a> {
+pub(super) struct Lines<'a> {
     text: &'a str,
     table: Spanned<DeTable<'a>>,
 }
 
-impl Lines<'_> {
+impl<'a> Lines<'a> {
+    pub(super) fn new(source: Source<'a>, table: Spanned<DeTable<'a>>) -> Self {
+        Self { text: source.text, table }
+    }
+
     /// The line of the key at the end of `path`, or of the last one on the way that exists.
-    fn of(&self, path: &[String]) -> Option<usize> {
+    pub(super) fn of(&self, path: &[String]) -> Option<usize> {
         let mut table = self.table.get_ref();
         let mut line = None;
         for name in path {
@@ -235,6 +237,7 @@ mod tests {
 
     fn mistake(text: &str) -> String {
         let error = read(text).unwrap_err();
+        assert!(error.others.is_empty(), "{:?}: {text}", error.others);
         match &error.hint {
             Some(hint) => format!("{error} | {hint}"),
             None => error.to_string(),
@@ -308,7 +311,8 @@ mod tests {
     #[test]
     fn mistakes_have_lines_and_suggestions() {
         let mistakes = [
-            "[jobs.a]\nsource = \"s\"\nrepository = \"r\"\nexlude = []",
+            "[repositories.r]\nurl = \"x\"\n[sources.s]\nkind = \"files\"\npaths = [\"/\"]\n\
+             [jobs.a]\nsource = \"s\"\nrepository = \"r\"\nexlude = []",
             "[repository.a]\nurl = \"x\"",
             "[repositories.a]\nurl = \"x\"\npassword = \"x\"",
             "[repositories.a]\nurl = \"x\"\ncompression = 42",

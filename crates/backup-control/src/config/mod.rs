@@ -29,6 +29,8 @@
 //! | `last_good.rs` | [`LastGood`]: the private copy that the daemon hands to its tasks |
 //! | `find.rs` | where the file is looked for |
 //! | `load.rs` | reading it; mistakes with line |
+//! | `mistakes.rs` | all mistakes, in the order of the file |
+//! | `missing.rs` | [`MissingPath`]: files and directories that do not exist |
 //! | `explain.rs` | errors of the TOML library in words of the configuration, with suggestions |
 //! | `tilde.rs` | refuses values that begin with `~/`, which nothing expands |
 //! | `interpolate.rs` | `${NAME}` and `${NAME:-default}` in string values |
@@ -53,6 +55,8 @@ mod keep;
 mod last_good;
 mod load;
 mod logs;
+mod missing;
+mod mistakes;
 mod notify;
 mod origins;
 mod report;
@@ -78,6 +82,7 @@ pub use keep::{Count, KeepConfig, PruneConfig, RuleConfig};
 pub use last_good::{Broken, LastGood, Resolved, original};
 pub use load::{LoadedConfig, load, parse};
 pub use logs::{AcknowledgeConfig, LogsConfig};
+pub use missing::MissingPath;
 pub use notify::{ChannelKind, NotifyConfig, SecurityConfig, WebAddress};
 pub use origins::{Origin, Origins};
 pub use report::ReportConfig;

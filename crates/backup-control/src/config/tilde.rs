@@ -1,29 +1,31 @@
 //! Values that begin with `~/`: a shell would expand them, and as a path they would mean a directory
 //! called `~`.
 
+use std::borrow::Cow;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::interpolate::{Refused, is_command};
 
-/// Refuses the first value of `table` that is `~` or begins with `~/`, but for commands.
-pub(super) fn refuse(table: &DeTable<'_>) -> Result<(), Refused> {
-    table.iter().try_for_each(|(key, value)| {
-        let is_text = matches!(value.get_ref(), DeValue::String(_));
-        if is_text && is_command(key.get_ref()) { Ok(()) } else { value_of(value) }
-    })
+/// Refuses the values of `table` that are `~` or begin with `~/`, but for commands.
+pub(super) fn refuse(table: &DeTable<'_>) -> Vec<Refused> {
+    let is_meant = |(key, value): &(&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+        !(matches!(value.get_ref(), DeValue::String(_)) && is_command(key.get_ref()))
+    };
+    table.iter().filter(is_meant).flat_map(|(_, value)| value_of(value)).collect()
 }
 
-fn value_of(value: &Spanned<DeValue<'_>>) -> Result<(), Refused> {
+fn value_of(value: &Spanned<DeValue<'_>>) -> Vec<Refused> {
     match value.get_ref() {
-        DeValue::String(text) if &**text == "~" || text.starts_with("~/") => Err(Refused {
+        DeValue::String(text) if &**text == "~" || text.starts_with("~/") => vec![Refused {
             span: value.span(),
             message: format!("`{text}`: `~` is not expanded in the configuration"),
             hint: format!("write `${{HOME}}{}`, or the whole path", &text[1..]),
-        }),
-        DeValue::Array(items) => items.iter().try_for_each(value_of),
+        }],
+        DeValue::Array(items) => items.iter().flat_map(value_of).collect(),
         DeValue::Table(inner) => refuse(inner),
-        _ => Ok(()),
+        _ => Vec::new(),
     }
 }
 
@@ -33,7 +35,8 @@ mod tests {
 
     fn refused(text: &str) -> Option<(String, String)> {
         let table = DeTable::parse(text).unwrap();
-        refuse(table.get_ref()).err().map(|refused| (refused.message, refused.hint))
+        let refused = refuse(table.get_ref()).into_iter().next();
+        refused.map(|refused| (refused.message, refused.hint))
     }
 
     #[test]

@@ -71,7 +71,8 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 pub struct DefaultsConfig {
     /// Time zone of days, weeks, months and years, and of dates in input and output, for instance
-    /// `Europe/Berlin`. Default: that of the machine.
+    /// `Europe/Berlin`. Default: `schedule.time_zone` for dates in input and output; that of the
+    /// machine for the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// `[defaults.keep]`: retention policy of jobs without a policy of their own.

@@ -161,6 +161,16 @@ impl State {
         }
     }
 
+    /// As shown to people. A backup whose snapshot is listed is completed: whether its data was read
+    /// again is known to the repository, not to the run.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Verified => Self::Completed.as_str(),
+            other => other.as_str(),
+        }
+    }
+
     pub(crate) fn stored(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == text)
     }

@@ -32,7 +32,7 @@ pub use proofs::DamageMark;
 pub use prune::{MaxUnused, PruneOptions, PruneReport, prune};
 pub use repair::{Repair, RepairOptions, RepairReport, accept_loss, repair};
 pub use runs::RunNotes;
-pub use storage::{ObjectTotals, StorageReport, Usage, storage, storage_of};
+pub use storage::{ObjectTotals, RESERVE, StorageReport, Usage, storage, storage_of};
 
 use crate::context::Context;
 use crate::error::Result;

@@ -12,6 +12,9 @@ use crate::error::Result;
 use crate::repository::{IndexedRepository, Repository, SnapshotInfo};
 use crate::sink::{Prefix, SinkOps};
 
+/// Name of the file in the directory of a repository whose blocks are kept for full disks. The file
+/// is no object, and no data.
+pub const RESERVE: &str = "x-reserve";
 /// Growth is measured over at most this many days.
 const DAYS: i64 = 30;
 /// The shortest history of snapshots, from the first to the last one, that a growth is computed
@@ -43,8 +46,10 @@ pub struct Usage {
 pub struct StorageReport {
     /// By the first part of the objects' names: `data`, `index`, `snapshots`, …
     pub objects: BTreeMap<String, ObjectTotals>,
-    /// All objects.
+    /// All objects, without the reserve.
     pub total: ObjectTotals,
+    /// Bytes of the reserve for full disks.
+    pub reserved_bytes: u64,
     /// Bytes in packs that are marked for deletion.
     pub marked_bytes: u64,
     /// What restoring all snapshots would write, bytes.
@@ -119,6 +124,10 @@ pub async fn storage_of(
         StorageReport { free_bytes: repository.sink().free_bytes(), ..StorageReport::default() };
     cx.check_cancelled()?;
     for meta in repository.sink().list_all(&Prefix::root()).await? {
+        if meta.key.as_str() == RESERVE {
+            report.reserved_bytes = meta.size;
+            continue;
+        }
         let first = meta.key.as_str().split('/').next().unwrap_or_default().to_owned();
         for totals in [report.objects.entry(first).or_default(), &mut report.total] {
             totals.objects += 1;

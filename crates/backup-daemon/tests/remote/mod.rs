@@ -287,7 +287,7 @@ fn work_is_begun_followed_and_told_as_by_the_verb_itself() {
             .len()
     };
     let before = ended();
-    let unknown = elsewhere.run(&["run", "docs", "nosuch", "none"]).ended(1);
+    let unknown = elsewhere.run(&["run", "docs", "nosuch", "none"]).ended(2);
     assert!(unknown.err.contains("no job or group nosuch, none"), "{unknown:?}");
     assert_eq!(ended(), before);
     let ended = elsewhere.run(&["running", "--ended", "--json"]).ended(0).json();

@@ -120,7 +120,7 @@ pub(in crate::commands) fn kept(
 ) -> CommandResult<Option<BTreeMap<Class, Timestamp>>> {
     let Some(loaded) = session.config()? else { return Ok(None) };
     let keep = loaded.config.audit.keep.clone().unwrap_or_default();
-    Ok(Some(keep.cut_offs(session.cx.clock.now(), session.zone())?))
+    Ok(Some(keep.cut_offs(session.cx.clock.now(), &session.calendar_zone())?))
 }
 
 /// The anchors of all repositories that are meant. One that cannot be read is a warning.

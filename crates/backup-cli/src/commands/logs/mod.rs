@@ -151,6 +151,7 @@ async fn find_stream(
     }
     let known = session.config()?.is_some_and(|loaded| loaded.config.jobs.contains_key(job));
     if !known {
+        session.require_job(&opened.snapshots, Some(job))?;
         let message = format!("no snapshot of a job {} has a log", human::text(job.as_bytes()));
         let error = CoreError::new(ErrorKind::NotFound, message);
         return Err(error.with_hint("list the jobs that have snapshots with `backup list`").into());

@@ -3,7 +3,7 @@
 use backup_control::logs;
 use backup_core::log::{RollUpReport, roll_up};
 
-use crate::command_error::{CommandResult, Outcome};
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::commands::view::Summary;
 use crate::human;
 use crate::session::Session;
@@ -26,7 +26,9 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     let opened = session.open_indexed_at(&job.repository).await?;
     let stream = super::stream_of(session, &opened, &args.job).await?;
     let options = logs::roll_up_options(&job, &session.holder());
-    let report = roll_up(opened.indexed.repository(), &stream, &options, &session.cx).await?;
+    let report = roll_up(opened.indexed.repository(), &stream, &options, &session.cx)
+        .await
+        .map_err(|error| in_use(error.into(), &args.job))?;
     if session.ui.is_json() {
         let summary = Summary::new("logs roll-up", job.repository.to_string(), &report);
         session.ui.event(&Summary { job: Some(&args.job), ..summary });
@@ -34,6 +36,15 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
         session.ui.summary(describe(&report))?;
     }
     Ok(Outcome::Success)
+}
+
+/// Names the job whose log another process rolls up.
+fn in_use(error: CommandError, job: &str) -> CommandError {
+    if error.is_busy() {
+        error.context(format_args!("job {}", human::text(job.as_bytes())))
+    } else {
+        error
+    }
 }
 
 /// What was rolled up, in one line.

@@ -67,7 +67,7 @@ pub(in crate::commands) async fn choose(
     let choice = asked.filter.choice(session)?;
     let named = match (asked.snapshot, asked.at) {
         (Some(name), _) => opened.find(session, name, &choice).await?,
-        (None, _) => newest_with_log(opened, &choice)?,
+        (None, _) => newest_with_log(session, opened, &choice)?,
     };
     let (info, log) = (named.clone(), None);
     match asked.at {
@@ -114,10 +114,15 @@ pub(in crate::commands) fn end_of(named: &SnapshotInfo) -> Option<Position> {
 }
 
 /// Without a name, the only source with a log is meant.
-fn newest_with_log<'a>(opened: &'a Opened, choice: &Choice) -> CommandResult<&'a SnapshotInfo> {
+fn newest_with_log<'a>(
+    session: &Session,
+    opened: &'a Opened,
+    choice: &Choice,
+) -> CommandResult<&'a SnapshotInfo> {
     let logged = |info: &&SnapshotInfo| info.snapshot.x_log.is_some() && choice.matches(info);
     let mut logged = opened.snapshots.snapshots.iter().rev().filter(logged);
     let Some(newest) = logged.next() else {
+        session.require_job(&opened.snapshots, choice.filter.job.as_deref())?;
         let message = match &choice.filter.job {
             Some(job) => format!("no snapshot of job {} has a log", human::text(job.as_bytes())),
             None => "no snapshot has a log".to_owned(),

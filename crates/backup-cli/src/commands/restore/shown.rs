@@ -1,7 +1,7 @@
 //! What is said of a plan, and of what came of it.
 
 use backup_control::config::SourceKind;
-use backup_core::source::{Removal, RestoreReport};
+use backup_core::source::{IfExists, PlannedObject, Removal, RestoreReport};
 use serde::Serialize;
 
 use super::Restore;
@@ -79,6 +79,7 @@ impl Restore {
                 human::size(report.written_bytes)
             )],
         };
+        lines.extend(self.planned(report));
         if dry_run && self.replaces_server() {
             let what = match (self.is_mapping, self.is_renaming) {
                 (true, _) => "all data in the target databases",
@@ -86,9 +87,10 @@ impl Restore {
                 (false, false) => "all data of the target",
             };
             lines.push(format!("  {remove}: {what}, {}", count(report.removed)));
+            lines.extend(self.removals(report));
         } else if report.removed > 0 {
             lines.push(format!("  {remove}: {}", count(report.removed)));
-            lines.extend(report.removals.iter().map(removal));
+            lines.extend(self.removals(report));
         }
         if !report.replaced_users.is_empty() {
             let verb = if dry_run { "replace" } else { "replaced" };
@@ -101,10 +103,58 @@ impl Restore {
     }
 }
 
+impl Restore {
+    /// Lines about the objects that are written.
+    fn planned(&self, report: &RestoreReport) -> Vec<String> {
+        let parts = match self.restorer.kind {
+            SourceKind::Mongodb => ("document", "documents"),
+            SourceKind::Redis => ("key", "keys"),
+            SourceKind::Postgres => ("row", "rows"),
+            SourceKind::Files => ("byte", "bytes"),
+        };
+        let merges = self.request.if_exists == IfExists::Merge;
+        listed(report.objects.iter().map(|object| planned(object, parts, merges)))
+    }
+
+    /// Lines about the objects that are removed.
+    fn removals(&self, report: &RestoreReport) -> Vec<String> {
+        let kind = self.restorer.kind;
+        listed(report.removals.iter().map(|one| removal(one, kind)))
+    }
+}
+
+/// Objects that a plan lists on a terminal; JSON has all of them.
+const LISTED: usize = 100;
+
+/// At most [`LISTED`] lines, and the number of the others.
+fn listed(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    let more = lines.len().saturating_sub(LISTED);
+    let mut shown: Vec<String> = lines.take(LISTED).collect();
+    if more > 0 {
+        shown.push(format!("    and {more} more (--json lists them)"));
+    }
+    shown
+}
+
+/// A line about one object that is written: `merges` if it is merged into an existing one.
+fn planned(object: &PlannedObject, (one, many): (&str, &str), merges: bool) -> String {
+    let counted = |count: u64| human::count(count, one, many);
+    let count = object.count.map(|count| format!(", {}", counted(count))).unwrap_or_default();
+    let verb = if merges { "merges into" } else { "replaces" };
+    let existing = object.existing.map(|existing| match existing.count {
+        Some(count) => format!("; {verb} {}", counted(count)),
+        None => format!("; {verb} the existing {}", object.kind),
+    });
+    let name = human::text(object.name.as_bytes());
+    format!("    {} {name}{count}{}", object.kind, existing.unwrap_or_default())
+}
+
 /// A line about one removed object.
-fn removal(removal: &Removal) -> String {
-    let parts = match removal.kind.as_str() {
-        "database" => ("object, and nothing else", "objects, and nothing else"),
+fn removal(removal: &Removal, kind: SourceKind) -> String {
+    let parts = match (kind, removal.kind.as_str()) {
+        (SourceKind::Redis, _) => ("key", "keys"),
+        (SourceKind::Files, _) => ("entry", "entries"),
+        (_, "database") => ("object, and nothing else", "objects, and nothing else"),
         _ => ("document", "documents"),
     };
     let count = removal.count.map(|count| human::count(count, parts.0, parts.1));
@@ -129,11 +179,14 @@ pub(crate) fn files(
         files(report.files_written),
         bytes(report.written_bytes)
     )];
+    let changed = report.objects.iter().map(|object| planned(object, ("byte", "bytes"), false));
+    lines.extend(listed(changed));
     if report.files_unchanged > 0 {
         lines.push(format!("  {leave}: {}", files(report.files_unchanged)));
     }
     if report.removed > 0 || dry_run {
         lines.push(format!("  {remove}: {}", human::count(report.removed, "entry", "entries")));
+        lines.extend(listed(report.removals.iter().map(|one| removal(one, SourceKind::Files))));
     }
     lines.extend(rest(report));
     lines

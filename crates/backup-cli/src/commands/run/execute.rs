@@ -23,7 +23,7 @@ use crate::trail;
 
 /// Fails where a job may not begin now.
 pub(super) fn require_window(session: &Session, job: &Job) -> CommandResult<()> {
-    let now = session.cx.clock.now().to_zoned(session.zone().clone());
+    let now = session.cx.clock.now().to_zoned(session.calendar_zone());
     match job.execution.window.filter(|window| !window.contains(&now)) {
         None => Ok(()),
         Some(window) => {

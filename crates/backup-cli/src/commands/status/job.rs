@@ -72,6 +72,7 @@ pub(super) struct Opened {
     pub(super) snapshots: SnapshotList,
     indexed: Option<IndexedRepository>,
     damaged: BTreeSet<SnapshotId>,
+    verified: BTreeSet<SnapshotId>,
     /// The captured logs of the jobs whose status is read; none before the first is needed.
     logs: Option<BTreeMap<String, CommandResult<LogView>>>,
 }
@@ -92,9 +93,10 @@ impl Repositories {
         let snapshots = repository.snapshots(&session.cx).await?;
         let outcome = view::warn_of_damaged(&session.ui, &snapshots);
         let damaged = repository.damaged().await?;
+        let verified = repository.verified().await?;
         self.opened.push((spec.to_string(), None, outcome));
         let at = self.opened.len() - 1;
-        let opened = Opened { repository, snapshots, indexed: None, damaged, logs: None };
+        let opened = Opened { repository, snapshots, indexed: None, damaged, verified, logs: None };
         Ok(self.opened[at].1.insert(opened))
     }
 
@@ -125,6 +127,13 @@ impl Repositories {
             .map_or((None, Outcome::Success), |(_, opened, outcome)| (opened.as_mut(), *outcome)))
     }
 
+    /// The jobs of all snapshots.
+    pub(super) fn job_names(&self) -> BTreeSet<String> {
+        let opened = self.opened.iter().filter_map(|(_, opened, _)| opened.as_ref());
+        let snapshots = opened.flat_map(|opened| &opened.snapshots.snapshots);
+        snapshots.filter_map(|info| info.snapshot.tag("job").map(str::to_owned)).collect()
+    }
+
     /// The jobs in a repository whose status is read.
     fn jobs_in(&self, spec: &RepositorySpec) -> Vec<String> {
         let place = spec.to_string();
@@ -142,6 +151,13 @@ impl JobStatus {
     /// True if the newest evidence about its last snapshot is a finding of damage.
     pub(super) fn is_damaged(&self) -> bool {
         self.last_success.as_ref().is_some_and(|success| success.damage.is_some())
+    }
+
+    /// True if the snapshot of the last run was verified after it.
+    pub(super) fn is_verified(&self) -> bool {
+        let success = self.last_success.as_ref().filter(|success| success.verified == Some(true));
+        let run = self.last_run.as_ref().and_then(|run| run.snapshot.as_ref());
+        success.is_some_and(|success| Some(&success.snapshot) == run)
     }
 
     /// The latest restorable moment, by backups and captured log.
@@ -293,7 +309,8 @@ impl Opened {
             true => self.repository.damage_mark(&newest.id).await?,
             false => None,
         };
-        Ok(Some(Success { damage, ..Success::from(newest) }))
+        let verified = Some(self.verified.contains(&newest.id));
+        Ok(Some(Success { damage, verified, ..Success::from(newest) }))
     }
 
     /// The last moment that can be restored, or why there is none; nothing without a snapshot. The

@@ -12,6 +12,8 @@ use crate::session::Session;
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct LastRun {
     run: String,
+    #[serde(skip)]
+    pub(super) snapshot: Option<String>,
     pub(super) state: State,
     pub(super) started: Timestamp,
     pub(super) finished: Option<Timestamp>,
@@ -58,6 +60,7 @@ impl From<Run> for LastRun {
     fn from(run: Run) -> Self {
         Self {
             run: run.id.to_string(),
+            snapshot: run.evidence.snapshot.clone(),
             state: run.state,
             started: run.started,
             finished: run.finished,

@@ -24,9 +24,10 @@ use backup_core::error::{Error as CoreError, ErrorKind};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::command_error::{CommandResult, Outcome};
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::commands::logs;
 use crate::human;
+use crate::job_names;
 use crate::records::{self, Records};
 use crate::session::Session;
 use crate::style::{self, paint};
@@ -138,7 +139,7 @@ async fn examine(session: &Session, args: &Args) -> CommandResult<Examined> {
         status.next_run =
             plan.as_ref().and_then(|plan| plan.next_backup(name, session.cx.clock.now()));
         if args.jobs.contains(name) && status.is_unknown() && within.is_none() {
-            return Err(unknown(session, name)?.into());
+            return Err(unknown(session, name, &repositories.job_names())?);
         }
         if status.is_damaged() {
             worst = worst.max(Outcome::Damage);
@@ -149,16 +150,22 @@ async fn examine(session: &Session, args: &Args) -> CommandResult<Examined> {
     Ok(Examined { jobs: known, outcome: worst.max(repositories.outcome()) })
 }
 
-/// Neither the configuration nor the repository nor the catalog knows it; a job that was only never
-/// run is no mistake.
-fn unknown(session: &Session, name: &str) -> CommandResult<CoreError> {
-    let shown = human::text(name.as_bytes());
-    let message =
-        match session.config()?.is_some_and(|loaded| loaded.config.jobs.contains_key(name)) {
-            true => format!("job {shown} was never run"),
-            false => format!("unknown job {shown}"),
-        };
-    Ok(CoreError::new(ErrorKind::NotFound, message).with_hint("list all jobs with `backup status`"))
+/// The error for a job without a snapshot or a run: the configuration has a job that was never run,
+/// or the name is wrong. `others` are jobs beside those of the configuration.
+fn unknown(
+    session: &Session,
+    name: &str,
+    others: &BTreeSet<String>,
+) -> CommandResult<CommandError> {
+    let loaded = session.config()?;
+    let configured = loaded.iter().flat_map(|loaded| loaded.config.jobs.keys());
+    let known: BTreeSet<&str> = configured.chain(others).map(String::as_str).collect();
+    if known.contains(name) {
+        let message = format!("job {} was never run", human::text(name.as_bytes()));
+        let error = CoreError::new(ErrorKind::NotFound, message);
+        return Ok(error.with_hint("list all jobs with `backup status`").into());
+    }
+    Ok(job_names::unknown(name, known))
 }
 
 /// The jobs that are meant, and where their snapshots are.
@@ -220,6 +227,9 @@ fn table(session: &Session, jobs: &[JobStatus]) -> Table {
             run.map(|run| human::time(run.started, zone)).unwrap_or_default(),
             match run {
                 _ if job.is_damaged() => paint(style::ERROR, "damaged"),
+                Some(run) if job.is_verified() => {
+                    format!("{}, verified", runs::state(run.state, run.warnings, run.is_part))
+                }
                 Some(run) => runs::state(run.state, run.warnings, run.is_part),
                 None => String::new(),
             },

@@ -1,5 +1,6 @@
 //! The newest runs that this machine remembers.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use backup_control::catalog::RunFilter;
@@ -14,6 +15,9 @@ use crate::session::Session;
 use crate::style::{self, paint};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
+
+/// Newest runs whose jobs are suggested for a misspelt one.
+const KNOWN: u32 = 200;
 
 #[derive(Serialize)]
 struct RunsJson<'a> {
@@ -56,7 +60,10 @@ pub(super) async fn run(session: &Session, asked: Asked<'_>) -> CommandResult {
         if let Some(job) = job.filter(|_| found.runs.is_empty()) {
             let any = RunFilter { job: Some(job.clone()), limit: Some(1), ..RunFilter::default() };
             if records.catalog.runs(&any).await?.runs.is_empty() {
-                return Err(super::unknown(session, job)?.into());
+                let newest = RunFilter { limit: Some(KNOWN), ..RunFilter::default() };
+                let runs = records.catalog.runs(&newest).await?.runs;
+                let jobs: BTreeSet<String> = runs.into_iter().map(|run| run.job).collect();
+                return Err(super::unknown(session, job, &jobs)?);
             }
         }
         runs.extend(found.runs);
@@ -127,10 +134,10 @@ fn table(session: &Session, records: &Records, runs: &[Run]) -> Table {
 /// A state for people.
 pub(super) fn state(state: State, warnings: u64, is_part: bool) -> String {
     let mut text = match (state, warnings) {
-        (State::Failed, _) => paint(style::ERROR, state.as_str()),
-        (State::Cancelled, _) => paint(style::WARNING, state.as_str()),
-        (_, 0) => state.as_str().to_owned(),
-        (_, some) => format!("{}, {}", state.as_str(), human::count(some, "warning", "warnings")),
+        (State::Failed, _) => paint(style::ERROR, state.word()),
+        (State::Cancelled, _) => paint(style::WARNING, state.word()),
+        (_, 0) => state.word().to_owned(),
+        (_, some) => format!("{}, {}", state.word(), human::count(some, "warning", "warnings")),
     };
     if is_part {
         text.push_str(", part");

@@ -22,6 +22,9 @@ pub(super) struct Success {
     pub(super) warnings: u64,
     /// Whether it stands for one moment; unknown while the repository cannot be read.
     pub(super) point_in_time: Option<bool>,
+    /// True if the newest evidence is a verification without problems; unknown while the repository
+    /// cannot be read.
+    pub(super) verified: Option<bool>,
     /// The newest evidence, if it is a finding of damage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) damage: Option<DamageMark>,
@@ -38,6 +41,7 @@ impl From<&SnapshotInfo> for Success {
             host: is_files.then(|| snapshot.hostname.clone()),
             warnings: snapshot.x_warnings.unwrap_or(0),
             point_in_time: Some(!view::is_of_no_moment(info)),
+            verified: None,
             damage: None,
         }
     }
@@ -55,6 +59,7 @@ impl Success {
             host,
             warnings,
             point_in_time: None,
+            verified: None,
             damage: None,
         })
     }

@@ -79,7 +79,7 @@ pub(super) fn verified(given: &Given<'_>, report: &Report) -> Check {
 fn snapshots_of(given: &Given<'_>, job: &str, own: &RepositoryGiven) -> BTreeSet<String> {
     let listed = own.snapshots.iter().flatten();
     let listed = listed.filter(|snapshot| snapshot.job == job);
-    let made = given.runs.iter().filter(|run| run.job == job);
+    let made = given.runs.iter().filter(|run| run.job == job && !run.evidence.is_part);
     let made = made.filter_map(|run| run.evidence.snapshot.as_deref()).map(short);
     listed.map(|snapshot| snapshot.short().to_owned()).chain(made.map(str::to_owned)).collect()
 }
