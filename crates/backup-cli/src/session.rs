@@ -256,6 +256,11 @@ impl Session {
         }
     }
 
+    /// True if --yes confirms everything: a person may not see the questions.
+    pub(crate) fn is_unattended(&self) -> bool {
+        self.global.yes
+    }
+
     /// Fails if a confirmation that comes later cannot be given.
     pub(crate) fn require_confirmable(&self) -> CommandResult<()> {
         if self.global.yes || self.ui.can_ask() {

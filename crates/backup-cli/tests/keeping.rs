@@ -196,6 +196,59 @@ fn a_cleanup_does_what_its_plan_says() {
         .snapshot_table("cleanup_again");
 }
 
+/// As after `cp -r` or `aws s3 sync`, days later: the store has other times than the snapshots.
+#[test]
+fn adoption_makes_a_moved_repository_lose_old_snapshots() {
+    let env = configured();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5 * 86_400);
+    for entry in std::fs::read_dir(env.path("repo/snapshots")).unwrap() {
+        let file = std::fs::File::open(entry.unwrap().path()).unwrap();
+        file.set_modified(later).unwrap();
+    }
+    let cleanup = ["cleanup", "--job", "docs", "--yes", "--no-prune"];
+    let disputed = env.run(&cleanup).ok();
+    assert!(disputed.stderr.contains("4 snapshots have a date that the store does not confirm"));
+    assert!(disputed.stderr.contains("cleanup --job docs --adopt"), "{}", disputed.text());
+    assert_eq!(ids(&env).len(), 4);
+
+    let adopt = [&cleanup[..], &["--adopt"]].concat();
+    let plan = env.run(&[&adopt[..], &["--dry-run"]].concat()).ok();
+    assert!(plan.stderr.contains("adopts 4 snapshots"), "{}", plan.text());
+    assert!(plan.stdout.contains("forget 2 of 4"), "{}", plan.text());
+    assert_eq!(ids(&env).len(), 4, "a dry run changes nothing");
+    let adopted = std::fs::read_dir(env.path("repo/x-adopted")).unwrap().count();
+    assert_eq!(adopted, 1, "only the mark of the new repository");
+    env.run(&adopt).ok();
+    assert_eq!(ids(&env).len(), 2);
+    let again = env.run(&cleanup).ok();
+    assert!(!again.stderr.contains("date that the store"), "{}", again.text());
+}
+
+/// A size that collapses stops a cleanup with --yes, until the snapshot is adopted.
+#[test]
+fn cleanup_stops_at_a_size_that_collapses() {
+    let env = Env::configured(CONFIG);
+    for at in 0..3 {
+        env.write("data/log.txt", &format!("line {at} ").repeat(300_000));
+        env.run(&["run", "-q", "docs", "--type", "full"]).ok();
+    }
+    env.write("data/log.txt", "encrypted");
+    env.run(&["run", "-q", "docs", "--type", "full"]).ok();
+    let stopped = env.run(&["cleanup", "--all", "--yes", "--json"]);
+    assert_eq!((stopped.code, ids(&env).len()), (5, 4), "{}", stopped.text());
+    let events = stopped.events();
+    assert_eq!(events[0]["anomalies"][0]["anomaly"], "small_size");
+    let error = events.iter().find(|event| event["event"] == "error").unwrap();
+    assert!(error["message"].as_str().unwrap().contains("job docs: size fell to"), "{error}");
+    let before = &ids(&env)[2];
+    let kept = events[0]["snapshots"].as_array().unwrap();
+    let kept = kept.iter().find(|one| one["id"] == before.as_str()).unwrap();
+    let reasons = kept["reasons"].as_array().unwrap();
+    assert!(reasons.iter().any(|reason| reason["rule"] == "before_anomaly"), "{kept}");
+    env.run(&["cleanup", "--job", "docs", "--adopt", "--yes", "--no-prune"]).ok();
+    assert_eq!(ids(&env).len(), 2);
+}
+
 #[test]
 fn a_cleanup_also_removes_data() {
     let env = configured();

@@ -4,7 +4,10 @@
 use std::collections::BTreeSet;
 
 use backup_core::id::SnapshotId;
-use backup_core::retention::{Candidate, Decision, Hold, Keep, Policy, Reason, Rule, decide};
+use backup_core::repository::EffectiveTime;
+use backup_core::retention::{
+    AnomalyKind, Candidate, Decision, Hold, Keep, Policy, Reason, Rule, anomalies, decide,
+};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Span, Timestamp};
 use proptest::prelude::*;
@@ -22,15 +25,19 @@ fn moment(text: &str) -> Timestamp {
 }
 
 /// A snapshot:
-/// `name time [group=… received=… unreceived tier=… type=… tag=… hold=until|ever needs=name verified]`.
+/// `name time [group=… received=… stored=… unstored end=… adopted size=… tier=… type=… tag=…
+/// hold=until|ever needs=name verified]`.
 fn candidate(text: &str) -> (String, Candidate) {
     let mut words = text.split_whitespace();
     let name = words.next().unwrap().to_owned();
     let time = moment(words.next().unwrap());
+    let (mut stored, mut end) = (Some(time + SignedDuration::from_mins(5)), None);
+    let mut is_adopted = false;
     let mut made = Candidate {
         id: id(&name),
-        time,
+        time: EffectiveTime::decide(time, None, None, false),
         received: Some(time + SignedDuration::from_mins(5)),
+        size: None,
         group: "g".to_owned(),
         tier: None,
         kind: Some("full".to_owned()),
@@ -44,7 +51,11 @@ fn candidate(text: &str) -> (String, Candidate) {
         match key {
             "group" => made.group = value.to_owned(),
             "received" => made.received = Some(moment(value)),
-            "unreceived" => made.received = None,
+            "stored" => stored = Some(moment(value)),
+            "unstored" => stored = None,
+            "end" => end = Some(moment(value)),
+            "adopted" => is_adopted = true,
+            "size" => made.size = Some(value.parse().unwrap()),
             "tier" => made.tier = Some(value.to_owned()),
             "type" => made.kind = Some(value.to_owned()),
             "tag" => made.tags.push(value.to_owned()),
@@ -57,6 +68,7 @@ fn candidate(text: &str) -> (String, Candidate) {
             other => panic!("{other}"),
         }
     }
+    made.time = EffectiveTime::decide(time, end, stored, is_adopted);
     (name, made)
 }
 
@@ -223,42 +235,69 @@ const POINT_IN_TIME: &[Case] = &[
 ];
 
 const CLOCKS: &[Case] = &[
-    // Dated in the future: it takes nobody's place, and a person has to look.
-    (r#"{"last":1}"#, "a 2026-03-30; f 2099-01-01 received=2026-03-31", "a f"),
-    (r#"{"daily":1}"#, "a 2026-03-30; f 2099-01-01 unreceived", "a f"),
-    // In the past by now, but dated after it was received.
-    (r#"{"last":1}"#, "a 2026-03-20; f 2026-03-25 received=2026-03-10", "a f"),
-    // Half an hour is within what clocks differ by.
-    (r#"{"last":1}"#, "a 2026-03-30; f 2026-03-31T12:30 received=2026-03-31T12", "f"),
-    // Dated back: it stands for a period only if there is no other.
+    // Dated in the future: it replaces nothing, and a person has to look.
+    (r#"{"last":1}"#, "a 2026-03-30; f 2099-01-01 stored=2026-03-31", "a f"),
+    (r#"{"daily":1}"#, "a 2026-03-30; f 2099-01-01 unstored", "a f"),
+    (r#"{"daily":1}"#, "a 2026-03-30; f 2099-01-01 adopted", "a f"),
+    // In the past by now, but dated after the store received it.
+    (r#"{"last":1}"#, "a 2026-03-20; f 2026-03-25 stored=2026-03-10", "a f"),
+    // Half an hour is within the difference of clocks.
+    (r#"{"last":1}"#, "a 2026-03-30; f 2026-03-31T12:30 stored=2026-03-31T12", "f"),
+    // Dated back: it stays, and replaces nothing in any period; a forged receipt changes nothing.
     (
         r#"{"daily":1,"yearly":2}"#,
-        "a 2025-11-30; x 2025-12-31 received=2026-03-30; c 2026-03-30",
-        "a c",
+        "a 2025-11-30; x 2025-12-31 stored=2026-03-30 received=2025-12-31; c 2026-03-30",
+        "a x c",
     ),
-    (r#"{"daily":1,"yearly":2}"#, "x 2025-12-31 received=2026-03-30; c 2026-03-30", "x c"),
-    // Dated back into empty days: the real ones stay all the same.
+    (r#"{"daily":1,"yearly":2}"#, "x 2025-12-31 stored=2026-03-30; c 2026-03-30", "x c"),
     (
         r#"{"daily":2}"#,
-        "a 2026-03-15; b 2026-03-22; x 2026-03-18 received=2026-03-30; y 2026-03-25 \
-         received=2026-03-30",
-        "a b y",
+        "a 2026-03-15; b 2026-03-22; x 2026-03-18 stored=2026-03-30; y 2026-03-25 \
+         stored=2026-03-30",
+        "a b x y",
     ),
-    (r#"{"last":1}"#, "a 2026-03-15; x 2026-03-20 received=2026-03-30", "a x"),
-    (r#"{"types":{"full":{"last":1}}}"#, "a 2026-03-15; x 2026-03-20 received=2026-03-30", "a x"),
+    (r#"{"last":1}"#, "a 2026-03-15; x 2026-03-20 stored=2026-03-30", "a x"),
+    (r#"{"types":{"full":{"last":1}}}"#, "a 2026-03-15; x 2026-03-20 stored=2026-03-30", "a x"),
+    (r#"{"last":1}"#, "a 2026-03-15 verified; x 2026-03-20 verified stored=2026-03-30", "a x"),
+    (r#"{"within":"30d"}"#, "a 2026-01-15; b 2026-01-16; x 2026-03-20 stored=2026-03-30", "b x"),
     // Dated back to just before the window: it does not begin it.
     (
         r#"{"point_in_time":"7d"}"#,
-        "a 2026-03-10; l1 2026-03-11 type=log; x 2026-03-24 received=2026-03-30; l2 2026-03-28 \
+        "a 2026-03-10; l1 2026-03-11 type=log; x 2026-03-24 stored=2026-03-30; l2 2026-03-28 \
          type=log",
-        "a l1 l2",
+        "a l1 x l2",
     ),
-    // A repository that was imported today keeps its calendar.
+    // The store received all of them today, after a move: nothing is removed.
     (
         r#"{"daily":2,"monthly":2}"#,
-        "a 2026-01-31 received=2026-03-31; b 2026-02-01 received=2026-03-31; c 2026-02-28 \
-         received=2026-03-31; d 2026-03-01 received=2026-03-31",
+        "a 2026-01-31 stored=2026-03-31; b 2026-02-01 stored=2026-03-31; c 2026-02-28 \
+         stored=2026-03-31; d 2026-03-01 stored=2026-03-31",
+        "a b c d",
+    ),
+    // Adopted, they follow the calendar again.
+    (
+        r#"{"daily":2,"monthly":2}"#,
+        "a 2026-01-31 stored=2026-03-31 adopted; b 2026-02-01 stored=2026-03-31 adopted; \
+         c 2026-02-28 stored=2026-03-31 adopted; d 2026-03-01 stored=2026-03-31 adopted",
         "c d",
+    ),
+    // A run of five days counts for its end, whatever start it claims.
+    (
+        r#"{"daily":2}"#,
+        "a 2026-03-15; x 2026-03-20 end=2026-03-25 stored=2026-03-25; c 2026-03-24",
+        "x c",
+    ),
+    (
+        r#"{"daily":"all","last":1}"#,
+        "a 2026-03-14T12; x 2026-03-14T13 end=2026-03-25 stored=2026-03-25; c 2026-03-24",
+        "a x c",
+    ),
+    // Its log begins at its own time.
+    (
+        r#"{"point_in_time":"5d"}"#,
+        "a 2026-03-10; l0 2026-03-19 type=log; x 2026-03-20 end=2026-03-25 stored=2026-03-25; \
+         l1 2026-03-21 type=log; l2 2026-03-30 type=log",
+        "x l1 l2",
     ),
 ];
 
@@ -348,6 +387,78 @@ fn policies_that_nobody_can_have_meant_are_refused() {
     }
 }
 
+/// The anomalies of snapshots, as `kind:snapshots:before`.
+fn found(snapshots: &str) -> Vec<String> {
+    let texts = snapshots.split(';').map(str::trim).filter(|text| !text.is_empty());
+    let (names, all): (Vec<String>, Vec<Candidate>) = texts.map(candidate).unzip();
+    let name = |wanted: &SnapshotId| names.iter().find(|name| id(name) == *wanted).unwrap().clone();
+    let describe = |anomaly: backup_core::retention::Anomaly| {
+        let kind = match &anomaly.kind {
+            AnomalyKind::ManySnapshots { day, count, usual } => format!("{day} {count}/{usual}"),
+            AnomalyKind::SmallSize { bytes, usual } => format!("{bytes}/{usual}"),
+            other => panic!("{other:?}"),
+        };
+        let unusual: Vec<String> = anomaly.snapshots.iter().map(name).collect();
+        format!(
+            "{kind}: {} after {}",
+            unusual.join(" "),
+            anomaly.before.as_ref().map_or("-".to_owned(), name)
+        )
+    };
+    anomalies(&all, moment(NOW), &TimeZone::UTC).into_iter().map(describe).collect()
+}
+
+#[test]
+fn anomalies_of_days_with_many_snapshots() {
+    let days = "a 2026-03-24; b 2026-03-25; c 2026-03-26; ";
+    let of = |hours: &[u32], more: &str| {
+        let one = |hour: &u32| format!("x{hour} 2026-03-27T{hour:02} {more}");
+        days.to_owned() + &hours.iter().map(one).collect::<Vec<_>>().join(";")
+    };
+    assert_eq!(found(&of(&[1, 2, 3, 4], "")), Vec::<String>::new(), "twice the usual, plus two");
+    let five = found(&of(&[1, 2, 3, 4, 5], ""));
+    assert_eq!(five, ["2026-03-27 5/1: x1 x2 x3 x4 x5 after c"]);
+    // Spread over the days that a writer may claim, they are still received on one day.
+    let spread = "x1 2026-03-25T20 stored=2026-03-27; x2 2026-03-26T20 stored=2026-03-27; \
+                  x3 2026-03-26T21 stored=2026-03-27; x4 2026-03-27T01; x5 2026-03-27T02";
+    assert_eq!(found(&(days.to_owned() + spread)), ["2026-03-27 5/1: x1 x2 x3 x4 x5 after c"]);
+    assert_eq!(found(&of(&[1, 2, 3, 4, 5], "adopted")), Vec::<String>::new());
+    assert_eq!(found(&of(&[1, 2, 3, 4, 5], "type=log")), Vec::<String>::new());
+    // Disputed ones replace nothing, and need no alarm.
+    assert_eq!(found(&of(&[1, 2, 3, 4, 5], "stored=2026-03-31")), Vec::<String>::new());
+    // Two days do not show what is usual.
+    let young = "a 2026-03-25; b 2026-03-26; x1 2026-03-27T01; x2 2026-03-27T02; x3 2026-03-27T03; \
+                 x4 2026-03-27T04; x5 2026-03-27T05";
+    assert_eq!(found(young), Vec::<String>::new());
+    // An adopted day makes its number usual.
+    let hourly: Vec<String> = (0..24).map(|hour| format!("y{hour} 2026-03-28T{hour:02}")).collect();
+    let adopted: Vec<String> =
+        (0..24).map(|hour| format!("x{hour} 2026-03-27T{hour:02} adopted")).collect();
+    let all = format!("{days}{};{}", adopted.join(";"), hourly.join(";"));
+    assert_eq!(found(&all), Vec::<String>::new());
+}
+
+#[test]
+fn anomalies_of_sizes_that_collapse() {
+    let usual = "a 2026-03-24 size=5000000; b 2026-03-25 size=6000000; ";
+    let with = |more: &str| found(&(usual.to_owned() + more));
+    assert_eq!(with("x 2026-03-26 size=599999"), ["599999/6000000: x after b"]);
+    assert_eq!(with("x 2026-03-26 size=600000"), Vec::<String>::new());
+    assert_eq!(with("x 2026-03-26"), ["0/6000000: x after b"], "a size that is not stated");
+    assert_eq!(
+        with("x 2026-03-26 size=9; y 2026-03-27 size=8; c 2026-03-28 size=5000000"),
+        ["8/6000000: x y after b"]
+    );
+    assert_eq!(with("x 2026-03-26 size=9 type=incremental"), Vec::<String>::new());
+    assert_eq!(with("x 2026-03-26 size=9 group=other"), Vec::<String>::new());
+    assert_eq!(
+        with("x 2026-03-26 size=9 adopted; y 2026-03-27 size=8"),
+        Vec::<String>::new(),
+        "an adopted size is the usual one"
+    );
+    assert_eq!(found("a 2026-03-24 size=1000; x 2026-03-25 size=1"), Vec::<String>::new());
+}
+
 fn keep() -> impl Strategy<Value = Keep> {
     prop_oneof![Just(Keep::None), (1_u32..5).prop_map(Keep::Count), Just(Keep::All)]
 }
@@ -390,8 +501,14 @@ prop_compose! {
             let needs = all.iter().rev().find(|c| c.group == group && kind != "full").map(|c| c.id);
             all.push(Candidate {
                 id: id(&at.to_string()),
-                time,
-                received: Some(time + SignedDuration::from_hours(if skew < -190 { -9 } else { skew.max(0) })),
+                time: EffectiveTime::decide(
+                    time,
+                    None,
+                    Some(time + SignedDuration::from_hours(if skew < -190 { -60 } else { skew.max(0) / 2 })),
+                    skew % 5 == 0,
+                ),
+                received: None,
+                size: None,
                 group,
                 tier: None,
                 kind: Some(kind.to_owned()),
@@ -435,6 +552,12 @@ proptest! {
             turned.reverse();
         }
         prop_assert_eq!(&names(&decide(&turned, &policy, now, &zone)), &kept);
+
+        // A disputed snapshot stays, and no other one leaves because of it.
+        prop_assert!(all.iter().all(|c| !c.time.is_disputed() || kept.contains(&c.id)));
+        let trusted: Vec<Candidate> = all.iter().filter(|c| !c.time.is_disputed()).cloned().collect();
+        let without = names(&decide(&trusted, &policy, now, &zone));
+        prop_assert!(without.is_subset(&kept));
 
         // Other groups have no say.
         let own: Vec<Candidate> = all.iter().filter(|c| c.group == "g0").cloned().collect();

@@ -23,6 +23,20 @@ mod needs_moto_server {
     use crate::support::tree::{everything, write};
 
     const PASSWORD: &str = "password";
+    /// Objects by which maintainers protect snapshots.
+    const PROTECTED: [&str; 11] = [
+        "config",
+        "keys/00",
+        "x-adopted/00",
+        "x-compliance/00",
+        "x-damage/00",
+        "x-forgotten/00",
+        "x-holds/00",
+        "x-proofs/00",
+        "x-prune/00",
+        "x-quarantine/snapshots/00",
+        "x-receipts/config",
+    ];
 
     fn cli(user: &S3) -> Cli {
         Store::s3(user, "repo").cli(PASSWORD)
@@ -67,6 +81,9 @@ mod needs_moto_server {
         denied(&writer, &Method::GET, &pack);
         denied(&writer, &Method::DELETE, &pack);
         denied(&writer, &Method::DELETE, "repo/config");
+        for key in PROTECTED {
+            denied(&writer, &Method::PUT, &format!("repo/{key}"));
+        }
         let refused =
             machine.run(&["restore", "latest", "--target", text(&room.path().join("stolen"))]);
         assert!(refused.code == 1 && refused.stderr.contains("refuses access"), "{refused}");

@@ -209,6 +209,6 @@ async fn remove(
 /// The newest snapshot of every job and source: the next backup builds on it.
 fn newest_of_each(snapshots: &[SnapshotInfo]) -> HashSet<SnapshotId> {
     let newest: HashMap<String, SnapshotId> =
-        snapshots.iter().map(|info| (Candidate::of(info).group, info.id)).collect();
+        snapshots.iter().map(|info| (Candidate::group_of(&info.snapshot), info.id)).collect();
     newest.into_values().collect()
 }

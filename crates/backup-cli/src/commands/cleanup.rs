@@ -1,23 +1,21 @@
 //! `backup cleanup`.
 
+mod shown;
+
 use backup_control::cleanup::{self, Cleanup};
 use backup_control::runs;
 use backup_core::id::SnapshotId;
-use backup_core::maintenance::{CleanupPlan, PlannedSnapshot, plan_cleanup};
+use backup_core::maintenance::{CleanupPlan, plan_cleanup};
 use backup_core::repository::Repository;
-use backup_core::retention::{Period, Reason};
-use jiff::Timestamp;
 use serde::Serialize;
 
-use super::view::{self, Summary};
-use super::{forget, prune};
-use crate::command_error::{CommandResult, Outcome};
+use super::prune;
+use super::view::Summary;
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::reserve;
 use crate::session::Session;
 use crate::style::{self, paint};
-use crate::table::Align;
-use crate::ui::SCHEMA_VERSION;
 
 /// Apply retention policies: forget snapshots and remove their data
 ///
@@ -25,6 +23,11 @@ use crate::ui::SCHEMA_VERSION;
 /// plan after confirmation. `keep` in the configuration decides which snapshots stay; snapshots of
 /// other jobs are not touched. Only data that no other snapshot needs is removed, after the grace
 /// period of prune. Until then `backup undo-forget` brings snapshots back.
+///
+/// A snapshot whose date the store does not confirm within 48 hours stays and replaces no other one.
+/// --adopt vouches for such dates: after a repository was moved with another program, or snapshots
+/// were imported. With --yes, a job is stopped (exit code 5) if a day has many more snapshots than
+/// usual, or if sizes collapse. --adopt declares these snapshots expected, too.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -34,6 +37,9 @@ pub(crate) struct Args {
     /// All jobs of the configuration that have a `keep` policy
     #[arg(long, conflicts_with = "jobs")]
     all: bool,
+    /// Vouch for unconfirmed dates and unusual snapshots of the jobs
+    #[arg(long)]
+    adopt: bool,
     /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -45,38 +51,14 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   backup cleanup --all --dry-run
-  backup cleanup --job documents --yes";
-
-/// What becomes of a snapshot, in JSON.
-#[derive(Serialize)]
-struct PlannedJson<'a> {
-    id: String,
-    short_id: String,
-    time: Timestamp,
-    tier: Option<&'a str>,
-    #[serde(rename = "type")]
-    kind: Option<&'a str>,
-    keep: bool,
-    reasons: &'a [Reason],
-}
-
-#[derive(Serialize)]
-struct PlanEvent<'a> {
-    schema_version: u32,
-    event: &'static str,
-    verb: &'static str,
-    repository: String,
-    job: &'a str,
-    dry_run: bool,
-    kept: usize,
-    dropped: usize,
-    snapshots: Vec<PlannedJson<'a>>,
-}
+  backup cleanup --job documents --yes
+  backup cleanup --job documents --adopt --dry-run";
 
 /// What was done, in JSON.
 #[derive(Serialize)]
 struct DoneJson {
     forgotten: Vec<String>,
+    adopted: Vec<String>,
 }
 
 /// The plan of one job.
@@ -85,6 +67,14 @@ struct Planned {
     /// Where in the list of repositories its own is.
     at: usize,
     plan: CleanupPlan,
+}
+
+impl Planned {
+    /// True if the plan must not be followed without a person.
+    fn is_stopped(&self, session: &Session) -> bool {
+        let removes = !self.plan.dropped().is_empty();
+        removes && !self.plan.anomalies.is_empty() && session.is_unattended()
+    }
 }
 
 /// The repositories that are cleaned up, each once.
@@ -102,45 +92,65 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             session.require_confirmable()?;
         }
         let (repository, cx) = (&repositories[at].1, &session.cx);
-        let plan = plan_cleanup(
-            repository,
-            &cleanup.filter,
-            &cleanup.policy,
-            &session.calendar_zone(),
-            cx,
-        )
-        .await?;
-        show(session, &cleanup, &plan, args.dry_run)?;
+        let Cleanup { filter, policy, .. } = &cleanup;
+        let zone = session.calendar_zone();
+        let plan = plan_cleanup(repository, filter, policy, &zone, args.adopt, cx).await?;
+        shown::show(session, &cleanup, &plan, args.dry_run)?;
         plans.push(Planned { cleanup, at, plan });
     }
-    let dropped = plans.iter().map(|planned| planned.plan.dropped().len() as u64).sum::<u64>();
     if args.dry_run {
         session.ui.status("Dry run: nothing was forgotten.");
         return Ok(Outcome::Success);
     }
-    if dropped > 0 {
-        session
-            .confirm(&format!("Forget {}?", human::count(dropped, "snapshot", "snapshots")))
-            .await?;
+    let (stopped, plans): (Vec<Planned>, Vec<Planned>) =
+        plans.into_iter().partition(|planned| planned.is_stopped(session));
+    let adopted = plans.iter().map(|planned| planned.plan.adopted.len()).sum::<usize>();
+    if adopted > 0 {
+        session.trail.note("adopted", adopted.to_string());
     }
+    confirm(session, &plans).await?;
     for planned in &plans {
         let repository = &repositories[planned.at].1;
         let work = async || apply(session, planned, repository).await;
         reserve::with_room(session, &planned.cleanup.repository, work).await?;
     }
-    if !args.no_prune {
-        for (spec, repository) in &repositories {
-            let work = async || {
-                let options = spec.prune_options(session.holder());
-                prune::prune(session, spec, repository, &options).await?;
-                repository.thin_out_run_notes(runs::NOTES).await?;
-                Ok(repository.thin_out_leases().await?)
-            };
-            reserve::with_room(session, spec, work).await?;
-            reserve::keep(session, spec).await;
+    let has_stopped = |at: usize| stopped.iter().any(|planned| planned.at == at);
+    let whole = repositories.iter().enumerate().filter(|(at, _)| !has_stopped(*at));
+    for (_, (spec, repository)) in whole.filter(|_| !args.no_prune) {
+        let work = async || {
+            let options = spec.prune_options(session.holder());
+            prune::prune(session, spec, repository, &options).await?;
+            repository.thin_out_run_notes(runs::NOTES).await?;
+            Ok(repository.thin_out_leases().await?)
+        };
+        reserve::with_room(session, spec, work).await?;
+        reserve::keep(session, spec).await;
+    }
+    let names: Vec<&str> = stopped.iter().map(|planned| planned.cleanup.job.as_str()).collect();
+    if !names.is_empty() {
+        session.trail.note("stopped", names.join(" "));
+    }
+    let stopped = stopped
+        .iter()
+        .map(|planned| (planned.cleanup.job.as_str(), planned.plan.anomalies.as_slice()));
+    shown::refusal(session, stopped).map_or(Ok(Outcome::Success), Err)
+}
+
+/// Asks for a confirmation if plans remove or adopt snapshots.
+async fn confirm(session: &Session, plans: &[Planned]) -> CommandResult<()> {
+    let dropped = plans.iter().map(|planned| planned.plan.dropped().len() as u64).sum::<u64>();
+    // The first cleanup of a repository adopts earlier snapshots without a question.
+    let chosen = plans.iter().filter(|planned| !planned.plan.is_first);
+    let adopted = chosen.map(|planned| planned.plan.adopted.len() as u64).sum::<u64>();
+    let forget = format!("Forget {}?", human::count(dropped, "snapshot", "snapshots"));
+    match (adopted, dropped) {
+        (0, 0) => Ok(()),
+        (0, _) => session.confirm(&forget).await,
+        (_, _) => {
+            let adopt = human::count(adopted, "snapshot", "snapshots");
+            session.confirm(&format!("Adopt {adopt}? {forget}")).await
         }
     }
-    Ok(Outcome::Success)
 }
 
 fn cleanups(session: &Session, args: &Args) -> CommandResult<Vec<Cleanup>> {
@@ -174,105 +184,28 @@ async fn open(
     Ok(opened.len() - 1)
 }
 
-/// Forgets what the plan drops, and nothing else.
+/// Adopts and forgets the snapshots of the plan, and no others.
 async fn apply(session: &Session, planned: &Planned, repository: &Repository) -> CommandResult<()> {
-    let ids = planned.plan.dropped();
-    let Cleanup { job, repository: spec, .. } = &planned.cleanup;
-    if !ids.is_empty() {
-        forget::forget(session, repository, &ids)
-            .await
-            .map_err(|error| error.context(format_args!("job {job}")))?;
+    let Planned { cleanup, plan, .. } = planned;
+    let Cleanup { job, repository: spec, policy, .. } = cleanup;
+    if let Some(age) = policy.compliance {
+        // A writer may have no right to promise.
+        repository.protect_job(job, age, &session.cx).await?;
     }
+    let ids = plan.dropped();
+    session.trail.snapshots(&ids);
+    plan.execute(repository, &session.cx).await.map_err(|error| {
+        CommandError::from(error).invalid_is_refused().context(format_args!("job {job}"))
+    })?;
     let ui = &session.ui;
     if ui.is_json() {
-        let done = DoneJson { forgotten: ids.iter().map(SnapshotId::to_hex).collect() };
+        let done = DoneJson {
+            forgotten: ids.iter().map(SnapshotId::to_hex).collect(),
+            adopted: plan.adopted.iter().map(|info| info.id.to_hex()).collect(),
+        };
         ui.event(&Summary { job: Some(job), ..Summary::new("cleanup", spec.to_string(), &done) });
         return Ok(());
     }
     let count = human::count(ids.len() as u64, "snapshot", "snapshots");
     ui.summary(format_args!("Job {job}: {count} {}", paint(style::GOOD, "forgotten")))
-}
-
-fn show(
-    session: &Session,
-    cleanup: &Cleanup,
-    plan: &CleanupPlan,
-    dry_run: bool,
-) -> CommandResult<()> {
-    let (ui, dropped) = (&session.ui, plan.dropped().len());
-    let kept = plan.snapshots.len() - dropped;
-    if ui.is_json() {
-        ui.event(&PlanEvent {
-            schema_version: SCHEMA_VERSION,
-            event: "plan",
-            verb: "cleanup",
-            repository: cleanup.repository.to_string(),
-            job: &cleanup.job,
-            dry_run,
-            kept,
-            dropped,
-            snapshots: plan.snapshots.iter().map(planned_json).collect(),
-        });
-        return Ok(());
-    }
-    let heading = format!("Plan for job {} in {}", cleanup.job, cleanup.repository);
-    if plan.snapshots.is_empty() {
-        return ui.print(format_args!("{heading}: no snapshots"));
-    }
-    let mut table = view::snapshot_table(&[("", Align::Left), ("Reason", Align::Left)]);
-    for planned in &plan.snapshots {
-        let mut row = view::snapshot_row(session, &planned.info);
-        row.push(if planned.decision.keep() { "keep" } else { "forget" }.to_owned());
-        row.push(reasons(&planned.decision.reasons));
-        table.row(row);
-    }
-    ui.print(format_args!(
-        "{heading}: forget {dropped} of {}\n{}",
-        plan.snapshots.len(),
-        table.lines().join("\n")
-    ))
-}
-
-fn planned_json(planned: &PlannedSnapshot) -> PlannedJson<'_> {
-    let PlannedSnapshot { info, decision } = planned;
-    PlannedJson {
-        id: info.id.to_hex(),
-        short_id: info.id.short(),
-        time: info.snapshot.time,
-        tier: info.snapshot.tag("tier"),
-        kind: info.snapshot.tag("type"),
-        keep: decision.keep(),
-        reasons: &decision.reasons,
-    }
-}
-
-/// Why a snapshot stays, for people.
-fn reasons(reasons: &[Reason]) -> String {
-    let reason = |reason: &Reason| match reason {
-        Reason::Last => "last".to_owned(),
-        Reason::Period { period } => match period {
-            Period::Hour => "hourly",
-            Period::Day => "daily",
-            Period::Week => "weekly",
-            Period::Month => "monthly",
-            Period::Year => "yearly",
-        }
-        .to_owned(),
-        Reason::Within => "recent enough".to_owned(),
-        Reason::Tag { tag } => format!("tag {}", human::text(tag.as_bytes())),
-        Reason::Tier { tier } => format!("tier {}", human::text(tier.as_bytes())),
-        Reason::Type { kind } => format!("type {}", human::text(kind.as_bytes())),
-        Reason::PointInTime => "point in time".to_owned(),
-        Reason::Hold { reason } => format!("held: {}", human::text(reason.as_bytes())),
-        Reason::Compliance => "compliance".to_owned(),
-        Reason::MinCopies => "newest".to_owned(),
-        Reason::NewestVerified => "newest verified".to_owned(),
-        Reason::WrongClock => "implausible date".to_owned(),
-        Reason::NeededBy { id } => format!("needed by {}", id.short()),
-        _ => "another rule".to_owned(),
-    };
-    match reasons.is_empty() {
-        true => "no rule keeps it".to_owned(),
-        false => reasons.iter().map(reason).collect::<Vec<_>>().join(", "),
-    }
 }

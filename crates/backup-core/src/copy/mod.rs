@@ -20,6 +20,8 @@ mod survey;
 mod transfer;
 mod unfit;
 
+use std::collections::HashMap;
+
 pub use complete::require_complete;
 use serde::Serialize;
 
@@ -33,7 +35,8 @@ use crate::pipeline::Meter;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
 use crate::repository::{
-    BlobWriter, IndexedRepository, Repository, SnapshotInfo, WriteSettings, WriteStats, layout,
+    BlobWriter, IndexedRepository, Repository, SnapshotInfo, SnapshotList, TimeEvidence,
+    WriteSettings, WriteStats, layout,
 };
 use crate::words;
 use known::Known;
@@ -141,6 +144,7 @@ async fn run_copy(
         to: indexed,
         same_key: from.repository().key().derive("copy") == to.key().derive("copy"),
         known: Known::new(&there.snapshots),
+        evidence: from.repository().read_time_evidence().await?,
         trusting,
         options,
         cx,
@@ -152,6 +156,9 @@ async fn run_copy(
     let meter = Meter::start(Stage::Copy, &cx.events);
     let ticking = meter.ticking();
     run.copy_all(&todo, &meter).await?;
+    if !options.dry_run {
+        run.vouch_for_present(&todo, &there).await?;
+    }
     drop(ticking);
     meter.finish();
     Ok(run.report)
@@ -186,6 +193,8 @@ struct Run<'a> {
     reliance: Option<Reliance<'a>>,
     same_key: bool,
     known: Known,
+    /// Evidence about the times of the snapshots in the source.
+    evidence: TimeEvidence,
     /// A target that may have lost something is looked through from the root.
     trusting: bool,
     options: &'a CopyOptions,
@@ -288,6 +297,29 @@ impl Run<'_> {
         }
     }
 
+    /// Vouches for copies of earlier runs that were interrupted, or had no right to adopt.
+    async fn vouch_for_present(
+        &self,
+        snapshots: &[&SnapshotInfo],
+        there: &SnapshotList,
+    ) -> Result<()> {
+        let to = self.to.repository();
+        let evidence = to.time_evidence(there).await?;
+        let infos: HashMap<SnapshotId, &SnapshotInfo> =
+            snapshots.iter().map(|info| (info.id, *info)).collect();
+        let copies: HashMap<SnapshotId, &SnapshotInfo> =
+            there.snapshots.iter().map(|info| (info.id, info)).collect();
+        for present in &self.report.present {
+            let copy = present.to.and_then(|id| copies.get(&id));
+            let (Some(info), Some(copy)) = (infos.get(&present.from), copy) else { continue };
+            let is_disputed_here = evidence.effective(copy).is_disputed();
+            if is_disputed_here && self.evidence.effective(info).is_own() {
+                to.vouch_for(&copy.id, &copy.snapshot, self.cx).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn secure(&mut self, roots: &[BlobId]) -> Result<()> {
         match &mut self.reliance {
             Some(reliance) => reliance.secure(roots, self.cx).await,
@@ -314,17 +346,21 @@ impl Run<'_> {
     async fn publish(&mut self, info: &SnapshotInfo) -> Result<SnapshotId> {
         let (from, to) = (self.from.repository(), self.to.repository());
         let received = from.received(&info.id).await?.unwrap_or_else(|| self.cx.clock.now());
-        let sealed = if self.same_key {
-            from.sealed_snapshot(&info.id).await?
+        let id = if self.same_key {
+            let sealed = from.sealed_snapshot(&info.id).await?;
+            to.save_sealed_snapshot(sealed, received, self.cx).await?
         } else {
             let copy = Snapshot {
                 original: Some(info.snapshot.original.unwrap_or(info.id)),
                 parent: info.snapshot.parent.and_then(|parent| self.known.translate(&parent)),
                 ..info.snapshot.clone()
             };
-            seal_json(to.key(), &copy)?.into()
+            to.save_sealed_snapshot(seal_json(to.key(), &copy)?, received, self.cx).await?
         };
-        let id = to.save_sealed_snapshot(sealed, received, self.cx).await?;
+        // A copy never makes a time trusted that the source does not trust.
+        if self.evidence.effective(info).is_own() {
+            to.vouch_for(&id, &info.snapshot, self.cx).await?;
+        }
         self.known.add(info.id, id, &info.snapshot);
         self.cx.events.emit(&Event::SnapshotSaved { id });
         Ok(id)

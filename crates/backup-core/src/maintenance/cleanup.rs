@@ -1,77 +1,148 @@
 //! Retention applied to a repository: a plan, which is applied by forgetting what it drops.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, TryStreamExt};
 use jiff::tz::TimeZone;
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SnapshotId;
-use crate::repository::{Repository, SnapshotFilter, SnapshotInfo, SnapshotList};
-use crate::retention::{Candidate, Decision, Policy, Reason, decide};
+use crate::repository::{
+    EffectiveTime, Repository, SnapshotFilter, SnapshotInfo, SnapshotList, TimeEvidence,
+};
+use crate::retention::{Anomaly, Candidate, Decision, Policy, Reason, anomalies, decide};
 
 use super::holds::Promises;
 
-/// A snapshot and what becomes of it.
+/// A snapshot, its fate and the time that it counts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedSnapshot {
     /// The snapshot.
     pub info: SnapshotInfo,
-    /// What becomes of it, and why.
+    /// The time that it counts for.
+    pub time: EffectiveTime,
+    /// Its fate, with the reasons.
     pub decision: Decision,
 }
 
-/// What a policy means for the snapshots of a repository.
+/// Effect of a policy on the snapshots of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CleanupPlan {
     /// Those that were asked for, oldest first.
     pub snapshots: Vec<PlannedSnapshot>,
+    /// Snapshots whose times are adopted before anything is forgotten, oldest first: also of other
+    /// jobs, if [`Self::is_first`].
+    pub adopted: Vec<SnapshotInfo>,
+    /// True if no maintainer has adopted the snapshots of the time before adoptions existed: this
+    /// cleanup adopts every snapshot of the repository.
+    pub is_first: bool,
+    /// Unusual snapshots that the plan does not adopt. A cleanup without a person must not follow
+    /// the plan if there are any.
+    pub anomalies: Vec<Anomaly>,
 }
 
 impl CleanupPlan {
-    /// The snapshots to be forgotten: what [`Repository::forget`] is to be called with.
+    /// The snapshots to be forgotten: the argument for [`Repository::forget`].
     #[must_use]
     pub fn dropped(&self) -> Vec<SnapshotId> {
         let dropped = self.snapshots.iter().filter(|planned| !planned.decision.keep());
         dropped.map(|planned| planned.info.id).collect()
     }
+
+    /// The snapshots that replace no other one because their time is disputed.
+    #[must_use]
+    pub fn disputed(&self) -> Vec<SnapshotId> {
+        let disputed = self.snapshots.iter().filter(|planned| planned.time.is_disputed());
+        disputed.map(|planned| planned.info.id).collect()
+    }
+
+    /// Executes the plan: adopts, then forgets.
+    ///
+    /// # Errors
+    /// Those of [`Repository::adopt`] and [`Repository::forget`].
+    pub async fn execute(&self, repository: &Repository, cx: &Context) -> Result<()> {
+        if self.is_first || !self.adopted.is_empty() {
+            repository.adopt(&self.adopted, cx).await?;
+        }
+        let dropped = self.dropped();
+        if dropped.is_empty() { Ok(()) } else { repository.forget(&dropped, cx).await }
+    }
 }
 
-/// Decides about the snapshots that `filter` fits; no other is touched, or counts. Changes nothing.
+/// Decides about the snapshots that `filter` matches; no other is touched, or counts. Changes
+/// nothing. With `adopt`, the plan adopts those of them whose times are disputed, and those of
+/// anomalies.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] for a policy that keeps nothing; [`ErrorKind::Damaged`] if a snapshot or
-/// a hold cannot be read, because then nobody knows what it stands for; those of the sink.
+/// a hold cannot be read, because then its fate is unknown; those of the sink.
 pub async fn plan_cleanup(
     repository: &Repository,
     filter: &SnapshotFilter,
     policy: &Policy,
     zone: &TimeZone,
+    adopt: bool,
     cx: &Context,
 ) -> Result<CleanupPlan> {
     policy.check().map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
     let list = repository.snapshots(cx).await?;
     require_available(repository, &list, cx).await?;
-    let snapshots: Vec<SnapshotInfo> =
-        list.snapshots.into_iter().filter(|info| filter.matches(&info.snapshot)).collect();
-    let mut candidates = candidates(repository, &snapshots, cx).await?;
-    let mut holds = repository.holds().await?;
-    let verified = repository.verified().await?;
-    for candidate in &mut candidates {
-        candidate.hold = holds.remove(&candidate.id);
-        candidate.verified = verified.contains(&candidate.id);
+    let mut evidence = repository.time_evidence(&list).await?;
+    let (is_first, now) = (!evidence.has_begun(), cx.clock.now());
+    let matches = |info: &SnapshotInfo| filter.matches(&info.snapshot);
+    // A date in the future stays disputed: it belongs to a wrong clock.
+    let is_to_adopt = |info: &&SnapshotInfo| {
+        let time = evidence.effective(info);
+        (is_first || adopt && matches(info)) && time.is_disputed() && time.own() <= now
+    };
+    let mut adopted: Vec<SnapshotInfo> =
+        list.snapshots.iter().filter(is_to_adopt).cloned().collect();
+    evidence.adopt(adopted.iter().map(|info| info.id));
+    let snapshots: Vec<SnapshotInfo> = list.snapshots.into_iter().filter(matches).collect();
+    let find = |evidence: &TimeEvidence| {
+        let of = |info: &SnapshotInfo| Candidate::of(info, evidence.effective(info));
+        anomalies(&snapshots.iter().map(of).collect::<Vec<_>>(), now, zone)
+    };
+    let mut unusual = find(&evidence);
+    if adopt && !unusual.is_empty() {
+        let ids: BTreeSet<SnapshotId> =
+            unusual.iter().flat_map(|anomaly| anomaly.snapshots.iter().copied()).collect();
+        adopted.extend(snapshots.iter().filter(|info| ids.contains(&info.id)).cloned());
+        evidence.adopt(ids);
+        unusual = find(&evidence);
     }
-    let mut decisions = decide(&candidates, policy, cx.clock.now(), zone);
-    let promises = Promises::of(repository, &snapshots).await?;
-    for ((candidate, info), decision) in candidates.iter().zip(&snapshots).zip(&mut decisions) {
+    let candidates = candidates(repository, &snapshots, &evidence, cx).await?;
+    let mut decisions = decide(&candidates, policy, now, zone);
+    protect(repository, &snapshots, &candidates, &mut decisions, cx).await?;
+    let before: BTreeSet<SnapshotId> = unusual.iter().filter_map(|one| one.before).collect();
+    for decision in decisions.iter_mut().filter(|decision| before.contains(&decision.id)) {
+        decision.reasons.push(Reason::BeforeAnomaly);
+    }
+    let planned = snapshots.into_iter().zip(candidates).zip(decisions);
+    let planned = planned.map(|((info, candidate), decision)| PlannedSnapshot {
+        info,
+        time: candidate.time,
+        decision,
+    });
+    Ok(CleanupPlan { snapshots: planned.collect(), adopted, is_first, anomalies: unusual })
+}
+
+/// Adds the promises of the repository to the reasons.
+async fn protect(
+    repository: &Repository,
+    snapshots: &[SnapshotInfo],
+    candidates: &[Candidate],
+    decisions: &mut [Decision],
+    cx: &Context,
+) -> Result<()> {
+    let promises = Promises::of(repository, snapshots).await?;
+    for ((candidate, info), decision) in candidates.iter().zip(snapshots).zip(decisions) {
         if !decision.keep() && promises.protect(info, candidate.received, cx.clock.now()) {
             decision.reasons.push(Reason::Compliance);
         }
     }
-    let planned = snapshots
-        .into_iter()
-        .zip(decisions)
-        .map(|(info, decision)| PlannedSnapshot { info, decision });
-    Ok(CleanupPlan { snapshots: planned.collect() })
+    Ok(())
 }
 
 /// Fails if a snapshot of `list`, a listing of the repository, is damaged or missing: what older
@@ -99,13 +170,25 @@ pub async fn require_available(
 async fn candidates(
     repository: &Repository,
     snapshots: &[SnapshotInfo],
+    evidence: &TimeEvidence,
     cx: &Context,
 ) -> Result<Vec<Candidate>> {
+    let mut holds = repository.holds().await?;
+    let verified = repository.verified().await?;
     let concurrency = repository.sink().capabilities().concurrency.max(1);
     let read = |info: SnapshotInfo| async move {
         cx.check_cancelled()?;
         let received = repository.received(&info.id).await?;
-        Ok::<_, Error>(Candidate { received, ..Candidate::of(&info) })
+        Ok::<_, Error>(Candidate { received, ..Candidate::of(&info, evidence.effective(&info)) })
     };
-    futures::stream::iter(snapshots.to_vec()).map(read).buffered(concurrency).try_collect().await
+    let mut candidates: Vec<Candidate> = futures::stream::iter(snapshots.to_vec())
+        .map(read)
+        .buffered(concurrency)
+        .try_collect()
+        .await?;
+    for candidate in &mut candidates {
+        candidate.hold = holds.remove(&candidate.id);
+        candidate.verified = verified.contains(&candidate.id);
+    }
+    Ok(candidates)
 }

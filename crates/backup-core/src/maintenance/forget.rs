@@ -28,6 +28,9 @@ pub(super) struct Note {
     pub(super) forgotten: Timestamp,
     /// When a store first received it.
     received: Option<Timestamp>,
+    /// True if the snapshot did not count for its own time: undoing the forget does not vouch for it.
+    #[serde(default)]
+    disputed: bool,
     /// The snapshot object, byte for byte, in Base64.
     object: String,
 }
@@ -57,9 +60,11 @@ impl Repository {
         }
         let infos: Vec<SnapshotInfo> = snapshots.iter().map(|(info, _)| info.clone()).collect();
         self.require_free(&infos, cx).await?;
+        let evidence = self.read_time_evidence().await?;
         for (info, sealed) in &snapshots {
             cx.check_cancelled()?;
-            self.forget_one(&info.id, sealed, cx).await.map_err(|error| {
+            let is_disputed = !evidence.effective(info).is_own();
+            self.forget_one(&info.id, sealed, is_disputed, cx).await.map_err(|error| {
                 error.context(format!("cannot forget snapshot {}", info.id.short()))
             })?;
         }
@@ -68,7 +73,13 @@ impl Repository {
 
     /// The note about it first, so that it can come back; then the receipt: what is gone without
     /// one was forgotten, not lost.
-    async fn forget_one(&self, id: &SnapshotId, sealed: &Bytes, cx: &Context) -> Result<()> {
+    async fn forget_one(
+        &self,
+        id: &SnapshotId,
+        sealed: &Bytes,
+        disputed: bool,
+        cx: &Context,
+    ) -> Result<()> {
         if let Some(custody) = self.sink().custody()
             && custody
                 .locked_until(&layout::snapshot(id))
@@ -82,7 +93,8 @@ impl Repository {
             .with_hint("wait until the lock expires; `backup doctor` shows the lock period"));
         }
         let received = self.received(id).await?;
-        let note = Note { forgotten: cx.clock.now(), received, object: BASE64.encode(sealed) };
+        let object = BASE64.encode(sealed);
+        let note = Note { forgotten: cx.clock.now(), received, disputed, object };
         self.sink().put_bytes(&layout::forgotten(id), seal_json(self.key(), &note)?).await?;
         self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
         self.sink().delete_one(&layout::snapshot(id)).await?;
@@ -91,6 +103,7 @@ impl Repository {
         self.sink().delete_one(&layout::snapshot_receipt(id)).await?;
         self.sink().delete_one(&layout::hold(id)).await?;
         self.sink().delete_one(&layout::proof(id)).await?;
+        self.sink().delete_one(&layout::adoption(id)).await?;
         Ok(())
     }
 
@@ -108,7 +121,8 @@ impl Repository {
             .filter(|id| !holds.get(*id).is_some_and(|hold| hold.is_in_force(cx.clock.now())))
         {
             let sealed = self.sealed_snapshot(id).await?;
-            match self.forget_one(id, &sealed, cx).await {
+            // Undoing this does not vouch for the time.
+            match self.forget_one(id, &sealed, true, cx).await {
                 Ok(()) => dropped.push(*id),
                 // Locked by the store: it goes when that ends.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {}
@@ -197,6 +211,9 @@ impl Repository {
             lease.confirm().await?;
             let received = note.received.unwrap_or(info.snapshot.time);
             self.save_sealed_snapshot(sealed, received, cx).await?;
+            if !note.disputed {
+                self.vouch_for(id, &info.snapshot, cx).await?;
+            }
             match self.sink().delete_one(&layout::forgotten(id)).await {
                 Err(error) if error.kind() != SinkErrorKind::NotFound => return Err(error.into()),
                 _ => {}

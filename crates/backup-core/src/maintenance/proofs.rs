@@ -125,15 +125,15 @@ impl Repository {
         Ok(verified)
     }
 
-    /// Removes the proofs and marks of snapshots that are gone for good: neither listed nor lost,
-    /// and not to be brought back by undoing a forget. Returns the number of removed objects.
+    /// Removes the proofs, marks and adoptions of snapshots that are gone for good: neither listed
+    /// nor lost, and not to be brought back by undoing a forget. Returns the number of removed objects.
     ///
     /// # Errors
     /// Errors of the sink.
     pub async fn thin_out_evidence(&self) -> Result<usize> {
         // Listed first: each snapshot with evidence existed before.
         let mut evidence = Vec::new();
-        for prefix in [layout::proofs(), layout::all_damage()] {
+        for prefix in [layout::proofs(), layout::all_damage(), layout::adoptions()] {
             evidence.extend(self.sink().list_all(&prefix).await?);
         }
         if evidence.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 
 use super::key_files::WrappedKey;
-use super::{Repository, guard, key_files, layout};
+use super::{Repository, adoptions, guard, key_files, layout};
 use crate::context::Context;
 use crate::crypto::{MasterKey, Passphrase};
 use crate::error::{Error, ErrorKind, Result};
@@ -96,6 +96,8 @@ async fn store(
         key_files::store(sink, master, key, cx).await?;
     }
     guard::put(sink, master, config).await?;
+    // A new repository has no snapshots of an earlier version to adopt.
+    sink.put_bytes(&layout::adoptions_begun(), adoptions::BEGUN).await?;
     if sink.create(&layout::config(), sealed).await? { Ok(()) } else { Err(exists()) }
 }
 

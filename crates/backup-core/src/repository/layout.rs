@@ -125,6 +125,20 @@ pub(crate) fn minimum_ages() -> Prefix {
     prefix("x-compliance")
 }
 
+/// A maintainer vouched for the own time of a snapshot.
+pub(crate) fn adoption(id: &SnapshotId) -> Key {
+    key(format!("x-adopted/{id}"))
+}
+
+/// The snapshots of the time before adoptions existed were adopted.
+pub(crate) fn adoptions_begun() -> Key {
+    key("x-adopted/begun".to_owned())
+}
+
+pub(crate) fn adoptions() -> Prefix {
+    prefix("x-adopted")
+}
+
 /// What is remembered of a run.
 pub(crate) fn run(name: &str) -> Key {
     key(format!("x-runs/{name}"))

@@ -9,6 +9,8 @@
 //! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
 //! | `listing.rs` | listings of objects, which may be empty or endless by mistake |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
+//! | `effective_time.rs` | [`EffectiveTime`]: the time that a snapshot counts for |
+//! | `adoptions.rs` | maintainers vouch for the times of snapshots |
 //! | `unavailable.rs` | snapshots that should be there and cannot be read |
 //! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
 //! | `lease.rs`, `lease/` | at most one process at a time: the lease, its stored object, its holder |
@@ -27,7 +29,9 @@
 //! packs → verification of what was written → index → snapshot. A crash at any point leaves
 //! unreferenced objects only.
 
+mod adoptions;
 pub(crate) mod cpu;
+mod effective_time;
 pub(crate) mod guard;
 pub mod index;
 mod init;
@@ -53,6 +57,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+pub use adoptions::Adoptions;
+pub use effective_time::{EffectiveTime, TimeBasis, TimeEvidence};
 pub use init::{InitOptions, Likeness};
 pub use key_files::KeyInfo;
 pub use lease::{KeptLease, Lease, LeaseNote, LeaseOptions, LeaseState};

@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::format::Snapshot;
 use crate::id::SnapshotId;
-use crate::repository::SnapshotInfo;
+use crate::repository::{EffectiveTime, SnapshotInfo, TimeBasis};
 
 /// Somebody wants a snapshot to stay, whatever the policy says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,10 +31,12 @@ impl Hold {
 pub struct Candidate {
     /// Its name.
     pub id: SnapshotId,
-    /// The moment it stands for.
-    pub time: Timestamp,
+    /// The time that it counts for.
+    pub time: EffectiveTime,
     /// When a store first received it; carried along by copies.
     pub received: Option<Timestamp>,
+    /// Bytes of the files that it holds, if it states them.
+    pub size: Option<u64>,
     /// Job and source: only snapshots of the same group are compared.
     pub group: String,
     /// Its tier.
@@ -51,12 +54,9 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What a stored snapshot says of itself. What only the repository knows (received, verified,
-    /// hold) is filled in by the caller.
+    /// The group of a snapshot: job, source, host, paths and, for a part of a job, the selection.
     #[must_use]
-    pub fn of(info: &SnapshotInfo) -> Self {
-        let snapshot = &info.snapshot;
-        let tag = |name| snapshot.tag(name).map(str::to_owned);
+    pub fn group_of(snapshot: &Snapshot) -> String {
         // Separated by what none of the parts can hold.
         let mut group = vec![
             snapshot.tag("job").unwrap_or_default(),
@@ -67,11 +67,21 @@ impl Candidate {
         // A part of a job never takes the place of a snapshot of the whole job, or of another part.
         let part = snapshot.x_part.as_ref().map(|part| format!("{part:?}"));
         group.extend(part.as_deref());
+        group.join("\0")
+    }
+
+    /// The candidate for a stored snapshot. Facts that only the repository holds (received, verified,
+    /// hold) are filled in by the caller.
+    #[must_use]
+    pub fn of(info: &SnapshotInfo, time: EffectiveTime) -> Self {
+        let snapshot = &info.snapshot;
+        let tag = |name| snapshot.tag(name).map(str::to_owned);
         Self {
             id: info.id,
-            time: snapshot.time,
+            time,
             received: None,
-            group: group.join("\0"),
+            size: snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed),
+            group: Self::group_of(snapshot),
             tier: tag("tier"),
             kind: tag("type"),
             tags: snapshot.tags.clone(),
@@ -79,6 +89,20 @@ impl Candidate {
             hold: None,
             needs: Vec::new(),
         }
+    }
+
+    /// The time that counts.
+    pub(super) fn at(&self) -> Timestamp {
+        self.time.time()
+    }
+
+    /// The later of the own time and the receipt: an earlier date does not make it older.
+    pub(super) fn born(&self) -> Timestamp {
+        self.received.map_or(self.time.own(), |received| received.max(self.time.own()))
+    }
+
+    pub(super) fn is_adopted(&self) -> bool {
+        self.time.basis() == TimeBasis::Adopted
     }
 
     pub(super) fn is_log(&self) -> bool {

@@ -11,11 +11,8 @@ use super::candidate::Candidate;
 use super::policy::{Keep, Policy, Rule, before};
 use crate::id::SnapshotId;
 
-/// A snapshot stands for a moment before it was received: a backup takes its time, and clocks
-/// differ a little.
+/// A snapshot dated later than this after the present has a wrong clock. Clocks differ a little.
 const AHEAD: SignedDuration = SignedDuration::from_hours(1);
-/// What is dated earlier than this before it was received was imported, or its clock was wrong.
-const BEHIND: SignedDuration = SignedDuration::from_hours(48);
 
 type Reasons = BTreeMap<SnapshotId, Vec<Reason>>;
 
@@ -23,7 +20,7 @@ struct Group<'a> {
     policy: &'a Policy,
     now: Timestamp,
     zone: &'a TimeZone,
-    /// Newest first; without those dated in the future.
+    /// Newest first; without those whose time is disputed or lies in the future.
     snapshots: Vec<&'a Candidate>,
     reasons: Reasons,
 }
@@ -35,12 +32,17 @@ pub(super) fn decide(
     zone: &TimeZone,
 ) -> Reasons {
     let mut reasons = Reasons::new();
-    let (wrong, mut snapshots): (Vec<&Candidate>, Vec<&Candidate>) =
-        all.iter().partition(|c| is_ahead(c, now));
-    for candidate in wrong {
-        reasons.entry(candidate.id).or_default().push(Reason::WrongClock);
+    let mut snapshots = Vec::new();
+    for candidate in all {
+        if is_ahead(candidate, now) {
+            reasons.entry(candidate.id).or_default().push(Reason::WrongClock);
+        } else if candidate.time.is_disputed() {
+            reasons.entry(candidate.id).or_default().push(Reason::DisputedTime);
+        } else {
+            snapshots.push(*candidate);
+        }
     }
-    snapshots.sort_by_key(|c| std::cmp::Reverse((c.time, c.id)));
+    snapshots.sort_by_key(|c| std::cmp::Reverse((c.at(), c.id)));
     let mut group = Group { policy, now, zone, snapshots, reasons };
     group.keep_held(all);
     group.keep_newest();
@@ -50,15 +52,12 @@ pub(super) fn decide(
     group.reasons
 }
 
-/// Dated later than it can be.
-fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
-    let latest = candidate.received.map_or(now, |received| received.min(now));
-    latest.duration_until(candidate.time) > AHEAD
-}
-
-/// Dated as it should be.
-fn is_consistent(candidate: &Candidate) -> bool {
-    candidate.received.is_none_or(|received| candidate.time.duration_until(received) <= BEHIND)
+/// True if its own time lies in the future, or later than the store's time confirms.
+pub(super) fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
+    let own = candidate.time.own();
+    let is_disputed = candidate.time.is_disputed();
+    let is_after = candidate.time.stored().is_some_and(|stored| own > stored);
+    now.duration_until(own) > AHEAD || is_disputed && is_after
 }
 
 impl Group<'_> {
@@ -78,31 +77,17 @@ impl Group<'_> {
             if let Some(hold) = candidate.hold.as_ref().filter(|hold| hold.is_in_force(self.now)) {
                 self.keep(candidate.id, Reason::Hold { reason: hold.reason.clone() });
             }
-            // The later of both times: an earlier date does not make it older.
-            let born =
-                candidate.received.map_or(candidate.time, |received| received.max(candidate.time));
             if let Some(age) = self.policy.compliance
-                && born > before(self.now, age, self.zone)
+                && candidate.born() > before(self.now, age, self.zone)
             {
                 self.keep(candidate.id, Reason::Compliance);
             }
         }
     }
 
-    /// The newest so many of all, and the newest so many of those that are dated as they should be:
-    /// what is dated wrongly takes nobody's place.
     fn newest(&self, fits: impl Fn(&Candidate) -> bool, keep: Keep) -> BTreeSet<SnapshotId> {
-        let fitting = || self.snapshots.iter().filter(|candidate| fits(candidate));
-        let counted = |candidates: &mut dyn Iterator<Item = &&Candidate>| -> Vec<SnapshotId> {
-            candidates
-                .enumerate()
-                .take_while(|(at, _)| keep.allows(*at))
-                .map(|(_, c)| c.id)
-                .collect()
-        };
-        let all = counted(&mut fitting());
-        let consistent = counted(&mut fitting().filter(|candidate| is_consistent(candidate)));
-        all.into_iter().chain(consistent).collect()
+        let fitting = self.snapshots.iter().filter(|candidate| fits(candidate));
+        fitting.enumerate().take_while(|(at, _)| keep.allows(*at)).map(|(_, c)| c.id).collect()
     }
 
     fn keep_newest(&mut self) {
@@ -119,26 +104,20 @@ impl Group<'_> {
         if let Some(span) = self.policy.within {
             let since = before(self.now, span, self.zone);
             let young: Vec<_> =
-                self.snapshots.iter().filter(|c| c.time > since).map(|c| c.id).collect();
+                self.snapshots.iter().filter(|c| c.at() > since).map(|c| c.id).collect();
             self.keep_all(young, &Reason::Within);
         }
     }
 
-    /// The newest of every period; one that is dated as it should be goes before one that is not.
+    /// The newest of every period.
     fn keep_periods(&mut self) {
         for period in Period::ALL {
             let keep = self.policy.of(period);
-            let mut standing: BTreeMap<(i32, i32), &Candidate> = BTreeMap::new();
-            for candidate in self.snapshots.iter().rev() {
-                let name = period.name(candidate.time, self.zone);
-                let earlier = standing.get(&name);
-                if earlier.is_none_or(|earlier| is_consistent(candidate) || !is_consistent(earlier))
-                {
-                    standing.insert(name, candidate);
-                }
+            let mut standing: BTreeMap<(i32, i32), SnapshotId> = BTreeMap::new();
+            for candidate in &self.snapshots {
+                standing.entry(period.name(candidate.at(), self.zone)).or_insert(candidate.id);
             }
-            let ids: BTreeSet<SnapshotId> =
-                standing.values().map(|candidate| candidate.id).collect();
+            let ids: BTreeSet<SnapshotId> = standing.into_values().collect();
             let kept = self.newest(|candidate| ids.contains(&candidate.id), keep);
             self.keep_all(kept, &Reason::Period { period });
         }
@@ -172,7 +151,7 @@ impl Group<'_> {
     fn by_rule(&self, rule: &Rule, fits: impl Fn(&Candidate) -> bool) -> BTreeSet<SnapshotId> {
         let since = rule.within.map(|span| before(self.now, span, self.zone));
         let young =
-            self.snapshots.iter().filter(|c| fits(c) && since.is_some_and(|since| c.time > since));
+            self.snapshots.iter().filter(|c| fits(c) && since.is_some_and(|since| c.at() > since));
         let young: Vec<SnapshotId> = young.map(|c| c.id).collect();
         self.newest(fits, rule.last).into_iter().chain(young).collect()
     }
@@ -184,15 +163,16 @@ impl Group<'_> {
             return;
         };
         let start = before(self.now, span, self.zone);
-        // One that was dated back to just before the window must not stand in for the real one.
-        let bases = || self.snapshots.iter().filter(|c| !c.is_log() && c.time <= start);
-        let base = bases().find(|c| is_consistent(c)).or_else(|| bases().next()).map(|c| c.time);
+        let base = self.snapshots.iter().find(|c| !c.is_log() && c.at() <= start);
+        // A long run counts for its end; its log begins at its own time.
+        let log_start = base.map(|base| base.at().min(base.time.own()));
         let kept: Vec<_> = self
             .snapshots
             .iter()
             .filter(|c| {
-                c.time > start
-                    || base.is_some_and(|base| c.time >= base && (c.is_log() || c.time == base))
+                let is_base = base.is_some_and(|base| c.at() == base.at());
+                let is_log = c.is_log() && log_start.is_some_and(|from| c.at() >= from);
+                c.at() > start || is_base || is_log
             })
             .map(|c| c.id)
             .collect();

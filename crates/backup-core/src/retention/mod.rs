@@ -7,17 +7,19 @@
 //! | `candidate.rs` | [`Candidate`]: what counts about a snapshot; [`Hold`] |
 //! | `calendar.rs` | hours, days, ISO weeks, months and years in a time zone |
 //! | `group.rs` | one group of snapshots: rules, distrust, dependencies |
+//! | `anomaly.rs` | [`anomalies`]: days with many more snapshots, sizes that collapse |
 //!
 //! # Rules
 //! - Snapshots are grouped by job, source and, for those of a part of a job, selection: those of one
 //!   group never count for, or against, those of another.
 //! - A snapshot is kept if any rule keeps it; everything that a kept snapshot needs is kept too.
 //! - In every hour, day, … the newest snapshot stands for the period.
-//! - A clock that was wrong evicts nothing: a snapshot dated later than the store received it takes
-//!   nobody's place, and one dated much earlier stands for a period only if there is no other.
+//! - A snapshot counts for its [`EffectiveTime`](crate::repository::EffectiveTime). While its time
+//!   is disputed, or lies in the future, it stays and replaces no other snapshot.
 //! - Whatever the policy: the newest snapshots of a group ([`Policy::min_copies`], and the newest
 //!   verified one) stay.
 
+mod anomaly;
 mod calendar;
 mod candidate;
 mod group;
@@ -29,6 +31,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+pub use anomaly::{Anomaly, AnomalyKind, anomalies};
 pub use calendar::Period;
 pub use candidate::{Candidate, Hold};
 pub(crate) use policy::before;
@@ -82,6 +85,10 @@ pub enum Reason {
     /// Its date lies in the future, or after it was received: its clock was wrong, and a person
     /// should look at it.
     WrongClock,
+    /// The store's time contradicts its own, and no maintainer has adopted it.
+    DisputedTime,
+    /// It is the newest of its group before an [`Anomaly`].
+    BeforeAnomaly,
     /// Another snapshot that is kept needs it.
     NeededBy {
         /// Which.

@@ -45,7 +45,14 @@ pub(in crate::commands) async fn back_up(
     session.ui.status(text);
     if let Some(age) = job.minimum_age.filter(|_| !job.options.dry_run) {
         // Before there is a snapshot that somebody could forget.
-        repository.protect_job(&job.options.job, age, &session.cx).await?;
+        match repository.protect_job(&job.options.job, age, &session.cx).await {
+            // The policy of a writer denies promises, so that it cannot replace one.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => session.ui.warning(
+                "the credentials may not store the promise `compliance`; the next `backup cleanup` \
+                 stores it",
+            ),
+            promised => promised?,
+        }
     }
     require_same_cluster(session, repository, job, source).await?;
     require_rest(session, job, source).await?;

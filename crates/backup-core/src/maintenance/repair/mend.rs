@@ -44,6 +44,7 @@ pub(super) async fn mend(
         done: HashMap::new(),
         changed: HashMap::new(),
     };
+    let evidence = repository.read_time_evidence().await?;
     let mended = mender.all(snapshots).await;
     let (mended, _) = writer.close(mended).await?;
     for (info, tree, lost) in mended {
@@ -73,6 +74,9 @@ pub(super) async fn mend(
                     .await?;
             }
             let id = repository.save_sealed_snapshot(sealed, received, run.cx).await?;
+            if evidence.effective(info).is_own() {
+                repository.vouch_for(&id, &snapshot, run.cx).await?;
+            }
             run.repaired(object, format!("snapshot {} holds the remaining entries", id.short()));
         }
         let sealed = repository.sealed_snapshot(&info.id).await?;

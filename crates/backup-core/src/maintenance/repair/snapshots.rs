@@ -24,11 +24,14 @@ pub(super) async fn recover(run: &mut Run<'_>) -> Result<Vec<SnapshotInfo>> {
     let gone = receipts.into_iter().filter(|id| !there.contains(id) && !damaged.contains(id));
     for id in damaged.iter().copied().chain(gone) {
         match from_copies(run, id).await? {
-            Some((sealed, info)) => {
+            Some((sealed, info, is_disputed)) => {
                 if !run.options.dry_run {
                     let received = repository.receipt(&id).await.ok().flatten();
                     let received = received.map_or(info.snapshot.time, |receipt| receipt.received);
                     repository.save_sealed_snapshot(sealed, received, run.cx).await?;
+                    if !is_disputed {
+                        repository.vouch_for(&id, &info.snapshot, run.cx).await?;
+                    }
                 }
                 run.repaired(
                     format!("snapshot {}", id.short()),
@@ -42,14 +45,17 @@ pub(super) async fn recover(run: &mut Run<'_>) -> Result<Vec<SnapshotInfo>> {
     Ok(snapshots)
 }
 
-/// The same object in a copy with the same key.
-async fn from_copies(run: &Run<'_>, id: SnapshotId) -> Result<Option<(Bytes, SnapshotInfo)>> {
+/// The same object in a copy with the same key, and whether its time is disputed there.
+async fn from_copies(run: &Run<'_>, id: SnapshotId) -> Result<Option<(Bytes, SnapshotInfo, bool)>> {
     for copy in &run.copies {
         match copy.repository().sealed_snapshot(&id).await {
             Ok(sealed) => {
                 // With another key its name would be another one, too.
                 if let Ok(snapshot) = Snapshot::open(run.repository().key(), &sealed) {
-                    return Ok(Some((sealed, SnapshotInfo { id, snapshot })));
+                    let info = SnapshotInfo { id, snapshot };
+                    let evidence = copy.repository().read_time_evidence().await?;
+                    let is_disputed = !evidence.effective(&info).is_own();
+                    return Ok(Some((sealed, info, is_disputed)));
                 }
             }
             Err(error) if error.is_damage() => {}

@@ -1,0 +1,206 @@
+//! The time that a snapshot counts for.
+//!
+//! A snapshot's own time is written by the machine that made it. A machine that may only put
+//! objects cannot choose when the store receives them. The own time therefore counts only if the
+//! store's modification time of the object agrees with it, or if a maintainer vouched for it with a
+//! record in `x-adopted/`, which writers may not put.
+//!
+//! Retention decides by this type. It is meant for every other user of a snapshot's time too:
+//! `latest`, lists, status, alerts and reports.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::SnapshotInfo;
+use super::adoptions::Adoptions;
+use crate::format::Snapshot;
+use crate::id::SnapshotId;
+
+/// Largest difference between two times that agree. Covers clocks that are wrong, days that are
+/// taken for others, and the time between the end of a run and the storing of its snapshot.
+const AGREEMENT: SignedDuration = SignedDuration::from_hours(48);
+
+/// Reason why a snapshot counts for its [`EffectiveTime::time`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TimeBasis {
+    /// Own time; the store's time agrees within 48 hours.
+    Confirmed,
+    /// Own time; a maintainer vouched for it.
+    Adopted,
+    /// End of the run; the store's time agrees with it, and the run was longer than 48 hours. The
+    /// start of the run cannot be confirmed: a forged snapshot may claim any.
+    RunEnd,
+    /// Own time; the store reports no time.
+    Unverifiable,
+    /// The store's time; the own time differs from it by more than 48 hours. The snapshot replaces
+    /// no other one.
+    Disputed,
+}
+
+/// The time that a snapshot counts for, with both times that it is derived from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct EffectiveTime {
+    time: Timestamp,
+    own: Timestamp,
+    stored: Option<Timestamp>,
+    basis: TimeBasis,
+}
+
+impl EffectiveTime {
+    /// Decides which time counts. `stored` is the store's modification time of the object, from a
+    /// listing; `is_adopted` is true if the repository has a record in `x-adopted/`.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot, stored: Option<Timestamp>, is_adopted: bool) -> Self {
+        let own = snapshot.time;
+        let end = snapshot.summary.as_ref().map(|summary| summary.backup_end);
+        Self::decide(own, end, stored, is_adopted)
+    }
+
+    /// Like [`Self::of`], from an own time and the end of the run.
+    #[must_use]
+    pub fn decide(
+        own: Timestamp,
+        run_end: Option<Timestamp>,
+        stored: Option<Timestamp>,
+        is_adopted: bool,
+    ) -> Self {
+        let (time, basis) = match stored {
+            _ if is_adopted => (own, TimeBasis::Adopted),
+            None => (own, TimeBasis::Unverifiable),
+            Some(stored) if agree(own, stored) => (own, TimeBasis::Confirmed),
+            Some(stored) => match run_end.filter(|end| own < *end && agree(*end, stored)) {
+                Some(end) => (end, TimeBasis::RunEnd),
+                None => (stored, TimeBasis::Disputed),
+            },
+        };
+        Self { time, own, stored, basis }
+    }
+
+    /// The time that counts.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// The time in the snapshot object.
+    #[must_use]
+    pub fn own(&self) -> Timestamp {
+        self.own
+    }
+
+    /// The store's modification time of the object, where the store reports it.
+    #[must_use]
+    pub fn stored(&self) -> Option<Timestamp> {
+        self.stored
+    }
+
+    /// Reason why [`Self::time`] counts.
+    #[must_use]
+    pub fn basis(&self) -> TimeBasis {
+        self.basis
+    }
+
+    /// True if the own time counts: only then may a copy or a rewrite of the snapshot be adopted.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        !matches!(self.basis, TimeBasis::RunEnd | TimeBasis::Disputed)
+    }
+
+    /// True if the own time contradicts the store's, and no maintainer vouched for it.
+    #[must_use]
+    pub fn is_disputed(&self) -> bool {
+        self.basis == TimeBasis::Disputed
+    }
+}
+
+fn agree(a: Timestamp, b: Timestamp) -> bool {
+    a.duration_until(b).abs() <= AGREEMENT
+}
+
+/// The evidence about the times of a repository's snapshots: the store's times and the adoptions.
+#[derive(Debug, Clone, Default)]
+pub struct TimeEvidence {
+    /// The store's modification times of snapshot objects.
+    pub(super) stored: HashMap<SnapshotId, Timestamp>,
+    /// Adoptions by maintainers.
+    pub(super) adoptions: Adoptions,
+}
+
+impl TimeEvidence {
+    /// The effective time of a snapshot of the repository.
+    #[must_use]
+    pub fn effective(&self, info: &SnapshotInfo) -> EffectiveTime {
+        let stored = self.stored.get(&info.id).copied();
+        EffectiveTime::of(&info.snapshot, stored, self.adoptions.ids.contains(&info.id))
+    }
+
+    /// True if the adoption of snapshots of the time before adoptions existed is done.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.adoptions.has_begun
+    }
+
+    /// Counts snapshots as adopted: the effect of an adoption that is only planned.
+    pub fn adopt(&mut self, ids: impl IntoIterator<Item = SnapshotId>) {
+        self.adoptions.ids.extend(ids);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// Own time, end of the run, store's time, adopted; the time that counts, and why.
+    #[test]
+    fn effective_time_cases() {
+        use TimeBasis::{Adopted, Confirmed, Disputed, RunEnd, Unverifiable};
+        let cases = [
+            ("2026-03-01T00:00:00Z", "-", "2026-03-01T00:05:00Z", "own", Confirmed),
+            // Exactly 48 hours agree, in both directions; one second more does not.
+            ("2026-03-01T00:00:00Z", "-", "2026-03-03T00:00:00Z", "own", Confirmed),
+            ("2026-03-03T00:00:00Z", "-", "2026-03-01T00:00:00Z", "own", Confirmed),
+            ("2026-03-01T00:00:00Z", "-", "2026-03-03T00:00:01Z", "stored", Disputed),
+            ("2026-03-03T00:00:01Z", "-", "2026-03-01T00:00:00Z", "stored", Disputed),
+            ("2026-03-01T00:00:00Z", "-", "-", "own", Unverifiable),
+            // A run of four days counts for its end, a claimed one of years too.
+            ("2026-03-01T00:00:00Z", "2026-03-05T00:00:00Z", "2026-03-05T01:00:00Z", "end", RunEnd),
+            ("2019-03-01T00:00:00Z", "2026-03-05T00:00:00Z", "2026-03-05T01:00:00Z", "end", RunEnd),
+            // An end that the store contradicts, and one before the start, prove nothing.
+            (
+                "2026-03-01T00:00:00Z",
+                "2026-03-02T00:00:00Z",
+                "2026-03-05T01:00:00Z",
+                "stored",
+                Disputed,
+            ),
+            (
+                "2026-04-01T00:00:00Z",
+                "2026-03-05T00:00:00Z",
+                "2026-03-05T01:00:00Z",
+                "stored",
+                Disputed,
+            ),
+        ];
+        for (own, end, stored, expected, basis) in cases {
+            let known = |text: &str| (text != "-").then(|| moment(text));
+            let time = EffectiveTime::decide(moment(own), known(end), known(stored), false);
+            let expected = match expected {
+                "own" => own,
+                "end" => end,
+                _ => stored,
+            };
+            assert_eq!((time.time(), time.basis()), (moment(expected), basis), "{own} {stored}");
+            let adopted = EffectiveTime::decide(moment(own), known(end), known(stored), true);
+            assert_eq!((adopted.time(), adopted.basis()), (moment(own), Adopted));
+            assert_eq!((adopted.own(), adopted.stored()), (moment(own), known(stored)));
+        }
+    }
+}
