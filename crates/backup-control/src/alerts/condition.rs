@@ -61,6 +61,8 @@ pub enum Condition {
     VerifyFailed,
     /// The last copy or archiving failed.
     CopyFailed,
+    /// The last cleanup of a job failed, or was stopped by unusual snapshots.
+    CleanupFailed,
     /// The last copy is so much older than the last backup.
     CopyLag(Time),
     /// The replication slot of a job lost what it keeps, is about to, is not read, or keeps too
@@ -78,7 +80,7 @@ pub enum Condition {
 }
 
 /// How conditions are written.
-const FORMS: [&str; 19] = [
+const FORMS: [&str; 20] = [
     "failure",
     "success",
     "stale > 24h",
@@ -92,6 +94,7 @@ const FORMS: [&str; 19] = [
     "log_lag > 5min",
     "verify_failed",
     "copy_failed",
+    "cleanup_failed",
     "copy_lag > 24h",
     "slot_unhealthy > 10GiB",
     "daemon_silent > 5min",
@@ -118,6 +121,7 @@ impl Condition {
             Self::LogLag(_) => "log_lag",
             Self::VerifyFailed => "verify_failed",
             Self::CopyFailed => "copy_failed",
+            Self::CleanupFailed => "cleanup_failed",
             Self::CopyLag(_) => "copy_lag",
             Self::SlotUnhealthy(_) => "slot_unhealthy",
             Self::DaemonSilent(_) => "daemon_silent",
@@ -206,6 +210,7 @@ impl FromStr for Condition {
             "log_lag" => Self::LogLag(time()?),
             "verify_failed" => Self::VerifyFailed,
             "copy_failed" => Self::CopyFailed,
+            "cleanup_failed" => Self::CleanupFailed,
             "copy_lag" => Self::CopyLag(time()?),
             "slot_unhealthy" => Self::SlotUnhealthy(match value.parse() {
                 Ok(size) => SlotLimit::Kept(size),

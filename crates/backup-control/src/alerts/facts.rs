@@ -66,6 +66,8 @@ pub struct JobFacts {
     pub log: Option<LogFacts>,
     /// Of its replication slot; none if it has none, or nobody has asked.
     pub slot: Option<SlotFacts>,
+    /// The last cleanup of its snapshots on this machine; none if there was none.
+    pub cleaned: Option<Done>,
     /// Size of its last complete backup and the one to compare it with, by the rule that does.
     pub sizes: BTreeMap<String, SizeFacts>,
 }
@@ -143,6 +145,9 @@ impl Facts {
         let restores = restores(None, catalog, host).await?;
         let mut facts = Self { is_whole: true, jobs, restores, ..Self::default() };
         let records = tokio::task::spawn_blocking(move || done(&audit)).await?;
+        for (name, job) in &mut facts.jobs {
+            job.cleaned = last_cleanup(&records, name);
+        }
         for (name, address) in &scope.repositories {
             let of_jobs = facts.jobs.values().filter(|job| job.repository == *name);
             let mut known = RepositoryFacts {
@@ -278,7 +283,7 @@ impl JobFacts {
     }
 }
 
-/// Records of verification and copies that somebody did not stop, oldest first. A log that cannot
+/// Records of verification, copies and cleanups that somebody did not stop, oldest first. A log that cannot
 /// be read is said by whoever writes it.
 fn done(audit: &Audit) -> Vec<Record> {
     let mut records = audit
@@ -286,7 +291,10 @@ fn done(audit: &Audit) -> Vec<Record> {
         .unwrap_or_default()
         .records;
     records.retain(|record| {
-        let is_meant = matches!(record.operation.as_str(), "verify" | "check" | "copy" | "archive");
+        let is_meant = matches!(
+            record.operation.as_str(),
+            "verify" | "check" | "copy" | "archive" | "cleanup"
+        );
         is_meant && !matches!(record.status, Status::Cancelled | Status::Declined | Status::Started)
     });
     records
@@ -331,6 +339,21 @@ impl RepositoryFacts {
             .find(|record| Done::of(record).is_success)
             .map(|record| record.timestamp);
     }
+}
+
+/// The last cleanup of a job. One that was stopped for other jobs counts as a success.
+pub(super) fn last_cleanup(records: &[Record], job: &str) -> Option<Done> {
+    let names = |record: &Record, detail: &str| {
+        let jobs = record.details.get(detail)?;
+        Some(jobs.split_whitespace().any(|name| name == job))
+    };
+    let is_meant = |record: &&Record| {
+        record.operation == "cleanup" && names(record, "jobs").unwrap_or_default()
+    };
+    let last = records.iter().rfind(is_meant)?;
+    let is_of_others = names(last, "stopped") == Some(false);
+    let done = Done::of(last);
+    Some(Done { is_success: done.is_success || is_of_others, ..done })
 }
 
 /// The last of each kind: the newest that failed, else the newest. What succeeds with less, or

@@ -31,6 +31,7 @@ pub(super) fn observe(
         Condition::Duration(factor) => duration(job, known, *factor, rule.floor.as_ref(), now),
         Condition::SizeAnomaly(share) => size(name, job, known, *share),
         Condition::Rpo(limit) => rpo(job, known, limit.as_ref(), now),
+        Condition::CleanupFailed => cleanup(job, known),
         Condition::LogGap => log_gap(job, known),
         Condition::LogLag(limit) => log_lag(job, known, limit, now),
         Condition::SlotUnhealthy(limit) => {
@@ -38,6 +39,20 @@ pub(super) fn observe(
         }
         _ => None,
     }
+}
+
+fn cleanup(job: &str, known: &JobFacts) -> Option<Observation> {
+    let done = known.cleaned.as_ref()?;
+    let error =
+        if done.error.is_empty() { "see the output of the command" } else { done.error.as_str() };
+    let next = format!(
+        "compare the snapshots with `backup list --job {job}`; show the plan with `backup cleanup \
+         --job {job} --dry-run`"
+    );
+    Some(
+        Observation::new(!done.is_success, format!("the cleanup of {job} failed"))
+            .because(format!("cleanup at {:.0}: {error}", done.time), next),
+    )
 }
 
 fn log_gap(job: &str, known: &JobFacts) -> Option<Observation> {

@@ -23,6 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::alive::Alive;
+use crate::audit::{Class, Record, Status};
 use crate::catalog;
 use crate::config::AlertConfig;
 use crate::machine::Machine;
@@ -213,6 +214,32 @@ fn logs_and_what_could_be_lost() {
 }
 
 #[test]
+fn cleanup_that_was_stopped_for_one_job_alarms_for_that_job() {
+    let machine =
+        Machine { host: "h".to_owned(), user: "u".to_owned(), time_zone: jiff::tz::TimeZone::UTC };
+    let record = |status, details: &[(&str, &str)]| {
+        let mut record = Record::new("cleanup", Class::Compliance, status, &machine, now());
+        for (name, value) in details {
+            record.details.insert((*name).to_owned(), (*value).to_owned());
+        }
+        record
+    };
+    let success = record(Status::Success, &[("jobs", "shop docs")]);
+    let stopped =
+        record(Status::Failure, &[("jobs", "shop docs"), ("stopped", "shop"), ("error", "many")]);
+    let of = |records: &[Record], job: &str| {
+        super::facts::last_cleanup(records, job).map(|done| (done.is_success, done.error))
+    };
+    let records = [success.clone(), stopped.clone()];
+    assert_eq!(of(&records, "shop"), Some((false, "many".to_owned())));
+    assert!(of(&records, "docs").unwrap().0);
+    assert!(of(&[stopped, success], "shop").unwrap().0);
+    assert_eq!(of(&records, "other"), None);
+    let failed = record(Status::Failure, &[("jobs", "shop docs"), ("error", "no route")]);
+    assert!(!of(&[failed], "docs").unwrap().0);
+}
+
+#[test]
 fn room_verification_and_copies() {
     let room = |left: u64, lasts: Option<u64>| {
         let lasts = lasts.map(|days| Duration::from_secs(days * 86400));
@@ -236,6 +263,14 @@ fn room_verification_and_copies() {
     assert_eq!(holds("verify_failed", &known(done(true), None)), Some(false));
     assert_eq!(holds("copy_failed", &known(None, done(false))), Some(true));
     assert_eq!(holds("copy_failed", &known(done(false), None)), None);
+    let cleaned = |cleaned| {
+        let mut facts = facts(vec![run(5, 1, State::Verified)]);
+        facts.jobs.get_mut("shop").unwrap().cleaned = cleaned;
+        facts
+    };
+    assert_eq!(holds("cleanup_failed", &cleaned(done(false))), Some(true));
+    assert_eq!(holds("cleanup_failed", &cleaned(done(true))), Some(false));
+    assert_eq!(holds("cleanup_failed", &cleaned(None)), None);
     let copied = |hours: i64| {
         let (last_copy, last_success) =
             (Some(now() - SignedDuration::from_hours(hours)), Some(now()));
