@@ -1,6 +1,5 @@
 //! Shell commands that are run around a backup, or a restore.
 
-use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -10,34 +9,11 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::address;
 use crate::config::HooksConfig;
-use crate::environment::Environment;
+use crate::environment::{Environment, hide_values};
 use crate::error::Result;
-use crate::remote::TOKEN_VARIABLE;
 use crate::words;
 
-/// Variables that hold secrets of this program, and how the names of others begin: pass phrases,
-/// passwords and what prints them, credentials of object stores.
-const SECRETS: [&str; 9] = [
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
-    "AZURE_STORAGE_ACCESS_KEY",
-    "AZURE_STORAGE_ACCOUNT_KEY",
-    "AZURE_STORAGE_KEY",
-    "AZURE_STORAGE_SAS_KEY",
-    "AZURE_STORAGE_SAS_TOKEN",
-    "AZURE_CLIENT_SECRET",
-];
-const PASSWORDS: [&str; 6] = [
-    TOKEN_VARIABLE,
-    "BACKUP_PASSWORD",
-    "BACKUP_NEW_PASSWORD",
-    "BACKUP_SOURCE_PASSWORD",
-    "BACKUP_TARGET_PASSWORD",
-    "BACKUP_CATALOG_PASSWORD",
-];
 /// Letters of what a command is told, for instance of an error: the system takes 128 KiB in a
 /// variable, and nobody reads as much.
 const MAX_FACT: usize = 4000;
@@ -102,27 +78,6 @@ pub struct Around<'a> {
     pub facts: &'a [(&'a str, String)],
 }
 
-impl Around<'_> {
-    fn is_secret(&self, name: &str, value: &str) -> bool {
-        let is_known =
-            || SECRETS.contains(&name) || self.secrets.iter().any(|secret| secret == name);
-        // Where a secret lies is none.
-        let is_password =
-            || PASSWORDS.iter().any(|start| name.starts_with(start)) && !name.ends_with("_FILE");
-        is_known() || is_password() || address::has_password(value)
-    }
-
-    /// The variables that are handed on, and the values of the others.
-    fn split(&self) -> (Environment, Vec<String>) {
-        let is_secret = |name: &OsStr, value: &OsStr| {
-            self.is_secret(&name.to_string_lossy(), &value.to_string_lossy())
-        };
-        let handed = self.env.iter().filter(|(name, value)| !is_secret(name, value)).collect();
-        let kept = self.env.iter().filter(|(name, value)| is_secret(name, value));
-        (handed, kept.map(|(_, value)| value.to_string_lossy().into_owned()).collect())
-    }
-}
-
 /// Runs one of the commands, if there is one; what it prints is told as remarks.
 ///
 /// # Errors
@@ -134,7 +89,7 @@ pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Conte
     let name = hook.as_str();
     let failed =
         |why: String| CoreError::new(ErrorKind::Source, format!("the hook `{name}` {why}"));
-    let (env, mut secrets) = around.split();
+    let (env, mut secrets) = around.env.without_secrets(around.secrets);
     secrets.extend(hooks.env.values().cloned());
     let mut child = Command::new("/bin/sh")
         .args(["-c", line])
@@ -153,7 +108,7 @@ pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Conte
     let mut group = Group::of(&child);
     let timeout = hooks.timeout();
     let work = follow(&mut child, |line| {
-        cx.events.note(format!("{name}: {}", without_secrets(line, &secrets)));
+        cx.events.note(format!("{name}: {}", hide_values(line, &secrets)));
     });
     let status = tokio::select! {
         ended = tokio::time::timeout(timeout, work) => ended,
@@ -258,15 +213,6 @@ fn bounded(value: &str) -> String {
     }
 }
 
-/// A line without the values of variables that only its command, or not even that, is to know.
-/// Values of several lines are looked for line by line, those that others are part of before these.
-fn without_secrets(line: &str, secrets: &[String]) -> String {
-    let lines = secrets.iter().flat_map(|value| value.lines()).map(str::trim);
-    let mut secrets: Vec<&str> = lines.filter(|secret| secret.len() > 3).collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets.into_iter().fold(line.to_owned(), |line, secret| line.replace(secret, "…"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -340,25 +286,6 @@ mod tests {
         // Only that which the configuration hands to it.
         assert_eq!(lines[..2], ["before: 1", "before: a … b … /key"], "{lines:?}");
         assert!(lines[2].ends_with("4001") || lines[2].ends_with("8003"), "{lines:?}");
-    }
-
-    #[test]
-    fn values_of_variables_are_not_shown() {
-        let env = [
-            ("A", "abcd"),
-            ("B", "abcdefgh"),
-            ("KEY", "-- BEGIN --\nsecret line\n-- END --\n"),
-            ("ON", "1"),
-        ];
-        let secrets = env.map(|(_, value)| value.to_owned());
-        for (line, shown) in [
-            ("B is abcdefgh", "B is …"),
-            ("abcd1", "…1"),
-            ("secret line", "…"),
-            ("1 of 2", "1 of 2"),
-        ] {
-            assert_eq!(without_secrets(line, &secrets), shown);
-        }
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use crate::words;
 pub struct Channels {
     all: BTreeMap<String, Channel>,
     env: Environment,
+    secrets: Vec<String>,
     zone: TimeZone,
     host: String,
 }
@@ -68,6 +69,7 @@ impl Channels {
         Ok(Self {
             all: config.notify.iter().map(channel).collect::<Result<_>>()?,
             env: env.clone(),
+            secrets: config.secret_variables(),
             zone: zone.unwrap_or(TimeZone::UTC),
             host: Machine::local().host,
         })
@@ -167,7 +169,9 @@ impl Channels {
             .map_err(|error| Failure::later(chain(&error)))?;
         let client = &*channel.client;
         let (zone, host, env, now) = (&self.zone, self.host.as_str(), &self.env, cx.clock.now());
-        let task = Task { channel: name, config, message, secret, client, zone, host, env, now };
+        let secrets = self.secrets.as_slice();
+        let task =
+            Task { channel: name, config, message, secret, client, zone, host, env, secrets, now };
         let sent = match config.kind {
             ChannelKind::Smtp => smtp::send(&task, reached).await,
             ChannelKind::Resend => resend::send(&task).await,
@@ -219,6 +223,7 @@ pub(super) mod tests {
             zone: &TimeZone::UTC,
             host: "db1",
             env: &env,
+            secrets: &[],
             now: message.time,
         })
     }
@@ -262,9 +267,21 @@ pub(super) mod tests {
     async fn run(line: &str) -> Result<(), NotSent> {
         let text =
             format!("[notify.x]\nkind = \"command\"\ntimeout = \"2s\"\ncommand = '''{line}'''");
-        let env = [("PATH", "/usr/bin:/bin"), ("BACKUP_PASSWORD", "hush"), ("OWN", "own")]
-            .into_iter()
-            .collect();
+        let text = format!(
+            "{text}\n[notify.mail]\nkind = \"resend\"\nsecret_env = \"NAMED\"\n\
+             from = \"b@example.com\"\nto = [\"o@example.com\"]"
+        );
+        let env = [
+            ("PATH", "/usr/bin:/bin"),
+            ("BACKUP_PASSWORD", "hush-phrase"),
+            ("BACKUP_TOKEN", "hush-token"),
+            ("AWS_SECRET_ACCESS_KEY", "hush-key"),
+            ("CRM", "redis://:hush-crm@h/"),
+            ("NAMED", "hush-named"),
+            ("OWN", "own"),
+        ]
+        .into_iter()
+        .collect();
         let channels = Channels::new(&toml::from_str(&text).unwrap(), &env).unwrap();
         channels.send_now("x", &message(), &Context::silent()).await
     }
@@ -289,6 +306,10 @@ pub(super) mod tests {
             "{failed:?}"
         );
         run("true").await.unwrap();
+        let leaked = run("echo $(env | grep -c hush); exit 1").await.unwrap_err();
+        assert!(leaked.why.ends_with(": 0"), "{leaked:?}");
+        let shown = run("echo no hush-named; exit 1").await.unwrap_err();
+        assert!(shown.why.ends_with(": no …"), "{shown:?}");
     }
 
     #[tokio::test]

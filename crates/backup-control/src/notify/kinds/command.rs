@@ -6,6 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::{Failure, Task};
+use crate::environment::hide_values;
 use crate::hooks::{Group, follow};
 use crate::notify::message::cut;
 
@@ -18,15 +19,11 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
     let json =
         serde_json::to_vec(task.message).map_err(|error| Failure::refused(error.to_string()))?;
     let line = task.config.command.as_deref().unwrap_or_default();
-    // Whoever is told something needs no pass phrases.
-    let env = task.env.iter().filter(|(name, _)| {
-        let name = name.to_string_lossy();
-        !(name.starts_with("BACKUP_") && name.contains("PASSWORD"))
-    });
+    let (env, withheld) = task.env.without_secrets(task.secrets);
     let mut child = Command::new("/bin/sh")
         .args(["-c", line])
         .env_clear()
-        .envs(env)
+        .envs(env.iter())
         .env("BACKUP_NOTIFY_CHANNEL", task.channel)
         .envs(variables(task))
         .stdin(Stdio::piped())
@@ -49,7 +46,7 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
     let mut last = String::new();
     let followed = follow(&mut child, |line| {
         if !line.trim().is_empty() {
-            line.trim().clone_into(&mut last);
+            last = hide_values(line.trim(), &withheld);
         }
     });
     let status = tokio::select! {

@@ -44,6 +44,8 @@ pub(super) struct Task<'a> {
     /// The name of this machine.
     pub(super) host: &'a str,
     pub(super) env: &'a Environment,
+    /// Variables that the configuration uses for secrets; commands do not get them.
+    pub(super) secrets: &'a [String],
     pub(super) now: Timestamp,
 }
 
