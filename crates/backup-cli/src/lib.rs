@@ -171,6 +171,7 @@ async fn execute(
         label: None,
         typed: Arc::default(),
     };
+    tighten_state(&session);
     let server = remote::server(&session, &cli.command)?;
     let notice = if server.is_some() { signals::LEAVING } else { signals::STOPPING };
     signals::watch(Arc::clone(&ui), session.cx.cancel.clone(), notice);
@@ -181,6 +182,18 @@ async fn execute(
     // Bars that are left are cleared before the last word.
     drop(session);
     result.and_then(|outcome| ui.flush().map(|()| outcome))
+}
+
+/// Removes the rights of other users on a state directory that an earlier version, or a person,
+/// created.
+fn tighten_state(session: &Session) {
+    let Some(dir) = backup_control::state::dir(&session.env) else { return };
+    if let Err(error) = backup_control::state::tighten(&dir, &session.env) {
+        session.ui.warning(format_args!(
+            "cannot remove the rights of other users on the state directory {}: {error}",
+            dir.display()
+        ));
+    }
 }
 
 /// Help, version, and command lines that cannot be understood.

@@ -1,6 +1,8 @@
 //! Where things are kept that must not get lost while this machine needs them.
 
-use std::os::unix::fs::MetadataExt;
+use std::fs::Permissions;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::environment::Environment;
@@ -19,6 +21,52 @@ pub fn dir(env: &Environment) -> Option<PathBuf> {
         (None, None) => return None,
     };
     user.is_absolute().then(|| user.join("backup"))
+}
+
+/// Directories that are shared with other programs: their mode is never changed.
+const SHARED: [&str; 16] = [
+    "/",
+    "/etc",
+    "/home",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/root",
+    "/run",
+    "/srv",
+    "/tmp",
+    "/usr",
+    "/var",
+    "/var/cache",
+    "/var/lib",
+    "/var/log",
+    "/var/tmp",
+];
+
+/// Removes the rights of other users on an existing state directory (mode 0700). Returns true if
+/// the mode changed. Other directories stay as they are: missing ones, those of other users, those
+/// with the sticky bit, and shared ones such as `/var/lib` or the home directory.
+///
+/// # Errors
+/// Errors of the file system.
+pub fn tighten(dir: &Path, env: &Environment) -> io::Result<bool> {
+    let known = match std::fs::metadata(dir) {
+        Ok(known) => known,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mode = known.mode() & 0o7777;
+    let is_own = known.is_dir() && known.uid() == nix::unistd::geteuid().as_raw();
+    if mode & 0o077 == 0 || mode & 0o1000 != 0 || !is_own {
+        return Ok(false);
+    }
+    let real = std::fs::canonicalize(dir)?;
+    let home = env.get("HOME").and_then(|home| std::fs::canonicalize(home).ok());
+    if SHARED.iter().any(|shared| real == Path::new(shared)) || home.as_ref() == Some(&real) {
+        return Ok(false);
+    }
+    std::fs::set_permissions(&real, Permissions::from_mode(0o700))?;
+    Ok(true)
 }
 
 /// Names by which the system knows file systems of this machine's own disks and memory: ext, XFS,
@@ -70,6 +118,28 @@ mod tests {
         assert_eq!(of(&[home]), Some("/h/.local/state/backup".into()));
         assert_eq!(of(&[("HOME", "h")]), None);
         assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn tighten_removes_the_rights_of_others() {
+        let base = tempfile::tempdir().unwrap();
+        let (state, env) = (base.path().join("state"), Environment::default());
+        let set = |mode| std::fs::set_permissions(&state, Permissions::from_mode(mode)).unwrap();
+        let mode = || std::fs::metadata(&state).unwrap().mode() & 0o7777;
+        assert!(!tighten(&state, &env).unwrap(), "the directory is missing");
+        std::fs::create_dir(&state).unwrap();
+        for open in [0o755, 0o750, 0o777] {
+            set(open);
+            assert!(tighten(&state, &env).unwrap() && !tighten(&state, &env).unwrap());
+            assert_eq!(mode(), 0o700);
+        }
+        // A shared directory, for instance by a wrong BACKUP_STATE_DIR.
+        let home: Environment = [("HOME", state.as_os_str())].into_iter().collect();
+        for (open, env) in [(0o1777, &env), (0o755, &home)] {
+            set(open);
+            assert!(!tighten(&state, env).unwrap());
+            assert_eq!(mode(), open);
+        }
     }
 
     #[test]

@@ -156,6 +156,8 @@ impl Builder {
             .state_dir
             .or_else(|| backup_control::state::dir(&self.env))
             .ok_or(StartError::NoPlace)?;
+        backup_control::state::tighten(&base, &self.env)
+            .map_err(|error| StartError::State(base.clone(), error))?;
         let store = memory::Store::open(&base)?;
         let (memory, damaged) = store.read()?;
         let plan = Plan::new(&self.loaded.config, &self.machine);
