@@ -26,6 +26,15 @@ fn containers_run_as_nobody_special_and_write_only_where_they_must() {
     let asked = include_str!("../../../Cargo.toml").split("rust-version = \"").nth(1).unwrap();
     let asked = asked.split('"').next().unwrap();
     assert!(text.contains(&format!("FROM rust:{asked}-")), "{asked}");
+    // Base images are pinned by a digest that the caller has to give.
+    let from = text.lines().filter_map(|line| line.strip_prefix("FROM "));
+    let bases: Vec<&str> = from.filter_map(|image| image.split(' ').next()).collect();
+    assert_eq!(bases.len(), 2);
+    for base in bases {
+        let (_, digest) = base.split_once('@').unwrap_or_else(|| panic!("{base} has no digest"));
+        let argument = digest.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).unwrap();
+        assert!(text.contains(&format!("\nARG {argument}\n")), "{argument}");
+    }
 }
 
 /// What the manifests mount is a configuration that can be used.
@@ -118,7 +127,20 @@ mod needs_container_engine {
             );
             String::from_utf8(output.stdout).unwrap()
         };
-        podman(&["build", "-t", "backup-test", "-f", "packaging/container/Containerfile", "."]);
+        let text = std::fs::read_to_string(root.join("packaging/container/Containerfile")).unwrap();
+        let mut build: Vec<String> =
+            ["build", "-t", "backup-test", "-f", "packaging/container/Containerfile"]
+                .map(str::to_owned)
+                .into();
+        for line in text.lines().filter_map(|line| line.strip_prefix("FROM ")) {
+            let (image, digest) = line.split_once("@${").unwrap();
+            podman(&["pull", image]);
+            let found = podman(&["image", "inspect", "--format", "{{.Digest}}", image]);
+            let (argument, _) = digest.split_once('}').unwrap();
+            build.extend(["--build-arg".to_owned(), format!("{argument}={}", found.trim())]);
+        }
+        build.push(".".to_owned());
+        podman(&build.iter().map(String::as_str).collect::<Vec<_>>());
         let run = [
             "run",
             "--rm",
