@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backup_core::event::Events;
+use backup_core::event::{Events, WarningKind};
 use backup_core::source::{SourceError, SourceErrorKind};
 use tokio::time::Instant;
 
@@ -43,6 +44,7 @@ pub struct Waits {
     is_fixed: bool,
     events: Events,
     reported: Arc<Mutex<Option<Instant>>>,
+    is_warned: Arc<AtomicBool>,
 }
 
 impl Default for Waits {
@@ -85,7 +87,8 @@ impl Waits {
     /// Waits fail after `timeout` without progress; after five seconds they are reported to `events`.
     #[must_use]
     pub fn new(timeout: Duration, events: Events) -> Self {
-        Self { timeout, is_fixed: false, events, reported: Arc::default() }
+        let (reported, is_warned) = (Arc::default(), Arc::default());
+        Self { timeout, is_fixed: false, events, reported, is_warned }
     }
 
     /// The time-out.
@@ -97,6 +100,13 @@ impl Waits {
     /// The same time-out, reported to `events`.
     pub(crate) fn reporting_to(&self, events: &Events) -> Self {
         Self { events: events.clone(), ..self.clone() }
+    }
+
+    /// Warns once per source, also with several connections.
+    pub(crate) fn warn_once(&self, text: impl FnOnce() -> String) {
+        if !self.is_warned.swap(true, Ordering::Relaxed) {
+            self.events.warn(WarningKind::Other, "", text());
+        }
     }
 
     /// Reports and a longer time-out, if `limit` is longer.

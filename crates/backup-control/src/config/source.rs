@@ -203,7 +203,8 @@ pub struct SourceConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fast_checkpoint: Option<bool>,
     /// `postgres`: send a cleartext password, or its MD5, over connections that others may read.
-    /// Default: false.
+    /// Without it, loopback without verified TLS gives a warning, and will be refused from version
+    /// 0.3. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weak_passwords: Option<bool>,
     /// `postgres`, logical: directory of `pg_dump` and `pg_dumpall`. Default: the oldest version

@@ -74,7 +74,7 @@ pub struct PostgresOptions {
     pub password: Option<String>,
     /// A file whose first line is the password; read whenever a connection is made.
     pub password_file: Option<PathBuf>,
-    /// How much of TLS is asked for.
+    /// TLS mode.
     pub tls: TlsMode,
     /// Certificates (PEM) of trusted authorities; without, those of the system.
     pub tls_ca_file: Option<PathBuf>,
@@ -85,7 +85,8 @@ pub struct PostgresOptions {
     /// Take nobody for the server who does not prove to know the password over this very TLS
     /// connection, as libpq's `channel_binding=require`.
     pub channel_binding: bool,
-    /// Send a password that can be read (or its MD5) over connections that others may read, too.
+    /// Send a cleartext password, or its MD5, over connections that others may read, and without
+    /// a warning over loopback.
     pub weak_passwords: bool,
     /// Name of the replication slot that capturing the log keeps; it is created if it does not
     /// exist. `None`: without one, the server may remove log that was not captured yet.

@@ -62,7 +62,7 @@ impl Socket {
     }
 
     async fn open(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
-        let watch = Watch::new(&options.waits, host.to_string());
+        let mut watch = Watch::new(&options.waits, host.to_string());
         #[cfg(unix)]
         if host.name.starts_with('/') {
             let stream =
@@ -81,6 +81,9 @@ impl Socket {
                     .with_hint("switch on ssl on the server")
                     .into());
             }
+            if local && !options.weak_passwords {
+                watch.warn_of_weak_password();
+            }
             return Ok(Self { stream: Stream::Tcp(tcp), binding: None, private: local, watch });
         }
         let (config, checked) = tls::config(options).await?;
@@ -90,6 +93,9 @@ impl Socket {
             TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(tls_failed)?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let binding = certificate.and_then(|certificate| tls::binding(certificate));
+        if local && !checked && !options.weak_passwords {
+            watch.warn_of_weak_password();
+        }
         Ok(Self {
             stream: Stream::Tls(Box::new(stream)),
             binding,

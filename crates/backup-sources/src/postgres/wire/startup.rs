@@ -154,3 +154,83 @@ async fn answer(
     }
     frames.send(&out).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use backup_core::event::{Event, Events, Reporter};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::super::options::{Host, TlsMode};
+    use super::super::{Connection, Sql};
+    use super::*;
+    use crate::waits::{DEFAULT_TIMEOUT, Waits};
+
+    #[derive(Default)]
+    struct Warnings(Mutex<Vec<String>>);
+
+    impl Reporter for Warnings {
+        fn report(&self, event: &Event) {
+            if let Event::Warning(warning) = event {
+                self.0.lock().unwrap().push(warning.message.clone());
+            }
+        }
+    }
+
+    /// A server on loopback without TLS that requests the password by `request`, twice, and refuses
+    /// every password. Returns the warnings, and the tags of the messages with passwords.
+    async fn warnings_for(request: &'static [u8], weak_passwords: bool) -> (Vec<String>, Vec<u8>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let mut tags = Vec::new();
+            for _ in 0..2 {
+                let (mut tcp, _) = listener.accept().await.unwrap();
+                let len = tcp.read_u32().await.unwrap();
+                tcp.read_exact(&mut vec![0; len as usize - 4]).await.unwrap();
+                tcp.write_all(request).await.unwrap();
+                tags.extend(tcp.read_u8().await);
+                let refusal = b"SFATAL\0C28P01\0Mno\0\0";
+                let mut error = vec![b'E'];
+                error.extend((refusal.len() as u32 + 4).to_be_bytes());
+                error.extend(refusal);
+                tcp.write_all(&error).await.unwrap();
+            }
+            tags
+        });
+        let heard = Arc::new(Warnings::default());
+        let options = PostgresOptions {
+            hosts: vec![Host { name: "127.0.0.1".to_owned(), port }],
+            user: "me".to_owned(),
+            password: Some("hush".to_owned()),
+            tls: TlsMode::Disable,
+            weak_passwords,
+            waits: Waits::new(DEFAULT_TIMEOUT, Events::to(Arc::clone(&heard) as _)),
+            ..PostgresOptions::default()
+        };
+        assert!(Connection::open(&options).await.is_err());
+        assert!(Sql::open(&options, "postgres").await.is_err());
+        let tags = server.await.unwrap();
+        let warnings = heard.0.lock().unwrap().clone();
+        (warnings, tags)
+    }
+
+    #[tokio::test]
+    async fn weak_passwords_over_loopback_give_one_warning() {
+        // AuthenticationCleartextPassword, AuthenticationMD5Password.
+        let weak: [&[u8]; 2] = [b"R\0\0\0\x08\0\0\0\x03", b"R\0\0\0\x0c\0\0\0\x05salt"];
+        for request in weak {
+            let (warnings, tags) = warnings_for(request, false).await;
+            assert_eq!(tags, b"pp");
+            assert_eq!(warnings.len(), 1, "both connections share a warning: {warnings:?}");
+            assert!(warnings[0].contains("weak_passwords = true"), "{warnings:?}");
+            assert!(!warnings[0].contains("hush"), "{warnings:?}");
+            assert_eq!(warnings_for(request, true).await.0, [""; 0]);
+        }
+        // AuthenticationSASL with SCRAM-SHA-256.
+        let strong = b"R\0\0\0\x17\0\0\0\x0aSCRAM-SHA-256\0\0";
+        assert_eq!(warnings_for(strong, false).await, (Vec::new(), b"pp".to_vec()));
+    }
+}

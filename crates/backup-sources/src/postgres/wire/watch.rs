@@ -24,6 +24,10 @@ use super::limits::Limits;
 use super::rounds::Rounds;
 use crate::waits::{Ask, Stalled, Waits};
 
+/// Lengths of the requests for a cleartext and for an MD5 password. All requests of SASL are
+/// longer. (PostgreSQL's documentation, "Message Formats".)
+const WEAK_REQUESTS: [u64; 2] = [8, 12];
+
 /// Shared with the owner of the connection.
 #[derive(Default)]
 pub(super) struct Watched {
@@ -160,6 +164,10 @@ pub(super) struct Watch {
     from_server: Tags,
     to_server: Tags,
     requests: Requests,
+    /// Length of the last authentication request.
+    authentication: u64,
+    /// Warn if the server gets a cleartext or MD5 password.
+    warns_of_weak_password: bool,
     limits: Limits,
     rounds: Rounds,
     /// Waits since the last bytes in either direction.
@@ -182,11 +190,19 @@ impl Watch {
             from_server: Tags::default(),
             to_server: Tags::untagged(),
             requests: Requests { pending: 0, copying: Copying::No, ends_with_sync: false },
+            authentication: 0,
+            warns_of_weak_password: false,
             limits: Limits::default(),
             rounds: Rounds::default(),
             reading: Mutex::default(),
             writing: Mutex::default(),
         }
+    }
+
+    /// The connection is neither a Unix socket nor TLS with a verified certificate: warn if the
+    /// server gets a cleartext or MD5 password.
+    pub(super) fn warn_of_weak_password(&mut self) {
+        self.warns_of_weak_password = true;
     }
 
     pub(super) fn watched(&self) -> Arc<Watched> {
@@ -202,9 +218,12 @@ impl Watch {
     /// The server has sent more than [`Limits`] and [`Rounds`] allow.
     pub(super) fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.moved();
-        let Self { requests, limits, .. } = self;
+        let Self { requests, limits, authentication, .. } = self;
         self.from_server.each(bytes, |tag, len| {
             limits.message(tag, len);
+            if tag == b'R' {
+                *authentication = len;
+            }
             requests.received(tag);
         });
         limits.check()?;
@@ -213,8 +232,22 @@ impl Watch {
 
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         self.moved();
-        let requests = &mut self.requests;
-        self.to_server.each(bytes, |tag, _| requests.sent(tag));
+        let Self { requests, authentication, .. } = self;
+        let mut is_weak = false;
+        self.to_server.each(bytes, |tag, _| {
+            requests.sent(tag);
+            is_weak |= tag == b'p' && WEAK_REQUESTS.contains(authentication);
+        });
+        if is_weak && self.warns_of_weak_password {
+            self.waits.warn_once(|| {
+                format!(
+                    "the server {} gets the password in cleartext or as MD5 over loopback, which \
+                     version 0.3 refuses: use scram-sha-256 in pg_hba.conf, or set \
+                     `weak_passwords = true`",
+                    self.server
+                )
+            });
+        }
     }
 
     /// Nothing can be read now: ends with an error message if that lasts too long.
