@@ -17,7 +17,7 @@ pub(crate) fn ask(place: &Place, method: &str, path: &str, body: &str) -> (u16, 
     let length = body.len();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: \
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: \
          application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .unwrap();

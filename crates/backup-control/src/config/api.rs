@@ -37,6 +37,15 @@ pub struct ApiConfig {
     /// Token file of `backupd token create`. Default: `tokens.json` in the state directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_file: Option<PathBuf>,
+    /// Names of this daemon that a request may have as `Host`, for instance `backup1.example.com`.
+    /// Addresses and `localhost` are always accepted. Requests over TCP with another `Host` are
+    /// refused.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// Directories below which tokens with the role *operator* may restore. Default: none, and only
+    /// admins restore.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restore_roots: Vec<PathBuf>,
     /// Maximum number of requests per second of each token, and of each user of the socket.
     /// Default: 50.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,6 +62,7 @@ impl ApiConfig {
         [&mut self.socket, &mut self.tls_cert, &mut self.tls_key, &mut self.tokens_file]
             .into_iter()
             .flatten()
+            .chain(&mut self.restore_roots)
     }
 
     /// The first mistake.
@@ -67,6 +77,18 @@ impl ApiConfig {
                 ("tls_key", "tls_cert")
             };
             return mistake(given, &format!("`{given}` requires `{missing}`"), "set both for TLS");
+        }
+        let is_name = |name: &String| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+            !name.is_empty() && name.chars().all(fits) && !name.ends_with('.')
+        };
+        if let Some(host) = self.hosts.iter().find(|host| !is_name(host)) {
+            let hint = "write only the name, without a scheme and port; addresses need no entry";
+            return mistake("hosts", &format!("{host:?} is not a host name"), hint);
+        }
+        if self.restore_roots.iter().any(|root| root.parent().is_none()) {
+            let hint = "name a directory that holds nothing but restored data";
+            return mistake("restore_roots", "operators could restore everywhere", hint);
         }
         if let Some(rate) = self.rate
             && !RATES.contains(&rate)
@@ -123,12 +145,18 @@ mod tests {
         assert_eq!(api.tls_cert.as_deref(), Some(Path::new("/etc/backup/cert.pem")));
         assert_eq!(api.tls_key.as_deref(), Some(Path::new("/key.pem")));
         assert!(read("listen = \"[::1]:8321\"\nlook_every = \"1h\"").is_ok());
+        let api =
+            read("hosts = [\"backup1.example.com\"]\nrestore_roots = [\"restored\"]").unwrap();
+        assert_eq!(api.restore_roots, [Path::new("/etc/backup/restored")]);
         let wrong = [
             "listen = \"0.0.0.0:8321\"",
             "listen = \"somewhere\"",
             "listen = \"127.0.0.1:1\"\ntls_cert = \"c\"",
             "tls_cert = \"c\"\ntls_key = \"k\"",
             "rate = 0",
+            "hosts = [\"https://backup1\"]",
+            "hosts = [\"[::1]\"]",
+            "restore_roots = [\"/srv/restore\", \"/\"]",
             "look_every = \"1s\"",
         ];
         let mistakes: Vec<String> = wrong.iter().map(|text| read(text).unwrap_err()).collect();

@@ -16,7 +16,7 @@ use super::document::Need;
 use super::limits::{Counted, patience};
 use super::peer::Peer;
 use super::problem::{Answer, Problem, Said};
-use super::{Shared, told};
+use super::{Shared, hosts, told};
 use crate::tokens::Role;
 
 /// Bytes of a body, at most.
@@ -42,7 +42,8 @@ pub(super) async fn guard(State(api): State<Shared>, request: Request, next: Nex
     let began = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let who = identify(&api, &request, route.as_deref());
+    let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let who = hosts(&api, &request).and_then(|()| identify(&api, &request, route.as_deref()));
     let name = who
         .as_ref()
         .map(|who| who.as_ref().map_or("", |who| &who.name).to_owned())
@@ -61,6 +62,10 @@ pub(super) async fn guard(State(api): State<Shared>, request: Request, next: Nex
     };
     response = in_one_form(response).await;
     harden(response.headers_mut());
+    if is_chunked {
+        // Its end was not followed, so that nothing behind it was inspected: see `line_ends.rs`.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let (status, took) = (response.status().as_u16(), began.elapsed());
     let shown = route.as_deref().unwrap_or("none");
     api.metrics.counters().answered(shown, status, took);
@@ -106,6 +111,15 @@ fn mistake() -> Response {
 /// Whether a method changes nothing.
 fn is_safe(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Refuses requests for another host.
+fn hosts(api: &Shared, request: &Request) -> Answer<()> {
+    hosts::check(request, &api.reads.config().config.api.hosts).map_err(|problem| {
+        let peer = request.extensions().get::<Peer>().map(Peer::key).unwrap_or_default();
+        // As strangers are, so that they do not fill the log.
+        api.limits.stranger(&peer).err().unwrap_or(problem)
+    })
 }
 
 /// Whose request it is; nobody's, where anybody may ask.

@@ -14,6 +14,8 @@ use super::problem::{Answer, Problem};
 /// Requests that one token or user may have going on at the same time; listening to events is one
 /// too.
 const AT_THE_SAME_TIME: usize = 16;
+/// Event streams of one token or user, so that an event stream never takes the last request.
+const STREAMS: usize = 8;
 /// Connections of one network at the same time.
 const CONNECTIONS: usize = 64;
 /// Requests without a good token that are answered to a network, a second; ten seconds' worth at
@@ -28,6 +30,7 @@ pub(super) struct Limits {
     strangers: DefaultKeyedRateLimiter<String>,
     clock: DefaultClock,
     going_on: Counts<String>,
+    streams: Counts<String>,
     connections: Counts<IpAddr>,
 }
 
@@ -50,6 +53,7 @@ impl Limits {
             strangers: RateLimiter::keyed(quota(STRANGERS, 10)),
             clock: DefaultClock::default(),
             going_on: Counts::new(AT_THE_SAME_TIME),
+            streams: Counts::new(STREAMS),
             connections: Counts::new(CONNECTIONS),
         }
     }
@@ -63,6 +67,14 @@ impl Limits {
                 1,
             )
             .hint("wait until one of them has finished")
+        })
+    }
+
+    /// An event stream of the one whose request is in progress.
+    pub(super) fn stream(&self, request: &Counted<String>) -> Answer<Counted<String>> {
+        self.streams.begin(request.key.clone()).ok_or_else(|| {
+            Problem::later(format!("{STREAMS} of your event streams are already open"), 1)
+                .hint("close one of them")
         })
     }
 

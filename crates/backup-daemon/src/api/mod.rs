@@ -10,6 +10,9 @@
 //! |---|---|
 //! | `mod.rs` | [`Settings`]; [`serve`]: all of it |
 //! | `server.rs`, `tls.rs`, `peer.rs` | listening, connections, certificates, who is at the other end |
+//! | `line_ends.rs`, `hosts.rs` | requests that are refused before anything else: bare line feeds, foreign hosts |
+//! | `anchoring.rs` | anchors of the audit log within a minute |
+//! | `restore_roots.rs` | where operators may restore |
 //! | `guard.rs`, `limits.rs`, `told.rs` | what every request goes through; how much is answered; what is recorded |
 //! | `document.rs` | the OpenAPI document, and what it says about who may what |
 //! | `routes/` | the routes, by what they are about |
@@ -24,12 +27,15 @@
 
 mod document;
 mod guard;
+mod hosts;
 mod limits;
+mod line_ends;
 mod orders;
 mod peer;
 mod problem;
 mod program;
 mod reads;
+mod restore_roots;
 mod routes;
 mod server;
 #[cfg(test)]
@@ -161,6 +167,10 @@ pub(crate) struct Api {
     checker: Arc<Checker>,
     document: Document,
     metrics: Arc<Metrics>,
+    /// Notified of each new audit record.
+    recorded: Arc<tokio::sync::Notify>,
+    /// Held from the check of a restore until it is queued.
+    restores: tokio::sync::Mutex<()>,
     shutdown: CancellationToken,
 }
 
@@ -194,6 +204,8 @@ pub async fn serve(
         checker: Arc::clone(&checker),
         document: document::document().1,
         metrics: Arc::clone(&metrics),
+        recorded: Arc::clone(&recorded),
+        restores: tokio::sync::Mutex::default(),
         shutdown: shutdown.clone(),
     });
     let serving = Serving {

@@ -125,8 +125,8 @@ pub(super) struct RestoreJson {
     /// The moment to restore, in the format of `backup restore --at`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<String>,
-    /// An absolute directory, new or empty; or, for admins, the name of a target of the
-    /// configuration.
+    /// An absolute directory, new or empty, for operators below `restore_roots`; or, for admins, the
+    /// name of a target of the configuration.
     pub(super) target: String,
     /// `true`: only show the plan.
     #[serde(default)]

@@ -25,6 +25,7 @@ use tower::ServiceExt;
 
 use super::Error;
 use super::limits::{Limits, patience};
+use super::line_ends::LineEnds;
 use super::peer::{self, Peer};
 use super::tls::Tls;
 
@@ -181,5 +182,5 @@ fn connection(
         .header_read_timeout(patience::HEAD)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service)
+        .serve_connection(TokioIo::new(LineEnds::new(Box::pin(stream))), service)
 }

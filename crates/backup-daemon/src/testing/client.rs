@@ -87,7 +87,7 @@ impl Client {
         };
         let body = body.unwrap_or_default();
         format!(
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: \
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: \
              close\r\n{token}{kind}{length}\r\n{body}"
         )
     }

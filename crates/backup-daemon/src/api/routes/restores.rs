@@ -13,6 +13,7 @@ use super::super::Shared;
 use super::super::guard::Who;
 use super::super::orders::RestoreJson;
 use super::super::problem::{Answer, Problem};
+use super::super::restore_roots;
 use super::super::told::Noted;
 use super::super::words::{self, Target};
 use super::running::StartedJson;
@@ -100,7 +101,7 @@ pub(super) async fn plan(
 
 /// Queue a restore
 ///
-/// Operators may restore to a new or empty directory. The targets of the configuration require the
+/// Operators may restore to a new or empty directory below `restore_roots`. The targets of the configuration require the
 /// role admin. No role may restore over existing data.
 #[utoipa::path(post, path = "/api/v1/restores", operation_id = "start_restore", tag = "restores",
     security(("token" = ["operator"])), request_body = RestoreJson,
@@ -111,8 +112,16 @@ pub(super) async fn start(
     Json(order): Json<RestoreJson>,
 ) -> Answer<(StatusCode, Extension<Noted>, Json<StartedJson>)> {
     let (order, target) = checked(order, &api.reads.config().config)?;
+    // Held until this restore is among the running ones.
+    let _checking = api.restores.lock().await;
     if !order.dry_run && !who.role.may(Role::Admin) {
-        allowed(&target, &who).await?;
+        let Target::Directory(directory) = &target else {
+            return Err(Problem::forbidden(
+                "a restore to a target of the configuration requires the role admin",
+            ));
+        };
+        let roots = api.reads.config().config.api.restore_roots.clone();
+        restore_roots::check(directory, roots, &api.engine.running()).await?;
     }
     let noted = noted(&order);
     let id = api.engine.start(Work::Restore(order), &who.name)?;
@@ -121,26 +130,6 @@ pub(super) async fn start(
         Extension(noted.with("started", id.clone())),
         Json(StartedJson { id }),
     ))
-}
-
-/// Whether an operator may restore there. The program looks again when its turn comes.
-async fn allowed(target: &Target, who: &Who) -> Answer<()> {
-    let forbidden = |why: &str| {
-        Err(Problem::forbidden(format!("{why}, but {} has the role {}", who.name, who.role)))
-    };
-    let Target::Directory(directory) = target else {
-        return forbidden("a restore to a target of the configuration requires the role admin");
-    };
-    match tokio::fs::read_dir(directory).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Ok(mut entries) => match entries.next_entry().await {
-            Ok(None) => Ok(()),
-            _ => forbidden("a restore to a directory that is not empty requires the role admin"),
-        },
-        Err(_) => {
-            forbidden("a restore to a path that is not an empty directory requires the role admin")
-        }
-    }
 }
 
 /// An order none of whose words can be taken for a flag, or be an address.

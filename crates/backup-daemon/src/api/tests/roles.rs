@@ -35,8 +35,9 @@ fn requests(document: &Value) -> Vec<Request> {
             let body = match operation["operationId"].as_str().unwrap() {
                 "start" => Some(r#"{"kind":"backup","job":"docs"}"#),
                 "pause" | "resume" => Some("{}"),
-                "plan_restore" | "start_restore" => {
-                    Some(r#"{"what":"latest","target":"/does/not/exist"}"#)
+                "plan_restore" => Some(r#"{"what":"latest","target":"/does/not/exist"}"#),
+                "start_restore" => {
+                    Some(r#"{"what":"latest","target":"/does/not/exist","dry_run":true}"#)
                 }
                 "silence" => Some(r#"{"rule":"stale","for":"1h","reason":"test"}"#),
                 _ if method == "get" => None,
@@ -142,11 +143,13 @@ async fn auditors_read_logs_reports_metrics_and_health_alone() {
 #[tokio::test]
 async fn some_of_it_takes_an_admin() {
     let server = Server::start().await;
-    let full = server.dir.path().join("full");
-    std::fs::create_dir(&full).unwrap();
+    let root = server.dir.path().join("restores");
+    let (full, empty, outside) =
+        (root.join("full"), root.join("empty"), server.dir.path().join("outside"));
+    for dir in [&full, &empty, &outside] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
     std::fs::write(full.join("a"), "a").unwrap();
-    let empty = server.dir.path().join("empty");
-    std::fs::create_dir(&empty).unwrap();
     let cleanup = serde_json::json!({ "kind": "cleanup" });
     let restore =
         |target: &std::path::Path| serde_json::json!({ "what": "latest", "target": target });
@@ -155,6 +158,9 @@ async fn some_of_it_takes_an_admin() {
     assert_eq!(operator.post("/api/v1/restores", restore(&full)).await.status, 403);
     assert_eq!(operator.post("/api/v1/restores", restore(&full.join("a"))).await.status, 403);
     assert_eq!(operator.post("/api/v1/restores", restore("standby".as_ref())).await.status, 403);
+    let refused = operator.post("/api/v1/restores", restore(&outside)).await;
+    assert!(refused.status == 403 && refused.body.contains("restore_roots"), "{refused:?}");
+    assert_eq!(operator.post("/api/v1/restores", restore(&root)).await.status, 403);
     assert_eq!(server.engine.asked().started, [], "nothing was begun");
     assert_eq!(operator.post("/api/v1/restores", restore(&empty)).await.status, 202);
     let admin = server.remote(Role::Admin);
@@ -165,6 +171,7 @@ async fn some_of_it_takes_an_admin() {
         "the program will refuse it"
     );
     assert_eq!(admin.post("/api/v1/restores", restore("standby".as_ref())).await.status, 202);
+    assert_eq!(admin.post("/api/v1/restores", restore(&outside)).await.status, 202);
     assert!(
         server
             .engine
