@@ -406,6 +406,58 @@ fn a_daemon_that_gives_no_sign_of_life_is_told() {
 }
 
 #[test]
+fn long_silences_and_pauses_fire_an_alert() {
+    let env = configured();
+    let rule = "\n[alerts.long]\ncondition = \"suppressed > 1h\"\nseverity = \"high\"\n";
+    env.write("backup.toml", &format!("{}{rule}", CONFIG.replace("heartbeat", "# heartbeat")));
+    let silence = |rule: &str, length: &str| {
+        env.run(&["alerts", "silence", rule, "--for", length, "--reason", "test"])
+    };
+    for (rule, length, error) in
+        [("broken", "32d", "at most 31 days"), ("long", "1h", "cannot be silenced")]
+    {
+        let refused = silence(rule, length);
+        assert!(refused.code == 2 && refused.stderr.contains(error), "{}", refused.stderr);
+    }
+    silence("broken", "31d").ok();
+    // As the daemon of this machine stores pauses.
+    let state = "home/.local/state/backup";
+    let pause = |minutes: i64| {
+        let since = SystemClock.now() - SignedDuration::from_mins(minutes);
+        let task = format!(r#"{{"paused":true,"paused_since":"{since}"}}"#);
+        env.write(
+            &format!("{state}/daemon/tasks.json"),
+            &format!(r#"{{"tasks":{{"docs/daily":{task}}}}}"#),
+        );
+    };
+    pause(50);
+    env.run(&["alerts", "check"]).ok();
+    assert!(told(&env).is_empty(), "neither lasts for an hour");
+    pause(70);
+    env.run(&["alerts", "check"]).ok();
+    let title = "a silence or a pause lasts for long";
+    assert_eq!(told(&env), [one("firing", title)]);
+    let text = fs::read_to_string(env.path("told.jsonl")).unwrap();
+    assert!(text.contains("task docs/daily is paused for"), "{text}");
+    // The silence as if it had begun two hours ago.
+    let ledger = fs::read_dir(env.path(state)).unwrap().map(|entry| entry.unwrap().path());
+    let ledger = ledger.into_iter().find(|path| path.ends_with("alerts.json")).unwrap();
+    let mut json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&ledger).unwrap()).unwrap();
+    let since = SystemClock.now() - SignedDuration::from_hours(2);
+    json["silences"][0]["since"] = since.to_string().into();
+    fs::write(&ledger, json.to_string()).unwrap();
+    pause(50);
+    let listed = env.run(&["alerts", "check"]).ok();
+    assert!(listed.stdout.contains("rule broken is silenced by"), "{}", listed.stdout);
+    fs::remove_file(env.path(&format!("{state}/daemon/tasks.json"))).unwrap();
+    let id = env.run(&["alerts", "--json"]).ok().json()["silences"][0]["id"].clone();
+    env.run(&["alerts", "unsilence", id.as_str().unwrap()]).ok();
+    env.run(&["alerts", "check"]).ok();
+    assert_eq!(told(&env)[1..], [one("resolved", title)]);
+}
+
+#[test]
 fn mistakes_in_rules_have_lines() {
     let env = configured();
     for (wrong, name) in [

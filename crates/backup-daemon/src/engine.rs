@@ -267,8 +267,9 @@ pub trait Engine: Send + Sync {
     /// # Errors
     /// If nothing of that id goes on or waits.
     fn cancel(&self, id: &str) -> Result<(), Refusal>;
-    /// Pauses or resumes a task, or all of them. Capturing a log is paused by its name only,
-    /// because the server discards its log in the meantime.
+    /// Pauses or resumes a task, or all of them. Log capture and the evaluation of alerts are paused
+    /// by name only: a server discards its log in the meantime, and alerts report long pauses. A
+    /// pause ends after seven days.
     ///
     /// # Errors
     /// If there is no such task.

@@ -1,6 +1,6 @@
 //! `backup schedule`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use backup_control::config::JobType;
 use backup_control::schedule::{self, Duty, Plan, Planned};
@@ -41,10 +41,12 @@ Examples:
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Pause a task, or all tasks but log capture, until resumed
+    /// Pause a task, or all tasks but log capture and alerts, for at most 7 days
     ///
-    /// Capture of a log continues unless its task is named: a server discards its log in the
-    /// meantime, and the moments after the gap need a full backup.
+    /// The daemon resumes a task after 7 days. Capture of a log continues unless its task is named:
+    /// a server discards its log in the meantime, and the moments after the gap need a full backup.
+    /// Evaluation of alerts continues unless its task is named, so that the condition `suppressed`
+    /// can report the pause.
     Pause(TaskArgs),
     /// Resume a task, or all tasks
     Resume(TaskArgs),
@@ -147,7 +149,8 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
 /// What the daemon of this machine was told to leave.
 fn paused(session: &Session) -> BTreeSet<String> {
     let known =
-        state::dir(&session.env).map_or_else(|| Ok(BTreeSet::new()), |dir| schedule::paused(&dir));
+        state::dir(&session.env).map_or_else(|| Ok(BTreeMap::new()), |dir| schedule::paused(&dir));
+    let known = known.map(|tasks| tasks.into_keys().collect());
     known.unwrap_or_else(|error| {
         session.ui.warning(format_args!(
             "cannot read the daemon's state, so paused tasks are unknown: {error}"

@@ -71,6 +71,8 @@ pub enum Condition {
     /// The daemon of this machine has given no sign of life for so long; without a time, for five
     /// minutes.
     DaemonSilent(Option<Time>),
+    /// A silence or the pause of a task has lasted for this time; without a time, for 24 hours.
+    Suppressed(Option<Time>),
     /// A restore started: one notification.
     RestoreStarted,
     /// A restore completed: one notification.
@@ -98,6 +100,7 @@ const FORMS: [&str; 20] = [
     "copy_lag > 24h",
     "slot_unhealthy > 10GiB",
     "daemon_silent > 5min",
+    "suppressed > 24h",
     "restore_started",
     "restore_finished",
     "restore_failed",
@@ -125,6 +128,7 @@ impl Condition {
             Self::CopyLag(_) => "copy_lag",
             Self::SlotUnhealthy(_) => "slot_unhealthy",
             Self::DaemonSilent(_) => "daemon_silent",
+            Self::Suppressed(_) => "suppressed",
             Self::RestoreStarted => "restore_started",
             Self::RestoreFinished => "restore_finished",
             Self::RestoreFailed => "restore_failed",
@@ -141,7 +145,7 @@ impl Condition {
             | Self::VerifyFailed
             | Self::CopyFailed
             | Self::CopyLag(_) => About::Repository,
-            Self::DaemonSilent(_) => About::Daemon,
+            Self::DaemonSilent(_) | Self::Suppressed(_) => About::Daemon,
             _ => About::Job,
         }
     }
@@ -150,6 +154,12 @@ impl Condition {
     #[must_use]
     pub fn counts_configuration(&self) -> bool {
         matches!(self, Self::Failure | Self::Stale(_))
+    }
+
+    /// False for the condition that reports long silences.
+    #[must_use]
+    pub fn can_be_silenced(&self) -> bool {
+        !matches!(self, Self::Suppressed(_))
     }
 
     /// Whether it happens, and does not last.
@@ -187,6 +197,7 @@ impl FromStr for Condition {
                 return Ok(Self::SlotUnhealthy(SlotLimit::None));
             }
             (Some(_), "") if word == "daemon_silent" => return Ok(Self::DaemonSilent(None)),
+            (Some(_), "") if word == "suppressed" => return Ok(Self::Suppressed(None)),
             (Some(sign), rest) => rest
                 .strip_prefix(sign)
                 .map(str::trim)
@@ -219,6 +230,7 @@ impl FromStr for Condition {
                 ),
             }),
             "daemon_silent" => Self::DaemonSilent(Some(time()?)),
+            "suppressed" => Self::Suppressed(Some(time()?)),
             "restore_started" => Self::RestoreStarted,
             "restore_finished" => Self::RestoreFinished,
             _ => Self::RestoreFailed,
@@ -245,6 +257,7 @@ impl fmt::Display for Condition {
             | Self::CopyLag(time)
             | Self::Rpo(Some(time))
             | Self::DaemonSilent(Some(time))
+            | Self::Suppressed(Some(time))
             | Self::SlotUnhealthy(SlotLimit::Unread(time)) => write!(f, "{word} > {time}"),
             Self::SlotUnhealthy(SlotLimit::Kept(size)) => write!(f, "{word} > {size}"),
             Self::StorageFull(time) => write!(f, "{word} < {time}"),
@@ -278,7 +291,7 @@ mod tests {
             assert_eq!(form.parse::<Condition>().unwrap().to_string(), form);
         }
         assert_eq!("rpo".parse::<Condition>().unwrap(), Condition::Rpo(None));
-        for form in ["slot_unhealthy", "slot_unhealthy > 30min", "daemon_silent"] {
+        for form in ["slot_unhealthy", "slot_unhealthy > 30min", "daemon_silent", "suppressed"] {
             assert_eq!(form.parse::<Condition>().unwrap().to_string(), form);
         }
         assert_eq!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use backup_core::maintenance::StorageReport;
 use jiff::Timestamp;
 
-use super::{Affected, Scope, SizeFacts, SlotFacts};
+use super::{Affected, Scope, SizeFacts, SlotFacts, Suppression};
 use crate::alive::Alive;
 use crate::audit::{self, Audit, Filter, Record, Status};
 use crate::catalog::{self, Catalog, History, RunFilter};
@@ -33,6 +33,8 @@ pub struct Facts {
     /// The note of the daemon that its configuration file is broken. Unknown without a daemon; none
     /// if the file is valid.
     pub configuration: Option<Option<Broken>>,
+    /// Silences and pauses in force. Unknown if they were not read.
+    pub suppressions: Option<Vec<Suppression>>,
     /// True if they cover the whole configuration, false for the part that a command changed.
     pub is_whole: bool,
 }

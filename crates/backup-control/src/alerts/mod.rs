@@ -18,6 +18,7 @@
 //! | `events.rs` | rules about events: restores, backups that succeed |
 //! | `alert.rs` | [`Alert`]: a pending or firing alert, and its messages |
 //! | `silence.rs` | [`Silence`] |
+//! | `suppressed.rs` | the rule about silences and pauses that last |
 //! | `ledger.rs` | [`Ledger`]: all alerts, silences, earlier evaluations |
 //! | `store.rs`, `legacy.rs` | the file of the ledger; its earlier forms |
 //! | `watch.rs` | [`look`]: one evaluation of all rules |
@@ -40,6 +41,7 @@ mod silence;
 mod sizes;
 mod slots;
 mod store;
+mod suppressed;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -52,8 +54,9 @@ pub use facts::{Done, Facts, JobFacts, LogFacts, RepositoryFacts, StorageFacts};
 pub use ledger::Ledger;
 pub use rules::{DAEMON, Observation, observe};
 pub use scope::{Affected, Scope};
-pub use silence::Silence;
+pub use silence::{MAX_SILENCE_DAYS, Silence};
 pub use sizes::SizeFacts;
 pub use slots::{SlotFacts, SlotState, jobs_with_slots, slot_of};
 pub use store::Error;
+pub use suppressed::Suppression;
 pub use watch::{Looked, look};

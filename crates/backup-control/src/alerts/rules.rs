@@ -6,7 +6,7 @@ use std::time::Duration;
 use globset::GlobSet;
 use jiff::Timestamp;
 
-use super::{About, Condition, Facts, configuration, of_job, of_repository};
+use super::{About, Condition, Facts, configuration, of_job, of_repository, suppressed};
 use crate::alive::{self, Alive};
 use crate::config::AlertConfig;
 use crate::error::Result;
@@ -92,6 +92,12 @@ pub fn observe(
                     let observed = of_repository::observe(&rule.condition, repository, known)?;
                     Some(observed.of(repository, about, Some(&known.address)))
                 })
+                .collect()
+        }
+        About::Daemon if matches!(rule.condition, Condition::Suppressed(_)) => {
+            suppressed::observe(&rule.condition, facts.suppressions.as_ref(), now)
+                .map(|observed| observed.of(DAEMON, about, None))
+                .into_iter()
                 .collect()
         }
         About::Daemon => {

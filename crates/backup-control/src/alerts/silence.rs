@@ -1,9 +1,14 @@
 //! Silences: a rule whose notifications are suppressed for a time.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Scope;
+
+/// Longest silence, in days.
+pub const MAX_SILENCE_DAYS: i64 = 31;
+/// A day with a change of the clocks is longer than 24 hours.
+const CLOCK_CHANGE: SignedDuration = SignedDuration::from_hours(2);
 
 /// Suppresses the notifications of a rule until it ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +47,13 @@ impl Silence {
     ) -> Self {
         let (repositories, config) = (Vec::new(), String::new());
         Self { id, rule, subject, repositories, until, reason, user, since, config }
+    }
+
+    /// True if a silence from `since` to `until` is longer than [`MAX_SILENCE_DAYS`].
+    #[must_use]
+    pub fn is_too_long(since: Timestamp, until: Timestamp) -> bool {
+        let longest = SignedDuration::from_hours(24 * MAX_SILENCE_DAYS) + CLOCK_CHANGE;
+        until.duration_since(since) > longest
     }
 
     /// Limits it to the repositories of a configuration, or to the one of its subject.

@@ -1,6 +1,7 @@
 //! Looking once: every rule is held against the facts, what is to be told goes into the outbox, and
 //! the outbox is delivered.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -8,13 +9,14 @@ use std::time::Duration;
 use backup_core::context::Context;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{About, Alert, Facts, Ledger, Phase, Scope, observe, tell};
+use super::{About, Alert, Facts, Ledger, Phase, Scope, Suppression, observe, tell};
 use crate::alive::Alive;
 use crate::config::{Broken, Config, LastGood, LoadedConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::notify::{Channels, Delivered, Message, Outbox, Put};
+use crate::schedule;
 
 /// At the end of a command, events count from this long ago: they are those of the command.
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
@@ -57,9 +59,10 @@ pub async fn look(
     let own = scope.clone();
     let opening = tokio::task::spawn_blocking(move || {
         let daemon = daemon(&state, Path::new(&own.file));
-        (daemon, Ledger::open(&state, own, now))
+        (daemon, schedule::paused(&state), Ledger::open(&state, own, now))
     });
-    let (daemon, opened) = opening.await.map_err(|error| Error::invalid(error.to_string()))?;
+    let (daemon, paused, opened) =
+        opening.await.map_err(|error| Error::invalid(error.to_string()))?;
     match daemon {
         Ok((alive, note)) => (facts.daemon, facts.configuration) = (Some(alive), note),
         Err(error) => {
@@ -73,12 +76,8 @@ pub async fn look(
             return Ok(looked);
         }
     };
-    if let Some(aside) = ledger.put_aside() {
-        let aside = aside.display();
-        looked.trouble.push(format!(
-            "the unreadable alert state was moved to {aside}; its silences are lost"
-        ));
-    }
+    looked.trouble.extend(ledger.put_aside().map(lost));
+    facts.suppressions = suppressions(&ledger, paused, now, &mut looked);
     ledger.remember(&mut facts, &config.alerts, now);
     let before = ledger.memory();
     let mut messages = messages(config, &channels, &facts, &mut ledger, &host, now)?;
@@ -118,6 +117,30 @@ fn daemon(state: &Path, file: &Path) -> io::Result<(Option<Alive>, Option<Option
     let alive = Alive::read(state)?;
     let note = alive.as_ref().and_then(|_| LastGood::in_state(state).broken(file).ok());
     Ok((alive, note))
+}
+
+fn lost(aside: &Path) -> String {
+    format!("the unreadable alert state was moved to {}; its silences are lost", aside.display())
+}
+
+/// Silences and pauses in force; none if the pauses cannot be read.
+fn suppressions(
+    ledger: &Ledger,
+    paused: io::Result<BTreeMap<String, Option<Timestamp>>>,
+    now: Timestamp,
+    looked: &mut Looked,
+) -> Option<Vec<Suppression>> {
+    let paused = match paused {
+        Ok(paused) => paused,
+        Err(error) => {
+            looked.trouble.push(format!("cannot read the paused tasks: {error}"));
+            return None;
+        }
+    };
+    let silences = ledger.silences(now).into_iter().map(Suppression::silence);
+    let pauses =
+        paused.iter().filter_map(|(task, since)| Some(Suppression::pause(task, (*since)?)));
+    Some(silences.chain(pauses).collect())
 }
 
 /// The messages of all rules, each with the channels that carry it.

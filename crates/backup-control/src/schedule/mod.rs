@@ -23,7 +23,7 @@ mod timetable;
 mod uses;
 
 pub use cron::Cron;
-pub use paused::{DAEMON_DIR, TASKS_FILE, paused};
+pub use paused::{DAEMON_DIR, MAX_PAUSE, TASKS_FILE, paused};
 pub use plan::{Duty, Limits, Plan, Planned};
 pub use timetable::{CatchUp, Due, Look, Timetable, delay};
 pub use uses::Uses;

@@ -40,6 +40,9 @@ pub(super) struct Remembered {
     pub(super) owed: Option<Timestamp>,
     /// It is not begun until it is resumed.
     pub(super) paused: bool,
+    /// Beginning of the pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) paused_since: Option<Timestamp>,
     /// What came of it last.
     pub(super) last: Option<Last>,
 }

@@ -62,6 +62,9 @@ jobs = ["docs", "new"]
 [alerts.stale]
 condition = "stale > 24h"
 severity = "high"
+[alerts.suppressed]
+condition = "suppressed"
+severity = "high"
 [api]
 hosts = ["backup1.example.com"]
 restore_roots = ["restores"]

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use backup_control::age::Age;
-use backup_control::alerts::{Alert, Ledger, Phase, Scope, Silence};
+use backup_control::alerts::{Alert, Ledger, MAX_SILENCE_DAYS, Phase, Scope, Silence};
 use backup_control::config::LoadedConfig;
 use backup_control::state;
 use jiff::Timestamp;
@@ -83,7 +83,7 @@ struct SilenceArgs {
     /// Only its alerts about this job or repository
     #[arg(long, value_name = "NAME")]
     on: Option<String>,
-    /// Duration of the silence, for instance 2h or 3d
+    /// Duration of the silence, for instance 2h or 3d; at most 31 days
     #[arg(
         long = "for",
         value_name = "AGE",
@@ -242,8 +242,8 @@ fn table(session: &Session, ledger: &Ledger) -> Table {
     table
 }
 
-async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
-    let loaded = configured(session)?;
+/// Checks that the configuration has the rule and the subject of a silence.
+fn check_subject(loaded: &LoadedConfig, args: &SilenceArgs) -> CommandResult<()> {
     if !loaded.config.alerts.contains_key(&args.rule) {
         let known: Vec<&str> = loaded.config.alerts.keys().map(String::as_str).collect();
         return Err(CommandError::usage(format!(
@@ -255,6 +255,13 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
             loaded.file.display(),
             known.join(", ")
         )));
+    }
+    if loaded.config.alerts.get(&args.rule).is_some_and(|rule| !rule.condition.can_be_silenced()) {
+        return Err(CommandError::usage(format!(
+            "rule {} reports long silences, and cannot be silenced",
+            human::text(args.rule.as_bytes())
+        ))
+        .with_hint("end the silences and pauses that it names"));
     }
     if let Some(on) = &args.on
         && !loaded.config.jobs.contains_key(on)
@@ -278,6 +285,12 @@ async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
             known.join(", ")
         )));
     }
+    Ok(())
+}
+
+async fn silence(session: &Session, args: &SilenceArgs) -> CommandResult {
+    let loaded = configured(session)?;
+    check_subject(&loaded, args)?;
     let silence = Silence::new(
         format!("{:06x}", rand_number(session)),
         args.rule.clone(),
@@ -323,6 +336,12 @@ fn until(session: &Session, args: &SilenceArgs) -> CommandResult<Timestamp> {
     if until <= now {
         return Err(CommandError::usage("the end of the silence has already passed")
             .with_hint("give a later time"));
+    }
+    if Silence::is_too_long(now, until) {
+        return Err(CommandError::usage(format!(
+            "a silence lasts at most {MAX_SILENCE_DAYS} days"
+        ))
+        .with_hint("give an earlier end, or remove the rule from the configuration"));
     }
     Ok(until)
 }

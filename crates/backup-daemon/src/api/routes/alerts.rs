@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use backup_control::age::Age;
-use backup_control::alerts::Silence;
+use backup_control::alerts::{MAX_SILENCE_DAYS, Silence};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -52,7 +52,7 @@ pub(super) struct SilenceOrder {
     /// Silence only alerts about this job or repository. Default: all.
     #[serde(default)]
     subject: Option<String>,
-    /// Length of the silence, for instance `2h`. Either this or `until`.
+    /// Length of the silence, for instance `2h`; at most 31 days. Either this or `until`.
     #[serde(default, rename = "for")]
     length: Option<String>,
     /// End of the silence: a time such as `2026-11-21 14:30`, or a day, which means its end.
@@ -78,9 +78,16 @@ pub(super) async fn silence(
         return Err(Problem::wrong("`reason` must have 1 to 1000 bytes"));
     }
     let loaded = api.reads.config();
-    if !loaded.config.alerts.contains_key(&order.rule) {
-        return Err(Problem::unknown("there is no such rule")
-            .hint("name a section `[alerts.NAME]` of the configuration"));
+    match loaded.config.alerts.get(&order.rule) {
+        None => {
+            return Err(Problem::unknown("there is no such rule")
+                .hint("name a section `[alerts.NAME]` of the configuration"));
+        }
+        Some(rule) if !rule.condition.can_be_silenced() => {
+            return Err(Problem::wrong("the rule reports long silences, and cannot be silenced")
+                .hint("end the silences and pauses that it names"));
+        }
+        Some(_) => {}
     }
     if let Some(subject) = &order.subject
         && !loaded.config.jobs.contains_key(subject)
@@ -116,6 +123,10 @@ fn until(api: &Shared, order: &SilenceOrder, now: Timestamp) -> Answer<Timestamp
         return Err(
             Problem::wrong("the end of the silence is in the past").hint("choose a later time")
         );
+    }
+    if Silence::is_too_long(now, until) {
+        return Err(Problem::wrong(format!("a silence lasts at most {MAX_SILENCE_DAYS} days"))
+            .hint("give an earlier end, or remove the rule from the configuration"));
     }
     Ok(until)
 }

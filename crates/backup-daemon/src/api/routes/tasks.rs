@@ -39,10 +39,10 @@ pub(super) struct PausedJson {
     paused: bool,
 }
 
-/// Pause a task, or all tasks but log capture
+/// Pause a task, or all tasks but log capture and alerts, for at most seven days
 #[utoipa::path(post, path = "/api/v1/tasks/pause", tag = "tasks", security(("token" = ["operator"])),
     request_body = WhichTask,
-    responses((status = 200, description = "The task, or every task but log capture, is paused", body = PausedJson)))]
+    responses((status = 200, description = "The task, or every task but log capture and alerts, is paused", body = PausedJson)))]
 pub(super) async fn pause(
     State(api): State<Shared>,
     Json(which): Json<WhichTask>,

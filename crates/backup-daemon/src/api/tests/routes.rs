@@ -322,6 +322,8 @@ async fn alerts_are_silenced_and_heard_again() {
         ("rule", json!("none")),
         ("subject", json!("none")),
         ("for", json!("-2h")),
+        ("for", json!("32d")),
+        ("rule", json!("suppressed")),
         ("for", json!(null)),
         ("until", json!("tomorrow")),
         ("reason", json!(" ")),

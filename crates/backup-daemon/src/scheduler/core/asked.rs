@@ -1,5 +1,7 @@
 //! What the API asks and orders.
 
+use backup_control::schedule::MAX_PAUSE;
+
 use super::{Core, Kept, MAX_WAITING, Now, SCHEDULE, stop};
 use crate::engine::{Ended, Health, Refusal, Running, Task, TaskEvent, Work};
 use crate::journal::Level;
@@ -107,20 +109,23 @@ impl Core {
         }
         let mut named = Vec::new();
         for kept in &mut self.tasks {
-            // A log that is not captured is lost: its task is paused by its name only.
+            // A log that is not captured is lost, and alerts report long pauses: their tasks are
+            // paused by name only.
+            let is_kept = matches!(kept.order.work, Work::Follow { .. } | Work::Alerts);
             let is_meant = match task {
                 Some(task) => task == kept.planned.name,
-                None => !(paused && matches!(kept.order.work, Work::Follow { .. })),
+                None => !(paused && is_kept),
             };
             if is_meant && kept.remembered.paused != paused {
                 kept.remembered.paused = paused;
+                kept.remembered.paused_since = paused.then_some(now.wall);
                 kept.supervised = Supervised::default();
                 named.push(kept.planned.name.clone());
             }
         }
         self.changed = true;
         for name in named {
-            let text = if paused { "paused: no further starts" } else { "resumed" };
+            let text = if paused { "paused for at most 7 days" } else { "resumed" };
             self.say(Level::Info, Some(&name), None, text.into(), now);
             if paused {
                 self.troubles.remove(&name);
@@ -129,6 +134,21 @@ impl Core {
             self.events.push(TaskEvent::Paused { task: name, paused });
         }
         Ok(())
+    }
+
+    /// Resumes tasks whose pause has lasted for [`MAX_PAUSE`].
+    pub(super) fn resume_long_paused(&mut self, now: Now) {
+        let is_over = |kept: &&Kept| {
+            let since = kept.remembered.paused_since;
+            since.is_some_and(|since| now.wall.duration_since(since) >= MAX_PAUSE)
+        };
+        let over = self.tasks.iter().filter(is_over);
+        for name in over.map(|kept| kept.planned.name.clone()).collect::<Vec<_>>() {
+            let text = "the pause has reached its maximum of 7 days".to_owned();
+            self.say(Level::Warning, Some(&name), None, text, now);
+            // The task exists.
+            _ = self.pause(Some(&name), false, now);
+        }
     }
 
     /// Of a paused task, what waits is not begun, and its log is followed no more. A backup that

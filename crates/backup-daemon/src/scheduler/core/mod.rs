@@ -126,6 +126,10 @@ impl Core {
                 // It was due at other times: none of them was missed.
                 remembered = Remembered { handled: None, owed: None, schedule, ..remembered };
             }
+            if remembered.paused && remembered.paused_since.is_none() {
+                // An earlier version did not store the beginning.
+                remembered.paused_since = Some(now.wall);
+            }
             let order = self.orders.planned(&planned);
             self.tasks.push(Kept {
                 planned,

@@ -17,6 +17,7 @@ impl Core {
         let put_back = now.wall < self.looked;
         self.looked = now.wall;
         if !self.stopping {
+            self.resume_long_paused(now);
             for at in 0..self.tasks.len() {
                 if put_back || self.tasks[at].next.is_none_or(|next| next <= now.wall) {
                     self.look(at, now);
