@@ -104,6 +104,7 @@ impl Cli {
             .env("HOME", self.home.path())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("BACKUP_REPO", &self.repository)
+            .env("BACKUP_AUDIT_SYSLOG", "none")
             .env("BACKUP_PASSWORD", &self.password)
             .envs(&self.environment)
             .stdin(Stdio::null());

@@ -1,29 +1,31 @@
 //! What the audit log is told of a command: who did what, and what came of it. No command fails
 //! because of it.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `trail.rs` | recording |
+//! | `trail/anchor.rs` | anchors in repositories, announcements to channels |
+
+mod anchor;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use backup_control::alerts::Affected;
-use backup_control::audit::{self, Appended, Audit, Class, Head, Record, Status};
+use backup_control::audit::{self, Appended, Audit, Class, Record, Status};
 use backup_control::config;
 use backup_control::repositories::RepositorySpec;
 use backup_control::runs::{Run, State, What};
 use backup_control::state;
-use backup_core::error::ErrorKind;
 use backup_core::id::SnapshotId;
-use backup_core::maintenance::Anchor;
 use backup_core::repository::Repository;
 
+pub(crate) use self::anchor::everywhere as anchor_everywhere;
 use crate::cli::Command;
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::records;
 use crate::session::Session;
-
-/// How long an anchor may take: the command is done, and somebody waits.
-const ANCHORING: Duration = Duration::from_secs(30);
 
 /// What is known of the command that goes on.
 #[derive(Debug, Default)]
@@ -186,7 +188,7 @@ pub(crate) async fn record(session: &Session, action: Action, result: &CommandRe
     // Who could not be reached just now is not asked again.
     if trail.told() > 0 && !matches!(result, Err(error) if error.may_pass() || error.is_cancelled())
     {
-        anchor(session).await;
+        anchor::afterwards(session, action).await;
     }
 }
 
@@ -314,14 +316,15 @@ async fn append(session: &Session, record: Record) {
     let file = config::find(session.global.config.as_deref(), &session.env).ok().flatten();
     let file = file.map(config::original);
     let (machine, now) = (session.machine.clone(), session.cx.clock.now());
+    let env = session.env.clone();
     let writing = tokio::task::spawn_blocking(move || {
-        let audit = Audit::in_state(&dir);
+        let audit = Audit::in_state(&dir).shipped(&env);
         // That a change is not noted keeps nothing else from being recorded.
         let noted = file.map_or(Ok(false), |file| audit.note_configuration(&file, &machine, now));
         (audit.append(record, &machine), noted)
     });
     match writing.await {
-        Ok((Ok(Appended { put_aside, .. }), noted)) => {
+        Ok((Ok(Appended { put_aside, not_shipped, .. }), noted)) => {
             session.trail.told.fetch_add(1, Ordering::Relaxed);
             if let Some(aside) = put_aside {
                 session.ui.warning(format_args!(
@@ -331,6 +334,12 @@ async fn append(session: &Session, record: Record) {
                 session
                     .ui
                     .hint("find out who changed the damaged log; a new audit log was started");
+            }
+            if let Some((socket, error)) = not_shipped {
+                let socket = socket.display();
+                session
+                    .ui
+                    .warning(format_args!("cannot send the audit record to {socket}: {error}"));
             }
             if let Err(error) = noted {
                 warn(session, &error);
@@ -354,38 +363,9 @@ async fn retain(session: &Session) {
     let (Some(keep), Some(dir)) = (keep, state::dir(&session.env)) else { return };
     let (machine, now) = (session.machine.clone(), session.cx.clock.now());
     let Ok(cut_offs) = keep.cut_offs(now, &session.calendar_zone()) else { return };
-    let work = move || Audit::in_state(&dir).retain_daily(&cut_offs, &machine, now);
+    let audit = Audit::in_state(&dir).shipped(&session.env);
+    let work = move || audit.retain_daily(&cut_offs, &machine, now);
     if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
         warn(session, &error);
-    }
-}
-
-/// Notes in the repositories that were opened how far the log has got. Whoever may not write there
-/// cannot.
-async fn anchor(session: &Session) {
-    let opened = lock(&session.trail.opened).clone();
-    let Some(dir) = state::dir(&session.env).filter(|_| !opened.is_empty()) else { return };
-    let audit = Audit::in_state(&dir);
-    let place = audit.path().display().to_string();
-    let Ok(Ok(Some(Head { chain, sequence, hash }))) =
-        tokio::task::spawn_blocking(move || audit.head()).await
-    else {
-        return;
-    };
-    let (time, host) = (session.cx.clock.now(), session.machine.host.clone());
-    let anchor = Anchor { chain, sequence, hash, time, host, place };
-    for repository in opened {
-        match tokio::time::timeout(ANCHORING, repository.anchor(&anchor)).await {
-            Ok(Err(error)) if error.kind() != ErrorKind::PermissionDenied => {
-                let what = "cannot store an anchor of the audit log in the repository";
-                records::warn(session, what, &error.into());
-            }
-            Err(_) => {
-                session
-                    .ui
-                    .warning("storing an anchor of the audit log in the repository timed out");
-            }
-            Ok(_) => {}
-        }
     }
 }

@@ -210,3 +210,25 @@ fn one_that_cannot_be_written_stops_nothing() {
         run.text()
     );
 }
+
+#[test]
+fn anchor_stores_the_head_in_every_repository() {
+    let other = "[repositories.other]\nurl = \"other\"\npassphrase_file = \"key\"\n";
+    let env = Env::configured(&format!("{CONFIG}{other}"));
+    env.run(&["run", "-q", "docs"]).ok();
+    // The other repository does not exist yet: it has no anchors.
+    let anchored = |expected: u64| {
+        let json = env.run(&["audit", "anchor", "--json"]).ok().json();
+        assert_eq!(json["repositories"], expected, "{json}");
+    };
+    anchored(1);
+    env.run(&["init", "-q", "-r", "other"]).ok();
+    anchored(2);
+    let verdict = env.run(&["audit", "verify", "--json"]).ok().json();
+    assert_eq!(verdict["anchored_repositories"].as_array().unwrap().len(), 2, "{verdict}");
+    // One that cannot be opened does not keep the others from it.
+    fs::remove_dir_all(env.path("other/keys")).unwrap();
+    let partly = env.run(&["audit", "anchor"]);
+    assert_eq!(partly.code, 3, "{}", partly.stderr);
+    assert!(partly.stderr.contains("other"), "{}", partly.stderr);
+}

@@ -38,6 +38,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use backup_control::audit::Audit;
 use backup_control::config::{self, LoadedConfig};
@@ -58,6 +59,9 @@ const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 /// The command line cannot be understood.
 const USAGE: u8 = 2;
+
+/// Time for an anchor of the audit log after a change of tokens.
+const ANCHOR_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// What `backupd --help` says of exit codes and signals.
 const HELP: &str = "\
@@ -152,17 +156,46 @@ fn token(
     let state = backup_control::state::dir(env)
         .ok_or_else(|| Failure::new("no directory for the tokens is known", Some(hint)))?;
     let machine = Machine::local();
+    let file = loaded.as_ref().map(|loaded| loaded.file.clone());
+    let has_repositories =
+        loaded.as_ref().is_some_and(|loaded| !loaded.config.repositories.is_empty());
     let api = loaded.map(|loaded| loaded.config.api).unwrap_or_default();
     let place = Place {
         tokens: Tokens::at(api::Settings::of(&api, &state).tokens),
-        audit: Audit::in_state(&state),
+        audit: Audit::in_state(&state).shipped(env),
         machine: &machine,
         env,
         now: SystemClock.now(),
         zone: &machine.time_zone,
     };
-    tokens::run(&command.args, &place, out)
-        .map_err(|error| Failure::new(words::chain(&error), Some(&error.hint())))
+    let mut said = tokens::run(&command.args, &place, out)
+        .map_err(|error| Failure::new(words::chain(&error), Some(&error.hint())))?;
+    if has_repositories && command.args.is_change() {
+        said.extend(
+            anchor(file, env, &machine)
+                .err()
+                .map(|error| format!("Warning: cannot store an anchor of the audit log: {error}")),
+        );
+    }
+    Ok(said)
+}
+
+/// Stores an anchor of the audit log in the repositories, and announces the change.
+fn anchor(file: Option<PathBuf>, env: &Environment, machine: &Machine) -> Result<(), String> {
+    let program = run::program(env).map_err(|failure| failure.message)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let child = api::Child::new(program, file, env.clone());
+    let words = ["audit", "anchor", "--json"].map(str::to_owned);
+    let spoken = runtime.map_err(|error| error.to_string())?.block_on(async {
+        let asked = api::Program::ask(&child, &words, &machine.user);
+        tokio::time::timeout(ANCHOR_TIMEOUT, asked).await
+    });
+    match spoken {
+        Ok(Ok(spoken)) if spoken.code == Some(0) => Ok(()),
+        Ok(Ok(spoken)) => Err(words::chain(&spoken.failure())),
+        Ok(Err(error)) => Err(words::chain(&error)),
+        Err(_) => Err(format!("no answer for {} seconds", ANCHOR_TIMEOUT.as_secs())),
+    }
 }
 
 fn check(file: Option<&std::path::Path>, env: &Environment) -> Result<String, Failure> {

@@ -250,7 +250,7 @@ impl Daemon {
 }
 
 /// The program that does everything.
-fn program(env: &Environment) -> Result<PathBuf, Failure> {
+pub(crate) fn program(env: &Environment) -> Result<PathBuf, Failure> {
     if let Some(program) = env.get("BACKUP_PROGRAM") {
         return Ok(PathBuf::from(program));
     }

@@ -97,7 +97,7 @@ impl Place {
             .env("PATH", "/usr/bin:/bin")
             .stdin(Stdio::null());
         command.env("HOME", self.dir.path()).env("BACKUP_STATE_DIR", self.path("state"));
-        command.env("BACKUP_PROGRAM", self::program());
+        command.env("BACKUP_PROGRAM", self::program()).env("BACKUP_AUDIT_SYSLOG", "none");
         command
     }
 

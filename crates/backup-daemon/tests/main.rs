@@ -6,6 +6,7 @@
 //! | `killed.rs` | killed in the middle, and begun again |
 //! | `signals.rs` | stopping, reloading, the manager of services, one at a time |
 //! | `broken.rs` | a configuration that breaks while it runs |
+//! | `anchored.rs` | copies of its audit log outside this machine |
 //! | `answering.rs` | its API, and its sign of life |
 //! | `remote.rs` | driven from elsewhere by the verbs of `backup` |
 //! | `soak.rs` | a day by a clock that goes faster: nothing grows |
@@ -14,6 +15,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
 
+mod anchored;
 mod answering;
 mod broken;
 mod common;

@@ -96,6 +96,7 @@ impl Machine {
             .current_dir(self.path("home"))
             .env_clear()
             .env("HOME", self.path("home"))
+            .env("BACKUP_AUDIT_SYSLOG", "none")
             .env("PATH", path);
         let outcome = run(&mut command);
         assert_eq!(outcome.code, 0, "{}\n{}", outcome.text(), outcome.stderr);

@@ -15,6 +15,7 @@ use crate::human;
 use crate::session::Session;
 use crate::style::{self, paint};
 use crate::table::{Align, Table};
+use crate::trail;
 use crate::ui::SCHEMA_VERSION;
 
 /// Show which user ran which operation and when, or verify the audit log
@@ -49,9 +50,15 @@ enum Verb {
     /// Verify that no record was changed, moved or removed
     ///
     /// Reads the whole chain. Compares its end with the one saved in the repositories of the
-    /// configuration, or in --repo. The exit code is 4 if a record differs or is missing, and 3 if
-    /// a repository cannot be read, or the newest saved end is older than 8 days.
+    /// configuration, or in --repo. The exit code is 4 if a record differs or is missing. It is 3
+    /// if a repository cannot be read, or the newest saved end is older than 8 days.
     Verify(VerifyArgs),
+    /// Store the current end of the log in the repositories, and announce new records
+    ///
+    /// The daemon runs this within a minute after a record that no other command anchored. Without
+    /// a daemon, a timer can run it. Records go to the channels of `notify` in `[audit]`. The exit
+    /// code is 3 if one repository could not be used.
+    Anchor,
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,7 +72,8 @@ const EXAMPLES: &str = "\
 Examples:
   backup audit --since 7d
   backup audit --operation restore --user anna --json
-  backup audit verify";
+  backup audit verify
+  backup audit anchor";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum StatusArg {
@@ -108,7 +116,33 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     match &args.verb {
         None => list(session, args, &audit).await,
         Some(Verb::Verify(args)) => verify::run(session, args, &audit).await,
+        Some(Verb::Anchor) => anchor(session).await,
     }
+}
+
+#[derive(Serialize)]
+struct AnchorJson {
+    schema_version: u32,
+    /// Number of the last record of the log; none without a log.
+    sequence: Option<u64>,
+    /// Repositories that hold the anchor.
+    repositories: u64,
+}
+
+async fn anchor(session: &Session) -> CommandResult {
+    let (anchored, outcome) = trail::anchor_everywhere(session).await?;
+    let sequence = anchored.as_ref().map(|(head, _)| head.sequence);
+    let repositories = anchored.as_ref().map_or(0, |(_, count)| *count);
+    if session.ui.is_json() {
+        let schema_version = SCHEMA_VERSION;
+        session.ui.json(&AnchorJson { schema_version, sequence, repositories })?;
+    } else if let Some(sequence) = sequence {
+        let repositories = human::count(repositories, "repository", "repositories");
+        session.ui.status(format_args!("Audit record {sequence} is anchored in {repositories}"));
+    } else {
+        session.ui.status("The audit log has no records.");
+    }
+    Ok(outcome)
 }
 
 /// Does what blocks elsewhere.

@@ -186,6 +186,7 @@ impl Env {
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", self.path("home"))
             .env("TZ", "UTC")
+            .env("BACKUP_AUDIT_SYSLOG", "none")
             .env("NO_COLOR", "1")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());

@@ -57,7 +57,8 @@ impl Audit {
     }
 }
 
-fn write(file: &Path, known: &BTreeMap<String, String>) -> io::Result<()> {
+/// Replaces a file in one step.
+pub(super) fn write(file: &Path, known: &impl serde::Serialize) -> io::Result<()> {
     let json = serde_json::to_vec(known).map_err(io::Error::other)?;
     let new = file.with_extension(format!("new-{}", std::process::id()));
     let mut writing =

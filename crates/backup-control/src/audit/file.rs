@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::line::{Line, NOTHING, hex};
+use super::syslog::Syslog;
 use super::{Class, Record, Status};
 use crate::cache;
+use crate::environment::Environment;
 use crate::machine::Machine;
 
 /// The file in the state directory.
@@ -37,6 +39,7 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub struct Audit {
     path: PathBuf,
+    syslog: Option<Syslog>,
 }
 
 /// Where a chain ends.
@@ -57,6 +60,8 @@ pub struct Appended {
     pub head: Head,
     /// Where a file was put that nothing can be added to; a new chain has begun.
     pub put_aside: Option<PathBuf>,
+    /// The record did not reach the system log; the socket and the error.
+    pub not_shipped: Option<(PathBuf, io::Error)>,
 }
 
 /// Which records are meant; without anything, all.
@@ -91,12 +96,18 @@ impl Audit {
     /// The audit log in the state directory `dir`, which need not be there.
     #[must_use]
     pub fn in_state(dir: &Path) -> Self {
-        Self { path: dir.join(NAME) }
+        Self { path: dir.join(NAME), syslog: None }
+    }
+
+    /// The same log; new records also go to the system log that `env` names, at once.
+    #[must_use]
+    pub fn shipped(self, env: &Environment) -> Self {
+        Self { syslog: Syslog::of(env), ..self }
     }
 
     /// The one in this file.
     pub(super) fn at(path: PathBuf) -> Self {
-        Self { path }
+        Self { path, syslog: None }
     }
 
     /// Its file.
@@ -163,7 +174,11 @@ impl Audit {
         let line = Line::new(last.0 + 1, &last.1, record);
         self.write(&mut file, &line)?;
         file.sync_data().map_err(|error| self.failed(error))?;
-        Ok(Appended { head: Head { chain, sequence: line.sequence, hash: line.hash }, put_aside })
+        let sent = self.syslog.as_ref().map(|log| (log, log.send(&line, &machine.time_zone)));
+        let not_shipped =
+            sent.and_then(|(log, sent)| Some((log.socket().to_path_buf(), sent.err()?)));
+        let head = Head { chain, sequence: line.sequence, hash: line.hash };
+        Ok(Appended { head, put_aside, not_shipped })
     }
 
     /// Where the chain ends; none if there is no record, or the end cannot be read.

@@ -9,6 +9,8 @@
 //! | `line.rs` | a record as a line of the file, its hashes, and what is left of one whose time is over |
 //! | `file.rs` | [`Audit`]: adding and reading records |
 //! | `retain.rs` | removing what records whose time is over said, without breaking the chain |
+//! | `syslog.rs` | each record as a line of the system log |
+//! | `announce.rs` | positions of the newest anchor and of the newest announced record |
 //! | `behalf.rs` | on whose behalf a process works that a daemon has started |
 //! | `configuration.rs` | recording that a configuration file was changed |
 //! | `standing.rs` | [`standing`]: what verifications of a repository have come to |
@@ -23,6 +25,7 @@
 //!  content  ┘◀─ hash ──────────────────────┘   (these go when their time is over; the hash of them stays)
 //! ```
 
+mod announce;
 mod behalf;
 mod configuration;
 mod file;
@@ -30,6 +33,7 @@ mod line;
 mod record;
 mod retain;
 mod standing;
+mod syslog;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -40,5 +44,6 @@ pub use file::{Appended, Audit, Error, Filter, Found, Head};
 pub use record::{Class, Record, Status};
 pub use retain::Retained;
 pub use standing::{DAMAGE, found_damage, standing};
+pub use syslog::SYSLOG_VARIABLE;
 pub use verify::{Against, Finding, Verdict};
 pub use words::{without_passwords, without_secrets};

@@ -11,10 +11,14 @@ use crate::age::Age;
 use crate::audit::Class;
 use crate::error::Result;
 
-/// `[audit]`: retention of the audit log.
+/// `[audit]`: retention and announcements of the audit log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditConfig {
+    /// Channels that report, at once, changes of tokens, keys, pauses, silences and the
+    /// configuration, and cancelled operations. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<String>,
     /// `[audit.keep]`: retention by class of the records. Default: for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<AuditKeepConfig>,

@@ -71,6 +71,12 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
         return Err(Mistake::from_error(["schedule", key, ""], &error));
     }
     config.api.mistake().map_or(Ok(()), Err)?;
+    let is_missing = |channel: &&String| !config.notify.contains_key(*channel);
+    if let Some(unknown) = config.audit.notify.iter().find(is_missing) {
+        let message = format!("there is no channel `{unknown}`");
+        return Err(Mistake::new(["audit", "notify", ""], &message)
+            .hint(suggest::hint(unknown, config.notify.keys().map(String::as_str))));
+    }
     config.catalog.mistake().map_or(Ok(()), Err)?;
     config.servers.iter().try_for_each(|(own, server)| {
         name("servers", "server", own)?;

@@ -25,6 +25,7 @@
 //! as its `security`, a line in `routes/mod.rs`, and `UPDATE_DOCS=1`. The test of all routes and
 //! roles finds it by the document.
 
+mod anchoring;
 mod document;
 mod guard;
 mod hosts;
@@ -197,6 +198,7 @@ pub async fn serve(
         None => None,
     };
     let socket = server::bind_socket(&settings.socket).await?;
+    let recorded = Arc::new(tokio::sync::Notify::new());
     let router = router(Api {
         engine,
         reads: reads.clone(),
@@ -231,6 +233,7 @@ pub async fn serve(
         by_address,
         metrics.look(settings.look_every, shutdown.clone()),
         note(checker, &reads, &shutdown),
+        anchoring::anchor(&reads, &recorded, &shutdown),
     );
     _ = std::fs::remove_file(&settings.socket);
     Ok(())

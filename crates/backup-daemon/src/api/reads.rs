@@ -104,7 +104,7 @@ impl Reads {
     }
 
     pub(crate) fn audit(&self) -> Audit {
-        Audit::in_state(&self.state)
+        Audit::in_state(&self.state).shipped(&self.env)
     }
 
     /// What this machine remembers of jobs and repositories.

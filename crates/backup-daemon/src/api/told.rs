@@ -62,6 +62,11 @@ pub(super) async fn record(
             if let Some(aside) = appended.put_aside {
                 tracing::error!("the damaged audit log was moved to {}", aside.display());
             }
+            if let Some((socket, error)) = appended.not_shipped {
+                let socket = socket.display();
+                tracing::warn!("cannot send an audit record to {socket}: {error}");
+            }
+            api.recorded.notify_one();
             return response;
         }
         Ok(Err(error)) => backup_control::words::chain(&error),

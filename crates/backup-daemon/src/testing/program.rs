@@ -13,11 +13,18 @@ pub(crate) struct ScriptedProgram {
 }
 
 impl ScriptedProgram {
-    /// Its calls by other than metrics: the words, and on whose behalf.
+    /// The number of requested anchors.
+    pub(crate) fn anchors(&self) -> usize {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().filter(|(words, _)| words[..] == ["audit", "anchor", "--json"]).count()
+    }
+
+    /// Its calls by requests: the words, and on whose behalf.
     pub(crate) fn calls(&self) -> Vec<(String, String)> {
         let calls = self.calls.lock().unwrap();
         let shown = |(words, by): &(Vec<String>, String)| (words.join(" "), by.clone());
-        calls.iter().filter(|(_, by)| by != "metrics").map(shown).collect()
+        let is_request = |(_, by): &&(Vec<String>, String)| by != "metrics" && by != "schedule";
+        calls.iter().filter(is_request).map(shown).collect()
     }
 }
 

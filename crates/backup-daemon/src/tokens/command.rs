@@ -25,6 +25,14 @@ pub struct TokenArgs {
     verb: Verb,
 }
 
+impl TokenArgs {
+    /// True if the command changes tokens, which is recorded in the audit log.
+    #[must_use]
+    pub fn is_change(&self) -> bool {
+        !matches!(self.verb, Verb::List { .. })
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Create a token and print it to standard output
@@ -108,7 +116,14 @@ impl<'a> Place<'a> {
         now: Timestamp,
     ) -> Self {
         let tokens = Tokens::at(config.tokens_file.clone().unwrap_or_else(|| state.join(FILE)));
-        Self { tokens, audit: Audit::in_state(state), machine, env, now, zone: &machine.time_zone }
+        Self {
+            tokens,
+            audit: Audit::in_state(state).shipped(env),
+            machine,
+            env,
+            now,
+            zone: &machine.time_zone,
+        }
     }
 }
 
@@ -186,11 +201,15 @@ fn told(
         let expires = expires.map_or_else(|| "never".to_owned(), |expires| format!("{expires:.0}"));
         record = record.with("role", role.as_str()).with("expires", expires);
     }
-    let error = place.audit.append(record, place.machine).err()?;
-    Some(format!(
-        "Warning: cannot record the change in the audit log: {}",
-        backup_control::words::chain(&error)
-    ))
+    match place.audit.append(record, place.machine) {
+        Ok(appended) => appended.not_shipped.map(|(socket, error)| {
+            format!("Warning: cannot send the audit record to {}: {error}", socket.display())
+        }),
+        Err(error) => Some(format!(
+            "Warning: cannot record the change in the audit log: {}",
+            backup_control::words::chain(&error)
+        )),
+    }
 }
 
 fn as_json(place: &Place<'_>) -> Result<String, Error> {

@@ -29,9 +29,10 @@ pub(super) const SECRET: [(&str, &str); 10] = [
 
 /// What holds none: names, patterns, times, sizes, what everybody may see. Addresses among them
 /// that have a password are refused, which is tested beside.
-const PUBLIC: [(&str, &str); 23] = [
+const PUBLIC: [(&str, &str); 24] = [
     ("AlertConfig", "condition floor for notify only repeat"),
-    ("ApiConfig", "listen look_every socket tls_cert"),
+    ("ApiConfig", "hosts listen look_every restore_roots socket tls_cert"),
+    ("AuditConfig", "notify"),
     ("ArchiveConfig", "at from job older_than storage_class to"),
     ("AuditKeepConfig", "access compliance operation"),
     ("CatalogConfig", "tls_ca_file"),

@@ -345,6 +345,26 @@ async fn alerts_are_silenced_and_heard_again() {
 }
 
 #[tokio::test]
+async fn recorded_requests_are_anchored_at_once() {
+    let server = Server::start().await;
+    let operator = server.remote(Role::Operator);
+    operator.get("/api/v1/tasks").await;
+    for (path, body) in [
+        ("tasks/pause", json!({})),
+        ("running/r1/cancel", json!({})),
+        ("running/x/cancel", json!({})),
+    ] {
+        let before = server.program.anchors();
+        operator.post(&format!("/api/v1/{path}"), body).await;
+        let since = std::time::Instant::now();
+        while server.program.anchors() == before {
+            assert!(since.elapsed() < std::time::Duration::from_secs(15), "{path}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn auditors_see_who_did_what() {
     let server = Server::start().await;
     server.remote(Role::Operator).post("/api/v1/tasks/pause", json!({})).await;
