@@ -5,10 +5,12 @@
 //! | `mod.rs` | a place with a configuration and an outbox |
 //! | `mail.rs` | a real mail server; servers that say nothing |
 //! | `services.rs` | what each service is sent, byte for byte |
+//! | `hostile.rs` | servers that answer without end, slowly, or with something else |
 //! | `outbox.rs` | endpoints that are away, processes that die |
 //! | `secrets.rs` | what nobody must see of channels |
 //! | `planted/` | what nobody must see of a whole configuration |
 
+mod hostile;
 mod mail;
 mod outbox;
 mod planted;

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `mod.rs` | [`Task`]: what a kind is given; [`Failure`]: what it may fail with; [`Reached`]: who has the message already |
 //! | `http.rs` | sending a request, and what an answer means |
-//! | `smtp.rs`, `mail.rs` | mail: talking to a server; the mail itself |
+//! | `smtp.rs`, `smtp_lines.rs`, `mail.rs` | mail: talking to a server, line by line; the mail itself |
 //! | `resend.rs`, `slack.rs`, `webhook.rs`, `pagerduty.rs`, `sms.rs` | services |
 //! | `command.rs` | shell commands |
 
@@ -17,6 +17,7 @@ pub(super) mod resend;
 pub(super) mod slack;
 pub(super) mod sms;
 pub(super) mod smtp;
+mod smtp_lines;
 pub(super) mod webhook;
 
 use std::io;

@@ -11,7 +11,9 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
+use tokio::net::TcpStream;
 
+use super::smtp_lines::Lines;
 use super::{Failure, Reached, Task, mail};
 use crate::config::SecurityConfig;
 use crate::notify::message::{cut, one_line};
@@ -62,11 +64,14 @@ async fn connect(task: &Task<'_>) -> Result<AsyncSmtpConnection, Failure> {
     let host = config.host.as_deref().unwrap_or_default();
     let hello = hello(task.host);
     let server = (host, config.port.unwrap_or_else(|| security.port()));
-    let within = match security {
-        SecurityConfig::Tls => Some(tls(task, host)?),
-        SecurityConfig::Starttls | SecurityConfig::None => None,
+    let connected = if security == SecurityConfig::Tls {
+        let tls = Some(tls(task, host)?);
+        AsyncSmtpConnection::connect_tokio1(server, None, &hello, tls, None).await
+    } else {
+        let stream = TcpStream::connect(server).await;
+        let stream = stream.map_err(|error| Failure::later(format!("the connection: {error}")))?;
+        AsyncSmtpConnection::connect_with_transport(Box::new(Lines::new(stream)), &hello).await
     };
-    let connected = AsyncSmtpConnection::connect_tokio1(server, None, &hello, within, None).await;
     let mut connection = connected.map_err(|error| failure("the connection", &error))?;
     if security == SecurityConfig::Starttls {
         let upgraded = connection.starttls(tls(task, host)?, &hello).await;
