@@ -101,8 +101,8 @@ pub(super) async fn plan(
 
 /// Queue a restore
 ///
-/// Operators may restore to a new or empty directory below `restore_roots`. The targets of the configuration require the
-/// role admin. No role may restore over existing data.
+/// Operators may restore to a new or empty directory below `restore_roots`. The targets of the
+/// configuration require the role admin. No role may restore over existing data.
 #[utoipa::path(post, path = "/api/v1/restores", operation_id = "start_restore", tag = "restores",
     security(("token" = ["operator"])), request_body = RestoreJson,
     responses((status = 202, description = "The restore is queued", body = StartedJson)))]
