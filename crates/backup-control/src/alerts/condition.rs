@@ -82,7 +82,7 @@ pub enum Condition {
 }
 
 /// How conditions are written.
-const FORMS: [&str; 20] = [
+const FORMS: [&str; 21] = [
     "failure",
     "success",
     "stale > 24h",
