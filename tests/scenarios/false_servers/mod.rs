@@ -89,13 +89,13 @@ async fn refuse(cases: Vec<Case>, keys: &str, address: impl Fn(u16) -> String) {
 fn serve_rounds(rounds: u32) -> u16 {
     fn answer(mut stream: TcpStream, rounds: u32) -> Option<()> {
         let mut buffer = vec![0; 4096];
-        stream.read(&mut buffer).ok()?;
+        (stream.read(&mut buffer).ok()? > 0).then_some(())?;
         stream.write_all(&sql::offer()).ok()?;
         let len = stream.read(&mut buffer).ok()?;
         let request = String::from_utf8_lossy(&buffer[..len]).into_owned();
         let nonce = request.split("r=").nth(1)?;
         stream.write_all(&sql::rounds(nonce, rounds)).ok()?;
-        stream.read(&mut buffer).ok()?;
+        (stream.read(&mut buffer).ok()? > 0).then_some(())?;
         Some(())
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

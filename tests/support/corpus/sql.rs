@@ -51,7 +51,7 @@ pub(crate) fn cases() -> Vec<Case> {
     before("authentication without a kind", vec![Send(message(b'R', b"\0\0")), Read]);
     let sasl = authentication(10, b"SCRAM-SHA-256\0\0");
     let rounds = authentication(11, b"r=NONCE,s=c2FsdA==,i=4294967295");
-    before("foreign nonce", vec![Send(sasl.clone()), Read, Send(rounds), Read]);
+    before("foreign nonce", vec![Send(sasl), Read, Send(rounds), Read]);
     let endless = Repeat(message(b'N', b"SWARNING\0Mx\0\0"), ENDLESS);
     before("endless notices during the login", vec![Send(authentication(0, b"")), endless.clone()]);
     let codes = message(b'E', b"SFATAL\0C28000\0M\x1b[2Jcleared\x07\0\0");

@@ -90,9 +90,12 @@ fn entities() -> String {
     format!("{text}]>{}", list(false, &key))
 }
 
+/// The name of a case, and its answers by number.
+type Answer = (&'static str, fn(usize) -> Vec<Step>);
+
 /// All cases, each with an error as its only outcome.
 pub(crate) fn cases() -> Vec<Case> {
-    let lists: Vec<(&'static str, fn(usize) -> Vec<Step>)> = vec![
+    let lists: Vec<Answer> = vec![
         ("closes at once", |_| vec![]),
         ("no XML", |_| page("{\"objects\":[]}")),
         ("entities that expand", |_| page(&entities())),
@@ -122,7 +125,7 @@ pub(crate) fn cases() -> Vec<Case> {
             announced("301 X\r\nlocation: /bkt?list-type=2&prefix=repo%2Fsnapshots%2F", "0", b"")
         }),
     ];
-    let objects: Vec<(&'static str, fn(usize) -> Vec<Step>)> = vec![
+    let objects: Vec<Answer> = vec![
         ("object that is cut off", |_| announced("200 X", "5000", b"abc")),
         ("object of negative length", |_| announced("200 X", "-5", b"abc")),
         ("object of 2^63 bytes", |_| announced("200 X", "9223372036854775807", b"abc")),

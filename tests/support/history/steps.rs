@@ -24,7 +24,7 @@ impl World {
             51..55 => self.undo().await,
             55..58 => self.hold_or_release().await,
             58..64 => self.prune().await,
-            64..67 => self.prune_beside_a_backup().await,
+            64..67 => Box::pin(self.prune_beside_a_backup()).await,
             67..73 => self.slow_prune().await,
             73..76 => self.copy_there_or_back().await,
             76..84 => self.crash().await,
