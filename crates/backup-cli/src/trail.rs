@@ -188,7 +188,7 @@ pub(crate) async fn record(session: &Session, action: Action, result: &CommandRe
     // Who could not be reached just now is not asked again.
     if trail.told() > 0 && !matches!(result, Err(error) if error.may_pass() || error.is_cancelled())
     {
-        anchor::afterwards(session, action).await;
+        Box::pin(anchor::afterwards(session, action)).await;
     }
 }
 

@@ -24,7 +24,7 @@ fn config(file: &Path) -> String {
 fn sequence(place: &Place, operation: &str) -> u64 {
     let log = std::fs::read_to_string(place.path("state/audit.jsonl")).unwrap();
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let newest = lines.filter(|line| line["operation"] == operation).last();
+    let newest = lines.filter(|line| line["operation"] == operation).next_back();
     newest.unwrap_or_else(|| panic!("{operation}: {log}"))["sequence"].as_u64().unwrap()
 }
 

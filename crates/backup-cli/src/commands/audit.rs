@@ -130,7 +130,7 @@ struct AnchorJson {
 }
 
 async fn anchor(session: &Session) -> CommandResult {
-    let (anchored, outcome) = trail::anchor_everywhere(session).await?;
+    let (anchored, outcome) = Box::pin(trail::anchor_everywhere(session)).await?;
     let sequence = anchored.as_ref().map(|(head, _)| head.sequence);
     let repositories = anchored.as_ref().map_or(0, |(_, count)| *count);
     if session.ui.is_json() {

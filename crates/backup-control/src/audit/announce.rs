@@ -126,7 +126,7 @@ fn is_announced(record: &Record) -> bool {
         let rest = record.operation.strip_prefix(*known);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
     };
-    record.class != Class::Access && ANNOUNCED.iter().any(|known| begins(&known))
+    record.class != Class::Access && ANNOUNCED.iter().any(begins)
 }
 
 fn message(chain: &str, sequence: u64, record: &Record) -> Message {
