@@ -19,7 +19,7 @@ use crate::support::repo::{Repo, options};
 use crate::support::samples::script;
 use crate::support::script::{assert_holds, digest, restore_script};
 
-/// Whether some problem is of an object whose name contains `object`, and affects something with
+/// Returns true if some problem is of an object whose name contains `object`, and affects something with
 /// `affected` in it.
 fn names(report: &CheckReport, object: &str, affected: &str) -> bool {
     let hit = |problem: &&backup_core::check::Problem| problem.object.contains(object);
@@ -136,7 +136,7 @@ async fn config() {
                 message(&error)
             );
         }
-        // What the message advises.
+        // The advice of the message.
         let copy = sink.objects()[&Key::new("x-receipts/config").unwrap()].clone();
         backup_core::sink::SinkOps::put_bytes(&sink, &key, copy).await.unwrap();
         fixture.open(&sink, false).await.unwrap().assert_sound().await;

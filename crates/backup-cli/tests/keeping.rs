@@ -200,10 +200,11 @@ fn a_cleanup_does_what_its_plan_says() {
 #[test]
 fn adoption_makes_a_moved_repository_lose_old_snapshots() {
     let env = configured();
-    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5 * 86_400);
+    let days = std::time::Duration::from_secs(5 * 86_400);
     for entry in std::fs::read_dir(env.path("repo/snapshots")).unwrap() {
         let file = std::fs::File::open(entry.unwrap().path()).unwrap();
-        file.set_modified(later).unwrap();
+        let stored = file.metadata().unwrap().modified().unwrap();
+        file.set_modified(stored + days).unwrap();
     }
     let cleanup = ["cleanup", "--job", "docs", "--yes", "--no-prune"];
     let disputed = env.run(&cleanup).ok();

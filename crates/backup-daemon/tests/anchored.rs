@@ -23,8 +23,8 @@ fn config(file: &Path) -> String {
 /// The number of the newest record of an operation.
 fn sequence(place: &Place, operation: &str) -> u64 {
     let log = std::fs::read_to_string(place.path("state/audit.jsonl")).unwrap();
-    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let newest = lines.filter(|line| line["operation"] == operation).next_back();
+    let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let newest = lines.rfind(|line| line["operation"] == operation);
     newest.unwrap_or_else(|| panic!("{operation}: {log}"))["sequence"].as_u64().unwrap()
 }
 

@@ -61,13 +61,13 @@ impl Place {
     }
 }
 
-/// What somebody sees.
+/// The visible output.
 fn all(outcome: &Outcome) -> String {
     // Not the whole outcome: that names the command, with the address.
     format!("{}{}", outcome.text(), outcome.stderr)
 }
 
-/// What a dump holds of a collection.
+/// The part of a dump for a collection.
 fn dumped(file: &Path) -> Vec<Document> {
     let bytes = std::fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let mut rest = &bytes[..];

@@ -111,7 +111,9 @@ async fn stored(session: &Session) -> Option<(Head, u64)> {
                 records::warn(session, what, &error.into());
             }
             Err(_) => {
-                session.ui.warning("storing an anchor of the audit log in the repository timed out")
+                session
+                    .ui
+                    .warning("storing an anchor of the audit log in the repository timed out");
             }
         }
     }

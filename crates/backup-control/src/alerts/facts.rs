@@ -147,9 +147,7 @@ impl Facts {
         let restores = restores(None, catalog, host).await?;
         let mut facts = Self { is_whole: true, jobs, restores, ..Self::default() };
         let records = tokio::task::spawn_blocking(move || done(&audit)).await?;
-        for (name, job) in &mut facts.jobs {
-            job.cleaned = last_cleanup(&records, name);
-        }
+        facts.jobs.iter_mut().for_each(|(name, job)| job.cleaned = last_cleanup(&records, name));
         for (name, address) in &scope.repositories {
             let of_jobs = facts.jobs.values().filter(|job| job.repository == *name);
             let mut known = RepositoryFacts {
@@ -285,18 +283,16 @@ impl JobFacts {
     }
 }
 
-/// Records of verification, copies and cleanups that somebody did not stop, oldest first. A log that cannot
-/// be read is said by whoever writes it.
+/// Records of verification, copies and cleanups that were not cancelled, oldest first. An
+/// unreadable log is reported by its writer.
 fn done(audit: &Audit) -> Vec<Record> {
     let mut records = audit
         .read(&Filter { limit: Some(RECORDS), ..Filter::default() })
         .unwrap_or_default()
         .records;
     records.retain(|record| {
-        let is_meant = matches!(
-            record.operation.as_str(),
-            "verify" | "check" | "copy" | "archive" | "cleanup"
-        );
+        let operations = ["verify", "check", "copy", "archive", "cleanup"];
+        let is_meant = operations.contains(&record.operation.as_str());
         is_meant && !matches!(record.status, Status::Cancelled | Status::Declined | Status::Started)
     });
     records

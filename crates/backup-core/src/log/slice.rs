@@ -226,11 +226,10 @@ impl Slice {
         watermark: &Watermark,
         now: Timestamp,
     ) -> Self {
-        let (Position { branch, offset }, time) = (watermark.at.clone(), watermark.time);
+        let Watermark { at: Position { branch, offset }, time, .. } = watermark.clone();
         let begin = Mark { at: Position::new(branch, watermark.stored_to()), state };
         let mut slice = Self::without_bytes(stream, begin, now);
-        slice.header.to = offset;
-        slice.header.ticks = vec![Tick { offset, time }];
+        (slice.header.to, slice.header.ticks) = (offset, vec![Tick { offset, time }]);
         slice
     }
 
