@@ -19,8 +19,8 @@ use crate::support::repo::{Repo, options};
 use crate::support::samples::script;
 use crate::support::script::{assert_holds, digest, restore_script};
 
-/// Returns true if some problem is of an object whose name contains `object`, and affects something with
-/// `affected` in it.
+/// Returns true if a problem is of an object whose name contains `object`, and affects something
+/// with `affected` in it.
 fn names(report: &CheckReport, object: &str, affected: &str) -> bool {
     let hit = |problem: &&backup_core::check::Problem| problem.object.contains(object);
     report

@@ -238,11 +238,12 @@ fn cleanup_stops_at_a_size_that_collapses() {
     let stopped = env.run(&["cleanup", "--all", "--yes", "--json"]);
     assert_eq!((stopped.code, ids(&env).len()), (5, 4), "{}", stopped.text());
     let events = stopped.events();
-    assert_eq!(events[0]["anomalies"][0]["anomaly"], "small_size");
+    let plan = events.iter().find(|event| event["event"] == "plan").unwrap();
+    assert_eq!(plan["anomalies"][0]["anomaly"], "small_size");
     let error = events.iter().find(|event| event["event"] == "error").unwrap();
     assert!(error["message"].as_str().unwrap().contains("job docs: size fell to"), "{error}");
     let before = &ids(&env)[2];
-    let kept = events[0]["snapshots"].as_array().unwrap();
+    let kept = plan["snapshots"].as_array().unwrap();
     let kept = kept.iter().find(|one| one["id"] == before.as_str()).unwrap();
     let reasons = kept["reasons"].as_array().unwrap();
     assert!(reasons.iter().any(|reason| reason["rule"] == "before_anomaly"), "{kept}");

@@ -170,7 +170,7 @@ fn missing_credentials_of_a_store_end_as_refused_ones() {
     env.write(
         "backup.toml",
         "[repositories.main]\nurl = \"s3://no-such-bucket/x?region=eu-central-1\"\n\
-         access_key_id = \"AKIAIOSFODNN7EXAMPLE\"\n",
+         store = { access_key_id = \"AKIAIOSFODNN7EXAMPLE\" }\n",
     );
     says(&env.run(&["list", "-r", "main"]), 2, &["the secret access key is missing"]);
 }

@@ -158,7 +158,7 @@ mod needs_weed {
             SinkErrorKind::PermissionDenied,
             &["access_key_id", "profile"],
         );
-        assert_says(&cli(&store), 1, &["no credentials found"]);
+        assert_says(&cli(&store), 2, &["no credentials found"]);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -66,9 +66,9 @@ pub(crate) fn snapshots() -> Vec<Object> {
     ]
 }
 
-/// Index objects of a repository whose data blob and directory are those of [`parts`].
+/// Index objects. Their pack and blob do not exist.
 pub(crate) fn indexes() -> Vec<Object> {
-    let (pack, blob) = ("ab".repeat(32), parts().blob);
+    let (pack, blob) = ("ab".repeat(32), "cd".repeat(32));
     let packs = |blobs: &str| format!("{{\"packs\":[{{\"id\":\"{pack}\",\"blobs\":[{blobs}]}}]}}");
     let at = |offset: &str, length: &str, more: &str| {
         packs(&format!(

@@ -180,7 +180,7 @@ impl HooksConfig {
         self.timeout.as_ref().map_or(HOOK_TIMEOUT, Time::length)
     }
 
-    /// The first key that makes no sense, and why.
+    /// The first invalid key, empty if it is the section itself, and the reason.
     pub(super) fn mistake(&self) -> Option<(&'static str, Error)> {
         let command = |hook: &Hook| hook.of(self);
         let is_empty = |hook: &Hook| command(hook).is_some_and(|line| line.trim().is_empty());
@@ -193,7 +193,7 @@ impl HooksConfig {
         if Hook::ALL.iter().all(|hook| command(hook).is_none()) {
             let error = Error::invalid("the section has no hook, only other keys");
             return Some((
-                "hooks",
+                "",
                 error.with_hint(
                     "add `before`, `after`, `on_failure`, `before_restore` or `after_restore`",
                 ),

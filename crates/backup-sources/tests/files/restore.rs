@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::event::{Event, Events};
-use backup_core::source::{IfExists, RestoreRequest, Source, SourceErrorKind};
+use backup_core::source::{IfExists, RestoreReport, RestoreRequest, Source, SourceErrorKind};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 use crate::common::*;
@@ -188,7 +188,13 @@ async fn a_dry_run_says_the_same_and_writes_nothing() {
     let foretold = source.restore(&cx, &dry, &snapshot).await.unwrap();
     assert_eq!(digest(&copy).await, before);
     assert_eq!((foretold.files_written, foretold.removed), (1, 2));
-    assert_eq!(source.restore(&cx, &real, &snapshot).await.unwrap(), foretold);
+    let removed: Vec<&str> = foretold.removals.iter().map(|one| &*one.name).collect();
+    assert_eq!(removed, [copy.join("extra").to_str().unwrap()]);
+    let replaced: Vec<&str> = foretold.objects.iter().map(|one| &*one.name).collect();
+    assert_eq!(replaced, [copy.join("secret").to_str().unwrap()]);
+    // Names are for the plan only.
+    let expected = RestoreReport { removals: Vec::new(), objects: Vec::new(), ..foretold };
+    assert_eq!(source.restore(&cx, &real, &snapshot).await.unwrap(), expected);
 }
 
 #[tokio::test]
