@@ -81,23 +81,23 @@ impl Session {
     /// `schedule.time_zone`, else that of the machine.
     pub(crate) fn zone(&self) -> &TimeZone {
         self.zone.get_or_init(|| {
-            // A mistake in a configuration is for those to report who need the configuration.
-            let loaded = self.config().ok().flatten();
-            let configured = loaded.as_ref().and_then(|loaded| {
-                let Config { defaults, schedule, .. } = &loaded.config;
+            self.zone_by(|Config { defaults, schedule, .. }| {
                 defaults.time_zone.as_deref().or(schedule.time_zone.as_deref())
-            });
-            let zone = configured.and_then(|name| machine::zone(name).ok());
-            zone.unwrap_or_else(|| self.machine.time_zone.clone())
+            })
         })
     }
 
     /// The time zone of the days, weeks and months of retention and of windows:
     /// `defaults.time_zone`, else that of the machine.
     pub(crate) fn calendar_zone(&self) -> TimeZone {
+        self.zone_by(|config| config.defaults.time_zone.as_deref())
+    }
+
+    /// The time zone that `name` selects in the configuration, else that of the machine. Commands
+    /// that need the configuration report its mistakes.
+    fn zone_by(&self, name: impl Fn(&Config) -> Option<&str>) -> TimeZone {
         let loaded = self.config().ok().flatten();
-        let configured =
-            loaded.as_ref().and_then(|loaded| loaded.config.defaults.time_zone.as_deref());
+        let configured = loaded.as_ref().and_then(|loaded| name(&loaded.config));
         let zone = configured.and_then(|name| machine::zone(name).ok());
         zone.unwrap_or_else(|| self.machine.time_zone.clone())
     }

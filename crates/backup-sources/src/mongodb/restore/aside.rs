@@ -94,9 +94,11 @@ pub(super) fn run_of(namespace: &Namespace) -> Option<(&str, &str)> {
     Some((run, name.strip_prefix('.')?)).filter(|_| is_run)
 }
 
-/// Whether a restore has made a collection to complete it as one of these.
+/// Returns true if a restore made the collection to complete it as one of these, and it is not
+/// itself one of these.
 fn is_left_of(found: &Namespace, names: &HashSet<Namespace>) -> bool {
-    run_of(found).is_some_and(|(_, name)| names.contains(&Namespace::new(&*found.db, name)))
+    !names.contains(found)
+        && run_of(found).is_some_and(|(_, name)| names.contains(&Namespace::new(&*found.db, name)))
 }
 
 impl Target {
@@ -150,8 +152,7 @@ impl Target {
     ) -> SourceResult<Option<String>> {
         let leftovers: Vec<Namespace> = {
             let state = self.state();
-            let others = state.existing.keys().filter(|name| !names.contains(name));
-            others.filter(|found| is_left_of(found, names)).cloned().collect()
+            state.existing.keys().filter(|found| is_left_of(found, names)).cloned().collect()
         };
         if self.if_exists == IfExists::Replace {
             for leftover in &leftovers {
@@ -190,10 +191,7 @@ impl Target {
             for entry in unless_cancelled(cx, listing).await? {
                 let name = entry.get_str("name").map_err(|_| malformed("list of collections"))?;
                 let found = Namespace::new(db, name);
-                if is_left_of(&found, names)
-                    && !names.contains(&found)
-                    && !self.aside.is_one(&found)
-                {
+                if is_left_of(&found, names) && !self.aside.is_one(&found) {
                     self.drop(&found).await?;
                 }
             }
