@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the slowest tests and, last, the flaky ones of a run of nextest.
+"""Prints the slowest tests of a run of nextest and, last, the flaky ones with the end of what they printed as they failed.
 
   scripts/lib/test_summary.py JUNIT-XML [MAX-FLAKY]
 
@@ -10,6 +10,8 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 SLOWEST = 50
+# Lines of the output of a flaky test, and characters of each.
+LINES, WIDTH = 12, 400
 
 
 def cases(root):
@@ -23,6 +25,15 @@ def has(case, *names):
     return any(case.find(name) is not None for name in names)
 
 
+def cause(case):
+    """Lines of a failed try: those from the panic on, or else the last ones."""
+    failed = next(child for child in case if child.tag in ("flakyFailure", "flakyError"))
+    texts = [failed.findtext("system-err") or "", failed.findtext("system-out") or "", failed.text or ""]
+    lines = [line for text in texts for line in text.splitlines() if line.strip()]
+    panics = [number for number, line in enumerate(lines) if " panicked at " in line]
+    return lines[panics[0] :][:LINES] if panics else lines[-LINES:]
+
+
 def summary(root, max_flaky):
     run = sorted(cases(root), key=lambda entry: -entry[0])
     print(f"{len(run)} tests took {float(root.get('time', 0)):.0f} seconds. The {min(SLOWEST, len(run))} slowest, in seconds:")
@@ -30,9 +41,11 @@ def summary(root, max_flaky):
         print(f"{seconds:8.1f}  {name}")
 
     failed = sum(has(case, "failure", "error") for _, _, case in run)
-    flaky = [name for _, name, case in run if has(case, "flakyFailure", "flakyError")]
-    for name in flaky:
+    flaky = [(name, case) for _, name, case in run if has(case, "flakyFailure", "flakyError")]
+    for name, case in flaky:
         print(f"FLAKY: passed on a second try only: {name}")
+        for line in cause(case):
+            print(f"    {line[:WIDTH]}")
     status = 0
     if max_flaky is not None and len(flaky) > max_flaky:
         print(f"{len(flaky)} tests are flaky, more than the {max_flaky} allowed")

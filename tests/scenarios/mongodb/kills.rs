@@ -72,13 +72,17 @@ impl Place {
         self.cli.command(&[], arguments).stdout(stdout).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Starts it, and kills it at a random moment of its life; says whether that was before its
-    /// end.
-    fn kill(&mut self, arguments: &[&str], whole: Duration) -> bool {
+    /// Starts it, and kills it at a random moment of its life. Returns `true` if that was before its
+    /// end; else halves `whole`, which was measured while the machine was busier.
+    fn kill(&mut self, arguments: &[&str], whole: &mut Duration) -> bool {
         let mut child = self.spawn(arguments, Stdio::null());
         std::thread::sleep(whole.mul_f64(self.random.random_range(0.0..1.0)));
         child.kill().unwrap();
-        !child.wait().unwrap().success()
+        let is_killed = !child.wait().unwrap().success();
+        if !is_killed {
+            *whole /= 2;
+        }
+        is_killed
     }
 
     pub(super) fn time_of(&self, arguments: &[&str]) -> Duration {
@@ -97,13 +101,13 @@ impl Place {
 pub(super) async fn a_killed_backup_leaves_nothing_half(version: Version) {
     let mut place = Place::new(version).await;
     let (target, uri) = (Mongod::start(version).await, place.origin.uri().to_owned());
-    let whole = place.time_of(&["run", "--source", &uri]);
+    let mut whole = place.time_of(&["run", "--source", &uri]);
     let mut killed = 0;
     for round in 1..=times() {
         place.change(round).await;
         let kind = if round % 2 == 0 { "incremental" } else { "full" };
         let (run, before) = (["run", "--source", &uri, "--type", kind], place.snapshots());
-        killed += u64::from(place.kill(&run, whole));
+        killed += u64::from(place.kill(&run, &mut whole));
         place.cli.check();
         // Whatever is listed is whole.
         assert!(place.snapshots() <= before + 1);
@@ -216,11 +220,11 @@ pub(super) async fn a_killed_restore_is_done_again(version: Version) {
         "--yes",
         "--verify",
     ];
-    let whole = place.time_of(&restore);
+    let mut whole = place.time_of(&restore);
     let mut killed = 0;
     for _ in 0..times() {
         target.clear().await;
-        killed += u64::from(place.kill(&restore, whole));
+        killed += u64::from(place.kill(&restore, &mut whole));
         place.cli.run(&restore).succeeded();
         same(&expected, &state(&target.client).await);
     }

@@ -40,16 +40,19 @@ pub(super) async fn small_collections_are_restored_together(version: Version) {
     assert_eq!(expected.len(), DATABASES * COLLECTIONS);
     let (built, started) = (builds(&target).await, Instant::now());
     restored(&snapshot, &to, RestoreRequest::default()).await;
-    let whole = started.elapsed();
+    let mut whole = started.elapsed();
     say(&format!("{} collections in {whole:?}", expected.len()));
     same(&expected, &state(&target.client).await);
     assert_eq!(builds(&target).await, built, "indexes were built on documents");
 
-    let mut cut = 0;
+    let mut cut = 0_u32;
     for part in [0.2, 0.5, 0.8, 0.9, 0.97] {
         target.clear().await;
         let restoring = restored(&snapshot, &to, RestoreRequest::default());
-        cut += u32::from(tokio::time::timeout(whole.mul_f64(part), restoring).await.is_err());
+        match tokio::time::timeout(whole.mul_f64(part), restoring).await {
+            Ok(_) => whole /= 2, // it was measured while the machine was busier
+            Err(_) => cut += 1,
+        }
         let mut found = state(&target.client).await;
         found.retain(|name, _| !name.contains(".tmp.restore."));
         for (name, facts) in found {

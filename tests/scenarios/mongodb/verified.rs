@@ -26,11 +26,10 @@ async fn fill(server: &Mongod) {
         .await;
 }
 
-/// Runs a command as soon as the first collection is complete.
+/// Runs a command as soon as the collection it concerns is there: it has got its name last.
 async fn disturb(target: &Mongod, command: Document, over: &AtomicBool) {
-    // The one behind it has its index.
     while !over.load(Ordering::SeqCst) {
-        let listed = target.client.database("db").run_command(doc! { "listIndexes": "c01" }).await;
+        let listed = target.client.database("db").run_command(doc! { "listIndexes": "c00" }).await;
         let complete = listed.is_ok_and(|listed| {
             listed
                 .get_document("cursor")

@@ -1,6 +1,6 @@
 //! The eight faults.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bson::{Document, doc};
 use tokio_postgres::Client;
@@ -25,7 +25,7 @@ pub(super) enum Fault {
     FullDisk,
     /// A server discards its log while nothing captures it.
     LogGap,
-    /// A bit of the largest pack is flipped.
+    /// A bit of a pack of `media` is flipped.
     DamagedSnapshot,
     /// The target of a restore is not a directory.
     FailedRestore,
@@ -38,7 +38,6 @@ impl Fault {
         Self::SlowBackup,
         Self::EmptiedDatabase,
         Self::LogGap,
-        // Before the upload: the largest pack belongs to every snapshot of `media`.
         Self::DamagedSnapshot,
         Self::FullDisk,
         Self::FailedRestore,
@@ -80,13 +79,13 @@ pub(super) struct Faults<'a> {
     servers: &'a Servers,
     /// The session that holds a lock.
     locking: Option<Client>,
-    /// The damaged pack.
-    damaged: Option<PathBuf>,
+    /// A pack that every snapshot of `media` needs.
+    pack: PathBuf,
 }
 
 impl<'a> Faults<'a> {
-    pub(super) fn new(place: &'a Place, servers: &'a Servers) -> Self {
-        Self { place, servers, locking: None, damaged: None }
+    pub(super) fn new(place: &'a Place, servers: &'a Servers, pack: PathBuf) -> Self {
+        Self { place, servers, locking: None, pack }
     }
 
     pub(super) async fn plant(&mut self, fault: Fault) {
@@ -108,11 +107,7 @@ impl<'a> Faults<'a> {
                 std::fs::write(upload, noise(3, 28 << 20)).unwrap();
             }
             Fault::LogGap => self.lose_log().await,
-            Fault::DamagedSnapshot => {
-                let pack = self.largest_pack();
-                flip(&pack);
-                self.damaged = Some(pack);
-            }
+            Fault::DamagedSnapshot => flip(&self.pack),
             Fault::FailedRestore => {
                 std::fs::write(self.place.path("restored"), "").unwrap();
                 assert_ne!(self.restore().code, 0);
@@ -140,7 +135,7 @@ impl<'a> Faults<'a> {
                 self.task("resume", "cache/backup");
             }
             Fault::DamagedSnapshot => {
-                flip(&self.damaged.take().unwrap());
+                flip(&self.pack);
                 self.place.done(&["check", "-r", "files", "--read-data"]);
             }
             Fault::FailedRestore => {
@@ -180,14 +175,6 @@ impl<'a> Faults<'a> {
         client.ok(&["SET", "burst", ""]);
     }
 
-    fn largest_pack(&self) -> PathBuf {
-        let dirs = std::fs::read_dir(self.place.path("backups/files/data")).unwrap();
-        let packs = dirs.flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
-        let largest =
-            packs.map(|pack| pack.unwrap()).max_by_key(|pack| pack.metadata().unwrap().len());
-        largest.unwrap().path()
-    }
-
     fn restore(&self) -> crate::support::process::Outcome {
         let target = self.place.path("restored/settings");
         let job = ["restore", "latest", "-r", "files", "--job", "settings", "--target"];
@@ -195,8 +182,16 @@ impl<'a> Faults<'a> {
     }
 }
 
+/// The largest pack of the repository `files`.
+pub(super) fn largest_pack(place: &Place) -> PathBuf {
+    let dirs = std::fs::read_dir(place.path("backups/files/data")).unwrap();
+    let packs = dirs.flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
+    let largest = packs.map(|pack| pack.unwrap()).max_by_key(|pack| pack.metadata().unwrap().len());
+    largest.unwrap().path()
+}
+
 /// Flips a bit of the content of a pack; done twice, the pack is as before.
-fn flip(pack: &PathBuf) {
+fn flip(pack: &Path) {
     let mut bytes = std::fs::read(pack).unwrap();
     bytes[40] ^= 1;
     std::fs::remove_file(pack).unwrap();
