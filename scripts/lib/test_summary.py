@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints the slowest tests of a run of nextest and, last, the flaky ones with the end of what they printed as they failed.
+"""Prints the slowest tests of a run of nextest and, last, the flaky ones with the end of their output.
 
   scripts/lib/test_summary.py JUNIT-XML [MAX-FLAKY]
 

@@ -136,7 +136,7 @@ impl Member {
             });
         };
         view.refine(&self.indexed, moment).await?;
-        match logs::answer(&self.indexed, stream, view, None, &Target::Time(moment))? {
+        match logs::answer(&self.indexed, stream, view, (None, None), &Target::Time(moment))? {
             Answer::Planned { base, replay } => Ok(MemberPlan::Log(base, replay)),
             Answer::Refused(refusal) => Ok(MemberPlan::Refused(refusal)),
         }

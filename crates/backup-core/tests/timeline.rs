@@ -191,6 +191,50 @@ fn assert_follows(model: &Model, plan: &backup_core::log::Plan) {
     assert!(model.leads_to(model.bases[number], line, plan.stop.offset), "{plan:#?}");
 }
 
+/// Two servers, one in the place of the other: a whole minute of each, with a snapshot where it
+/// begins. The second one has also left a branch behind.
+fn replaced() -> Timeline {
+    let base = |number: usize, branch: &str, seconds: i64| Base {
+        id: base_id(number),
+        needs: 0,
+        at: Position::new(branch, 0),
+        is_whole: false,
+        time: time(seconds),
+        bytes: 1,
+        rate: None,
+    };
+    let stretch = |branch: &str, from: u64, seconds: i64| Stretch {
+        branch: branch.to_owned(),
+        from,
+        to: from + 60,
+        ticks: vec![
+            Tick { offset: from + 1, time: time(seconds) },
+            Tick { offset: from + 60, time: time(seconds + 60) },
+        ],
+        place: Place::Slice(branch.to_owned()),
+        bytes: 1,
+    };
+    let stretches = [stretch("b", 0, 1001), stretch("a", 0, 2001), stretch("a-left", 30, 2031)];
+    let branches = [("b", None), ("a-left", Some(Position::new("a", 30))), ("a", None)]
+        .map(|(name, parent)| Branch { name: name.to_owned(), parent });
+    Timeline::new(vec![base(0, "b", 1000), base(1, "a", 2000)], stretches, branches, Vec::new())
+}
+
+#[test]
+fn replaced_server_is_a_separate_history() {
+    let timeline = replaced();
+    let (of_first, of_second) = (time(1030), time(2030));
+    assert!(timeline.plan(&Target::Time(of_first)).is_err(), "none of the second server");
+    assert_eq!(timeline.plan(&Target::Time(of_second)).unwrap().base.id, base_id(1));
+    let first = timeline.clone().of_history("b");
+    assert_eq!(first.branch_names(), ["b"]);
+    assert_eq!(first.plan(&Target::Time(of_first)).unwrap().base.id, base_id(0));
+    assert!(first.plan(&Target::Time(of_second)).is_err());
+    for name in ["a", "a-left"] {
+        assert_eq!(timeline.clone().of_history(name).branch_names(), ["a-left", "a"]);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 

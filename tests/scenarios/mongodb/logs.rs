@@ -177,8 +177,9 @@ impl Logged {
     }
 }
 
-pub(super) fn offset(at: backup_sources::mongodb::Position) -> Position {
-    Position::new("", u64::from(at.seconds) << 32 | u64::from(at.increment))
+/// A moment of a source in its captured log.
+pub(super) fn position(source: &MongoSource, at: backup_sources::mongodb::Position) -> Position {
+    Position::new(source.branch(), u64::from(at.seconds) << 32 | u64::from(at.increment))
 }
 
 /// Everybody rests: what there is then.
@@ -195,7 +196,7 @@ async fn fence(origin: &Origin, workload: &Workload, source: &MongoSource) -> Fe
     let time = SystemClock.now();
     tokio::time::sleep(Duration::from_millis(20)).await;
     workload.go_on();
-    Fence { at: offset(newest), time, expected }
+    Fence { at: position(source, newest), time, expected }
 }
 
 /// Fences while a capturer is killed again and again.
@@ -242,7 +243,7 @@ pub(super) async fn every_moment_comes_back(version: Version) {
         let (fences, kills) = fences(&logged, &origin, &workload, &mut random).await;
         workload.stop().await;
         let expected = origin.state().await;
-        let last = offset(origin.last_write().await);
+        let last = position(&logged.source, origin.last_write().await);
         let capturing = logged.begin();
         logged.reached(&last).await;
         capturing.stop().await;
@@ -388,7 +389,8 @@ pub(super) async fn what_was_not_captured_is_refused(version: Version) {
     server.run("db", doc! { "insert": "c", "documents": [{ "_id": 1 }] }).await;
     let capturing = logged.begin();
     logged.back_up().await;
-    let newest = async || offset(logged.source.newest_entry(&Context::silent()).await.unwrap().at);
+    let at = |entry| position(&logged.source, entry);
+    let newest = async || at(logged.source.newest_entry(&Context::silent()).await.unwrap().at);
     server.run("db", doc! { "insert": "c", "documents": [{ "_id": 2 }] }).await;
     let before = newest().await;
     logged.reached(&before).await;
@@ -400,7 +402,7 @@ pub(super) async fn what_was_not_captured_is_refused(version: Version) {
             .collect();
         server.run("db", doc! { "insert": "fill", "documents": documents }).await;
         let window = logged.source.oplog_window(&Context::silent()).await.unwrap().unwrap();
-        if offset(window.oldest) > before {
+        if at(window.oldest) > before {
             break;
         }
         assert!(started.elapsed() < Duration::from_secs(120), "the oplog does not roll over");

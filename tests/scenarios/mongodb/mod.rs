@@ -13,6 +13,7 @@
 //! | `members.rs` | replica sets of three members |
 //! | `tail.rs` | following the oplog |
 //! | `logs.rs` | the oplog in a repository, and restoring to any moment |
+//! | `lineage.rs` | sets of one name |
 //! | `idle.rs` | moments at which nothing happened |
 //! | `parts.rs` | restoring a part of it by the log |
 //! | `built_on.rs` | incremental and differential snapshots, and full ones made of them |
@@ -44,6 +45,7 @@ mod frozen;
 mod hostile;
 mod idle;
 mod kills;
+mod lineage;
 mod logs;
 mod members;
 mod moments;
@@ -96,6 +98,8 @@ macro_rules! scenarios {
 
 scenarios! {
     needs_mongod_4_4 Version::V4_4 => {
+        #[ignore = "runs on the newest version; others: scripts/test --long"]
+        lineage::sets_of_one_name_do_not_mix as sets_of_one_name_do_not_mix,
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
         built_on::everything_comes_by_the_oplog as everything_comes_by_the_oplog,
         failover::what_is_taken_back_is_in_no_snapshot as what_is_taken_back_is_in_no_snapshot,
@@ -151,6 +155,8 @@ scenarios! {
         hostile::the_fold_is_exact as the_fold_is_exact,
     }
     needs_mongod_6_0 Version::V6_0 => {
+        lineage::sets_of_one_name_do_not_mix as sets_of_one_name_do_not_mix,
+        lineage::log_without_a_branch_goes_on as log_without_a_branch_goes_on,
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
         built_on::everything_comes_by_the_oplog as everything_comes_by_the_oplog,
         built_on::what_cannot_be_built_on_is_read_in_full as what_cannot_be_built_on_is_read_in_full,

@@ -13,7 +13,7 @@ use backup_sources::mongodb::{ExportRequest, MongoOptions, MongoSource, Replay, 
 use bson::doc;
 
 use super::hostile::same_files;
-use super::logs::{Logged, offset};
+use super::logs::{Logged, position};
 use super::{options, restored, say, source, verified};
 use crate::support::mongod::{Mongod, Version};
 use crate::support::mongod_state::{State, same, state};
@@ -81,7 +81,8 @@ pub(super) async fn a_part_reads_less_of_the_log(version: Version) {
     let capturing = logged.begin();
     logged.back_up().await;
     history(&server).await;
-    logged.reached(&offset(logged.source.newest_entry(&cx).await.unwrap().at)).await;
+    let newest = logged.source.newest_entry(&cx).await.unwrap().at;
+    logged.reached(&position(&logged.source, newest)).await;
     capturing.stop().await;
 
     let to = source(&target).await;

@@ -11,7 +11,7 @@ use bson::{Document, Timestamp, doc};
 use mongodb::ClientSession;
 
 use super::built_on::{made, reader};
-use super::logs::{Logged, offset};
+use super::logs::{Logged, position};
 use super::{by_the_oplog, options, restored, snapshot_of, source, talking, verified};
 use crate::support::mongod::{Mongod, Version};
 use crate::support::mongod_state::{State, same, state};
@@ -117,7 +117,7 @@ pub(super) async fn prepared_transactions_may_cross_borders(version: Version) {
         .await
         .unwrap_err();
     assert!(error.chain().contains("a transaction is open"), "{}", error.chain());
-    logged.reached(&offset(between)).await;
+    logged.reached(&position(&logged.source, between)).await;
     logged.roll_up().await;
 
     first.commit(&origin).await;
@@ -143,14 +143,20 @@ pub(super) async fn prepared_transactions_may_cross_borders(version: Version) {
         .unwrap();
     comes_back(&reader(repository, &report).await, options(&target), &without_second).await;
 
-    logged.reached(&offset(aborted)).await;
+    logged.reached(&position(&logged.source, aborted)).await;
     capturing.stop().await;
     let expected = [&without, &still_without, &with, &as_before, &without_second];
     for (moment, expected) in
         [before, between, committed, aborting, aborted].into_iter().zip(expected)
     {
         target.clear().await;
-        logged.restore(&Target::Position(offset(moment)), &to, RestoreRequest::default()).await;
+        logged
+            .restore(
+                &Target::Position(position(&logged.source, moment)),
+                &to,
+                RestoreRequest::default(),
+            )
+            .await;
         same(expected, &state(&target.client).await);
     }
 }

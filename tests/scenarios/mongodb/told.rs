@@ -9,7 +9,7 @@ use backup_core::source::{RestoreRequest, Selection, Source as _};
 use backup_sources::mongodb::{MongoOptions, MongoSource, WriteConcern};
 use bson::{Document, doc};
 
-use super::logs::offset;
+use super::logs::position;
 use super::slow::Slow;
 use super::{by_the_oplog, options, restored, snapshot_of, source, try_restore};
 use crate::support::mongod::{Mongod, Version};
@@ -30,7 +30,7 @@ impl Reporter for Warnings {
 async fn told(source: &MongoSource, from: backup_sources::mongodb::Position) -> Vec<String> {
     let warnings = Arc::new(Warnings::default());
     let cx = Context::new(Events::to(Arc::clone(&warnings) as _));
-    let mut log = source.open_log(&cx, Some(&offset(from))).await.unwrap();
+    let mut log = source.open_log(&cx, Some(&position(source, from))).await.unwrap();
     let until = Instant::now() + Duration::from_secs(3);
     while let Ok(next) = tokio::time::timeout_at(until.into(), log.next()).await {
         next.unwrap();

@@ -19,7 +19,7 @@ use backup_core::context::Context;
 use backup_core::error::Error as CoreError;
 use backup_core::log::{
     CaptureOptions, FollowOptions, LogReplay, LogView, Position, Refusal, RollUpOptions,
-    SpoolOptions, Stream, Target,
+    SpoolOptions, Stream, Target, Timeline,
 };
 use backup_core::repository::{IndexedRepository, SnapshotInfo};
 
@@ -201,24 +201,39 @@ pub async fn plan_from(
     if let Some(job) = named.snapshot.tag("job") {
         view = view.of_job(job);
     }
-    let branches = view.timeline().branch_names();
-    let branch = branches.last().map(String::as_str);
-    let target = full_name(target(at, named.snapshot.tag("source"), branch, now)?, &branches);
+    // The times of a server that was replaced are those of its own history.
+    let history = named.snapshot.x_log.as_ref().map(|log| log.start.at.branch.as_str());
+    let timeline = in_history(view.timeline(), history);
+    let (branches, current) = (view.timeline().branch_names(), timeline.current_branch());
+    let moment = target(at, named.snapshot.tag("source"), current.as_deref(), now)?;
+    let target = full_name(moment, &branches, current.as_deref());
     if let Target::Time(time) = target {
         view.refine(indexed, time).await?;
     }
-    answer(indexed, stream, view, begin, &target)
+    answer(indexed, stream, view, (begin, history), &target)
 }
 
-/// What `target` takes, of a view that was refined for it.
+/// The history that the named branch belongs to.
+fn in_history(timeline: Timeline, branch: Option<&str>) -> Timeline {
+    match branch {
+        Some(branch) => timeline.of_history(branch),
+        None => timeline,
+    }
+}
+
+/// What `target` takes, of a view that was refined for it: beginning with a snapshot, and for a time
+/// in the history of a branch.
 pub(crate) fn answer(
     indexed: &IndexedRepository,
     stream: Stream,
     view: LogView,
-    begin: Option<&SnapshotInfo>,
+    (begin, history): (Option<&SnapshotInfo>, Option<&str>),
     target: &Target,
 ) -> Result<Answer> {
-    let mut timeline = view.timeline();
+    let mut timeline = match target {
+        Target::Position(_) | Target::Latest => view.timeline(),
+        Target::Time(_) => in_history(view.timeline(), history),
+    };
     if let Some(begin) = begin {
         timeline = timeline.beginning_with(begin.id);
     }
@@ -280,9 +295,16 @@ pub fn target(
 /// Shortest beginning of a branch that stands for its name: tables show eight characters.
 const MIN_PREFIX: usize = 8;
 
-/// Replaces the beginning of a branch by its name, if it is the beginning of one branch only.
-fn full_name(target: Target, branches: &[String]) -> Target {
+/// Replaces the beginning of a branch by its name, if it is the beginning of one branch only. No
+/// name at all means the current one, if no branch is without a name.
+fn full_name(target: Target, branches: &[String], current: Option<&str>) -> Target {
     let Target::Position(at) = target else { return target };
+    if let Some(current) = current
+        && at.branch.is_empty()
+        && branches.iter().all(|name| !name.is_empty())
+    {
+        return Target::Position(Position::new(current, at.offset));
+    }
     let mut named = branches.iter().filter(|name| name.starts_with(&at.branch));
     match (named.next(), named.next()) {
         (Some(name), None) if at.branch.len() >= MIN_PREFIX => {

@@ -219,14 +219,22 @@ async fn a_moment_is_planned_or_refused() {
 #[test]
 fn branch_prefix_stands_for_a_unique_branch() {
     let branches = ["a166680e1fb3c23a", "a166680e99999999", "b777777700000000"].map(str::to_owned);
-    let named = |text: &str| match full_name(Target::Position(text.parse().unwrap()), &branches) {
-        Target::Position(at) => at.to_string(),
-        other => panic!("{other:?}"),
-    };
+    let named =
+        |text: &str| match full_name(Target::Position(text.parse().unwrap()), &branches, None) {
+            Target::Position(at) => at.to_string(),
+            other => panic!("{other:?}"),
+        };
     assert_eq!(named("b7777777@5"), "b777777700000000@5");
     assert_eq!(named("b777@5"), "b777@5", "too short");
     assert_eq!(named("a166680e@5"), "a166680e@5", "two branches begin with it");
     assert_eq!(named("a166680e1fb3c23a@5"), "a166680e1fb3c23a@5");
     assert_eq!(named("@5"), "@5", "sources without branches");
-    assert_eq!(full_name(Target::Latest, &branches), Target::Latest);
+    let current = |branches: &[String]| {
+        full_name(Target::Position(Position::new("", 5)), branches, Some("b777777700000000"))
+    };
+    let at = |branch: &str| Target::Position(Position::new(branch, 5));
+    assert_eq!(current(&branches), at("b777777700000000"));
+    let unnamed = [&branches[..], &[String::new()]].concat();
+    assert_eq!(current(&unnamed), at(""), "one that has no name is meant");
+    assert_eq!(full_name(Target::Latest, &branches, None), Target::Latest);
 }

@@ -265,11 +265,36 @@ impl LogView {
                 None => branches.push(Branch { name: name.clone(), parent: parent.clone() }),
             }
         }
-        let newest = extents().max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
-        let current =
-            slices().last().map(|header| &header.branch).or(newest.map(|extent| &extent.branch));
+        for (_, log) in &self.snapshots {
+            let name = &log.start.at.branch;
+            if branches.iter().all(|branch| branch.name != *name) {
+                branches.push(Branch { name: name.clone(), parent: None });
+            }
+        }
+        let current = self.current_branch();
         branches.sort_by_key(|branch| Some(&branch.name) == current);
         branches
+    }
+
+    /// The branch of the newest piece of the log. Of a later snapshot, if nothing is stored of its
+    /// branch: its log is not captured, or not yet.
+    fn current_branch(&self) -> Option<&String> {
+        let extents = || self.snapshots.iter().flat_map(|(_, log)| &log.extents);
+        let slices = || self.slices().filter(|header| header.takes_over.is_none());
+        let newest = extents().max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
+        let of_slice = slices().last().map(|header| (&header.branch, header.ticks.last()));
+        let of_extent = newest.map(|extent| (&extent.branch, extent.last.as_ref()));
+        let logged = of_slice.or(of_extent);
+        let has_log = |name: &String| {
+            extents().any(|extent| extent.branch == *name)
+                || slices().any(|header| header.branch == *name)
+        };
+        let newest = self.snapshots.iter().max_by_key(|(_, log)| log.time);
+        let later = newest.filter(|(_, log)| {
+            let ends = logged.and_then(|(_, last)| last).map(|last| last.time);
+            !has_log(&log.start.at.branch) && ends < Some(log.time)
+        });
+        later.map(|(_, log)| &log.start.at.branch).or(logged.map(|(name, _)| name))
     }
 
     /// Which moments can be restored.

@@ -3,7 +3,7 @@
 
 mod gaps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -159,6 +159,24 @@ impl Timeline {
     #[must_use]
     pub fn beginning_with(mut self, id: SnapshotId) -> Self {
         self.bases.retain(|base| base.id == id);
+        self
+    }
+
+    /// The history that a branch belongs to: without the branches that have nothing in common with
+    /// it, as those of a server that was replaced by another one.
+    #[must_use]
+    pub fn of_history(mut self, branch: &str) -> Self {
+        let root = |name: &str| self.lineage(name).swap_remove(0).0;
+        let wanted = root(branch);
+        let names = self.branch_names();
+        let related: HashSet<String> =
+            names.into_iter().filter(|name| root(name) == wanted).collect();
+        self.bases.retain(|base| related.contains(&base.at.branch));
+        self.stretches.retain(|name, _| related.contains(name));
+        self.branches.retain(|name, _| related.contains(name));
+        self.order.retain(|name| related.contains(name));
+        self.watermarks.retain(|mark| related.contains(&mark.at.branch));
+        self.reasons.retain(|gap| related.contains(&gap.branch));
         self
     }
 

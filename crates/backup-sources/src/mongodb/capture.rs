@@ -1,9 +1,9 @@
 //! Capturing the oplog: the segments that go to the log lane.
 //!
 //! An offset is a moment (`seconds << 32 | increment`): everything up to it and at it has happened.
-//! There is one branch only, because what a majority has is never taken back; terms need no place
-//! in a position, because the reader finds the term of the entry it begins behind at that very
-//! entry.
+//! A replica set has one branch (`lineage.rs`), because entries of a majority are never taken back;
+//! terms need no place in a position, because the reader finds the term of the entry it begins
+//! behind at that very entry.
 //!
 //! Bytes go to files that begin with an entry and end with its hour or at 256 MiB. Which entries a
 //! file has follows from its first one alone: whoever captures the same again writes the same, and
@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use super::error::malformed;
 use super::history::{entry_at, gap, newest};
 use super::layout::Layout;
+use super::lineage::{self, Lineage};
 use super::namespace::Namespace;
 use super::options::MongoOptions;
 use super::position::Position;
@@ -54,10 +55,14 @@ pub(super) async fn open(
     from: Option<&log::Position>,
 ) -> SourceResult<Box<dyn LogReader>> {
     server.refuse_without_oplog()?;
+    let lineage = match from {
+        None => Lineage::begin(&server.branch),
+        Some(from) => Lineage::go_on(&server.branch, from)
+            .ok_or_else(|| lineage::another_set(server, from))?,
+    };
     let begin = match from {
         None => unless_cancelled(cx, newest(server)).await?,
         Some(from) => {
-            refuse_other_branches(from)?;
             let at = Position::of_offset(from.offset);
             match unless_cancelled(cx, entry_at(server, at)).await? {
                 Some(entry) => entry.position,
@@ -70,20 +75,10 @@ pub(super) async fn open(
     };
     let tail =
         OplogTail::after(server, options, begin).keeping(Box::new(|entry| Ok(is_kept(entry))));
-    let cutter = Cutter { layout, at: begin.at, file: None };
+    let cutter = Cutter { layout, lineage, at: begin.at, file: None };
     let watch = Watch::begin(cx, server, begin.at);
     let (ready, told, seen) = (VecDeque::new(), Instant::now(), None);
     Ok(Box::new(Capture { cx: cx.clone(), tail, cutter, ready, quiet: None, seen, told, watch }))
-}
-
-/// There never was another one.
-fn refuse_other_branches(from: &log::Position) -> SourceResult<()> {
-    if from.branch.is_empty() {
-        return Ok(());
-    }
-    let text = format!("{from} is not a position in the oplog of a replica set");
-    Err(SourceError::new(SourceErrorKind::LogGap, text)
-        .with_hint("run a full backup: later moments can be restored from it on"))
 }
 
 /// The member that answers lags: that is no gap.
@@ -157,7 +152,7 @@ impl LogReader for Capture {
         let (at, wall) = self.seen.filter(|_| self.ready.is_empty())?;
         let stored = self.cutter.at.offset();
         Some(Watermark {
-            at: log::Position::new("", at.offset()),
+            at: log::Position::new(&*self.cutter.lineage.branch, at.offset()),
             since: (stored < at.offset()).then_some(stored),
             time: Time::from_millisecond(wall).ok()?.checked_sub(APART).ok()?,
         })
@@ -174,6 +169,8 @@ impl LogReader for Capture {
 /// From batches to segments.
 struct Cutter {
     layout: Layout,
+    /// Its parent goes to the first segment.
+    lineage: Lineage,
     /// Where the last segment ended.
     at: Position,
     file: Option<File>,
@@ -239,10 +236,11 @@ impl Cutter {
 
     fn segment(&mut self, to: Position, ticks: Vec<Tick>, file: File, data: Bytes) -> LogSegment {
         let from = std::mem::replace(&mut self.at, to).offset();
-        let path: EntryPath = self.layout.captured(file.first);
+        let Lineage { branch, parent } = &mut self.lineage;
+        let path: EntryPath = self.layout.captured(branch, file.first);
         LogSegment {
-            branch: String::new(),
-            parent: None,
+            branch: branch.clone(),
+            parent: parent.take(),
             from,
             to: to.offset(),
             ticks,
@@ -277,7 +275,8 @@ mod tests {
     }
 
     fn cutter(begin: Position) -> Cutter {
-        Cutter { layout: Layout::at(EntryPath::new("/mongodb/rs").unwrap()), at: begin, file: None }
+        let layout = Layout::at(EntryPath::new("/mongodb/rs").unwrap());
+        Cutter { layout, lineage: Lineage::begin("ab12"), at: begin, file: None }
     }
 
     #[test]
@@ -302,7 +301,7 @@ mod tests {
             .iter()
             .map(|segment| (segment.path.display().into_owned(), segment.at, segment.data.len()))
             .collect();
-        let file = |second: u32| format!("/mongodb/rs/oplog/{second:010}-0000000001.bson");
+        let file = |second: u32| format!("/mongodb/rs/oplog/{second:010}-0000000001-ab12.bson");
         let expected = [
             (file(7150), 0, 1_200_000),
             (file(7150), 1_200_000, 10),

@@ -59,9 +59,14 @@ impl Layout {
         self.dump().join(OPLOG.as_bytes())
     }
 
-    /// A file of the captured oplog, by its first entry.
-    pub(super) fn captured(&self, first: Position) -> EntryPath {
-        self.set.join(CAPTURED.as_bytes()).join(file_of(first).as_bytes())
+    /// A file of the captured oplog, by its branch and first entry.
+    pub(super) fn captured(&self, branch: &str, first: Position) -> EntryPath {
+        let Position { seconds, increment } = first;
+        let file = match branch {
+            "" => file_of(first),
+            _ => format!("{seconds:010}-{increment:010}-{branch}.bson"),
+        };
+        self.set.join(CAPTURED.as_bytes()).join(file.as_bytes())
     }
 
     /// The directory of what incremental and differential backups add to the dump.

@@ -11,6 +11,7 @@
 //! | `probe.rs` | what stands in the way of a backup |
 //! | `catalog.rs` | which collections, views and indexes there are |
 //! | `namespace.rs` | names, names of files, selections |
+//! | `lineage.rs` | the branch of a replica set in captured logs |
 //! | `layout.rs` | where things lie in a snapshot |
 //! | `state.rs` | `catalog.bson`: what the dump's own files have no place for |
 //! | `scan/` | reading: the backup reader, collections, the oplog |
@@ -43,7 +44,7 @@
 //! makes them fit together; stock `mongorestore --oplogReplay` does the same unless something was
 //! created, dropped or renamed meanwhile. Incremental and differential snapshots hold the dump that
 //! they build on and the oplog since (`since/<last entry before>.bson`); those of type `log` hold
-//! the captured oplog as well (`oplog/<first entry>.bson`).
+//! the captured oplog as well (`oplog/<first entry>-<set>.bson`).
 
 mod capture;
 mod catalog;
@@ -58,6 +59,7 @@ mod extjson;
 mod fold;
 mod history;
 mod layout;
+mod lineage;
 mod namespace;
 mod naming;
 mod options;
@@ -122,6 +124,13 @@ impl MongoSource {
         Ok(Self { server, options })
     }
 
+    /// The branch of this source's captured logs: 32 hexadecimal digits that no other replica set
+    /// has. Empty without a replica set, and if the user may not list the collections of `admin`.
+    #[must_use]
+    pub fn branch(&self) -> &str {
+        &self.server.branch
+    }
+
     /// The newest entry of the oplog that a majority has: where following it may begin.
     ///
     /// # Errors
@@ -169,8 +178,8 @@ impl Source for MongoSource {
         "mongodb"
     }
 
-    /// The replica set's name. Not its id: the role `backup` may not read that, and an identity
-    /// that depends on rights would change with them.
+    /// The replica set's name. Sets of one name are told apart by the branch of their logs
+    /// (`lineage.rs`).
     fn identity(&self) -> SourceIdentity {
         let (id, host) = match &self.server.topology {
             Topology::ReplicaSet { name } => (name.clone(), name.clone()),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::client::{SELECTION, client_of, settle_for, without_password};
 use super::error::{Explain as _, is_denied, malformed};
+use super::lineage;
 use super::options::MongoOptions;
 use super::position::Position;
 use super::user::{User, named};
@@ -65,6 +66,9 @@ pub(super) struct Primary {
 pub(super) struct Server {
     pub(super) client: Client,
     pub(super) topology: Topology,
+    /// The branch of captured logs (`lineage.rs`). Empty without a replica set, and if the user may
+    /// not list the collections of `admin`.
+    pub(super) branch: String,
     /// `[major, minor, patch]`.
     pub(super) version: [i32; 3],
     /// `host:port` of the member that is read.
@@ -101,7 +105,7 @@ pub(super) async fn unless_cancelled<T>(
 impl Server {
     /// Connects, finds out what is there and chooses the member that is read.
     pub(super) async fn connect(options: &MongoOptions, purpose: Purpose) -> SourceResult<Self> {
-        let connecting = Self::connect_unlimited(options, purpose);
+        let connecting = Box::pin(Self::connect_unlimited(options, purpose));
         // The driver reports why it finds no member: its limits come first.
         let waits = options.waits.at_least(SELECTION * 2 + SETTLING);
         match waits.limit(&options.label(), None, connecting).await {
@@ -160,12 +164,16 @@ impl Server {
             SelectionCriteria::Predicate(Arc::new(move |server| *server.address() == address))
         });
         let waits = options.waits.clone();
-        let mut server = Self { client, topology, version, host, user, waits, member };
+        let branch = String::new();
+        let mut server = Self { client, topology, branch, version, host, user, waits, member };
         if !server.answers().await {
             // Known by another name here than in the set's configuration: a direct connection.
             // There is one server only.
             server.member =
                 SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
+        }
+        if server.is_replica_set() {
+            server.branch = lineage::branch_of(&server).await?;
         }
         Ok(server)
     }
@@ -222,6 +230,14 @@ impl Server {
 
     pub(super) fn is_replica_set(&self) -> bool {
         matches!(self.topology, Topology::ReplicaSet { .. })
+    }
+
+    /// The name of the replica set; nothing without one.
+    pub(super) fn set_name(&self) -> &str {
+        match &self.topology {
+            Topology::ReplicaSet { name } => name,
+            Topology::Standalone | Topology::Sharded => "",
+        }
     }
 
     pub(super) fn at_least(&self, major: i32, minor: i32) -> bool {

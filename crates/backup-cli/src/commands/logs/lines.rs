@@ -217,15 +217,15 @@ impl Words {
     }
 }
 
-/// A position, printable: branches are named by servers. Of a replication ID of Redis the first
-/// eight of its 40 digits are shown; `--at` accepts them.
+/// A position, printable: branches are named by servers. Of a replication ID of Redis (40 digits)
+/// and the UUID of a replica set of MongoDB (32) the first eight are shown; `--at` accepts them.
 pub(in crate::commands) fn position(position: &Position) -> String {
     format!("{}@{}", branch(&position.branch), position.offset)
 }
 
 /// The name of a branch as [`position`] shows it.
 pub(in crate::commands) fn branch(name: &str) -> String {
-    let is_id = name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_id = matches!(name.len(), 32 | 40) && name.bytes().all(|byte| byte.is_ascii_hexdigit());
     human::text(if is_id { &name.as_bytes()[..8] } else { name.as_bytes() })
 }
 
@@ -237,6 +237,7 @@ mod tests {
     fn replication_ids_are_shortened() {
         let id = "a166680e1fb3c23a69270675b69b39fb5d6bf056";
         assert_eq!(position(&Position::new(id, 7)), "a166680e@7");
+        assert_eq!(position(&Position::new(&id[..32], 7)), "a166680e@7");
         assert_eq!(position(&Position::new("a\x1b", 7)), human::text(b"a\x1b@7"));
     }
 

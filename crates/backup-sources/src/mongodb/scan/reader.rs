@@ -302,9 +302,10 @@ impl BackupReader for Reader {
             Some(at) => not_before(&self.scan, at, finished).await?,
             None => finished,
         };
-        let log = position
-            .zip(needs)
-            .map(|(at, needs)| LogStart::new(needs.offset(), log::Position::new("", at.offset())));
+        let branch = &*self.scan.server.branch;
+        let log = position.zip(needs).map(|(at, needs)| {
+            LogStart::new(needs.offset(), log::Position::new(branch, at.offset()))
+        });
         Ok(Checkpoint {
             started: self.started,
             finished,

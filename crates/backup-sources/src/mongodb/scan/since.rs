@@ -25,6 +25,7 @@ use crate::mongodb::catalog;
 use crate::mongodb::dump::Dump;
 use crate::mongodb::history::{entry_at, newest};
 use crate::mongodb::layout::Layout;
+use crate::mongodb::lineage::Lineage;
 use crate::mongodb::namespace::Filter;
 use crate::mongodb::options::MongoOptions;
 use crate::mongodb::position::Position;
@@ -47,7 +48,7 @@ pub(super) async fn open(
     options: &MongoOptions,
 ) -> SourceResult<Option<Box<dyn BackupReader>>> {
     let started = cx.clock.now();
-    let (dump, from) = match usable(cx, server, request, parent).await? {
+    let (dump, from, branch) = match usable(cx, server, request, parent).await? {
         Ok(usable) => usable,
         Err(reason) => {
             cx.events.note(format!("This backup is a full one: {reason}."));
@@ -77,7 +78,8 @@ pub(super) async fn open(
     let finished = cx.clock.now();
     let manifest = unless_cancelled(cx, async { Ok(parent.manifest().await?) }).await?;
     let remarks = manifest.map(|manifest| manifest.remarks).unwrap_or_default();
-    let mut reader = Reader { scan, started, finished, from, to, remarks, items: VecDeque::new() };
+    let mut reader =
+        Reader { scan, branch, started, finished, from, to, remarks, items: VecDeque::new() };
     let held = unless_cancelled(cx, dump.held(cx)).await?.unwrap_or(from.needs);
     reader.prepare(layout, &dump, (filter, held))?;
     Ok(Some(Box::new(reader)))
@@ -101,13 +103,13 @@ impl From {
     }
 }
 
-/// The earlier snapshot's dump, if it can be built on; else why not.
+/// The earlier snapshot's dump, if it can be built on, and the branch of the log; else why not.
 async fn usable(
     cx: &Context,
     server: &Server,
     request: &BackupRequest,
     parent: &SnapshotReader,
-) -> SourceResult<Result<(Dump, From), String>> {
+) -> SourceResult<Result<(Dump, From, String), String>> {
     let refuse = |reason: &str| Ok(Err(reason.to_owned()));
     if !server.is_replica_set() {
         return refuse("a standalone server has no oplog");
@@ -118,6 +120,10 @@ async fn usable(
     if let Some(reason) = incomplete(parent) {
         return refuse(reason);
     }
+    let Some(lineage) = Lineage::go_on(&server.branch, &log.start.at) else {
+        let name = server.set_name();
+        return Ok(Err(format!("the earlier snapshot is of another replica set called {name}")));
+    };
     let from = From {
         needs: Position::of_offset(log.start.needs),
         at: Position::of_offset(log.start.at.offset),
@@ -142,7 +148,7 @@ async fn usable(
             )));
         }
     }
-    Ok(Ok((dump, from)))
+    Ok(Ok((dump, from, lineage.branch)))
 }
 
 /// Whether the oplog holds an entry. A member hears a moment later than the one that the earlier
@@ -167,6 +173,8 @@ async fn holds(server: &Server, at: Position) -> SourceResult<bool> {
 
 struct Reader {
     scan: Arc<Scan>,
+    /// Of the log.
+    branch: String,
     started: Time,
     /// When the end of the oplog was looked at.
     finished: Time,
@@ -248,7 +256,7 @@ impl BackupReader for Reader {
         let finished = super::reader::not_before(&self.scan, self.to, self.finished).await?;
         let log = LogStart::new(
             self.from.needed_after(self.to).offset(),
-            log::Position::new("", self.to.offset()),
+            log::Position::new(&*self.branch, self.to.offset()),
         );
         let position = Some(self.to.to_string());
         Ok(Checkpoint { started: self.started, finished, position, log: Some(log) })

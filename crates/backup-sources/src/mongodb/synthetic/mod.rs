@@ -167,8 +167,9 @@ impl Folding {
     /// that later backups build on the new one.
     fn checkpoint(&self) -> SourceResult<Checkpoint> {
         let made = &self.manifest.checkpoint;
-        let (at, finished) = match &self.log {
+        let (branch, at, finished) = match &self.log {
             Some(log) => (
+                log.plan().stop.branch.clone(),
                 Position::of_offset(log.plan().stop.offset),
                 log.plan().time.unwrap_or(made.finished),
             ),
@@ -177,10 +178,12 @@ impl Folding {
                     .position
                     .as_ref()
                     .ok_or_else(|| malformed("snapshot: no oplog position"))?;
-                (position.parse()?, made.finished)
+                let log = self.snapshot.snapshot().x_log.as_ref();
+                let branch = log.map(|log| log.start.at.branch.clone()).unwrap_or_default();
+                (branch, position.parse()?, made.finished)
             }
         };
-        let log = LogStart::new(at.offset(), log::Position::new("", at.offset()));
+        let log = LogStart::new(at.offset(), log::Position::new(branch, at.offset()));
         let finished = finished.checked_add(SignedDuration::from_millis(1)).unwrap_or(finished);
         Ok(Checkpoint {
             started: made.started,
