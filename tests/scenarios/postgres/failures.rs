@@ -284,6 +284,7 @@ pub(super) async fn a_directory_that_is_not_empty_is_left_alone(version: Version
     let error =
         super::try_restore(&snapshot, &origin, &data, RestoreRequest::default()).await.unwrap_err();
     assert_eq!(error.kind(), backup_core::error::ErrorKind::TargetExists);
+    assert!(error.chain().contains("/data is not empty: 1 file, 1 byte"), "{}", error.chain());
     assert_eq!(std::fs::read_dir(&data).unwrap().count(), 1);
     // Started and promoted by the restore itself.
     std::fs::remove_file(data.join("mine")).unwrap();

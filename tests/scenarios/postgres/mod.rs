@@ -149,6 +149,7 @@ scenarios! {
         logical::round_trip::everything_gets_to_18 as everything_gets_to_18,
         moments::a_millisecond_is_enough as a_millisecond_is_enough,
         logical::parts::a_part_is_backed_up_alone as a_part_is_backed_up_alone,
+        logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
     }
     needs_pg_dump_17 Version::V17 => {
         scratch::a_table_comes_out_of_a_data_directory as a_table_comes_out_of_a_data_directory,
@@ -171,6 +172,7 @@ scenarios! {
         logical::round_trip::definitions_may_change_meanwhile as definitions_may_change_meanwhile,
         logical::round_trip::extensions_keep_their_configuration as extensions_keep_their_configuration,
         logical::parts::a_part_is_restored_alone as a_part_is_restored_alone,
+        logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
         logical::parts::copies_get_other_names as copies_get_other_names,
         logical::parts::what_is_there_is_respected as what_is_there_is_respected,
         logical::failures::hidden_rows_are_refused as hidden_rows_are_refused,

@@ -123,6 +123,9 @@ pub struct Removal {
     /// Number of its parts (documents of a collection, collections or keys of a database, entries
     /// of a directory), if known.
     pub count: Option<u64>,
+    /// Estimated number of its parts, for sources that cannot count them without reading them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<u64>,
 }
 
 /// Files that a restore plan names at most, and as many removed entries.
@@ -143,10 +146,13 @@ pub struct PlannedObject {
 }
 
 /// An object at the target that a restore replaces or merges into.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ExistingObject {
     /// Number of its parts, if known.
     pub count: Option<u64>,
+    /// Estimated number of its parts, for sources that cannot count them without reading them all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<u64>,
 }
 
 /// What a restore did.

@@ -6,6 +6,7 @@
 //! | `fill.rs` | a database with everything that is easily lost |
 //! | `round_trip.rs` | whole databases, from version to version, under load |
 //! | `parts.rs` | schemas, tables, other names, what is there already |
+//! | `plans.rs` | rows that plans of restores give |
 //! | `odd.rs` | names, texts and numbers that are easily overlooked |
 //! | `failures.rs` | rights, locks, whoever dies on the way |
 //! | `program.rs` | the program itself |
@@ -16,6 +17,7 @@ pub(super) mod failures;
 mod fill;
 pub(super) mod odd;
 pub(super) mod parts;
+pub(super) mod plans;
 pub(super) mod program;
 pub(super) mod round_trip;
 

@@ -136,14 +136,23 @@ fn listed(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
     shown
 }
 
+/// Whether objects of this kind have rows, of which a plan gives the number or says that it is
+/// unknown. Others have none of their own, or compute them.
+fn has_rows(kind: &str) -> bool {
+    kind == "table"
+}
+
 /// A line about one object that is written: `merges` if it is merged into an existing one.
 fn planned(object: &PlannedObject, (one, many): (&str, &str), merges: bool) -> String {
     let counted = |count: u64| human::count(count, one, many);
-    let count = object.count.map(|count| format!(", {}", counted(count))).unwrap_or_default();
+    let unknown = if has_rows(&object.kind) { ", rows not known" } else { "" };
+    let count =
+        object.count.map_or_else(|| unknown.to_owned(), |count| format!(", {}", counted(count)));
     let verb = if merges { "merges into" } else { "replaces" };
-    let existing = object.existing.map(|existing| match existing.count {
-        Some(count) => format!("; {verb} {}", counted(count)),
-        None => format!("; {verb} the existing {}", object.kind),
+    let existing = object.existing.map(|existing| match (existing.count, existing.estimate) {
+        (Some(count), _) => format!("; {verb} {}", counted(count)),
+        (None, Some(estimate)) => format!("; {verb} about {}", counted(estimate)),
+        (None, None) => format!("; {verb} the existing {}{unknown}", object.kind),
     });
     let name = human::text(object.name.as_bytes());
     format!("    {} {name}{count}{}", object.kind, existing.unwrap_or_default())
@@ -154,11 +163,17 @@ fn removal(removal: &Removal, kind: SourceKind) -> String {
     let parts = match (kind, removal.kind.as_str()) {
         (SourceKind::Redis, _) => ("key", "keys"),
         (SourceKind::Files, _) => ("entry", "entries"),
+        (SourceKind::Postgres, _) => ("row", "rows"),
         (_, "database") => ("object, and nothing else", "objects, and nothing else"),
         _ => ("document", "documents"),
     };
-    let count = removal.count.map(|count| human::count(count, parts.0, parts.1));
-    let count = count.map_or_else(String::new, |count| format!(", {count}"));
+    let counted = |count: u64| human::count(count, parts.0, parts.1);
+    let count = match (removal.count, removal.estimate) {
+        (Some(count), _) => format!(", {}", counted(count)),
+        (None, Some(estimate)) => format!(", about {}", counted(estimate)),
+        (None, None) if has_rows(&removal.kind) => ", rows not known".to_owned(),
+        (None, None) => String::new(),
+    };
     format!("    {} {}{count}", removal.kind, human::text(removal.name.as_bytes()))
 }
 

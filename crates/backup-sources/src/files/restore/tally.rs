@@ -168,7 +168,7 @@ impl Tally {
     pub(super) fn plan_change(&self, name: String) {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         if named.changed.len() < MAX_PLANNED_FILES {
-            let existing = Some(ExistingObject { count: None });
+            let existing = Some(ExistingObject::default());
             let kind = "file".to_owned();
             named.changed.push(PlannedObject { kind, name, count: None, existing });
         }
@@ -180,7 +180,12 @@ impl Tally {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         if named.removed.len() < MAX_PLANNED_FILES {
             let kind = if inside.is_some() { "directory" } else { "file" };
-            named.removed.push(Removal { kind: kind.to_owned(), name, count: inside });
+            named.removed.push(Removal {
+                kind: kind.to_owned(),
+                name,
+                count: inside,
+                estimate: None,
+            });
         }
     }
 

@@ -75,7 +75,12 @@ impl Target {
             let is_kept = names.iter().any(|name| name.db == db);
             if !is_kept && self.objects_of(db) == count {
                 let kind = "database".to_owned();
-                removals.push(Removal { kind, name: db.to_owned(), count: Some(count) });
+                removals.push(Removal {
+                    kind,
+                    name: db.to_owned(),
+                    count: Some(count),
+                    estimate: None,
+                });
             }
         }
         Ok(removals)
@@ -90,7 +95,7 @@ impl Target {
 
     async fn removal(&self, other: &Namespace) -> SourceResult<Removal> {
         let (kind, count) = self.counted(other).await?;
-        Ok(Removal { kind: kind.to_owned(), name: other.to_string(), count })
+        Ok(Removal { kind: kind.to_owned(), name: other.to_string(), count, estimate: None })
     }
 
     /// Drops these objects.

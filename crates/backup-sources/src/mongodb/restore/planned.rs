@@ -51,7 +51,7 @@ impl Target {
             return Ok(None);
         }
         let (_, count) = self.counted(namespace).await?;
-        Ok(Some(ExistingObject { count }))
+        Ok(Some(ExistingObject { count, estimate: None }))
     }
 
     /// Kind of an object at the target, and the number of its documents, if that is known without

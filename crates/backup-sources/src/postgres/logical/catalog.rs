@@ -25,7 +25,10 @@ const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relki
                          d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND \
                          d.objid = c.oid AND c.relkind = 'S' AND d.refclassid = \
                          'pg_class'::regclass AND d.deptype IN ('a', 'i') LIMIT 1), \
-                         c.relpersistence = 'u' FROM pg_class c JOIN pg_namespace n ON n.oid = \
+                         c.relpersistence = 'u', CASE WHEN c.relkind IN ('r', 'm', 'f') AND \
+                         (c.reltuples > 0 OR c.relpages > 0 OR (c.reltuples = 0 AND \
+                         current_setting('server_version_num')::int >= 140000)) THEN \
+                         c.reltuples::bigint END FROM pg_class c JOIN pg_namespace n ON n.oid = \
                          c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam WHERE c.relkind IN \
                          ('r', 'p', 'S', 'v', 'm', 'f') AND c.relpersistence <> 't' AND n.nspname \
                          <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' AND (EXISTS \
@@ -67,6 +70,10 @@ pub(super) struct Relation {
     pub(super) owned_by: Option<u32>,
     /// A standby has no rows of it.
     pub(super) is_unlogged: bool,
+    /// Rows of its own at the last ANALYZE, VACUUM or CREATE INDEX: an estimate, unknown before the
+    /// first one. PostgreSQL 13 records an unknown number as 0 rows in 0 pages, later versions as
+    /// -1 rows ("pg_class" in the documentation of the server).
+    pub(super) rows: Option<u64>,
 }
 
 impl Relation {
@@ -99,6 +106,7 @@ impl Relation {
             columns: row.try_get(9)?,
             owned_by: row.try_get(10)?,
             is_unlogged: row.try_get(11)?,
+            rows: row.try_get::<_, Option<i64>>(12)?.and_then(|rows| u64::try_from(rows).ok()),
         })
     }
 }
@@ -172,6 +180,23 @@ impl Catalog {
             false
         };
         self.relations.iter().filter(|one| covered(one)).map(|one| one.oid).collect()
+    }
+
+    /// Estimated rows by relation, if known. A partitioned table has those of its partitions.
+    pub(super) fn estimated_rows(&self) -> HashMap<u32, u64> {
+        let (mut known, mut unknown) = (HashMap::<u32, u64>::new(), HashSet::new());
+        for leaf in self.relations.iter().filter(|one| one.kind != Kind::Partitioned) {
+            let mut at = Some(leaf);
+            while let Some(one) = at {
+                match leaf.rows {
+                    Some(rows) => *known.entry(one.oid).or_default() += rows,
+                    None => _ = unknown.insert(one.oid),
+                }
+                at = one.partition_of.and_then(|oid| self.by_oid(oid));
+            }
+        }
+        known.retain(|oid, _| !unknown.contains(oid));
+        known
     }
 
     pub(super) fn by_oid(&self, oid: u32) -> Option<&Relation> {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | [`restore`]: what is done in which order |
 //! | `target.rs` | the directory, its tablespaces, owners |
+//! | `occupied.rs` | the content of a directory that is in the way |
 //! | `files.rs` | blobs on their way to the files that they belong to |
 //! | `layers.rs` | which file comes from which backup, of a snapshot that builds on others; writing them, reading them back |
 //! | `manifest.rs` | comparing with the server's manifest |
@@ -30,6 +31,7 @@ mod log;
 mod manifest;
 mod maps;
 mod moment;
+mod occupied;
 mod recovery;
 mod start;
 mod target;

@@ -10,7 +10,7 @@ use backup_core::source::{EntryPath, Metadata, SourceError, SourceErrorKind, Sou
 
 use super::super::error::invalid;
 use super::super::layout::Layout;
-use super::{Job, Purpose};
+use super::{Job, Purpose, occupied};
 
 /// What a file is called until everything else is there.
 const HELD: &str = ".restoring";
@@ -357,7 +357,7 @@ fn refuse_filled(dir: &Path) -> SourceResult<()> {
         Ok(true) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Ok(false) => {
-            let text = format!("{} is not empty", dir.display());
+            let text = format!("{} is not empty: {}", dir.display(), occupied::described(dir));
             let error = SourceError::new(SourceErrorKind::TargetExists, text);
             Err(error.with_hint(
                 "choose a new or an empty directory: a data directory is never mixed with another \

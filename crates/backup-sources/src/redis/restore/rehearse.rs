@@ -197,7 +197,9 @@ pub(super) fn planned(
         kind: "database".to_owned(),
         name: database_name(*number),
         count: Some(*keys),
-        existing: there.get(number).map(|keys| ExistingObject { count: Some(*keys) }),
+        existing: there
+            .get(number)
+            .map(|keys| ExistingObject { count: Some(*keys), estimate: None }),
     };
     written.iter().map(object).collect()
 }
@@ -209,6 +211,7 @@ pub(super) fn removals(written: &BTreeMap<u32, u64>, there: &BTreeMap<u32, u64>)
         kind: "database".to_owned(),
         name: database_name(*number),
         count: Some(*keys),
+        estimate: None,
     };
     lost.map(removal).collect()
 }

@@ -203,6 +203,7 @@ mod tests {
             columns: vec!["a".to_owned(), "B".to_owned()],
             owned_by: None,
             is_unlogged: false,
+            rows: None,
         }
     }
 

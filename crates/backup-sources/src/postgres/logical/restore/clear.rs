@@ -55,11 +55,13 @@ pub(super) fn removals(plan: &Plan<'_>, catalog: &Catalog, is_exchanged: bool) -
         going(plan, catalog)
     };
     let others = going.into_iter().filter(|one| !is_made(plan, one));
+    let rows = catalog.estimated_rows();
     let name = |one: &Relation| format!("{}.{}.{}", plan.target, one.schema, one.name);
     let removal = |one: &Relation| Removal {
         kind: word(one.kind).to_lowercase(),
         name: name(one),
         count: None,
+        estimate: rows.get(&one.oid).copied(),
     };
     others.map(removal).collect()
 }

@@ -36,16 +36,14 @@ pub(super) async fn removals(
     Ok(clear::removals(plan, &catalog, is_exchanged))
 }
 
-/// Tables, sequences and views that are written, and whether the target has relations of their
-/// names.
+/// Tables, sequences and views that are written, and the relations of their names at the target.
 pub(super) async fn planned(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Vec<PlannedObject>> {
-    let there: HashSet<Relation> = if job.server.has(&plan.target) {
-        let catalog = Catalog::read(&open(job, &plan.target).await?, &plan.target).await?;
-        catalog.relations.into_iter().map(|one| (one.schema, one.name)).collect()
+    let catalog = if job.server.has(&plan.target) {
+        Catalog::read(&open(job, &plan.target).await?, &plan.target).await?
     } else {
-        HashSet::new()
+        Catalog::default()
     };
-    Ok(plan.objects(&there))
+    Ok(super::objects::planned(plan, &catalog))
 }
 
 async fn open(job: &Job<'_>, database: &str) -> SourceResult<Sql> {

@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`restore`]: look, refuse or write |
 //! | `dump.rs` | [`Dump`]: what a snapshot holds |
 //! | `plan.rs` | [`Plan`]: what of a database is restored, under which names |
+//! | `objects.rs` | relations that a plan names, with their rows |
 //! | `order.rs` | which table comes before which |
 //! | `remarks.rs` | what is said before anything is written |
 //! | `server.rs` | [`Server`]: databases of the target, creating and exchanging them |
@@ -22,6 +23,7 @@
 mod clear;
 mod dump;
 mod inside;
+mod objects;
 mod order;
 mod plan;
 mod remarks;

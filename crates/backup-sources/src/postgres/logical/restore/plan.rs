@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use backup_core::source::{ExistingObject, PlannedObject, SourceResult};
+use backup_core::source::SourceResult;
 
 use super::super::filter::Filter;
 use super::super::manifest::{Sequence, Table};
@@ -11,7 +11,7 @@ use super::super::sql::{Entry, NewNames, Relation, Script, tokens};
 use super::dump::Stored;
 
 /// Kinds of entries that make relations.
-const RELATION_KINDS: [&str; 5] =
+pub(super) const RELATION_KINDS: [&str; 5] =
     ["TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "FOREIGN TABLE"];
 
 /// One database.
@@ -185,32 +185,6 @@ impl<'a> Plan<'a> {
     /// Schema and name of a table at the target.
     pub(super) fn name_of(&self, table: &Table) -> Relation {
         self.names.of(&table.schema, &table.name)
-    }
-
-    /// The relations that are written, sorted by name. `there` are the relations of the target.
-    pub(super) fn objects(&self, there: &HashSet<Relation>) -> Vec<PlannedObject> {
-        let rows: HashMap<Relation, u64> = self
-            .tables
-            .iter()
-            .filter(|table| !table.files.is_empty())
-            .map(|table| (self.name_of(table), table.files.iter().map(|file| file.rows).sum()))
-            .collect();
-        let kind_of = |name: &Relation| {
-            let entry = self.before.iter().find(|entry| {
-                RELATION_KINDS.contains(&entry.kind)
-                    && self.names.of(entry.schema, entry.name) == *name
-            });
-            // Tables of extensions have rows in the dump, and no statement.
-            entry.map_or_else(|| "table".to_owned(), |entry| entry.kind.to_lowercase())
-        };
-        let written: BTreeSet<&Relation> = self.made.iter().chain(rows.keys()).collect();
-        let object = |name: &Relation| PlannedObject {
-            kind: kind_of(name),
-            name: format!("{}.{}.{}", self.target, name.0, name.1),
-            count: rows.get(name).copied(),
-            existing: there.contains(name).then_some(ExistingObject { count: None }),
-        };
-        written.into_iter().map(object).collect()
     }
 
     /// Schemas in which nothing may be left that the snapshot does not have, by their names at the
