@@ -88,8 +88,7 @@ pub(super) async fn a_killed_capture_has_lost_nothing(version: Version) {
         assert!(found >= least, "{found} are restored, which were {least} before");
         least = found;
     }
-    // The next one waits until the lease of the one that was killed is over, and makes good what
-    // was written meanwhile.
+    // The next one makes good what was written meanwhile.
     let capturing = place.spawn(&["logs", "follow", "crm"]);
     let (started, wanted) = (Instant::now(), committing.last());
     while restored(&place, version, "caught-up").await < wanted {

@@ -12,6 +12,7 @@
 //! | `synthetic.rs` | full snapshots made of chains, without the server |
 //! | `stock.rs` | what stock tools make of our snapshots |
 //! | `archive.rs` | the log file by file |
+//! | `followers.rs` | several captures of one log |
 //! | `kills.rs` | whoever is killed at any moment |
 //! | `deaths.rs` | whoever dies and comes back while others work |
 //! | `scratch.rs` | parts of a data directory, by a scratch server |
@@ -29,6 +30,7 @@ mod base;
 mod deaths;
 mod dice;
 mod failures;
+mod followers;
 mod frozen;
 mod idle;
 mod increments;
@@ -252,6 +254,8 @@ scenarios! {
         archive::files_go_there_and_back as files_go_there_and_back,
         archive::promotions_go_through_the_archive as promotions_go_through_the_archive,
         failures::a_start_that_hangs_is_given_up as a_start_that_hangs_is_given_up,
+        followers::second_follower_is_refused_with_the_holder as second_follower_is_refused_with_the_holder,
+        followers::daemon_captures_on_after_a_killed_follower as daemon_captures_on_after_a_killed_follower,
         kills::a_killed_capture_has_lost_nothing as a_killed_capture_has_lost_nothing,
         kills::a_killed_backup_leaves_nothing as a_killed_backup_leaves_nothing,
         kills::without_space_nothing_starts as without_space_nothing_starts,

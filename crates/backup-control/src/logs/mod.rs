@@ -4,9 +4,11 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | [`follow_options`], [`stream_of`], [`plan()`] |
+//! | `capturers.rs` | captures on this machine whose processes have died |
 //! | `files.rs` | logs of PostgreSQL file by file: [`files::push`], [`files::fetch`] |
 //! | `tests.rs` | tests of all that |
 
+mod capturers;
 #[cfg_attr(not(feature = "postgres"), path = "without_files.rs")]
 pub mod files;
 
@@ -18,8 +20,8 @@ use std::sync::Arc;
 use backup_core::context::Context;
 use backup_core::error::Error as CoreError;
 use backup_core::log::{
-    CaptureOptions, FollowOptions, LogReplay, LogView, Position, Refusal, RollUpOptions,
-    SpoolOptions, Stream, Target, Timeline,
+    CaptureOptions, DeadHolders, FollowOptions, LogReplay, LogView, Position, Refusal,
+    RollUpOptions, SpoolOptions, Stream, Target, Timeline,
 };
 use backup_core::repository::{IndexedRepository, SnapshotInfo};
 
@@ -30,6 +32,7 @@ use crate::jobs::Job;
 use crate::moment::{MIN_OPLOG_SECONDS, Moment, hint_at_day};
 use crate::snapshots::Now;
 use crate::{cache, state};
+use capturers::Capturer;
 
 /// Room of a spool if nothing is said: ten minutes at 5 MB/s, and a third more.
 const SPOOL_SIZE: u64 = 4 << 30;
@@ -69,6 +72,7 @@ pub fn follow_options(
         acknowledge: logs.acknowledge.map_or(default.capture.acknowledge, Into::into),
         spool,
         holder: holder.to_owned(),
+        dead: dead_holders(job, repository, holder, env),
         ..default.capture
     };
     Ok(FollowOptions {
@@ -79,7 +83,16 @@ pub fn follow_options(
             .as_ref()
             .map_or(default.roll_up_every, crate::units::Time::length),
         retry: default.retry,
+        waits: default.waits,
     })
+}
+
+/// Captures of this job on this machine whose processes have died.
+fn dead_holders(job: &Job, repository: &str, holder: &str, env: &Environment) -> DeadHolders {
+    let Some(state) = state::dir(env) else { return DeadHolders::default() };
+    let file = state.join("capture").join(repository).join(&job.options.job);
+    let capturer = Capturer::new(file, holder);
+    DeadHolders::new(move || capturer.dead())
 }
 
 /// How the log of a job is rolled up.

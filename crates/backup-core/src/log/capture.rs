@@ -13,8 +13,9 @@ mod options;
 mod starting_points;
 mod vouching;
 
-pub use options::{Acknowledge, CaptureOptions, CaptureReport};
+pub use options::{Acknowledge, CaptureOptions, CaptureReport, DeadHolders};
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -31,7 +32,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LogEvent};
 use crate::repository::{LeaseNote, Repository};
 use crate::source::{LogReader, LogSegment, Source, SourceErrorKind};
-use starting_points::starting_points;
+use options::acknowledge;
+use starting_points::open;
 
 /// At the end, so long is waited for what was captured to be stored.
 const LAST_UPLOADS: Duration = Duration::from_secs(10);
@@ -51,7 +53,18 @@ pub async fn capture(
     options: &CaptureOptions,
     cx: &Context,
 ) -> Result<CaptureReport> {
-    match run(repository, source, options, cx).await {
+    capture_noting(repository, source, options, cx, &AtomicBool::new(false)).await
+}
+
+/// Captures as [`capture`] does, and sets `has_begun` once this process holds the lease.
+pub(super) async fn capture_noting(
+    repository: &Repository,
+    source: &dyn Source,
+    options: &CaptureOptions,
+    cx: &Context,
+    has_begun: &AtomicBool,
+) -> Result<CaptureReport> {
+    match run(repository, source, options, cx, has_begun).await {
         Err(error) if error.is_cancelled() && cx.cancel.is_cancelled() => {
             Ok(CaptureReport::default())
         }
@@ -64,18 +77,27 @@ async fn run(
     source: &dyn Source,
     options: &CaptureOptions,
     cx: &Context,
+    has_begun: &AtomicBool,
 ) -> Result<CaptureReport> {
     let stream = Stream::of(&source.identity());
     let lane = Lane::new(repository, &stream);
     if options.acknowledge == Acknowledge::Spooled && options.spool.is_none() {
         return Err(Error::new(ErrorKind::Invalid, "acknowledging spooled data requires a spool"));
     }
-    let outbox = Outbox::open(&lane, options.memory, options.spool.as_ref()).await?;
     let note = LeaseNote::default();
     let mut uploader = Uploader::new(lane.clone(), &stream, options, note.clone(), cx);
+    // Before the spool is opened: the lease names the process that uses both.
     let stored_before = uploader.take_over().await?;
+    has_begun.store(true, Ordering::Relaxed);
+    let (outbox, starts) = match open(&lane, options, stored_before, cx).await {
+        Ok(opened) => opened,
+        Err(error) => {
+            // The next one need not wait. The lease expires if it cannot be given back.
+            _ = uploader.end().await;
+            return Err(error);
+        }
+    };
     let (sender, stored) = watch::channel(Stored::default());
-    let starts = starting_points(&lane, &outbox, stored_before, cx).await?;
     let mut run = Run {
         lane: &lane,
         source,
@@ -111,8 +133,7 @@ async fn run(
         }
     };
     let released = uploader.end().await;
-    result?;
-    released?;
+    result.and(released)?;
     let stored = stored.borrow().clone();
     Ok(CaptureReport {
         slices: stored.slices,
@@ -364,19 +385,6 @@ impl Run<'_> {
     async fn acknowledge_stored(&mut self, reader: &mut dyn LogReader) -> Result<()> {
         let position = self.stored.borrow_and_update().position.clone();
         acknowledge(self.options.acknowledge, Acknowledge::Stored, position, reader).await
-    }
-}
-
-/// Acknowledges what has come so far, if that is how far it has to come.
-async fn acknowledge(
-    wanted: Acknowledge,
-    reached: Acknowledge,
-    position: Option<Position>,
-    reader: &mut dyn LogReader,
-) -> Result<()> {
-    match position {
-        Some(position) if wanted == reached => Ok(reader.acknowledge(&position).await?),
-        _ => Ok(()),
     }
 }
 

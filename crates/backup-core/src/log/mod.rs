@@ -52,7 +52,7 @@ mod timeline;
 mod uploader;
 mod watermark;
 
-pub use capture::{Acknowledge, CaptureOptions, CaptureReport, capture};
+pub use capture::{Acknowledge, CaptureOptions, CaptureReport, DeadHolders, capture};
 pub use gather::LogView;
 pub use outbox::SpoolOptions;
 pub use plan::{Plan, Refusal, Target, latest_common};

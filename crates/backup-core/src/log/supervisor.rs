@@ -1,17 +1,21 @@
 //! Capturing for ever: connecting again, taking over, rolling up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::capture::capture_noting;
 use super::lane::Lane;
 use super::roll_up::{RollUpOptions, roll_up};
-use super::{CaptureOptions, LogView, Stream, capture};
+use super::{CaptureOptions, LogView, Stream};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LogEvent, WarningKind};
 use crate::repository::Repository;
 use crate::source::Source;
 
+/// Longest time before the lease of another process is inspected again.
+const BUSY_RETRY: Duration = Duration::from_secs(10);
 /// The first roll-up comes no later after the start.
 const FIRST_ROLL_UP: Duration = Duration::from_secs(60);
 
@@ -26,24 +30,29 @@ pub struct FollowOptions {
     pub roll_up_every: Duration,
     /// Time before something that failed is tried again, at first and at most.
     pub retry: (Duration, Duration),
+    /// Wait if another process captures the log at the start, and take over when it ends. Otherwise
+    /// this is an error.
+    pub waits: bool,
 }
 
 impl Default for FollowOptions {
-    /// Rolls up every hour; tries again after one second to one minute.
+    /// Rolls up every hour; tries again after one second to one minute; waits for another process.
     fn default() -> Self {
         Self {
             capture: CaptureOptions::default(),
             roll_up: RollUpOptions::default(),
             roll_up_every: Duration::from_secs(3600),
             retry: (Duration::from_secs(1), Duration::from_secs(60)),
+            waits: true,
         }
     }
 }
 
 /// Captures the log of `source` and rolls it up until the caller cancels, which is no error.
-/// Whoever finds that somebody else captures it waits to take over.
 ///
 /// # Errors
+/// [`ErrorKind::Busy`] if another process captures the log and [`FollowOptions::waits`] is false,
+/// unless this one has captured it before: then it waits to take over again.
 /// [`ErrorKind::Invalid`] if the source has no log; [`ErrorKind::PermissionDenied`],
 /// [`ErrorKind::WrongPassphrase`] and what else does not pass by itself. All other failures are
 /// told by events and tried again.
@@ -68,16 +77,23 @@ async fn keep_capturing(
     cx: &Context,
 ) -> Result<()> {
     let mut delay = options.retry.0;
+    let has_begun = AtomicBool::new(options.waits);
     loop {
         let since = tokio::time::Instant::now();
-        let error = match go_on(repository, &**source, &options.capture, cx).await {
+        let error = match go_on(repository, &**source, &options.capture, cx, &has_begun).await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_cancelled() && cx.cancel.is_cancelled() => return Ok(()),
             Err(error) if is_for_good(&error) => return Err(error),
+            Err(error) if error.kind() == ErrorKind::Busy && !has_begun.load(Ordering::Relaxed) => {
+                return Err(error);
+            }
             Err(error) => error,
         };
         if since.elapsed() > options.retry.1 {
             delay = options.retry.0;
+        }
+        if error.kind() == ErrorKind::Busy {
+            delay = delay.min(BUSY_RETRY);
         }
         let (message, seconds) = (error.chain(), delay.as_secs());
         cx.events.emit(&Event::Log(LogEvent::Reconnecting { message, seconds }));
@@ -95,13 +111,14 @@ async fn go_on(
     source: &dyn Source,
     options: &CaptureOptions,
     cx: &Context,
+    has_begun: &AtomicBool,
 ) -> Result<()> {
     // What slices say of branches is there within the hour, and reading thousands of them takes
     // long.
     let known =
         LogView::of_snapshots(&Lane::new(repository, &Stream::of(&source.identity())), cx).await?;
     source.require_lineage(cx, &known.timeline()).await?;
-    capture(repository, source, options, cx).await.map(|_| ())
+    capture_noting(repository, source, options, cx, has_begun).await.map(|_| ())
 }
 
 fn is_for_good(error: &Error) -> bool {

@@ -70,6 +70,7 @@ impl<'a> Uploader<'a> {
         let options = LeaseOptions {
             holder: self.options.holder.clone(),
             period: self.options.lease_period,
+            dead: self.options.dead.report().await,
             note: self.note.clone(),
             ..LeaseOptions::default()
         };

@@ -135,7 +135,8 @@ impl Orders {
                 if !has_log {
                     return Err(Refusal::Unknown(format!("job {job} with a captured log")));
                 }
-                Ok(["logs", "follow", UNTIL_EOF, "--", job].map(str::to_owned).to_vec())
+                // The one before it may have died on another machine, or its end may take a while.
+                Ok(["logs", "follow", UNTIL_EOF, "--wait", "--", job].map(str::to_owned).to_vec())
             }
             Work::Restore(order) => restore(order, self.config()),
             Work::Verify { snapshot, repository } => self.verify(snapshot, repository.as_deref()),

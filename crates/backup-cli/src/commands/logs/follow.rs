@@ -8,8 +8,9 @@ use std::time::Duration;
 use backup_control::jobs::Job;
 use backup_control::logs;
 use backup_core::context::Context;
+use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::event::{Event, Events, LogEvent, Reporter};
-use backup_core::log::follow;
+use backup_core::log::{FollowOptions, follow};
 use backup_core::pipeline::BackupOptions;
 use backup_core::repository::Repository;
 use backup_core::source::{BackupKind, Source};
@@ -28,12 +29,16 @@ const SETTLING: Duration = Duration::from_secs(3);
 /// Time before a full backup that failed is tried again, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
 
+/// Remedy if another process captures the log.
+const WAIT: &str = "run `logs follow --wait` to take over when that process ends";
+
 /// Capture the log of a job's source until Ctrl-C
 ///
 /// Changes in the source reach the repository within seconds, and a snapshot every hour. Capture
 /// continues where the last one stopped. Failures are reported and retried. A gap in the log is
 /// reported, and a full backup at once begins a new range of moments. If another process captures
-/// the same log, this one waits to take over.
+/// the same log, on any machine, this one exits with 11 and names it. After a crash on this machine,
+/// the next capture starts at once; on another one, the capture is blocked for a minute.
 ///
 /// `[jobs.NAME.logs]` in the configuration has the settings. The exit code after Ctrl-C is 0.
 #[derive(Debug, clap::Args)]
@@ -44,6 +49,9 @@ pub(super) struct Args {
     /// Stop as after Ctrl-C once standard input is closed, for a supervisor that may die
     #[arg(long)]
     until_eof: bool,
+    /// Wait while another process captures the log, and take over when it ends
+    #[arg(long)]
+    wait: bool,
 }
 
 pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult {
@@ -54,9 +62,13 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
     let source = super::source_with_log(session, &job).await?;
     let repository: Repository = session.open(&job.repository).await?;
     let id = &repository.config().id;
-    // One machine may follow the logs of several jobs.
-    let holder = format!("{}, job {}", session.holder(), job.options.job);
+    // One machine may follow the logs of several jobs, and the name is that of one process.
+    let since = session.cx.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ");
+    let process = std::process::id();
+    let job_name = &job.options.job;
+    let holder = format!("{}, job {job_name}, process {process} since {since}", session.holder());
     let options = logs::follow_options(&job, id, &holder, &session.env)?;
+    let options = FollowOptions { waits: args.wait, ..options };
     session.ui.status(format_args!(
         "Following the log of {source} into {}; press Ctrl-C to stop.",
         job.repository
@@ -88,8 +100,17 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
     };
     let (followed, ()) = tokio::join!(following, renewing);
     lines.end();
-    followed?;
+    followed.map_err(hint_at_waiting)?;
     Ok(Outcome::Success)
+}
+
+/// Names the flag that waits for the process that captures the log.
+fn hint_at_waiting(error: CoreError) -> CoreError {
+    if error.kind() != ErrorKind::Busy {
+        return error;
+    }
+    let hint = error.hint().map_or_else(|| WAIT.to_owned(), |hint| format!("{hint}; {WAIT}"));
+    error.with_hint(hint)
 }
 
 /// Cancels once standard input ends, with the process at its other end. A

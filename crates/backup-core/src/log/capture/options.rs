@@ -1,11 +1,15 @@
 //! Options and report of a capture.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::error::Result;
 use crate::log::Position;
 use crate::log::outbox::SpoolOptions;
+use crate::source::LogReader;
 
 /// When a source may forget what was captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,6 +19,44 @@ pub enum Acknowledge {
     Stored,
     /// When it is in the spool; needs one.
     Spooled,
+}
+
+/// Acknowledges what has come so far, if that is how far it has to come.
+pub(super) async fn acknowledge(
+    wanted: Acknowledge,
+    reached: Acknowledge,
+    position: Option<Position>,
+    reader: &mut dyn LogReader,
+) -> Result<()> {
+    match position {
+        Some(position) if wanted == reached => Ok(reader.acknowledge(&position).await?),
+        _ => Ok(()),
+    }
+}
+
+/// Reports the [holders](CaptureOptions::holder) that are known to be dead, before each attempt to
+/// take the lease: nobody waits until the lease of one of them expires. None by default.
+#[derive(Clone, Default)]
+pub struct DeadHolders(Option<Arc<dyn Fn() -> Vec<String> + Send + Sync>>);
+
+impl DeadHolders {
+    /// Calls `report` on a thread that may block.
+    #[must_use]
+    pub fn new(report: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(report)))
+    }
+
+    pub(in crate::log) async fn report(&self) -> Vec<String> {
+        let Some(report) = self.0.clone() else { return Vec::new() };
+        // A report that panics knows of none.
+        tokio::task::spawn_blocking(move || report()).await.unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for DeadHolders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DeadHolders").finish_non_exhaustive()
+    }
 }
 
 /// How to capture.
@@ -30,8 +72,10 @@ pub struct CaptureOptions {
     pub memory: u64,
     /// Where to keep what cannot be stored at the moment.
     pub spool: Option<SpoolOptions>,
-    /// Who captures, for people.
+    /// Who captures, for people: different for each process.
     pub holder: String,
+    /// Holders whose processes have ended without giving the lease back.
+    pub dead: DeadHolders,
     /// Whoever dies is replaced after two of these.
     pub lease_period: Duration,
     /// The source hands over single pieces of its log, and may go back to another branch where
@@ -48,6 +92,7 @@ impl Default for CaptureOptions {
             memory: 16 << 20,
             spool: None,
             holder: String::new(),
+            dead: DeadHolders::default(),
             lease_period: Duration::from_secs(30),
             goes_back: false,
         }

@@ -1,5 +1,6 @@
 //! The positions from which a capture may continue.
 
+use super::CaptureOptions;
 use crate::context::Context;
 use crate::error::Result;
 use crate::log::gather::LogView;
@@ -7,8 +8,21 @@ use crate::log::lane::Lane;
 use crate::log::outbox::Outbox;
 use crate::log::position::Mark;
 
+/// Opens the outbox, and finds where the log may be followed from, the best first. `stored` is the
+/// end of the last slice.
+pub(super) async fn open(
+    lane: &Lane,
+    options: &CaptureOptions,
+    stored: Option<Mark>,
+    cx: &Context,
+) -> Result<(Outbox, Vec<Option<Mark>>)> {
+    let outbox = Outbox::open(lane, options.memory, options.spool.as_ref()).await?;
+    let starts = starting_points(lane, &outbox, stored, cx).await?;
+    Ok((outbox, starts))
+}
+
 /// Where the log may be followed from, the best first.
-pub(super) async fn starting_points(
+async fn starting_points(
     lane: &Lane,
     outbox: &Outbox,
     stored: Option<Mark>,
