@@ -53,6 +53,9 @@ pub const SNAPSHOT_RATIO: usize = 16;
 pub const MAX_LISTED: usize = 1 << 19;
 /// Most packs in a repository.
 pub const MAX_PACKS: usize = 1 << 24;
+/// Most packs in a listing beyond those that the index knows: a listing of all is held in memory,
+/// some 100 bytes for each pack.
+pub const MAX_UNLISTED: usize = 1 << 21;
 /// Largest index object before compression, in bytes: about 400 000 blobs.
 pub const MAX_INDEX: usize = 64 << 20;
 /// Largest other sealed object before compression, in bytes.
@@ -299,6 +302,7 @@ mod tests {
             ("Snapshot object", "16 MiB"),
             ("Snapshot objects of a repository together", "8 MiB beyond 16 times"),
             ("Objects of one kind", "524 288; 16 777 216 packs"),
+            ("Packs that no index lists", "2 097 152"),
             ("Index object", "64 MiB"),
             ("Other sealed object", "64 MiB"),
             ("JSON values in a sealed object", "524 288"),
@@ -318,7 +322,7 @@ mod tests {
         assert_eq!((MAX_KEY_MEMORY, MAX_REPEATED), (256 << 20, 262_144));
         assert_eq!(MAX_FILE, 1 << 50);
         assert_eq!((MAX_SNAPSHOT_EXCESS, SNAPSHOT_RATIO), (8 << 20, 16));
-        assert_eq!((MAX_LISTED, MAX_PACKS), (524_288, 16_777_216));
+        assert_eq!((MAX_LISTED, MAX_PACKS, MAX_UNLISTED), (524_288, 16_777_216, 2_097_152));
         assert_eq!((TREE_MEMORY_RATIO, TREE_LENGTH_RATIO), (16, 64));
     }
 }

@@ -298,9 +298,17 @@ impl IndexedRepository {
         &self.objects
     }
 
+    /// Number of packs in the index.
+    pub(crate) fn index_packs(&self) -> usize {
+        let mut packs = 0;
+        self.index.for_each_pack(&mut |_| packs += 1);
+        packs
+    }
+
     /// Compares the packs in the index with those in the store. Given up packs may be missing.
     pub(crate) async fn compare_packs(&self) -> Result<PackComparison> {
-        let mut stored = self.repository.stored_packs(|meta| meta.size).await?;
+        let mut stored =
+            self.repository.stored_packs(self.index_packs(), |meta| Some(meta.size)).await?;
         let mut found = PackComparison::default();
         self.index.for_each_pack(&mut |pack| match stored.remove(&pack.id) {
             Some(size) if size == pack.size => {}

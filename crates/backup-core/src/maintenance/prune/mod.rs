@@ -48,7 +48,7 @@ use crate::pipeline::Meter;
 use crate::repository::reach::Reach;
 use crate::repository::reliance::list_again;
 use crate::repository::{IndexedRepository, KeptLease, PackComparison, Repository, layout};
-use crate::sink::SinkOps;
+use crate::sink::{ObjectMeta, SinkOps};
 use plan::{Facts, Plan};
 use records::Records;
 pub(super) use rewrite::{Changes, rewrite};
@@ -201,7 +201,7 @@ impl<'a> Survey<'a> {
             .with_hint(REPAIR));
         }
         let store = indexed.hide_lost_packs().await?;
-        let recent = recent_packs(repository, &records).await?;
+        let recent = recent_packs(&indexed, &records).await?;
         let meter = Meter::start(Stage::Reach, &cx.events);
         let ticking = meter.ticking();
         let mut reach = Reach::new(&indexed, Some(meter.clone()), cx);
@@ -281,7 +281,7 @@ async fn readable_snapshots(
 }
 
 /// Packs that may have been written by a session that is at work now.
-async fn recent_packs(repository: &Repository, records: &Records) -> Result<HashSet<PackId>> {
+async fn recent_packs(indexed: &IndexedRepository, records: &Records) -> Result<HashSet<PackId>> {
     let live = &records.sessions.live;
     if live.is_empty() {
         return Ok(HashSet::new());
@@ -292,6 +292,7 @@ async fn recent_packs(repository: &Repository, records: &Records) -> Result<Hash
         (Some(written), Some(since)) => written >= since,
         _ => true,
     };
-    let packs = repository.stored_packs(|meta| is_recent(meta.last_modified)).await?;
-    Ok(packs.into_iter().filter_map(|(id, recent)| recent.then_some(id)).collect())
+    let of = |meta: &ObjectMeta| is_recent(meta.last_modified).then_some(());
+    let packs = indexed.repository().stored_packs(indexed.index_packs(), of).await?;
+    Ok(packs.into_keys().collect())
 }

@@ -11,6 +11,8 @@ use futures::TryStreamExt;
 use super::upload::stored_size;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
+use crate::limits;
+use crate::repository::listing::endless;
 use crate::repository::{IndexedRepository, layout};
 use crate::sink::Prefix;
 
@@ -44,7 +46,12 @@ pub(super) async fn require_packs(
     let mut unconfirmed = packs.clone();
     for prefix in prefixes {
         let mut listing = indexed.repository().sink().list(&prefix);
+        let mut seen = 0;
         while let Some(meta) = listing.try_next().await? {
+            if seen == limits::MAX_PACKS {
+                return Err(endless(&prefix, limits::MAX_PACKS));
+            }
+            seen += 1;
             let Ok(id) = meta.key.file_name().parse::<PackId>() else { continue };
             if packs.get(&id) == Some(&meta.size) {
                 unconfirmed.remove(&id);
