@@ -49,6 +49,7 @@ mod scenarios {
     mod logs_with_restic;
     mod processes;
     mod pruning;
+    mod shadows;
     mod stores {
         mod cold;
         mod conformance;

@@ -49,6 +49,11 @@ impl Crafted {
         self.sealed(kind, id, frame, Some(length))
     }
 
+    /// Stores a blob under the name of another content.
+    pub(crate) fn named(&mut self, kind: BlobKind, id: BlobId, content: &[u8]) -> BlobId {
+        self.sealed(kind, id, content, None)
+    }
+
     fn sealed(
         &mut self,
         kind: BlobKind,
@@ -111,8 +116,10 @@ impl Crafted {
         name
     }
 
-    /// Stores the packs and an index that lists them.
-    pub(crate) fn finish(mut self) {
+    /// Stores the packs and an index that lists them; returns the names of the packs, that of the
+    /// data first.
+    pub(crate) fn finish(mut self) -> Vec<String> {
+        let mut names = Vec::new();
         for (mut pack, blobs) in std::mem::take(&mut self.open) {
             if blobs.is_empty() {
                 continue;
@@ -123,9 +130,11 @@ impl Crafted {
             self.store(&format!("data/{}", &id.to_hex()[..2]), &id.to_hex(), &pack);
             let blobs = header.blobs.into_iter().map(Into::into).collect();
             self.index.packs.push(IndexPack { id, blobs });
+            names.push(id.to_hex());
         }
         let sealed = seal_json(&self.key, &self.index).unwrap();
         self.store("index", &IndexId::digest(&sealed).to_hex(), &sealed);
+        names
     }
 
     fn store(&self, folder: &str, name: &str, bytes: &[u8]) {

@@ -5,12 +5,14 @@
 //! |---|---|
 //! | `mod.rs` | the files of the corpus |
 //! | `objects.rs` | snapshots, indexes and config objects |
+//! | `shadows.rs` | indexes with false places of blobs that exist |
 //! | `cache.rs`, `documents.rs`, `sql.rs` | answers of servers of Redis, MongoDB and PostgreSQL |
 //! | `store.rs` | answers of an object store |
 
 pub(crate) mod cache;
 pub(crate) mod documents;
 pub(crate) mod objects;
+pub(crate) mod shadows;
 pub(crate) mod sql;
 pub(crate) mod store;
 
@@ -40,6 +42,7 @@ pub(crate) fn files() -> Vec<(&'static str, String)> {
         ("trees.jsonl", lines(trees)),
         ("snapshots.jsonl", lines(objects::snapshots().iter().map(object))),
         ("indexes.jsonl", lines(objects::indexes().iter().map(object))),
+        ("shadows.jsonl", lines(shadows::cases().iter().map(shadows::shown))),
         ("configs.jsonl", lines(objects::configs().iter().map(object))),
         ("postgres.jsonl", lines(sql::cases().iter().map(conversation))),
         ("redis.jsonl", lines(cache::cases().iter().map(conversation))),

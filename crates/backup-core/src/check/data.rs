@@ -15,7 +15,7 @@ use crate::format::PackHeader;
 use crate::id::{BlobId, PackId};
 use crate::pipeline::Meter;
 use crate::repository::index::PackInfo;
-use crate::repository::{IndexedRepository, Repository, layout, verify_blob};
+use crate::repository::{IndexedRepository, layout, verify_blob};
 use crate::sink::SinkOps;
 
 fn select(packs: &[PackInfo], which: ReadData) -> Vec<PackInfo> {
@@ -80,7 +80,7 @@ pub(super) async fn read(
             let meter = meter.clone();
             async move {
                 cx.check_cancelled()?;
-                let bad = read_pack(repository, &pack).await?;
+                let bad = read_pack(indexed, &pack).await?;
                 meter.add_items(1);
                 meter.add_bytes(pack.size);
                 Ok::<_, Error>((pack, bad))
@@ -107,12 +107,14 @@ enum PackState {
     BadBlobs(Vec<(BlobId, String)>),
     /// The pack as a whole is not what was written, though every blob in it may be.
     Altered(Vec<(BlobId, String)>, String),
+    /// Sound blobs, of which the index states other ones or other places.
+    Mislisted,
     /// It has no readable header.
     Unreadable(String),
 }
 
-async fn read_pack(repository: &Repository, pack: &PackInfo) -> Result<PackState> {
-    let id = pack.id;
+async fn read_pack(indexed: &IndexedRepository, pack: &PackInfo) -> Result<PackState> {
+    let (id, repository) = (pack.id, indexed.repository());
     let bytes = match repository.sink().get_expected(&layout::pack(&id), pack.size).await {
         Ok(bytes) => bytes,
         Err(error) => {
@@ -124,7 +126,9 @@ async fn read_pack(repository: &Repository, pack: &PackInfo) -> Result<PackState
             };
         }
     };
-    let key = Arc::clone(repository.key());
+    let (key, indexed, pack) = (Arc::clone(repository.key()), indexed.clone(), *pack);
+    // More than one listing was compared with the header already.
+    let is_disputed = indexed.index().disputed_packs().contains(&id);
     repository
         .cpu()
         .run(move || {
@@ -143,7 +147,11 @@ async fn read_pack(repository: &Repository, pack: &PackInfo) -> Result<PackState
                     failed.map(|error| (blob.id, error.chain()))
                 })
                 .collect();
+            // The index may lack blobs of the pack; it must not have others.
+            let is_listed =
+                is_disputed || indexed.listed_of(&id, &header.blobs) == pack.blobs as usize;
             Ok(match (intact, bad.is_empty()) {
+                (true, true) if !is_listed => PackState::Mislisted,
                 (true, true) => PackState::Sound,
                 (true, false) => PackState::BadBlobs(bad),
                 (false, _) => PackState::Altered(
@@ -169,6 +177,10 @@ async fn note_damage(
         PackState::Altered(bad, message) => (bad, Some(message)),
         // Restoring needs the index only, not the header: what the index describes may still be
         // sound.
+        PackState::Mislisted => {
+            let message = "the index lists it with contents that its header does not confirm";
+            (bad_blobs_by_index(indexed, pack).await?, Some(message.to_owned()))
+        }
         PackState::Unreadable(message) => (bad_blobs_by_index(indexed, pack).await?, Some(message)),
     };
     if let (Some(message), true) = (message, bad.is_empty()) {

@@ -27,6 +27,7 @@ use journal::Journal;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::id::{BlobId, IndexId, PackId};
+use crate::repository::listings::Disputes;
 use crate::repository::session::Session;
 use crate::repository::{IndexedRepository, Repository};
 
@@ -68,6 +69,7 @@ async fn run(repository: &Repository, options: &CheckOptions, cx: &Context) -> R
     let mut journal = Journal::open(options.resume.as_deref(), repository)?;
     data::read(&indexed, &packs, options.read_data, &mut journal, &mut damage, &mut report, cx)
         .await?;
+    report_disputes(&indexed.disputes(cx).await?, &mut report);
     trees::check(&indexed, &snapshots, damage, &mut report, cx).await?;
     indexed.require_intact()?;
     report.blobs = indexed.index().len() as u64;
@@ -85,6 +87,25 @@ pub(crate) async fn find_damaged_blobs(
     data::read(indexed, &packs, ReadData::All, &mut Journal::none(), &mut damage, &mut report, cx)
         .await?;
     Ok(damage.blobs)
+}
+
+/// Index objects that list packs with false contents.
+fn report_disputes(disputes: &Disputes, report: &mut CheckReport) {
+    let affects =
+        || vec!["no snapshot by itself: entries that can be read are used instead".to_owned()];
+    for (object, pack) in &disputes.false_listings {
+        let message = format!("lists pack {} with contents that it does not have", pack.short());
+        let object = format!("index {}", object.short());
+        report.problems.push(Problem { object, message, affects: affects() });
+    }
+    for (pack, error) in &disputes.unknown {
+        let object = format!("pack {}", pack.short());
+        let message = format!(
+            "is listed with different contents, and its header cannot be read: {}",
+            error.chain()
+        );
+        report.problems.push(Problem { object, message, affects: affects() });
+    }
 }
 
 fn report_indexes(damaged: &[(IndexId, Error)], report: &mut CheckReport) {

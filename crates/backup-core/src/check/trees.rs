@@ -189,6 +189,7 @@ impl Trees<'_> {
             }
             Err(error) => return Err(error),
         };
+        self.reader.settle(&tree).await?;
         let lost = |fault: &Fault| fault.loss == Loss::Entry;
         let bad = tree.faults.iter().any(lost)
             || tree.nodes.iter().any(|node| self.node_trouble(node).is_some());
@@ -228,7 +229,10 @@ impl Trees<'_> {
     /// The length of a blob of which at least one copy is sound.
     fn blob_trouble(&self, id: &BlobId) -> Result<u64, (String, String)> {
         let mut trouble = None;
-        for copy in self.reader.repository().index().find_all(BlobKind::Data, id) {
+        // The copy that was read counts, if several lengths are stated.
+        let settled = self.reader.repository().settled().get(id);
+        let copies = self.reader.repository().index().find_all(BlobKind::Data, id);
+        for copy in settled.into_iter().chain(copies) {
             match self.copy_trouble(&copy) {
                 None => return Ok(u64::from(copy.blob.plain_len())),
                 Some(message) => trouble = Some((format!("pack {}", copy.pack.short()), message)),

@@ -7,6 +7,7 @@
 //! | `init.rs`, `open.rs` | creating and opening |
 //! | `key_files.rs` | key files |
 //! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
+//! | `listings.rs` | packs that index objects list with different contents |
 //! | `listing.rs` | listings of objects, which may be empty or endless by mistake |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
 //! | `effective_time.rs` | [`EffectiveTime`]: the time that a snapshot counts for |
@@ -39,6 +40,7 @@ pub(crate) mod key_files;
 pub(crate) mod layout;
 mod lease;
 mod listing;
+pub(crate) mod listings;
 mod locks;
 mod open;
 mod probe;
@@ -64,6 +66,7 @@ pub use key_files::KeyInfo;
 pub use lease::{KeptLease, Lease, LeaseNote, LeaseOptions, LeaseState};
 pub use locks::LockReport;
 pub use probe::StoreVerdict;
+use read::Settled;
 pub(crate) use read::{BlobReader, Decoded, decode_with, verify_blob};
 pub use read::{SnapshotReader, TreeWalk};
 pub use receipts::Receipt;
@@ -192,6 +195,7 @@ impl Repository {
             read: Arc::new(loaded.read),
             saved: Arc::default(),
             directories: Arc::default(),
+            settled: Arc::default(),
         })
     }
 }
@@ -237,6 +241,8 @@ pub struct IndexedRepository {
     saved: Arc<Mutex<HashSet<IndexId>>>,
     /// Length of all directory objects, in bytes; filled when it is first needed.
     directories: Arc<OnceLock<u64>>,
+    /// Blobs of which index objects state several lengths, and where the true one is.
+    settled: Arc<Settled>,
 }
 
 impl IndexedRepository {
@@ -310,13 +316,17 @@ impl IndexedRepository {
         let mut stored =
             self.repository.stored_packs(self.index_packs(), |meta| Some(meta.size)).await?;
         let mut found = PackComparison::default();
+        let mut differing = Vec::new();
         self.index.for_each_pack(&mut |pack| match stored.remove(&pack.id) {
             Some(size) if size == pack.size => {}
             Some(_) if pack.is_given_up() => {}
             None if pack.is_given_up() => _ = found.deleted.insert(pack.id),
-            Some(size) => _ = found.wrong_size.insert(pack.id, size),
+            Some(size) => differing.push((pack.id, size)),
             None => _ = found.missing.insert(pack.id),
         });
+        // A false listing of a pack states another size than the true one.
+        differing.retain(|(pack, size)| !self.index.sizes(pack).contains(size));
+        found.wrong_size.extend(differing);
         found.unlisted = stored;
         Ok(found)
     }
@@ -351,6 +361,10 @@ impl IndexedRepository {
             });
             sum
         })
+    }
+
+    pub(crate) fn settled(&self) -> &Settled {
+        &self.settled
     }
 
     pub(crate) fn reader(&self) -> BlobReader {

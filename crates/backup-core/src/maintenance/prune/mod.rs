@@ -10,6 +10,7 @@
 //! | `options.rs` | [`PruneOptions`], [`PruneReport`] |
 //! | `usage.rs` | which packs hold how much of what is needed |
 //! | `plan.rs` | what is to become of every pack |
+//! | `confirm.rs` | reading one copy of a blob before another one is given up |
 //! | `sweep.rs` | deleting |
 //! | `repack.rs` | moving what is needed out of packs that are given up |
 //! | `rewrite.rs` | index objects written anew |
@@ -27,6 +28,7 @@
 //! objects that listed the packs go; in between, snapshots that have appeared meanwhile get back
 //! what they need. A run that is killed leaves nothing that the next one does not understand.
 
+mod confirm;
 mod options;
 mod plan;
 mod records;
@@ -35,7 +37,7 @@ mod rewrite;
 mod sweep;
 mod usage;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 pub use options::{MaxUnused, PruneOptions, PruneReport};
 
@@ -43,16 +45,18 @@ use super::prune_lease;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
+use crate::format::IndexBlob;
 use crate::id::{PackId, SnapshotId};
 use crate::pipeline::Meter;
-use crate::repository::reach::Reach;
+use crate::repository::index::PackInfo;
+use crate::repository::reach::{Bits, Reach};
 use crate::repository::reliance::list_again;
 use crate::repository::{IndexedRepository, KeptLease, PackComparison, Repository, layout};
 use crate::sink::{ObjectMeta, SinkOps};
 use plan::{Facts, Plan};
 use records::Records;
 pub(super) use rewrite::{Changes, rewrite};
-use usage::Usage;
+use usage::{Usage, Verdicts};
 
 /// Marks what nothing needs, moves what is needed out of packs that hold much else, and deletes
 /// what was marked long enough ago.
@@ -104,6 +108,7 @@ async fn run(
         time: cx.clock.now(),
         recover: plan.recover.iter().map(name).collect(),
         drop: plan.drop.iter().map(name).chain(gone.iter().copied()).collect(),
+        correct: std::mem::take(&mut survey.correct),
     };
     lease.confirm().await?;
     let objects = survey.indexed.loaded_objects();
@@ -179,6 +184,8 @@ struct Survey<'a> {
     reach: Reach<'a>,
     usage: Usage,
     plan: Plan,
+    /// True contents of packs that index objects list with different ones.
+    correct: HashMap<PackId, Vec<IndexBlob>>,
     report: PruneReport,
 }
 
@@ -210,20 +217,13 @@ impl<'a> Survey<'a> {
         reached.map_err(|error| if error.is_damage() { error.with_hint(REPAIR) } else { error })?;
         drop(ticking);
         meter.finish();
-        let is_there = |info: &crate::repository::index::PackInfo| !store.is_lost(&info.id);
-        let usage = Usage::count(&**indexed.index(), reach.reached(), is_there);
-        indexed.require_intact()?;
-        let mut report = PruneReport {
-            snapshots: snapshots.len() as u64,
-            index_objects_before: indexed.index_objects() as u64,
-            dry_run: options.dry_run,
-            ..PruneReport::default()
-        };
-        let facts =
-            Facts { options, usage: &usage, records: &records, store: &store, recent: &recent };
-        let plan = facts.plan(&mut report);
+        let (usage, plan, mut report) =
+            decide(&indexed, reach.reached(), options, &records, &store, &recent, cx).await?;
+        report.snapshots = snapshots.len() as u64;
+        let disputes = indexed.disputes(cx).await?;
         let snapshots = snapshots.into_iter().map(|(id, _)| id).collect();
-        Ok(Self { indexed, records, snapshots, store, recent, reach, usage, plan, report })
+        let correct = disputes.contents;
+        Ok(Self { indexed, records, snapshots, store, recent, reach, usage, plan, correct, report })
     }
 
     /// What a run would come to.
@@ -244,6 +244,37 @@ impl<'a> Survey<'a> {
                 + plan.orphans.iter().map(|(_, size)| size).sum::<u64>(),
             index_objects_after: self.report.index_objects_before,
             ..self.report
+        }
+    }
+}
+
+/// Decides which copies count, and makes the plan. Repeats both while a copy that would count turns
+/// out not to be sound.
+async fn decide(
+    indexed: &IndexedRepository,
+    needed: &Bits,
+    options: &PruneOptions,
+    records: &Records,
+    store: &PackComparison,
+    recent: &HashSet<PackId>,
+    cx: &Context,
+) -> Result<(Usage, Plan, PruneReport)> {
+    let is_there = |info: &PackInfo| !store.is_lost(&info.id);
+    let mut verdicts = Verdicts::new();
+    loop {
+        let usage = Usage::count(&**indexed.index(), needed, is_there, &verdicts);
+        indexed.require_intact()?;
+        let mut report = PruneReport {
+            index_objects_before: indexed.index_objects() as u64,
+            dry_run: options.dry_run,
+            ..PruneReport::default()
+        };
+        let plan = Facts { options, usage: &usage, records, store, recent }.plan(&mut report);
+        let copies = usage.unconfirmed(&plan.given_up(), &verdicts);
+        let is_final = copies.is_empty()
+            || !confirm::confirm(indexed, &usage, &copies, &mut verdicts, cx).await?;
+        if is_final {
+            return Ok((usage, plan, report));
         }
     }
 }

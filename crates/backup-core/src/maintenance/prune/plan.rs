@@ -29,6 +29,14 @@ pub(super) struct Plan {
     pub(super) orphans: Vec<(PackId, u64)>,
 }
 
+impl Plan {
+    /// Packs that this run or a later one removes, except those that are gone already.
+    pub(super) fn given_up(&self) -> HashSet<u32> {
+        let packs = self.mark.iter().chain(&self.repack).chain(&self.delete);
+        packs.copied().collect()
+    }
+}
+
 /// What the plan is made from.
 pub(super) struct Facts<'a> {
     pub(super) options: &'a PruneOptions,

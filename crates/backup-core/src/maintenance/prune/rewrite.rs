@@ -1,13 +1,13 @@
 //! Index objects written anew: with marks, without what is gone, and fewer of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::format::{IndexFile, IndexPack, MarkedPack};
+use crate::format::{IndexBlob, IndexFile, IndexPack, MarkedPack};
 use crate::id::{IndexId, PackId};
 use crate::repository::index::{self, IndexBatch, Listing};
 use crate::repository::{IndexedRepository, Repository, layout};
@@ -27,6 +27,8 @@ pub(in crate::maintenance) struct Changes {
     pub(in crate::maintenance) recover: HashSet<PackId>,
     /// Packs that are gone.
     pub(in crate::maintenance) drop: HashSet<PackId>,
+    /// True contents of packs that index objects list with different ones.
+    pub(in crate::maintenance) correct: HashMap<PackId, Vec<IndexBlob>>,
 }
 
 /// What was written.
@@ -43,7 +45,12 @@ pub(in crate::maintenance) struct Rewritten {
 impl Changes {
     fn touch(&self, listing: &Listing) -> bool {
         let recover = listing.mark.is_some() && self.recover.contains(&listing.pack);
-        recover || self.mark.contains(&listing.pack) || self.drop.contains(&listing.pack)
+        let changes = self.mark.contains(&listing.pack) || self.drop.contains(&listing.pack);
+        recover || changes || self.correct.contains_key(&listing.pack)
+    }
+
+    fn corrected(&self, pack: PackId, blobs: Vec<IndexBlob>) -> Vec<IndexBlob> {
+        self.correct.get(&pack).cloned().unwrap_or(blobs)
     }
 }
 
@@ -145,7 +152,7 @@ struct Run<'a> {
     lasting: IndexBatch,
     /// In objects of their own: when they go, nothing else has to be written anew.
     marked: IndexBatch,
-    /// Recovered packs that are listed already.
+    /// Recovered and corrected packs that are listed already.
     listed: HashSet<PackId>,
     rewritten: Rewritten,
 }
@@ -157,7 +164,8 @@ impl<'a> Run<'a> {
     }
 
     async fn replace(&mut self, id: IndexId, file: IndexFile) -> Result<()> {
-        for pack in file.packs {
+        for mut pack in file.packs {
+            pack.blobs = self.changes.corrected(pack.id, pack.blobs);
             if self.changes.drop.contains(&pack.id) {
                 continue;
             }
@@ -167,7 +175,8 @@ impl<'a> Run<'a> {
                 self.list(pack).await?;
             }
         }
-        for pack in file.packs_to_delete {
+        for mut pack in file.packs_to_delete {
+            pack.blobs = self.changes.corrected(pack.id, pack.blobs);
             if self.changes.drop.contains(&pack.id) || self.changes.mark.contains(&pack.id) {
                 continue;
             }
@@ -194,7 +203,9 @@ impl<'a> Run<'a> {
     }
 
     async fn list(&mut self, pack: IndexPack) -> Result<()> {
-        if self.changes.recover.contains(&pack.id) && !self.listed.insert(pack.id) {
+        let is_once =
+            self.changes.recover.contains(&pack.id) || self.changes.correct.contains_key(&pack.id);
+        if is_once && !self.listed.insert(pack.id) {
             return Ok(());
         }
         self.lasting.add(pack).await

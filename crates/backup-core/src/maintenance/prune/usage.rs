@@ -1,6 +1,6 @@
 //! Which packs hold how much of what is needed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::format::{BlobKind, PackHeader};
 use crate::repository::index::{BlobIndex, PackInfo};
@@ -39,7 +39,13 @@ impl PackUse {
 pub(super) struct Usage {
     pub(super) packs: Vec<PackUse>,
     chosen: HashMap<u64, u32>,
+    /// All copies of needed blobs that have several, in order of their slots: slot, pack, length.
+    copies: Vec<(u64, u32, u32)>,
 }
+
+/// Results of reading blobs that have several copies, by slot: the pack of a sound copy, or `None`
+/// if none was found, so that every copy stays.
+pub(super) type Verdicts = HashMap<u64, Option<u32>>;
 
 impl Usage {
     /// Counts what is needed of each pack. Of several copies in packs that are there the one counts
@@ -48,6 +54,7 @@ impl Usage {
         index: &dyn BlobIndex,
         needed: &Bits,
         is_there: impl Fn(&PackInfo) -> bool,
+        verdicts: &Verdicts,
     ) -> Self {
         let mut packs = Vec::new();
         index.for_each_pack(&mut |info| {
@@ -88,13 +95,13 @@ impl Usage {
                 }
             });
         }
-        let mut usage = Self { packs, chosen: HashMap::new() };
-        usage.choose(copies);
+        copies.sort_unstable();
+        let mut usage = Self { packs, chosen: HashMap::new(), copies };
+        usage.choose(verdicts);
         usage
     }
 
-    fn choose(&mut self, mut copies: Vec<(u64, u32, u32)>) {
-        copies.sort_unstable();
+    fn choose(&mut self, verdicts: &Verdicts) {
         // Parts per million that are needed: what was moved out of a pack lies in one that is
         // needed as a whole, and counts there, also if the move was interrupted.
         let share = |pack: &PackUse| {
@@ -103,15 +110,49 @@ impl Usage {
         let rank = |pack: &PackUse| {
             (pack.info.mark.is_none(), pack.info.listed, share(pack), pack.info.size, pack.info.id)
         };
-        let ranks: HashMap<u32, _> =
-            copies.iter().map(|(_, pack, _)| (*pack, rank(&self.packs[*pack as usize]))).collect();
-        for same in copies.chunk_by(|a, b| a.0 == b.0) {
-            if let Some((slot, pack, len)) = same.iter().max_by_key(|(_, pack, _)| ranks.get(pack))
-            {
+        let ranks: HashMap<u32, _> = self
+            .copies
+            .iter()
+            .map(|(_, pack, _)| (*pack, rank(&self.packs[*pack as usize])))
+            .collect();
+        for same in self.copies.chunk_by(|a, b| a.0 == b.0) {
+            let verdict = same.first().and_then(|(slot, _, _)| verdicts.get(slot));
+            if let Some(None) = verdict {
+                // Each stays: it may be the sound one.
+                same.iter().for_each(|(_, pack, len)| self.packs[*pack as usize].add(*len));
+                continue;
+            }
+            let is_eligible = |pack: &u32| verdict.is_none_or(|sound| *sound == Some(*pack));
+            let eligible = same.iter().filter(|(_, pack, _)| is_eligible(pack));
+            if let Some((slot, pack, len)) = eligible.max_by_key(|(_, pack, _)| ranks.get(pack)) {
                 self.chosen.insert(*slot, *pack);
                 self.packs[*pack as usize].add(*len);
             }
         }
+    }
+
+    /// Blobs of which a copy is given up with these packs while another one counts, which was not
+    /// read yet: the packs of each one's copies by slot, that of the copy that counts first.
+    pub(super) fn unconfirmed(
+        &self,
+        given_up: &HashSet<u32>,
+        verdicts: &Verdicts,
+    ) -> BTreeMap<u64, Vec<u32>> {
+        let mut unconfirmed = BTreeMap::new();
+        for same in self.copies.chunk_by(|a, b| a.0 == b.0) {
+            let Some((slot, _, _)) = same.first() else { continue };
+            let Some(chosen) = self.chosen.get(slot).filter(|_| !verdicts.contains_key(slot))
+            else {
+                continue;
+            };
+            let mut packs: Vec<u32> = same.iter().map(|(_, pack, _)| *pack).collect();
+            packs.dedup();
+            if packs.iter().any(|pack| pack != chosen && given_up.contains(pack)) {
+                packs.sort_by_key(|pack| pack != chosen);
+                unconfirmed.insert(*slot, packs);
+            }
+        }
+        unconfirmed
     }
 
     /// Whether the copy in this pack is the one that counts of a needed blob.

@@ -1,20 +1,47 @@
-//! Packs that no index lists: an index object is lost or damaged, or a run was interrupted. Their
-//! own headers tell what they hold.
+//! Packs that no index lists: an index object is lost or damaged, or a run was interrupted; and
+//! packs that index objects list with different contents. Their own headers list the blobs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::Run;
-use crate::error::{Error, Result};
-use crate::format::{IndexPack, PackHeader};
-use crate::id::PackId;
+use super::{Changes, Repair, RepairReport, Run, rewrite};
+use crate::context::Context;
+use crate::error::Result;
+use crate::format::IndexPack;
+use crate::id::{IndexId, PackId};
 use crate::repository::index::IndexBatch;
-use crate::repository::{Repository, layout};
+use crate::repository::listings::header;
+use crate::repository::{IndexedRepository, layout};
 use crate::sink::SinkOps;
 
-/// Enough for the header of most packs.
-const TAIL: u64 = 64 << 10;
+/// Replaces index objects that list packs with false contents; returns true if it did.
+pub(super) async fn correct(
+    indexed: &IndexedRepository,
+    report: &mut RepairReport,
+    cx: &Context,
+) -> Result<bool> {
+    let disputes = indexed.disputes(cx).await?;
+    if disputes.false_listings.is_empty() {
+        return Ok(false);
+    }
+    for (object, pack) in &disputes.false_listings {
+        let object = format!("index {}", object.short());
+        let what = format!("listed pack {} with false contents; corrected", pack.short());
+        report.repaired.push(Repair { object, what });
+    }
+    if report.dry_run {
+        return Ok(false);
+    }
+    let changes = Changes { correct: disputes.contents, ..Changes::default() };
+    let damaged: HashSet<IndexId> = indexed.damaged_indexes().iter().map(|(id, _)| *id).collect();
+    let objects = indexed.loaded_objects().difference(&damaged).copied().collect();
+    let rewritten = rewrite(indexed, &objects, &changes, cx).await?;
+    for id in &rewritten.replaced {
+        indexed.repository().sink().delete_one(&layout::index(id)).await?;
+    }
+    Ok(true)
+}
 
 pub(super) async fn list_unlisted(
     run: &mut Run<'_>,
@@ -53,18 +80,4 @@ pub(super) async fn list_unlisted(
         run.repaired(format!("pack {}", id.short()), "was in no index; indexed again");
     }
     Ok(())
-}
-
-/// Reads the header of a pack of `size` bytes.
-async fn header(repository: &Repository, id: PackId, size: u64) -> Result<PackHeader> {
-    let key = layout::pack(&id);
-    let read = |len: u64| repository.sink().get_range(&key, size.saturating_sub(len)..size);
-    let damaged = || Error::damaged(format!("pack {} is too short", id.short()));
-    let mut tail = read(TAIL.min(size)).await?;
-    let len = PackHeader::tail_len(*tail.last_chunk().ok_or_else(damaged)?, size)?;
-    if len > tail.len() as u64 {
-        tail = read(len).await?;
-    }
-    let start = tail.len().saturating_sub(usize::try_from(len).unwrap_or(usize::MAX));
-    PackHeader::open(&tail[start..], size, repository.key())
 }

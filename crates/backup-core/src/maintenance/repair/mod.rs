@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `mod.rs` | [`repair`]: the order of things |
 //! | `report.rs` | [`RepairOptions`], [`RepairReport`] |
-//! | `index.rs` | packs that no index lists |
+//! | `index.rs` | packs that no index lists, or that index objects list with false contents |
 //! | `packs.rs` | what is sound in damaged packs |
 //! | `blobs.rs` | what is missing, and where else it is |
 //! | `snapshots.rs` | snapshot objects: from another copy, or put aside |
@@ -78,7 +78,10 @@ async fn run(
 ) -> Result<RepairReport> {
     let mut report = RepairReport { dry_run: options.dry_run, ..RepairReport::default() };
     config_copy(repository, &mut report).await?;
-    let indexed = repository.load_index(cx).await?;
+    let mut indexed = repository.load_index(cx).await?;
+    if index::correct(&indexed, &mut report, cx).await? {
+        indexed = repository.load_index(cx).await?;
+    }
     let copies = open_copies(&options.from, cx).await?;
     let mut run = Run { indexed, copies, options, cx, report, bad: Bad::default() };
     let snapshots = snapshots::recover(&mut run).await?;
@@ -193,6 +196,7 @@ impl Run<'_> {
             time: self.cx.clock.now(),
             recover: HashSet::new(),
             drop: self.bad.missing.clone(),
+            correct: HashMap::new(),
         };
         let mut objects = self.indexed.loaded_objects().clone();
         objects.retain(|id| !damaged_indexes.contains(id));

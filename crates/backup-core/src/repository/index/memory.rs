@@ -5,11 +5,11 @@ use std::sync::{PoisonError, RwLock};
 
 use hashbrown::{HashMap, HashSet, HashTable};
 
-use super::{BlobIndex, BlobLocation, Listing, Mark, PackInfo, add};
-use crate::format::{BlobKind, IndexBlob, IndexFile, PackHeader, PackedBlob};
+use super::{BlobIndex, BlobLocation, Listing, Mark, PackInfo, add, extent};
+use crate::format::{BlobKind, IndexBlob, IndexFile, PackedBlob};
 use crate::id::{BlobId, IndexId, PackId};
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Record {
     id: BlobId,
     pack: u32,
@@ -64,6 +64,8 @@ struct Inner {
     packs: Vec<PackInfo>,
     hidden: HashSet<u32, std::hash::RandomState>,
     known_packs: HashMap<PackId, u32, std::hash::RandomState>,
+    /// The sizes of packs by the listings that differ from the first one. By number.
+    disputed: HashMap<u32, Vec<u64>, std::hash::RandomState>,
     data: Table,
     tree: Table,
     objects: Vec<IndexId>,
@@ -125,19 +127,15 @@ impl Inner {
         let Ok(number) = u32::try_from(self.packs.len()) else {
             return;
         };
-        if let Some(known) = self.known_packs.get(&pack) {
-            let info = &mut self.packs[*known as usize];
+        if let Some(known) = self.known_packs.get(&pack).copied() {
+            let info = &mut self.packs[known as usize];
             info.mark = info.mark.max(mark);
             info.listed |= mark.is_none();
+            self.compare(known, blobs);
             return;
         }
         self.known_packs.insert(pack, number);
-        let end = blobs
-            .iter()
-            .map(|blob| u64::from(blob.offset) + u64::from(blob.len))
-            .max()
-            .unwrap_or(0);
-        let size = end + PackHeader::sealed_len(blobs) as u64;
+        let (end, size) = extent(blobs);
         let count = u32::try_from(blobs.len()).unwrap_or(u32::MAX);
         self.packs.push(PackInfo {
             id: pack,
@@ -148,22 +146,46 @@ impl Inner {
             listed: mark.is_none(),
         });
         for blob in blobs {
-            let record = Record {
-                id: blob.id,
-                pack: number,
-                offset: blob.offset,
-                len: blob.len,
-                plain: blob.uncompressed_len.unwrap_or(NOT_COMPRESSED),
-            };
-            match blob.kind {
-                BlobKind::Data => self.data.insert(record),
-                BlobKind::Tree => self.tree.insert(record),
+            self.insert(blob.kind, Record::new(number, blob));
+        }
+    }
+
+    fn insert(&mut self, kind: BlobKind, record: Record) {
+        match kind {
+            BlobKind::Data => self.data.insert(record),
+            BlobKind::Tree => self.tree.insert(record),
+        }
+    }
+
+    /// Adds the blobs of another listing of a pack that differ from those that are known.
+    fn compare(&mut self, number: u32, blobs: &[PackedBlob]) {
+        let mut differs = self.packs[number as usize].blobs as usize != blobs.len();
+        for blob in blobs {
+            let record = Record::new(number, blob);
+            if !self.table(blob.kind).find_all(&blob.id).any(|known| *known == record) {
+                differs = true;
+                self.insert(blob.kind, record);
             }
+        }
+        if !differs {
+            return;
+        }
+        let (end, size) = extent(blobs);
+        let info = &mut self.packs[number as usize];
+        info.end = info.end.max(end);
+        let sizes = self.disputed.entry(number).or_default();
+        if !sizes.contains(&size) {
+            sizes.push(size);
         }
     }
 }
 
 impl Record {
+    fn new(pack: u32, blob: &PackedBlob) -> Self {
+        let plain = blob.uncompressed_len.unwrap_or(NOT_COMPRESSED);
+        Self { id: blob.id, pack, offset: blob.offset, len: blob.len, plain }
+    }
+
     fn blob(&self, kind: BlobKind) -> PackedBlob {
         PackedBlob {
             id: self.id,
@@ -197,6 +219,25 @@ impl BlobIndex for MemoryIndex {
         let mut found: Vec<&Record> = inner.visible(kind, id).collect();
         found.sort_by_key(|record| inner.is_marked(record));
         found.into_iter().map(|record| inner.location(kind, record)).collect()
+    }
+
+    fn is_disputed(&self, kind: BlobKind, id: &BlobId) -> bool {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut lengths = inner.table(kind).find_all(id).map(|one| one.blob(kind).plain_len());
+        lengths.next().is_some_and(|first| lengths.any(|other| other != first))
+    }
+
+    fn disputed_packs(&self) -> Vec<PackId> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        inner.disputed.keys().map(|number| inner.packs[*number as usize].id).collect()
+    }
+
+    fn sizes(&self, pack: &PackId) -> Vec<u64> {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(number) = inner.known_packs.get(pack) else { return Vec::new() };
+        let mut sizes = vec![inner.packs[*number as usize].size];
+        sizes.extend(inner.disputed.get(number).into_iter().flatten());
+        sizes
     }
 
     fn slot(&self, kind: BlobKind, id: &BlobId) -> Option<u64> {
@@ -340,5 +381,42 @@ mod tests {
         assert_eq!(index.find(BlobKind::Data, &data.id).unwrap().pack, two);
         index.hide_packs(&[two]);
         assert!(index.find(BlobKind::Data, &data.id).is_none());
+    }
+
+    #[test]
+    fn listings_that_differ_are_all_searched() {
+        let pack = PackId::digest(b"pack");
+        let data = PackedBlob { offset: 0, ..blob(1, BlobKind::Data) };
+        let listings = [
+            vec![data],
+            vec![PackedBlob { offset: 7, ..data }],
+            vec![PackedBlob { len: 90, ..data }],
+            vec![],
+        ];
+        for first in 0..listings.len() {
+            let index = MemoryIndex::default();
+            for at in 0..listings.len() {
+                index.add_pack(pack, &listings[(first + at) % listings.len()]);
+            }
+            let places: Vec<_> = index.find_all(BlobKind::Data, &data.id);
+            assert_eq!(places.len(), 3);
+            assert!(places.iter().any(|at| at.blob == data && at.pack_end >= 107));
+            assert!(index.is_disputed(BlobKind::Data, &data.id), "of two lengths");
+            assert_eq!(index.disputed_packs(), [pack]);
+            assert!(index.sizes(&pack).contains(&extent(&[data]).1));
+            let mut packs = 0;
+            index.for_each_pack(&mut |_| packs += 1);
+            assert_eq!(packs, 1);
+        }
+    }
+
+    #[test]
+    fn equal_listings_in_another_order_are_not_disputed() {
+        let (index, pack) = (MemoryIndex::default(), PackId::digest(b"pack"));
+        let blobs = [blob(1, BlobKind::Data), blob(2, BlobKind::Data)];
+        index.add_pack(pack, &blobs);
+        index.add_pack(pack, &[blobs[1], blobs[0]]);
+        assert_eq!((index.disputed_packs(), index.len()), (vec![], 2));
+        assert!(!index.is_disputed(BlobKind::Data, &blobs[0].id));
     }
 }

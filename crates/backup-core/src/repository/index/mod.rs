@@ -19,7 +19,7 @@ pub(crate) use save::{IndexBatch, MAX_BLOBS, save};
 
 use jiff::Timestamp;
 
-use crate::format::{BlobKind, PackedBlob};
+use crate::format::{BlobKind, PackHeader, PackedBlob};
 use crate::id::{BlobId, IndexId, PackId};
 
 /// Where a blob is.
@@ -77,6 +77,13 @@ pub struct Mark {
     pub time: Option<Timestamp>,
 }
 
+/// End of the last of these blobs of a pack, and size of the pack with its header, in bytes.
+fn extent(blobs: &[PackedBlob]) -> (u64, u64) {
+    let ends = blobs.iter().map(|blob| u64::from(blob.offset) + u64::from(blob.len));
+    let end = ends.max().unwrap_or(0);
+    (end, end + PackHeader::sealed_len(blobs) as u64)
+}
+
 /// Finds blobs. Implementations are internally synchronised.
 ///
 /// A pack that is marked for deletion can still be read, and what is in it is found; only writers
@@ -90,6 +97,16 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
 
     /// All places where the blob is: two writers that run at the same time may both store it.
     fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation>;
+
+    /// True if index objects state several plain lengths for a blob, of which one at most is right.
+    fn is_disputed(&self, kind: BlobKind, id: &BlobId) -> bool;
+
+    /// Packs that index objects list with different contents. All of the listings are searched: a
+    /// false one hides nothing.
+    fn disputed_packs(&self) -> Vec<PackId>;
+
+    /// The sizes that a pack has according to its listings, in bytes: one unless it is disputed.
+    fn sizes(&self, pack: &PackId) -> Vec<u64>;
 
     /// A number below [`Self::slots`] that is the same for all copies of a blob and for no other
     /// blob, as long as nothing is added.

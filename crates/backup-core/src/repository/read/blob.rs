@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use super::decode::{Decoded, decode_with, is_large_tree, large_tree, open, require_size};
+use super::decode::{
+    Decoded, decode_with, is_large_tree, large_tree, open, require_size, verify_blob,
+};
 use crate::crypto::MasterKey;
 use crate::error::{Error, Result};
 use crate::format::{BlobKind, Tree};
@@ -45,6 +47,11 @@ impl BlobReader {
     }
 
     pub(crate) fn locate(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation> {
+        if kind == BlobKind::Data
+            && let Some(place) = self.repository.settled().get(id)
+        {
+            return Ok(place);
+        }
         let found = self.repository.index().find(kind, id).ok_or_else(|| {
             let what = if kind == BlobKind::Tree { "directory" } else { "blob" };
             Error::damaged(format!("{what} {} is not in the index", id.short())).with_hint(
@@ -85,6 +92,25 @@ impl BlobReader {
             }
             result => result,
         }
+    }
+
+    /// The first place where a blob can be read.
+    pub(super) async fn sound_place(&self, kind: BlobKind, id: &BlobId) -> Result<BlobLocation> {
+        self.sound_copy(kind, id, |at| async move {
+            self.decoded_at(at, Arc::new(|_: Decoded<'_>| ())).await.map(|()| at)
+        })
+        .await
+    }
+
+    /// The content of the copy of a blob at this place matches its name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it does not; those of the sink.
+    pub(crate) async fn require_sound(&self, at: BlobLocation) -> Result<()> {
+        let sealed = self.sealed(&at).await?;
+        let key = Arc::clone(self.repository.repository().key());
+        let work = move || verify_blob(&key, &at.blob, &sealed);
+        self.repository.repository().cpu().run(work).await
     }
 
     /// Where else a blob is.
@@ -240,8 +266,10 @@ impl BlobReader {
             Err(error) => return Err(error),
         };
         let window = Window { pack: at.pack, start: window_start, bytes };
-        let sealed =
-            cut(&window).ok_or_else(|| Error::internal("a blob lies outside its read window"))?;
+        let pack = at.pack.short();
+        let sealed = cut(&window).ok_or_else(|| {
+            Error::damaged(format!("the index states a blob beyond the end of pack {pack}"))
+        })?;
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have read it meanwhile.
         if !windows.iter().any(|known| known.pack == window.pack && known.start == window.start) {

@@ -5,16 +5,19 @@
 //! | `blob.rs` | [`BlobReader`]: one blob at a time, trees through a small cache of pack windows |
 //! | `decode.rs` | opening sealed blobs: each is checked against its name |
 //! | `fetch.rs` | many blobs at once, in the order in which they are stored |
+//! | `settled.rs` | blobs of which index objects state several lengths |
 //! | `snapshot.rs` | [`SnapshotReader`]: trees, paths, file contents of one snapshot |
 //! | `walk.rs` | [`TreeWalk`]: all nodes of a snapshot in order |
 
 mod blob;
 mod decode;
 mod fetch;
+mod settled;
 mod snapshot;
 mod walk;
 
 pub(crate) use blob::BlobReader;
 pub(crate) use decode::{Decoded, decode_with, verify_blob};
+pub(crate) use settled::Settled;
 pub use snapshot::SnapshotReader;
 pub use walk::TreeWalk;

@@ -60,7 +60,7 @@ impl SnapshotReader {
     /// [`ErrorKind::Damaged`] if it is lost or damaged, or has an entry that cannot be restored;
     /// those of the sink.
     pub async fn tree(&self, id: &BlobId) -> Result<Tree> {
-        self.reader.tree(id).await?.sound()
+        self.tree_with_faults(id).await?.sound()
     }
 
     /// Reads a directory with the faults of its entries.
@@ -68,7 +68,9 @@ impl SnapshotReader {
     /// # Errors
     /// [`ErrorKind::Damaged`] if it is lost or damaged as a whole; those of the sink.
     pub async fn tree_with_faults(&self, id: &BlobId) -> Result<Tree> {
-        self.reader.tree(id).await
+        let tree = self.reader.tree(id).await?;
+        self.reader.settle(&tree).await?;
+        Ok(tree)
     }
 
     /// All nodes, directories before their content, in order of their names' bytes. An entry that
@@ -96,7 +98,10 @@ impl SnapshotReader {
                 return Ok(None);
             };
             match (names.peek(), node.subtree) {
-                (None, _) => return Ok(Some(node)),
+                (None, _) => {
+                    self.reader.settle_content(&node.content).await?;
+                    return Ok(Some(node));
+                }
                 (Some(_), Some(subtree)) => tree = subtree,
                 (Some(_), None) => return Ok(None),
             }

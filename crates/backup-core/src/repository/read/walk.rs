@@ -73,6 +73,7 @@ impl TreeWalk {
         self.entries
             .enter(tree.entries(), || self.reader.repository().directory_bytes())
             .map_err(|message| Error::damaged(format!("the snapshot {message}")).context(&path))?;
+        self.reader.settle(&tree).await.map_err(|error| error.context(&path))?;
         let tree = match &mut self.faults {
             None => tree.sound().map_err(|error| error.context(&path))?,
             Some(faults) => {

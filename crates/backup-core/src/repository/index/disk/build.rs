@@ -5,13 +5,15 @@ use std::collections::{BinaryHeap, HashMap};
 use std::io::Result;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::WALKED;
 use super::format::{Pack, Record};
 use super::segment::Segment;
 use super::writer::SegmentWriter;
-use crate::format::{BlobKind, IndexBlob, IndexFile, PackHeader, PackedBlob};
+use crate::format::{BlobKind, IndexBlob, IndexFile, PackedBlob};
 use crate::id::{IndexId, PackId};
-use crate::repository::index::{MAX_BLOBS, Mark};
+use crate::repository::index::{MAX_BLOBS, Mark, extent};
 use crate::repository::reach::Bits;
 
 /// So many records are collected before a file is written (those of three full index objects): some
@@ -53,12 +55,7 @@ impl Collector {
 
     fn add_pack(&mut self, object: u32, id: PackId, blobs: &[IndexBlob], mark: Option<Mark>) {
         let blobs: Vec<PackedBlob> = blobs.iter().copied().map(Into::into).collect();
-        let end = blobs
-            .iter()
-            .map(|blob| u64::from(blob.offset) + u64::from(blob.len))
-            .max()
-            .unwrap_or(0);
-        let size = end + PackHeader::sealed_len(&blobs) as u64;
+        let (end, size) = extent(&blobs);
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let number = small(self.packs.len() as u64);
         self.packs.push(Pack {
@@ -68,15 +65,10 @@ impl Collector {
             end: small(end),
             size: small(size),
             mark,
+            contents: contents(&blobs),
         });
         for blob in blobs {
-            let record = Record {
-                id: blob.id,
-                pack: number,
-                offset: blob.offset,
-                len: blob.len,
-                plain: blob.uncompressed_len.unwrap_or(0),
-            };
+            let record = record(number, &blob);
             match blob.kind {
                 BlobKind::Data => self.data.push(record),
                 BlobKind::Tree => self.trees.push(record),
@@ -110,6 +102,27 @@ impl Collector {
         objects.clear();
         Ok(())
     }
+}
+
+fn record(pack: u32, blob: &PackedBlob) -> Record {
+    let plain = blob.uncompressed_len.unwrap_or(0);
+    Record { id: blob.id, pack, offset: blob.offset, len: blob.len, plain }
+}
+
+/// Digest of blobs in any order: listings of a pack that have the same one are equal. A strong hash,
+/// because listings may be crafted.
+fn contents(blobs: &[PackedBlob]) -> u64 {
+    let mut sorted: Vec<&PackedBlob> = blobs.iter().collect();
+    sorted.sort_unstable_by_key(|blob| (blob.offset, blob.len, blob.id));
+    let mut hash = Sha256::new();
+    for blob in sorted {
+        hash.update([u8::from(blob.kind == BlobKind::Tree)]);
+        hash.update(record(0, blob).encode());
+    }
+    let digest: [u8; 32] = hash.finalize().into();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    u64::from_le_bytes(first)
 }
 
 /// A file, and what counts of it.

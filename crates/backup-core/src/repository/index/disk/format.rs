@@ -20,7 +20,7 @@ use crate::id::{BlobId, ID_LEN, IndexId, PackId};
 use crate::repository::index::Mark;
 
 /// What a file begins with; changes with the form.
-pub(super) const MAGIC: [u8; 8] = *b"bkpidx01";
+pub(super) const MAGIC: [u8; 8] = *b"bkpidx02";
 /// Length of the header.
 pub(super) const HEADER: usize = 4096;
 /// Bytes behind the header that share a checksum.
@@ -149,13 +149,15 @@ pub(super) struct Pack {
     pub(super) end: u32,
     pub(super) size: u32,
     pub(super) mark: Option<Mark>,
+    /// Digest of the blobs that the object lists, in any order.
+    pub(super) contents: u64,
 }
 
 /// Not marked; marked at some time; marked at a time that is noted.
 const FLAGS: [u32; 3] = [0, 1, 2];
 
 impl Pack {
-    pub(super) const LEN: usize = ID_LEN + 32;
+    pub(super) const LEN: usize = ID_LEN + 40;
 
     pub(super) fn encode(&self) -> [u8; Self::LEN] {
         let time = self.mark.and_then(|mark| mark.time);
@@ -172,7 +174,8 @@ impl Pack {
         for (at, number) in numbers.into_iter().enumerate() {
             out[ID_LEN + 4 * at..ID_LEN + 4 * at + 4].copy_from_slice(&number.to_le_bytes());
         }
-        out[ID_LEN + 24..].copy_from_slice(&seconds.to_le_bytes());
+        out[ID_LEN + 24..ID_LEN + 32].copy_from_slice(&seconds.to_le_bytes());
+        out[ID_LEN + 32..].copy_from_slice(&self.contents.to_le_bytes());
         out
     }
 
@@ -195,6 +198,7 @@ impl Pack {
             end: number(2)?,
             size: number(3)?,
             mark,
+            contents: u64::from_le_bytes(*bytes.get(ID_LEN + 32..)?.first_chunk()?),
         })
     }
 }
@@ -292,6 +296,7 @@ mod tests {
                 end: 3,
                 size: 4,
                 mark: Some(Mark { time }),
+                contents: u64::MAX - 5,
             };
             assert_eq!(Pack::decode(&pack.encode()), Some(pack));
             let unmarked = Pack { mark: None, ..pack };

@@ -76,6 +76,9 @@ impl DiskIndex {
     /// Adds a file. Packs that an earlier one lists as well are looked up there.
     fn push(&mut self, segment: Segment, mut dead: Bits, counts: Vec<bool>) {
         let mut several = Vec::new();
+        // Listings with other contents than the first: number, and that of the first in this file,
+        // or among all that count.
+        let mut differing: Vec<(u32, Result<u32, u32>)> = Vec::new();
         let mut number = 0;
         while let Some(pack) = segment.pack(number) {
             let same: Vec<u32> = segment.find_packs(&pack.id).collect();
@@ -86,15 +89,21 @@ impl DiskIndex {
                 live.iter().filter_map(|number| segment.pack(*number)).map(|pack| pack.mark);
             let (mark, listed) = marks
                 .fold((None, false), |(mark, listed), own| (mark.max(own), listed | own.is_none()));
-            let keep = match self.find_pack(&pack.id) {
-                Some((earlier, info)) if !live.is_empty() => {
-                    self.combine(earlier, info.mark.max(mark), info.listed | listed);
-                    0
-                }
-                _ => 1,
+            let earlier = self.find_pack(&pack.id).filter(|_| !live.is_empty());
+            let keep = usize::from(earlier.is_none());
+            if let Some((earlier, info, _)) = earlier {
+                self.combine(earlier, info.mark.max(mark), info.listed | listed);
+            }
+            let contents = |number: &u32| segment.pack(*number).map(|pack| pack.contents);
+            let first = match earlier {
+                Some((_, _, contents)) => Some(contents),
+                None => live.first().and_then(contents),
             };
             for other in live.iter().skip(keep) {
                 dead.insert(u64::from(*other));
+                if contents(other) != first {
+                    differing.push((*other, earlier.map_or(Err(live[0]), |found| Ok(found.0))));
+                }
             }
             if keep == 1 && live.len() > 1 {
                 several.push((live[0], mark, listed));
@@ -109,6 +118,11 @@ impl DiskIndex {
             (0..part.segment.packs()).filter(|number| !part.dead.contains(u64::from(*number)))
         {
             self.blobs += part.segment.pack(number).map_or(0, |pack| pack.blobs as usize);
+        }
+        for (number, first) in differing {
+            if let Some(global) = first.ok().or_else(|| part.own(first.err()?)) {
+                part.disputed.insert(number, global);
+            }
         }
         for (number, mark, listed) in several {
             if let Some(global) = part.global(number) {
@@ -126,13 +140,14 @@ impl DiskIndex {
             .insert(number, (mark, listed));
     }
 
-    fn find_pack(&self, id: &PackId) -> Option<(u32, PackInfo)> {
+    /// The number of a pack among all that count, the listing that counts, and the digest of its
+    /// contents.
+    fn find_pack(&self, id: &PackId) -> Option<(u32, PackInfo, u64)> {
         self.parts.iter().find_map(|part| {
-            let (number, global) = part
-                .segment
-                .find_packs(id)
-                .find_map(|number| Some((number, part.global(number)?)))?;
-            Some((global, self.info(part, number, global)?))
+            let (number, global) =
+                part.segment.find_packs(id).find_map(|number| Some((number, part.own(number)?)))?;
+            let contents = part.segment.pack(number)?.contents;
+            Some((global, self.info(part, number, global)?, contents))
         })
     }
 

@@ -1,5 +1,7 @@
 //! One mapped file of the index, with the packs that do not count in it.
 
+use std::collections::HashMap;
+
 use super::format::Record;
 use super::segment::Segment;
 use crate::format::BlobKind;
@@ -16,6 +18,9 @@ pub(super) struct Part {
     pub(super) counts: Vec<bool>,
     /// Dead packs before every 64th.
     dead_before: Vec<u32>,
+    /// Dead packs whose listing differs from the one that counts, each with the number of the latter
+    /// among all that count: their records count for it.
+    pub(super) disputed: HashMap<u32, u32>,
     /// Number of its first pack among all that count.
     pub(super) first_pack: u32,
     pub(super) packs: u32,
@@ -41,11 +46,18 @@ impl Part {
             count += u32::from(dead.contains(u64::from(number)));
         }
         let packs = segment.packs() - count;
-        Self { segment, dead, counts, dead_before, first_pack: 0, packs, first_slot: 0 }
+        let disputed = HashMap::new();
+        Self { segment, dead, counts, dead_before, disputed, first_pack: 0, packs, first_slot: 0 }
+    }
+
+    /// The number among all that count of a pack of this file, or of one that this is another
+    /// listing of.
+    pub(super) fn global(&self, number: u32) -> Option<u32> {
+        self.own(number).or_else(|| self.disputed.get(&number).copied())
     }
 
     /// The number of a pack of this file among all that count.
-    pub(super) fn global(&self, number: u32) -> Option<u32> {
+    pub(super) fn own(&self, number: u32) -> Option<u32> {
         if self.dead.contains(u64::from(number)) {
             return None;
         }
@@ -65,7 +77,7 @@ impl Part {
             .map_while(move |at| {
                 Some((at, self.segment.record(kind, at).filter(|record| record.id == *id)?))
             })
-            .filter(|(_, record)| !self.dead.contains(u64::from(record.pack)))
+            .filter(|(_, record)| self.global(record.pack).is_some())
     }
 
     /// The first copy that counts from a place on.

@@ -3,6 +3,7 @@
 use std::sync::PoisonError;
 
 use super::format::Record;
+use super::part::Part;
 use super::{DiskIndex, LITTLE, WALKED};
 use crate::format::{BlobKind, PackedBlob};
 use crate::id::{BlobId, IndexId, PackId};
@@ -36,6 +37,35 @@ impl BlobIndex for DiskIndex {
         }));
         found.sort_by_key(|(marked, _)| *marked);
         found.into_iter().map(|(_, at)| at).collect()
+    }
+
+    fn is_disputed(&self, kind: BlobKind, id: &BlobId) -> bool {
+        let in_files = self.parts.iter().flat_map(|part| part.copies(kind, id));
+        let mut lengths = in_files
+            .map(|(_, record)| record.blob(kind).plain_len())
+            .chain(self.added.find(kind, id).map(|at| at.blob.plain_len()));
+        lengths.next().is_some_and(|first| lengths.any(|other| other != first))
+            || self.added.is_disputed(kind, id)
+    }
+
+    fn disputed_packs(&self) -> Vec<PackId> {
+        let numbers = |part: &Part| part.disputed.keys().copied().collect::<Vec<_>>();
+        let in_files = self.parts.iter().flat_map(|part| {
+            numbers(part).into_iter().filter_map(|number| Some(part.segment.pack(number)?.id))
+        });
+        let mut packs: Vec<PackId> = in_files.chain(self.added.disputed_packs()).collect();
+        packs.sort_unstable();
+        packs.dedup();
+        packs
+    }
+
+    fn sizes(&self, pack: &PackId) -> Vec<u64> {
+        let in_files = self.parts.iter().flat_map(|part| {
+            let live =
+                part.segment.find_packs(pack).filter(|number| part.global(*number).is_some());
+            live.filter_map(|number| Some(u64::from(part.segment.pack(number)?.size)))
+        });
+        in_files.chain(self.added.sizes(pack)).collect()
     }
 
     fn slot(&self, kind: BlobKind, id: &BlobId) -> Option<u64> {
@@ -74,7 +104,7 @@ impl BlobIndex for DiskIndex {
 
     fn hide_packs(&self, packs: &[PackId]) {
         let numbers: Vec<u32> =
-            packs.iter().filter_map(|id| self.find_pack(id)).map(|(number, _)| number).collect();
+            packs.iter().filter_map(|id| self.find_pack(id)).map(|found| found.0).collect();
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         for number in numbers {
             state.hidden.insert(number.into());
@@ -85,14 +115,16 @@ impl BlobIndex for DiskIndex {
 
     fn add_pack(&self, pack: PackId, blobs: &[PackedBlob]) {
         match self.find_pack(&pack) {
-            Some((number, info)) => self.combine(number, info.mark, true),
+            Some((number, info, _)) => self.combine(number, info.mark, true),
             None => self.added.add_pack(pack, blobs),
         }
     }
 
     fn add_marked_pack(&self, pack: PackId, blobs: &[PackedBlob], mark: Mark) {
         match self.find_pack(&pack) {
-            Some((number, info)) => self.combine(number, info.mark.max(Some(mark)), info.listed),
+            Some((number, info, _)) => {
+                self.combine(number, info.mark.max(Some(mark)), info.listed);
+            }
             None => self.added.add_marked_pack(pack, blobs, mark),
         }
     }
@@ -101,7 +133,7 @@ impl BlobIndex for DiskIndex {
         for part in &self.parts {
             for number in 0..part.segment.packs() {
                 if let Some(info) =
-                    part.global(number).and_then(|global| self.info(part, number, global))
+                    part.own(number).and_then(|global| self.info(part, number, global))
                 {
                     f(info);
                 }

@@ -253,3 +253,68 @@ fn cleaning_removes_own_files_only() {
     let left: BTreeSet<_> = left.map(|name| name.into_string().unwrap()).collect();
     assert_eq!(left, others.map(str::to_owned).into());
 }
+
+/// The true listing of a pack and false ones, in one file and in several, in every order.
+#[test]
+fn false_listings_hide_no_blob() {
+    let (pack, id) = (PackId::digest(b"pack"), blob_id(1));
+    let place =
+        |offset, len| PackedBlob { id, kind: BlobKind::Data, offset, len, uncompressed_len: None };
+    let listing = |blobs: &[PackedBlob]| IndexFile {
+        packs: vec![IndexPack { id: pack, blobs: blobs.iter().copied().map(Into::into).collect() }],
+        ..IndexFile::default()
+    };
+    let files = [
+        listing(&[place(0, 100)]),
+        listing(&[place(7, 100)]),
+        listing(&[place(0, 90)]),
+        listing(&[]),
+        // The true one once more.
+        listing(&[place(0, 100)]),
+    ];
+    for first in 0..files.len() {
+        let order = (0..files.len()).map(|at| (first + at) % files.len());
+        let objects: Vec<(IndexId, IndexFile)> = order
+            .map(|at| (IndexId::digest(&[u8::try_from(at).unwrap()]), files[at].clone()))
+            .collect();
+        for at_a_time in 1..=files.len() {
+            let dir = tempfile::tempdir().unwrap();
+            for some in objects.chunks(at_a_time) {
+                store(dir.path(), some);
+            }
+            let listed = objects.iter().map(|(id, _)| *id).collect();
+            let (index, _) = assemble(dir.path(), &listed).unwrap();
+            let found = index.find_all(BlobKind::Data, &id);
+            let places: BTreeSet<_> =
+                found.iter().map(|at| (at.blob.offset, at.blob.len)).collect();
+            assert_eq!(places, [(0, 90), (0, 100), (7, 100)].into());
+            assert!(found.iter().all(|at| at.pack == pack));
+            assert!(index.is_disputed(BlobKind::Data, &id));
+            assert_eq!(index.disputed_packs(), [pack]);
+            assert!(index.sizes(&pack).iter().any(|size| *size > 107));
+            let mut packs = 0;
+            index.for_each_pack(&mut |_| packs += 1);
+            assert_eq!(packs, 1);
+            let mut copies = BTreeSet::new();
+            index.for_each_copy(&mut |slot, number, blob| {
+                assert_eq!((Some(slot), number), (index.slot(BlobKind::Data, &id), 0));
+                copies.insert((blob.offset, blob.len));
+            });
+            assert_eq!(copies, places);
+        }
+    }
+}
+
+#[test]
+fn equal_listings_are_not_disputed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = SmallRng::seed_from_u64(3);
+    let file = object(&mut rng, &[]);
+    let mut other = file.clone();
+    other.packs.iter_mut().for_each(|pack| pack.blobs.reverse());
+    let objects = [(IndexId::digest(b"one"), file), (IndexId::digest(b"two"), other)];
+    store(dir.path(), &objects[..1]);
+    store(dir.path(), &objects[1..]);
+    let (index, _) = assemble(dir.path(), &objects.iter().map(|(id, _)| *id).collect()).unwrap();
+    assert_eq!(index.disputed_packs(), []);
+}
