@@ -252,7 +252,8 @@ impl Source for MongoSource {
         };
         let options = MongoOptions { waits: options.waits.reporting_to(&cx.events), ..options };
         let server = unless_cancelled(cx, Server::connect(&options, Purpose::Writing)).await?;
-        server.named(restore::restore(cx, &server, &self.options, request, snapshot).await)
+        let restored = Box::pin(restore::restore(cx, &server, &self.options, request, snapshot));
+        server.named(restored.await)
     }
 
     async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {

@@ -63,7 +63,8 @@ impl BlobReader {
             if !index.is_disputed(BlobKind::Data, id) || settled.contains(id) {
                 continue;
             }
-            match self.sound_place(BlobKind::Data, id).await {
+            // Rare, and larger than the futures of all callers.
+            match Box::pin(self.sound_place(BlobKind::Data, id)).await {
                 Ok(place) => settled.insert(*id, Some(place)),
                 Err(error) if error.is_damage() => settled.insert(*id, None),
                 Err(error) => return Err(error),
