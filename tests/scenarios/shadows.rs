@@ -135,7 +135,7 @@ mod needs_restic_and_time {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn verbs_ignore_false_places_and_repair_removes_them() {
+    async fn false_places_are_ignored_and_repaired() {
         assert!(cases().len() >= 10);
         for case in cases() {
             let (place, name) = (Place::new().await, case.name);

@@ -1,4 +1,4 @@
-//! Several captures of one log: one at a time, and the next as soon as that one is known to be dead.
+//! Several captures of one log: one at a time. The next begins once the death of the first is known.
 
 use std::fs::File;
 use std::process::{Command, Stdio};
@@ -70,14 +70,14 @@ pub(super) async fn second_follower_is_refused_with_the_holder(version: Version)
     captured_by(&place, next.id(), EXPIRY * 3 / 4);
     server.run("CREATE TABLE captured (id int)").await;
     place.reached(&text_of(&newest(&server).await));
-    // Another machine cannot know that this one is dead.
+    // On another machine the death is not known.
     next.kill();
     let refused = run(&mut elsewhere(&place, &FOLLOW));
     assert!(refused.code == 11 && refused.stderr.contains("expires in"), "{refused}");
     let mut command = elsewhere(&place, &["logs", "follow", "crm", "--wait"]);
     let other = Running::start(command.stdout(Stdio::null()));
     captured_by(&place, other.id(), EXPIRY * 3);
-    // A lease that was given back blocks nobody.
+    // A returned lease does not block the next process.
     other.stop();
     let last = place.spawn(&FOLLOW);
     captured_by(&place, last.id(), EXPIRY * 3 / 4);
@@ -85,7 +85,7 @@ pub(super) async fn second_follower_is_refused_with_the_holder(version: Version)
     place.done(&["check"]);
 }
 
-/// The daemon starts its capture again when that is killed, and the new one goes on at once.
+/// The daemon starts its capture again when that is killed, and the new one continues at once.
 pub(super) async fn daemon_captures_on_after_a_killed_follower(version: Version) {
     let server = with_role(version, &[], &[]).await;
     let place = Place::new(&server, "");
@@ -114,7 +114,7 @@ pub(super) async fn daemon_captures_on_after_a_killed_follower(version: Version)
     }
     server.run("CREATE TABLE captured (id int)").await;
     place.reached(&text_of(&newest(&server).await));
-    // A person who starts another one is told about the daemon's.
+    // A second follower is refused with the name of the daemon's.
     let refused = place.fails(11, &FOLLOW);
     let named = format!("process {} since", holder(&place).unwrap());
     assert!(refused.contains(&named), "{refused}");

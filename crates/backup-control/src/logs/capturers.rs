@@ -1,7 +1,7 @@
 //! Captures of a log on this machine: the ones whose processes have died.
 //!
 //! Each capture locks a file in the state directory as long as its process lives, and adds its name
-//! to the names in the file. The next process that gets the lock knows that all others are dead.
+//! to the names in the file. Once another process gets the lock, all of them are dead.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};

@@ -136,8 +136,8 @@ fn listed(lines: impl ExactSizeIterator<Item = String>) -> Vec<String> {
     shown
 }
 
-/// Whether objects of this kind have rows, of which a plan gives the number or says that it is
-/// unknown. Others have none of their own, or compute them.
+/// Returns `true` for kinds of objects with rows. A plan gives their number, or `rows not known`.
+/// Others have none of their own, or compute them.
 fn has_rows(kind: &str) -> bool {
     kind == "table"
 }
