@@ -153,7 +153,7 @@ mod needs_restic_and_time {
             let code = if case.named == Named::Nothing { 0 } else { 4 };
             assert_eq!(checked.code, code, "{name}: {checked}");
             assert!(checked.text().contains(&object), "{name}: {checked}");
-            let repaired = place.run(&["repair"]);
+            let repaired = place.run(&["repair", "--yes"]);
             assert_eq!(repaired.code, 0, "{name}: {repaired}");
             place.assert_sound(name);
         }
