@@ -276,7 +276,12 @@ mod tests {
 
     fn cutter(begin: Position) -> Cutter {
         let layout = Layout::at(EntryPath::new("/mongodb/rs").unwrap());
-        Cutter { layout, lineage: Lineage::begin("ab12"), at: begin, file: None }
+        Cutter {
+            layout,
+            lineage: Lineage::begin("0123456789abcdef0123456789abcdef"),
+            at: begin,
+            file: None,
+        }
     }
 
     #[test]
@@ -301,7 +306,11 @@ mod tests {
             .iter()
             .map(|segment| (segment.path.display().into_owned(), segment.at, segment.data.len()))
             .collect();
-        let file = |second: u32| format!("/mongodb/rs/oplog/{second:010}-0000000001-ab12.bson");
+        let file = |second: u32| {
+            format!(
+                "/mongodb/rs/oplog/{second:010}-0000000001-0123456789abcdef0123456789abcdef.bson"
+            )
+        };
         let expected = [
             (file(7150), 0, 1_200_000),
             (file(7150), 1_200_000, 10),

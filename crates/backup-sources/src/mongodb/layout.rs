@@ -59,12 +59,14 @@ impl Layout {
         self.dump().join(OPLOG.as_bytes())
     }
 
-    /// A file of the captured oplog, by its branch and first entry.
+    /// A file of the captured oplog, by its branch and first entry. A branch that is no UUID, as in a
+    /// crafted repository, is not part of the name.
     pub(super) fn captured(&self, branch: &str, first: Position) -> EntryPath {
         let Position { seconds, increment } = first;
-        let file = match branch {
-            "" => file_of(first),
-            _ => format!("{seconds:010}-{increment:010}-{branch}.bson"),
+        let is_uuid = branch.len() == 32 && branch.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let file = match is_uuid {
+            true => format!("{seconds:010}-{increment:010}-{branch}.bson"),
+            false => file_of(first),
         };
         self.set.join(CAPTURED.as_bytes()).join(file.as_bytes())
     }

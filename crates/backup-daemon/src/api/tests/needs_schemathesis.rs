@@ -47,7 +47,8 @@ async fn the_server_keeps_to_its_document() {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let out = tokio::time::timeout(Duration::from_secs(seconds), running).await.expect("an end").unwrap();
+    let out =
+        tokio::time::timeout(Duration::from_secs(seconds), running).await.expect("an end").unwrap();
     let said =
         String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{said}");
