@@ -1,7 +1,8 @@
 //! Where things are kept that can be had again.
 
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::environment::Environment;
@@ -28,6 +29,30 @@ pub fn dir(env: &Environment) -> Option<PathBuf> {
 /// Those of the file system.
 pub fn create(dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Opens a file for reading and writing, and creates it and its directory if needed. Returns `true`
+/// if the file is now locked, until it is dropped or the process ends; `false` if another process
+/// holds the lock.
+///
+/// # Errors
+/// Errors of the file system, also if it does not support locks.
+pub(crate) fn lock(path: &Path) -> io::Result<(File, bool)> {
+    if let Some(dir) = path.parent() {
+        create(dir)?;
+    }
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok((file, true)),
+        Err(TryLockError::WouldBlock) => Ok((file, false)),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 #[cfg(test)]

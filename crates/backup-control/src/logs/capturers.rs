@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -48,20 +47,9 @@ impl Capturer {
     }
 
     fn lock(&self) -> io::Result<Option<Locked>> {
-        if let Some(dir) = self.path.parent() {
-            cache::create(dir)?;
-        }
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&self.path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        let (mut file, is_free) = cache::lock(&self.path)?;
+        if !is_free {
+            return Ok(None);
         }
         let mut text = Vec::new();
         file.read_to_end(&mut text)?;

@@ -216,8 +216,9 @@ pub async fn plan_from(
     }
     // The times of a server that was replaced are those of its own history.
     let history = named.snapshot.x_log.as_ref().map(|log| log.start.at.branch.as_str());
-    let timeline = in_history(view.timeline(), history);
-    let (branches, current) = (view.timeline().branch_names(), timeline.current_branch());
+    let timeline = view.timeline();
+    let branches = timeline.branch_names();
+    let current = in_history(timeline, history).current_branch();
     let moment = target(at, named.snapshot.tag("source"), current.as_deref(), now)?;
     let target = full_name(moment, &branches, current.as_deref());
     if let Target::Time(time) = target {

@@ -5,7 +5,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use backup_core::error::{Error as CoreError, ErrorKind};
@@ -70,7 +69,7 @@ impl Flight {
     /// [`ErrorKind::Busy`] if somebody else does it: who, and since when.
     pub fn take(dir: &Path, repository: &str, source: &str, run: &Run) -> Result<io::Result<Self>> {
         let name = name(repository, source, run);
-        let (mut file, is_free) = match lock(&dir.join(DIR), &name) {
+        let (mut file, is_free) = match cache::lock(&dir.join(DIR).join(name)) {
             Ok(locked) => locked,
             Err(error) => return Ok(Err(error)),
         };
@@ -105,23 +104,6 @@ impl Flight {
 pub(super) fn name(repository: &str, source: &str, run: &Run) -> String {
     let key = Sha256::digest(format!("{repository}\0{}\0{source}", run.job));
     key[..16].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn lock(dir: &Path, name: &str) -> io::Result<(File, bool)> {
-    cache::create(dir)?;
-    let path = dir.join(name);
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok((file, true)),
-        Err(std::fs::TryLockError::WouldBlock) => Ok((file, false)),
-        Err(std::fs::TryLockError::Error(error)) => Err(error),
-    }
 }
 
 fn write(file: &mut File, holders: &[&Holder]) -> io::Result<()> {

@@ -32,7 +32,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, LogEvent};
 use crate::repository::{LeaseNote, Repository};
 use crate::source::{LogReader, LogSegment, Source, SourceErrorKind};
-use options::acknowledge;
 use starting_points::open;
 
 /// At the end, so long is waited for what was captured to be stored.
@@ -53,18 +52,7 @@ pub async fn capture(
     options: &CaptureOptions,
     cx: &Context,
 ) -> Result<CaptureReport> {
-    capture_noting(repository, source, options, cx, &AtomicBool::new(false)).await
-}
-
-/// Captures as [`capture`] does, and sets `has_begun` once this process holds the lease.
-pub(super) async fn capture_noting(
-    repository: &Repository,
-    source: &dyn Source,
-    options: &CaptureOptions,
-    cx: &Context,
-    has_begun: &AtomicBool,
-) -> Result<CaptureReport> {
-    match run(repository, source, options, cx, has_begun).await {
+    match run(repository, source, options, cx, &AtomicBool::new(false)).await {
         Err(error) if error.is_cancelled() && cx.cancel.is_cancelled() => {
             Ok(CaptureReport::default())
         }
@@ -72,7 +60,8 @@ pub(super) async fn capture_noting(
     }
 }
 
-async fn run(
+/// Captures, and sets `has_begun` once this process holds the lease. Cancellation is an error.
+pub(super) async fn run(
     repository: &Repository,
     source: &dyn Source,
     options: &CaptureOptions,
@@ -385,6 +374,19 @@ impl Run<'_> {
     async fn acknowledge_stored(&mut self, reader: &mut dyn LogReader) -> Result<()> {
         let position = self.stored.borrow_and_update().position.clone();
         acknowledge(self.options.acknowledge, Acknowledge::Stored, position, reader).await
+    }
+}
+
+/// Acknowledges what has come so far, if that is how far it has to come.
+async fn acknowledge(
+    wanted: Acknowledge,
+    reached: Acknowledge,
+    position: Option<Position>,
+    reader: &mut dyn LogReader,
+) -> Result<()> {
+    match position {
+        Some(position) if wanted == reached => Ok(reader.acknowledge(&position).await?),
+        _ => Ok(()),
     }
 }
 

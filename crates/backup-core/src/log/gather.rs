@@ -222,12 +222,16 @@ impl LogView {
 
     /// Where the log ends that snapshots hold.
     pub(super) fn end(&self) -> Option<Mark> {
-        let extents = self.snapshots.iter().flat_map(|(_, log)| &log.extents);
-        let newest = extents.max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
-        newest.map(|extent| Mark {
+        self.newest_extent().map(|extent| Mark {
             at: Position::new(extent.branch.clone(), extent.to),
             state: extent.state.clone(),
         })
+    }
+
+    /// The newest part of the log that a snapshot holds.
+    fn newest_extent(&self) -> Option<&LogExtent> {
+        let extents = self.snapshots.iter().flat_map(|(_, log)| &log.extents);
+        extents.max_by_key(|extent| (extent.last.map(|last| last.time), extent.to))
     }
 
     /// From where the log is needed for the newest backup.
@@ -265,36 +269,31 @@ impl LogView {
                 None => branches.push(Branch { name: name.clone(), parent: parent.clone() }),
             }
         }
+        let current = self.current_branch(&branches);
         for (_, log) in &self.snapshots {
             let name = &log.start.at.branch;
             if branches.iter().all(|branch| branch.name != *name) {
                 branches.push(Branch { name: name.clone(), parent: None });
             }
         }
-        let current = self.current_branch();
         branches.sort_by_key(|branch| Some(&branch.name) == current);
         branches
     }
 
-    /// The branch of the newest piece of the log. Of a later snapshot, if nothing is stored of its
+    /// The branch of the newest piece of the log, or of a later snapshot if `logged` lacks its
     /// branch: its log is not captured, or not yet.
-    fn current_branch(&self) -> Option<&String> {
-        let extents = || self.snapshots.iter().flat_map(|(_, log)| &log.extents);
-        let slices = || self.slices().filter(|header| header.takes_over.is_none());
-        let newest = extents().max_by_key(|extent| (extent.last.map(|last| last.time), extent.to));
-        let of_slice = slices().last().map(|header| (&header.branch, header.ticks.last()));
-        let of_extent = newest.map(|extent| (&extent.branch, extent.last.as_ref()));
-        let logged = of_slice.or(of_extent);
-        let has_log = |name: &String| {
-            extents().any(|extent| extent.branch == *name)
-                || slices().any(|header| header.branch == *name)
-        };
+    fn current_branch(&self, logged: &[Branch]) -> Option<&String> {
+        let slice = self.slices().filter(|header| header.takes_over.is_none()).last();
+        let of_slice = slice.map(|header| (&header.branch, header.ticks.last()));
+        let of_extent = || self.newest_extent().map(|one| (&one.branch, one.last.as_ref()));
+        let (branch, end) = of_slice.or_else(of_extent).unzip();
+        let ends = end.flatten().map(|last| last.time);
         let newest = self.snapshots.iter().max_by_key(|(_, log)| log.time);
         let later = newest.filter(|(_, log)| {
-            let ends = logged.and_then(|(_, last)| last).map(|last| last.time);
-            !has_log(&log.start.at.branch) && ends < Some(log.time)
+            let is_logged = logged.iter().any(|branch| branch.name == log.start.at.branch);
+            !is_logged && ends < Some(log.time)
         });
-        later.map(|(_, log)| &log.start.at.branch).or(logged.map(|(name, _)| name))
+        later.map(|(_, log)| &log.start.at.branch).or(branch)
     }
 
     /// Which moments can be restored.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::capture::capture_noting;
+use super::capture::run;
 use super::lane::Lane;
 use super::roll_up::{RollUpOptions, roll_up};
 use super::{CaptureOptions, LogView, Stream};
@@ -118,7 +118,7 @@ async fn go_on(
     let known =
         LogView::of_snapshots(&Lane::new(repository, &Stream::of(&source.identity())), cx).await?;
     source.require_lineage(cx, &known.timeline()).await?;
-    capture_noting(repository, source, options, cx, has_begun).await.map(|_| ())
+    run(repository, source, options, cx, has_begun).await.map(|_| ())
 }
 
 fn is_for_good(error: &Error) -> bool {

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::error::Result;
 use crate::log::Position;
 use crate::log::outbox::SpoolOptions;
-use crate::source::LogReader;
 
 /// When a source may forget what was captured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -19,19 +17,6 @@ pub enum Acknowledge {
     Stored,
     /// When it is in the spool; needs one.
     Spooled,
-}
-
-/// Acknowledges what has come so far, if that is how far it has to come.
-pub(super) async fn acknowledge(
-    wanted: Acknowledge,
-    reached: Acknowledge,
-    position: Option<Position>,
-    reader: &mut dyn LogReader,
-) -> Result<()> {
-    match position {
-        Some(position) if wanted == reached => Ok(reader.acknowledge(&position).await?),
-        _ => Ok(()),
-    }
 }
 
 /// Reports the [holders](CaptureOptions::holder) that are known to be dead, before each attempt to
