@@ -12,23 +12,23 @@
 
 use backup_core::log::Position;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::doc;
 
-use super::catalog::uuid_of;
+use super::catalog::uuid_at;
 use super::error::{Explain as _, is_denied};
+use super::namespace::Namespace;
+use super::position::Position as Moment;
 use super::server::Server;
 
 /// The branch of the logs of a replica set: 32 hexadecimal digits, or nothing if the user may not
 /// read the UUID.
 pub(super) async fn branch_of(server: &Server) -> SourceResult<String> {
-    let command = doc! { "listCollections": 1, "filter": { "name": "system.version" } };
-    let listed = match server.list("admin", command).await {
-        Err(error) if is_denied(&error) => return Ok(String::new()),
-        other => other.reading("cannot list the collections of admin")?,
-    };
-    let info = listed.first().and_then(|found| found.get_document("info").ok());
-    let uuid = info.and_then(|info| uuid_of(info.get("uuid")));
-    Ok(uuid.map(hex::encode).unwrap_or_default())
+    match uuid_at(server, &Namespace::new("admin", "system.version")).await {
+        Err(error) if is_denied(&error) => Ok(String::new()),
+        found => {
+            let uuid = found.reading("cannot list the collections of admin")?;
+            Ok(uuid.map(hex::encode).unwrap_or_default())
+        }
+    }
 }
 
 /// The continuation of a log at a server.
@@ -62,9 +62,8 @@ impl Lineage {
 /// The error for a log of another replica set.
 pub(super) fn another_set(server: &Server, from: &Position) -> SourceError {
     let text = format!(
-        "the stored log up to {}:{} belongs to another replica set with the name {}",
-        from.offset >> 32,
-        from.offset & u64::from(u32::MAX),
+        "the stored log up to {} belongs to another replica set with the name {}",
+        Moment::of_offset(from.offset),
         server.set_name()
     );
     SourceError::new(SourceErrorKind::LogGap, text)

@@ -5,9 +5,10 @@ use std::time::Duration;
 use backup_core::source::{Probe, ProbeProblem, SourceResult};
 use bson::doc;
 
-use super::catalog::{databases, uuid_bson, uuid_of};
+use super::catalog::{databases, uuid_at, uuid_bson};
 use super::error::{Explain as _, code, code_of, is_denied};
 use super::history::{self, OplogWindow};
+use super::namespace::Namespace;
 use super::server::{Server, Topology};
 
 /// Oplog windows below this many seconds are pointed out where the log is not captured: a scan must
@@ -90,13 +91,8 @@ async fn rights(server: &Server) -> SourceResult<Vec<&'static str>> {
             Err(error) => return Err(error).reading(what),
         }
     }
-    let version = server
-        .list("admin", doc! { "listCollections": 1, "filter": { "name": "system.version" } })
-        .await;
-    let uuid = version
-        .ok()
-        .and_then(|found| uuid_of(found.first()?.get_document("info").ok()?.get("uuid")));
-    if let Some(uuid) = uuid {
+    let uuid = uuid_at(server, &Namespace::new("admin", "system.version")).await;
+    if let Ok(Some(uuid)) = uuid {
         let find = doc! { "find": uuid_bson(&uuid), "limit": 1, "singleBatch": true };
         match server.run("admin", find).await {
             Err(error) if code_of(&error) == Some(code::UNAUTHORIZED) => {

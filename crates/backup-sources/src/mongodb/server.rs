@@ -66,8 +66,8 @@ pub(super) struct Primary {
 pub(super) struct Server {
     pub(super) client: Client,
     pub(super) topology: Topology,
-    /// The branch of captured logs (`lineage.rs`). Empty without a replica set, and if the user may
-    /// not list the collections of `admin`.
+    /// The branch of captured logs (`lineage.rs`). Empty without a replica set, if the user may not
+    /// list the collections of `admin`, and for writing.
     pub(super) branch: String,
     /// `[major, minor, patch]`.
     pub(super) version: [i32; 3],
@@ -172,7 +172,7 @@ impl Server {
             server.member =
                 SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
         }
-        if server.is_replica_set() {
+        if purpose == Purpose::Reading && server.is_replica_set() {
             server.branch = lineage::branch_of(&server).await?;
         }
         Ok(server)
