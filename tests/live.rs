@@ -21,6 +21,8 @@ mod support {
     pub(crate) mod gcs_double;
     pub(crate) mod history;
     pub(crate) mod http;
+    #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod killing;
     pub(crate) mod logs;
     pub(crate) mod long;
     pub(crate) mod measured;

@@ -12,6 +12,7 @@ mod support {
     pub(crate) mod dying;
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod http;
+    pub(crate) mod killing;
     pub(crate) mod long;
     pub(crate) mod mongod;
     pub(crate) mod mongod_state;

@@ -12,6 +12,8 @@ mod support {
     pub(crate) mod dying;
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod http;
+    #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod killing;
     pub(crate) mod long;
     pub(crate) mod noise;
     pub(crate) mod notes;

@@ -16,7 +16,6 @@ use crate::support::crafted::Crafted;
 use crate::support::crafted_nodes::{Parts, directory, file};
 use crate::support::measured::measured;
 use crate::support::process::{Outcome, run};
-use crate::support::repo::Repo;
 use crate::support::restic::text;
 
 /// A frame of zstd: `times` the text `repeated` between two others. The frame states its length if
@@ -63,11 +62,7 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        let room = tempfile::tempdir().unwrap();
-        let dir = room.path().join("repository");
-        let repo = Repo::in_dir(&dir).await;
-        let cli = Cli::new(&dir, repo.passphrase.reveal());
-        let mut crafted = Crafted::within(&dir, &repo.passphrase);
+        let (room, _, cli, mut crafted) = Crafted::in_new_repository().await;
         let blob = crafted.blob(BlobKind::Data, b"hello").to_hex();
         let parts = Parts { blob, directory: String::new() };
         let data = crafted.directory(&[file(&parts, "good")]);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::cli::Cli;
 use crate::support::compare::assert_same;
+use crate::support::killing::kill;
 use crate::support::long::long;
 use crate::support::noise::{noise, rng, text};
 use crate::support::repo::{Repo, files, keep, options, restored};
@@ -70,17 +71,10 @@ fn time_of(cli: &Cli, arguments: &[&str]) -> Duration {
     started.elapsed()
 }
 
-/// Starts a command and kills it within the time `whole`. Returns `true` if it was killed before
-/// its end; else halves `whole`, which was measured while the machine was busier.
+/// Starts a command and kills it within the time `whole`, as [`kill`] reports.
 fn kill_at_random(cli: &Cli, arguments: &[&str], whole: &mut Duration, seed: u64) -> bool {
-    let mut child = spawn(cli, arguments);
-    std::thread::sleep(whole.mul_f64(rng(seed).random_range(0.0..1.05)));
-    child.kill().unwrap();
-    let is_killed = !child.wait().unwrap().success();
-    if !is_killed {
-        *whole /= 2;
-    }
-    is_killed
+    let after = whole.mul_f64(rng(seed).random_range(0.0..1.05));
+    kill(spawn(cli, arguments), after, whole)
 }
 
 /// How many times to kill.

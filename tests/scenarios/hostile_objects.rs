@@ -16,7 +16,6 @@ use crate::support::crafted_nodes::{self, directory};
 use crate::support::long::long;
 use crate::support::measured::measured;
 use crate::support::process::Outcome;
-use crate::support::repo::Repo;
 use crate::support::restic::text;
 
 /// A repository with a sound snapshot of `/data/inside`.
@@ -30,11 +29,7 @@ struct Place {
 impl Place {
     /// With the objects that `craft` adds.
     async fn new(craft: impl FnOnce(&mut Crafted)) -> Self {
-        let room = tempfile::tempdir().unwrap();
-        let dir = room.path().join("repository");
-        let repo = Repo::in_dir(&dir).await;
-        let cli = Cli::new(&dir, repo.passphrase.reveal());
-        let mut crafted = Crafted::within(&dir, &repo.passphrase);
+        let (room, repo, cli, mut crafted) = Crafted::in_new_repository().await;
         crafted.blob(BlobKind::Data, b"hello");
         let data = crafted.directory(&[crafted_nodes::file(&parts(), "inside")]);
         assert_eq!(data.to_hex(), parts().directory);

@@ -34,11 +34,7 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        let room = tempfile::tempdir().unwrap();
-        let dir = room.path().join("repository");
-        let repo = Repo::in_dir(&dir).await;
-        let cli = Cli::new(&dir, repo.passphrase.reveal());
-        let mut crafted = Crafted::within(&dir, &repo.passphrase);
+        let (room, repo, cli, mut crafted) = Crafted::in_new_repository().await;
         crafted.blob(BlobKind::Data, b"hello");
         crafted.blob(BlobKind::Data, b"other");
         let data = crafted.directory(&[crafted_nodes::file(&parts(), "inside")]);

@@ -9,6 +9,10 @@ use backup_core::format::{
     BlobKind, IndexFile, IndexPack, KeyFile, PackHeader, PackedBlob, seal_json,
 };
 use backup_core::id::{BlobId, IndexId, PackId, SnapshotId};
+use tempfile::TempDir;
+
+use super::cli::Cli;
+use super::repo::Repo;
 
 /// First byte of compressed objects.
 const COMPRESSED: u8 = 2;
@@ -24,6 +28,16 @@ pub(crate) struct Crafted {
 }
 
 impl Crafted {
+    /// In a new repository: the directory `repository` of a new one.
+    pub(crate) async fn in_new_repository() -> (TempDir, Repo, Cli, Self) {
+        let room = tempfile::tempdir().unwrap();
+        let dir = room.path().join("repository");
+        let repo = Repo::in_dir(&dir).await;
+        let cli = Cli::new(&dir, repo.passphrase.reveal());
+        let crafted = Self::within(&dir, &repo.passphrase);
+        (room, repo, cli, crafted)
+    }
+
     /// In a repository in a directory.
     pub(crate) fn within(dir: &Path, passphrase: &Passphrase) -> Self {
         let file = fs::read_dir(dir.join("keys")).unwrap().next().unwrap().unwrap().path();

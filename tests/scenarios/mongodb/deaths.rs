@@ -13,6 +13,7 @@ use super::kills::{Place, stored_in};
 use super::say;
 use crate::support::cli::Cli;
 use crate::support::dying::{DyingStore, ended};
+use crate::support::killing::is_hit;
 use crate::support::long::long;
 use crate::support::mongod::{Mongod, Version};
 use crate::support::mongod_state::{same, state};
@@ -89,15 +90,6 @@ async fn without_server(server: &mut Mongod, child: Child, after: Duration) -> b
         server.start_again().await;
     });
     succeeded
-}
-
-/// Whether it still runs; else halves `whole`, which was measured while the machine was busier.
-fn is_hit(child: &mut Child, whole: &mut Duration) -> bool {
-    let is_hit = child.try_wait().unwrap().is_none();
-    if !is_hit {
-        *whole /= 2;
-    }
-    is_hit
 }
 
 pub(super) async fn a_backup_among_the_dying(version: Version) {

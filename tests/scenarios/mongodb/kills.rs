@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::hostile::seeds;
 use super::say;
 use crate::support::cli::Cli;
+use crate::support::killing::kill;
 use crate::support::long::long;
 use crate::support::mongod::{Mongod, Version};
 use crate::support::mongod_state::{same, state};
@@ -72,17 +73,10 @@ impl Place {
         self.cli.command(&[], arguments).stdout(stdout).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Starts it, and kills it at a random moment of its life. Returns `true` if that was before its
-    /// end; else halves `whole`, which was measured while the machine was busier.
+    /// Starts it, and kills it at a random moment of its life, as [`kill`] reports.
     fn kill(&mut self, arguments: &[&str], whole: &mut Duration) -> bool {
-        let mut child = self.spawn(arguments, Stdio::null());
-        std::thread::sleep(whole.mul_f64(self.random.random_range(0.0..1.0)));
-        child.kill().unwrap();
-        let is_killed = !child.wait().unwrap().success();
-        if !is_killed {
-            *whole /= 2;
-        }
-        is_killed
+        let after = whole.mul_f64(self.random.random_range(0.0..1.0));
+        kill(self.spawn(arguments, Stdio::null()), after, whole)
     }
 
     pub(super) fn time_of(&self, arguments: &[&str]) -> Duration {

@@ -14,6 +14,7 @@ use super::logs::write;
 use super::place::{Place, with_role};
 use super::{digest, say, source};
 use crate::support::dying::{DyingStore, ended};
+use crate::support::killing::is_hit;
 use crate::support::long::long;
 use crate::support::postgres::{Postgres, Version};
 use crate::support::running::Running;
@@ -188,11 +189,7 @@ pub(super) async fn a_backup_among_the_dying(version: Version) {
         let mut child =
             place.command(&["run", "crm"]).stdout(std::process::Stdio::null()).spawn().unwrap();
         tokio::time::sleep(whole.mul_f64(random.random_range(0.0..0.7))).await;
-        if child.try_wait().unwrap().is_none() {
-            hit += 1;
-        } else {
-            whole /= 2; // it was measured while the machine was busier
-        }
+        hit += u64::from(is_hit(&mut child, &mut whole));
         let dead = Duration::from_millis(random.random_range(0..6000));
         let ending = ended(child);
         let reviving = async {
