@@ -5,9 +5,11 @@ use std::collections::{HashMap, HashSet};
 use backup_core::source::SourceResult;
 use tokio_postgres::Row;
 
+use super::super::error::malformed;
 use super::super::wire::Sql;
 use super::error::reading;
 use super::filter::Filter;
+use super::parents::have_circle;
 use super::sql::qualified;
 
 /// Relations of users. Members of extensions come with these, except for the rows of tables that
@@ -81,6 +83,11 @@ impl Relation {
         qualified(&self.schema, &self.name)
     }
 
+    /// The table that a partition or a sequence belongs to.
+    fn parent(&self) -> Option<u32> {
+        self.partition_of.or(self.owned_by)
+    }
+
     fn of(row: &Row) -> Result<Self, tokio_postgres::Error> {
         let kind = match row.try_get(3)? {
             "r" => Kind::Table,
@@ -131,6 +138,13 @@ impl Catalog {
         let rows = sql.client.query(RELATIONS, &[]).await.map_err(doing)?;
         let relations: Vec<Relation> =
             rows.iter().map(Relation::of).collect::<Result<_, _>>().map_err(doing)?;
+        let parents: HashMap<u32, u32> =
+            relations.iter().filter_map(|one| Some((one.oid, one.parent()?))).collect();
+        if have_circle(&parents) {
+            return Err(malformed(format!(
+                "catalog of {database}: tables are partitions of each other"
+            )));
+        }
         Ok(Self {
             schemas: schemas
                 .iter()
@@ -174,8 +188,7 @@ impl Catalog {
                 if is_meant(above) {
                     return !filter.excludes(database, &one.schema, &one.name);
                 }
-                at =
-                    above.partition_of.or(above.owned_by).and_then(|oid| by_oid.get(&oid).copied());
+                at = above.parent().and_then(|oid| by_oid.get(&oid).copied());
             }
             false
         };

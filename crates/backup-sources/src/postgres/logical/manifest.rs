@@ -1,6 +1,8 @@
 //! `manifest.json`, of the cluster and of each database: what a restore has to know besides the
 //! SQL.
 
+use std::collections::{HashMap, HashSet};
+
 use backup_core::source::ObjectDigest;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -8,6 +10,8 @@ use backup_core::source::SourceResult;
 use bytes::Bytes;
 
 use super::super::error::malformed;
+use super::parents::have_circle;
+use super::sql::Relation;
 
 /// The form of these files.
 pub(super) const FORM: u32 = 1;
@@ -99,6 +103,30 @@ pub(super) struct Sequence {
     pub(super) is_called: bool,
 }
 
+impl Database {
+    /// The tables that partitions and sequences belong to.
+    ///
+    /// # Errors
+    /// If a relation is listed twice, or is its own ancestor: no server has that.
+    pub(super) fn parents(&self) -> SourceResult<HashMap<Relation, Relation>> {
+        let tables = self.tables.iter().map(|one| (&one.schema, &one.name, &one.partition_of));
+        let sequences = self.sequences.iter().map(|one| (&one.schema, &one.name, &one.owned_by));
+        let (mut listed, mut parents) = (HashSet::new(), HashMap::new());
+        for (schema, name, parent) in tables.chain(sequences) {
+            if !listed.insert((schema, name)) {
+                return Err(malformed(format!("manifest: {schema}.{name} is listed twice")));
+            }
+            if let Some(parent) = parent {
+                parents.insert((schema.clone(), name.clone()), parent.clone());
+            }
+        }
+        if have_circle(&parents) {
+            return Err(malformed("manifest: tables are partitions of each other"));
+        }
+        Ok(parents)
+    }
+}
+
 pub(super) fn encode<T: Serialize>(manifest: &T) -> SourceResult<Bytes> {
     let json = serde_json::to_vec_pretty(manifest)
         .map_err(|error| malformed(format!("manifest: {error}")))?;
@@ -108,4 +136,42 @@ pub(super) fn encode<T: Serialize>(manifest: &T) -> SourceResult<Bytes> {
 pub(super) fn decode<T: DeserializeOwned>(json: &[u8]) -> SourceResult<T> {
     serde_json::from_slice(json)
         .map_err(|error| malformed(format!("manifest of the logical backup: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(tables: &[(&str, Option<&str>)], sequences: &[(&str, &str)]) -> Database {
+        let relation = |name: &str| ["public", name].map(str::to_owned);
+        let json = serde_json::json!({
+            "form": FORM, "name": "shop", "encoding": "UTF8", "whole": true, "large_objects": null,
+            "tables": tables.iter().map(|(name, parent)| serde_json::json!({
+                "schema": "public", "name": name, "partition_of": parent.map(relation),
+                "columns": [], "files": [],
+            })).collect::<Vec<_>>(),
+            "sequences": sequences.iter().map(|(name, table)| serde_json::json!({
+                "schema": "public", "name": name, "owned_by": relation(table),
+            })).collect::<Vec<_>>(),
+        });
+        decode(json.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn circles_and_doubled_relations_are_refused() {
+        let sound = [("orders", None), ("old", Some("orders")), ("older", Some("old"))];
+        let parents = database(&sound, &[("ids", "orders")]).parents().unwrap();
+        assert_eq!(parents.len(), 3);
+        let refused = |tables: &[(&str, Option<&str>)], sequences: &[(&str, &str)]| {
+            database(tables, sequences).parents().unwrap_err().to_string()
+        };
+        let circle = [("a", Some("b")), ("b", Some("c")), ("c", Some("a"))];
+        assert!(refused(&circle, &[]).contains("partitions of each other"));
+        assert!(refused(&[("a", Some("a"))], &[]).contains("partitions of each other"));
+        assert!(refused(&[("a", Some("b"))], &[("b", "a")]).contains("partitions of each other"));
+        assert!(
+            refused(&[("a", None), ("a", Some("b"))], &[]).contains("public.a is listed twice")
+        );
+        assert!(refused(&[("a", None)], &[("a", "b")]).contains("public.a is listed twice"));
+    }
 }

@@ -9,6 +9,7 @@
 //! | `filter.rs` | which databases, schemas and relations are meant |
 //! | `rename.rs` | [`Renames`]: restoring under other names |
 //! | `catalog.rs` | which relations there are |
+//! | `parents.rs` | relations and their parents, without circles |
 //! | `closed.rs` | databases that allow no connections |
 //! | `layout.rs`, `manifest.rs` | where things lie in a snapshot, and what is said of them |
 //! | `session.rs` | sessions with the settings that values are read and written with |
@@ -29,6 +30,7 @@ mod filter;
 mod layout;
 mod manifest;
 mod options;
+mod parents;
 mod probe;
 mod programs;
 mod rename;

@@ -1,5 +1,7 @@
 //! What a snapshot holds.
 
+use std::collections::HashMap;
+
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{EntryPath, Selection, SourceError, SourceErrorKind, SourceResult};
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use super::super::super::layout::TOP;
 use super::super::filter::Filter;
 use super::super::layout::Place;
 use super::super::manifest::{self, Database, FORM, Whole};
+use super::super::sql::Relation;
 
 /// A logical backup inside a snapshot.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(super) struct Dump {
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) manifest: Database,
+    /// The tables that its partitions and sequences belong to.
+    pub(super) parents: HashMap<Relation, Relation>,
     /// What the backup covered, whether there was something or not.
     pub(super) backed_up: Filter,
     directory: EntryPath,
@@ -50,10 +55,12 @@ impl Dump {
             let manifest: Database =
                 manifest::decode(&read(snapshot, &directory.join(b"manifest.json")).await?)?;
             known_form(manifest.form)?;
+            let parents = manifest.parents()?;
             let selection = Selection::new(manifest.include.clone(), manifest.exclude.clone())
                 .map_err(|error| malformed(format!("manifest: {error}")))?;
             dump.databases.push(Stored {
                 manifest,
+                parents,
                 backed_up: Filter::new(&selection)?,
                 database: text(snapshot, &directory.join(b"database.sql")).await?,
                 before: text(snapshot, &directory.join(b"pre-data.sql")).await?,

@@ -10,9 +10,6 @@ use super::super::manifest::Table;
 use super::super::sql::Relation;
 use super::plan::{Plan, RELATION_KINDS};
 
-/// Levels of partitions at most, more than a server is useful with.
-const MAX_NESTING: usize = 64;
-
 /// The relations that are written, sorted by name; `catalog` is the one of the target.
 pub(super) fn planned(plan: &Plan<'_>, catalog: &Catalog) -> Vec<PlannedObject> {
     let rows = stored_rows(plan);
@@ -52,9 +49,7 @@ fn stored_rows(plan: &Plan<'_>) -> HashMap<Relation, Option<u64>> {
         let rows = table.files.iter().map(|file| file.rows).sum::<u64>();
         let rows = (!table.without_rows).then_some(rows);
         let mut at = Some(*table);
-        // The manifest may be crafted, and its tables partitions of each other.
-        for _ in 0..MAX_NESTING {
-            let Some(one) = at else { break };
+        while let Some(one) = at {
             let sum: &mut Option<u64> = found.entry(plan.name_of(one)).or_insert(Some(0));
             *sum = sum.zip(rows).map(|(sum, rows)| sum.saturating_add(rows));
             at = one

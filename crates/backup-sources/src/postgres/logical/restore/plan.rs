@@ -266,19 +266,6 @@ fn sets_owner(statement: &str) -> bool {
 /// Relations that are meant, with partitions of tables and sequences of their columns.
 fn covered(stored: &Stored, filter: &Filter, before: &Script<'_>) -> HashSet<Relation> {
     let (manifest, database) = (&stored.manifest, &*stored.manifest.name);
-    let above: HashMap<Relation, Relation> = manifest
-        .tables
-        .iter()
-        .filter_map(|table| {
-            Some((relation(&table.schema, &table.name), table.partition_of.clone()?))
-        })
-        .chain(
-            manifest
-                .sequences
-                .iter()
-                .filter_map(|one| Some((relation(&one.schema, &one.name), one.owned_by.clone()?))),
-        )
-        .collect();
     let tables = manifest.tables.iter().map(|table| relation(&table.schema, &table.name));
     let sequences = manifest.sequences.iter().map(|one| relation(&one.schema, &one.name));
     let others = before
@@ -292,7 +279,7 @@ fn covered(stored: &Stored, filter: &Filter, before: &Script<'_>) -> HashSet<Rel
             if filter.covers(database, schema, name) {
                 return !filter.excludes(database, &one.0, &one.1);
             }
-            at = above.get(&(schema.clone(), name.clone()));
+            at = stored.parents.get(&(schema.clone(), name.clone()));
         }
         false
     };
