@@ -40,6 +40,7 @@ mod support {
 
 mod scenarios {
     mod bombs;
+    mod catalogs;
     mod corpus;
     mod crash;
     mod false_servers;

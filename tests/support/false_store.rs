@@ -17,30 +17,48 @@ const FOLDER: &str = "repo";
 
 struct Store {
     objects: BTreeMap<String, PathBuf>,
+    service: Service,
     case: Case,
     /// Requests that were answered falsely.
     twisted: AtomicUsize,
 }
 
+/// The service that a store plays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    S3,
+    Gcs,
+    Azure,
+}
+
 /// Serves the repository in `dir` with the false answers of this case; returns its section of a
-/// configuration.
-pub(crate) fn serve(dir: &Path, case: Case) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
+/// configuration, its endpoint, and that of a service for tokens.
+pub(crate) fn serve(dir: &Path, service: Service, case: Case) -> (String, String, String) {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [endpoint, tokens] =
+        listeners.each_ref().map(|one| format!("http://{}", one.local_addr().unwrap()));
     let mut objects = BTreeMap::new();
     collect(dir, FOLDER, &mut objects);
-    let store = Arc::new(Store { objects, case, twisted: AtomicUsize::new(0) });
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let store = Arc::clone(&store);
-            std::thread::spawn(move || store.serve(stream));
-        }
-    });
-    format!(
-        "[repositories.main]\nurl = \"s3://bkt/{FOLDER}?allow_http=true&region=x&endpoint=\
-         http://127.0.0.1:{port}\"\n[repositories.main.store]\nretry_deadline = \"2s\"\n\
-         stall_timeout = \"5s\"\n"
-    )
+    let store = Arc::new(Store { objects, service, case, twisted: AtomicUsize::new(0) });
+    for listener in listeners {
+        let store = Arc::clone(&store);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let store = Arc::clone(&store);
+                std::thread::spawn(move || store.serve(stream));
+            }
+        });
+    }
+    let (scheme, more) = match service {
+        Service::S3 => ("s3", format!("region=x&endpoint={endpoint}")),
+        Service::Gcs => ("gs", format!("endpoint={endpoint}")),
+        Service::Azure => ("az", format!("account=acct&endpoint={endpoint}/acct")),
+    };
+    let config = format!(
+        "[repositories.main]\nurl = \"{scheme}://bkt/{FOLDER}?allow_http=true&{more}\"\n\
+         [repositories.main.store]\nretry_deadline = \"2s\"\nstall_timeout = \"5s\"\n"
+    );
+    (config, endpoint, format!("{tokens}/token"))
 }
 
 fn collect(dir: &Path, name: &str, objects: &mut BTreeMap<String, PathBuf>) {
@@ -60,6 +78,8 @@ struct Request {
     key: String,
     query: BTreeMap<String, String>,
     range: Option<String>,
+    /// Of the service for the identity of the machine.
+    is_token: bool,
 }
 
 impl Store {
@@ -68,18 +88,24 @@ impl Store {
         let mut writing = stream;
         loop {
             let request = read(&mut reading)?;
-            let is_list = request.query.contains_key("list-type");
+            let is_list = request.query.contains_key("list-type")
+                || request.query.get("comp").is_some_and(|comp| comp == "list");
+            let of = |folder: &str| {
+                is_list && request.query.get("prefix").is_some_and(|p| p.contains(folder))
+            };
             let is_twisted = match self.case.twisted {
-                Twisted::List => {
-                    is_list && request.query.get("prefix").is_some_and(|p| p.contains("snapshots"))
-                }
+                Twisted::List => of("snapshots"),
+                Twisted::Packs => of("/data"),
                 Twisted::Object => request.method == "GET" && request.key.contains("/snapshots/"),
+                Twisted::Token => request.is_token,
+                Twisted::Nothing => false,
             };
             if is_twisted {
                 let at = self.twisted.fetch_add(1, Ordering::SeqCst);
                 for step in (self.case.answer)(at) {
                     match step {
-                        Step::Read => {}
+                        // Until the client leaves.
+                        Step::Read => _ = reading.read_until(0, &mut Vec::new()),
                         Step::Send(bytes) => writing.write_all(&bytes).ok()?,
                         Step::Repeat(bytes, most) => {
                             let piece = bytes.repeat(((256 << 10) / bytes.len()).max(1));
@@ -92,25 +118,52 @@ impl Store {
                 // False answers may end anywhere; the next request comes on another connection.
                 return None;
             }
-            let answer = if is_list { self.list(&request) } else { self.object(&request) };
+            let answer = if request.is_token {
+                let token = "{\"access_token\":\"a\",\"expires_on\":\"1893456000\"}";
+                response(200, "content-type: application/json\r\n", token.as_bytes())
+            } else if is_list {
+                self.list(&request)
+            } else {
+                self.object(&request)
+            };
             writing.write_all(&answer).ok()?;
         }
     }
 
     fn list(&self, request: &Request) -> Vec<u8> {
         let prefix = request.query.get("prefix").map_or("", String::as_str);
-        let mut body =
-            format!("<ListBucketResult><Prefix>{prefix}</Prefix><IsTruncated>false</IsTruncated>");
+        let mut all = String::new();
         for (key, path) in self.objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
             let size = fs::metadata(path).unwrap().len();
-            write!(
-                body,
-                "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified>\
-                 <ETag>e</ETag><Size>{size}</Size></Contents>"
-            )
-            .unwrap();
+            if self.service == Service::Azure {
+                write!(
+                    all,
+                    "<Blob><Name>{key}</Name><Properties>\
+                     <Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified><Etag>e</Etag>\
+                     <Content-Length>{size}</Content-Length><Content-Type>x</Content-Type>\
+                     </Properties></Blob>"
+                )
+                .unwrap();
+            } else {
+                write!(
+                    all,
+                    "<Contents><Key>{key}</Key><LastModified>2026-01-01T00:00:00.000Z\
+                     </LastModified><ETag>e</ETag><Size>{size}</Size></Contents>"
+                )
+                .unwrap();
+            }
         }
-        body.push_str("</ListBucketResult>");
+        let body = if self.service == Service::Azure {
+            format!(
+                "<EnumerationResults><Prefix>{prefix}</Prefix><Blobs>{all}</Blobs><NextMarker/>\
+                 </EnumerationResults>"
+            )
+        } else {
+            format!(
+                "<ListBucketResult><Prefix>{prefix}</Prefix><IsTruncated>false</IsTruncated>{all}\
+                 </ListBucketResult>"
+            )
+        };
         response(200, "", body.as_bytes())
     }
 
@@ -174,6 +227,9 @@ fn read(reading: &mut BufReader<TcpStream>) -> Option<Request> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let query = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let query = query.map(|(name, value)| (name.to_owned(), decoded(value))).collect();
+    let is_token = path == "/token";
+    let path = path.strip_prefix("/acct").unwrap_or(path);
     let key = decoded(path.strip_prefix("/bkt/").unwrap_or_default());
-    Some(Request { method, key, query, range: header("range") })
+    let range = header("range").or_else(|| header("x-ms-range"));
+    Some(Request { method, key, query, range, is_token })
 }

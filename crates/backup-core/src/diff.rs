@@ -2,12 +2,14 @@
 //! name.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::format::{METADATA_DIR, Node};
+use crate::event::WarningKind;
+use crate::format::{Loss, METADATA_DIR, Node};
 use crate::id::BlobId;
 use crate::limits;
 use crate::repository::SnapshotReader;
@@ -59,10 +61,12 @@ pub struct DiffTotals {
     pub added_bytes: u64,
     /// Bytes of files that were removed, and by which changed files have shrunk.
     pub removed_bytes: u64,
+    /// Entries that are not compared, because one of the snapshots has one that cannot be restored.
+    pub not_compared: u64,
 }
 
 /// Compares two snapshots of one or two repositories; differences come in order of their paths.
-/// `.backup` is left out.
+/// `.backup` is left out. An entry that cannot be restored is a warning, and is not compared.
 ///
 /// # Errors
 /// Those of reading directories, [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if a
@@ -90,8 +94,19 @@ pub async fn diff(
         if pair.a == pair.b {
             continue;
         }
-        let left = read(a, pair.a).await?;
-        let right = read(b, pair.b).await?;
+        let mut lost = BTreeMap::new();
+        let mut left = read(a, pair.a, &mut lost).await?;
+        let mut right = read(b, pair.b, &mut lost).await?;
+        if !lost.is_empty() {
+            for nodes in [&mut left, &mut right] {
+                nodes.retain(|node| !lost.contains_key(node.name.as_ref()));
+            }
+            totals.not_compared += lost.len() as u64;
+            for (name, message) in lost {
+                let path = pair.path.join(&name).display().into_owned();
+                cx.events.warn(WarningKind::Unreadable, path, format!("the entry {message}"));
+            }
+        }
         let stored = || a.indexed().directory_bytes().saturating_add(b.indexed().directory_bytes());
         entries
             .enter(left.len() + right.len(), stored)
@@ -105,11 +120,18 @@ pub async fn diff(
     Ok(totals)
 }
 
-async fn read(snapshot: &SnapshotReader, tree: Option<BlobId>) -> Result<Vec<Node>> {
-    match tree {
-        Some(tree) => Ok(snapshot.tree(&tree).await?.nodes),
-        None => Ok(Vec::new()),
+/// The entries of a directory. Those that cannot be restored are added to `lost`, with the reasons.
+async fn read(
+    snapshot: &SnapshotReader,
+    tree: Option<BlobId>,
+    lost: &mut BTreeMap<Vec<u8>, String>,
+) -> Result<Vec<Node>> {
+    let Some(tree) = tree else { return Ok(Vec::new()) };
+    let tree = snapshot.tree_with_faults(&tree).await?;
+    for fault in tree.faults.into_iter().filter(|fault| fault.loss == Loss::Entry) {
+        lost.insert(fault.entry.as_bytes().to_vec(), fault.message);
     }
+    Ok(tree.nodes)
 }
 
 /// Pairs nodes of the same name; both lists are sorted.

@@ -5,11 +5,15 @@
 //! |---|---|
 //! | `mod.rs` | the files of the corpus |
 //! | `objects.rs` | snapshots, indexes and config objects |
+//! | `catalogs.rs` | snapshots of databases |
 //! | `shadows.rs` | indexes with false places of blobs that exist |
 //! | `cache.rs`, `documents.rs`, `sql.rs` | answers of servers of Redis, MongoDB and PostgreSQL |
 //! | `store.rs` | answers of an object store |
+//! | `clouds.rs` | answers of stores of Google and Azure, and of a service for tokens |
 
 pub(crate) mod cache;
+pub(crate) mod catalogs;
+pub(crate) mod clouds;
 pub(crate) mod documents;
 pub(crate) mod objects;
 pub(crate) mod shadows;
@@ -42,11 +46,14 @@ pub(crate) fn files() -> Vec<(&'static str, String)> {
         ("trees.jsonl", lines(trees)),
         ("snapshots.jsonl", lines(objects::snapshots().iter().map(object))),
         ("indexes.jsonl", lines(objects::indexes().iter().map(object))),
+        ("catalogs.jsonl", lines(catalogs::cases().iter().map(catalogs::shown))),
         ("shadows.jsonl", lines(shadows::cases().iter().map(shadows::shown))),
         ("configs.jsonl", lines(objects::configs().iter().map(object))),
         ("postgres.jsonl", lines(sql::cases().iter().map(conversation))),
         ("redis.jsonl", lines(cache::cases().iter().map(conversation))),
         ("mongodb.jsonl", lines(documents::cases().iter().map(conversation))),
+        ("gcs.jsonl", lines(clouds::gcs().iter().map(store::shown))),
+        ("azure.jsonl", lines(clouds::azure().iter().map(store::shown))),
         ("s3.jsonl", lines(store::cases().iter().map(store::shown))),
     ]
 }

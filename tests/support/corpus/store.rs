@@ -13,8 +13,14 @@ const ENDLESS: usize = 3 << 30;
 pub(crate) enum Twisted {
     /// Listings of snapshots.
     List,
+    /// Listings of packs.
+    Packs,
     /// Reading a snapshot.
     Object,
+    /// Tokens of the service for the identity of the machine.
+    Token,
+    /// None.
+    Nothing,
 }
 
 /// A false answer to some requests, of which each has a number.
@@ -23,6 +29,13 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) twisted: Twisted,
     pub(crate) answer: fn(usize) -> Vec<Step>,
+}
+
+impl Case {
+    /// Without false answers.
+    pub(crate) fn sound() -> Self {
+        Self { name: "sound", twisted: Twisted::Nothing, answer: |_| vec![] }
+    }
 }
 
 /// A case with its first three answers.
@@ -35,7 +48,7 @@ pub(crate) fn shown(case: &Case) -> Value {
     })
 }
 
-fn page(text: &str) -> Vec<Step> {
+pub(super) fn page(text: &str) -> Vec<Step> {
     let head = format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n", text.len());
     vec![Send([head.as_bytes(), text.as_bytes()].concat())]
 }
@@ -47,7 +60,7 @@ fn content(key: &str, size: &str) -> String {
     )
 }
 
-fn list(is_truncated: bool, rest: &str) -> String {
+pub(super) fn list(is_truncated: bool, rest: &str) -> String {
     format!(
         "<ListBucketResult><Prefix>repo/snapshots/</Prefix>\
          <IsTruncated>{is_truncated}</IsTruncated>{rest}</ListBucketResult>"
@@ -55,32 +68,32 @@ fn list(is_truncated: bool, rest: &str) -> String {
 }
 
 /// A page that continues at `next`.
-fn continued(rest: &str, next: &str) -> Vec<Step> {
+pub(super) fn continued(rest: &str, next: &str) -> Vec<Step> {
     let token = format!("<NextContinuationToken>{next}</NextContinuationToken>");
     page(&list(true, &format!("{rest}{token}")))
 }
 
-fn id(number: usize) -> String {
+pub(super) fn id(number: usize) -> String {
     format!("{number:064x}")
 }
 
 /// A thousand objects after `first`.
-fn thousand(first: usize) -> String {
+pub(super) fn thousand(first: usize) -> String {
     (first..first + 1000).map(|number| content(&id(number), "500")).collect()
 }
 
-fn announced(status: &str, len: &str, body: &[u8]) -> Vec<Step> {
+pub(super) fn announced(status: &str, len: &str, body: &[u8]) -> Vec<Step> {
     let head = format!("HTTP/1.1 {status}\r\netag: \"e\"\r\ncontent-length: {len}\r\n\r\n");
     vec![Send([head.as_bytes(), body].concat())]
 }
 
-fn endless(head: &str, body: &[u8]) -> Vec<Step> {
+pub(super) fn endless(head: &str, body: &[u8]) -> Vec<Step> {
     let head = format!("HTTP/1.1 {head}\r\n");
     vec![Send(head.into_bytes()), Repeat(body.to_vec(), ENDLESS)]
 }
 
 /// Entities that refer to each other ten times each.
-fn entities() -> String {
+pub(super) fn entities() -> String {
     let mut text = "<?xml version=\"1.0\"?><!DOCTYPE x [<!ENTITY a0 \"aaaaaaaaaa\">".to_owned();
     for level in 1..12 {
         let inner = format!("&a{};", level - 1).repeat(10);
@@ -137,7 +150,15 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         ("other content", |_| announced("200 X", "3", b"abc")),
     ];
-    let case = |twisted| move |(name, answer)| Case { name, twisted, answer };
-    let lists = lists.into_iter().map(case(Twisted::List));
-    lists.chain(objects.into_iter().map(case(Twisted::Object))).collect()
+    let packs: Vec<Answer> = vec![("packs for ever", |at| {
+        continued(&thousand(1000 * at).replace("repo/snapshots/", "repo/data/00/"), &id(at))
+    })];
+    all([(Twisted::List, lists), (Twisted::Object, objects), (Twisted::Packs, packs)])
+}
+
+pub(super) fn all<const N: usize>(groups: [(Twisted, Vec<Answer>); N]) -> Vec<Case> {
+    let cases = |(twisted, answers): (Twisted, Vec<Answer>)| {
+        answers.into_iter().map(move |(name, answer)| Case { name, twisted, answer })
+    };
+    groups.into_iter().flat_map(cases).collect()
 }

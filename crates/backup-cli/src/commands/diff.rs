@@ -102,7 +102,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         ui.line(describe(&totals))?;
     }
     ui.flush()?;
-    Ok(Outcome::Success)
+    Ok(Outcome::with_warnings(totals.not_compared))
 }
 
 fn line(entry: &DiffEntry) -> String {
@@ -141,8 +141,12 @@ fn describe(totals: &DiffTotals) -> String {
     if *totals == DiffTotals::default() {
         return "No differences.".to_owned();
     }
+    let not_compared = match totals.not_compared {
+        0 => String::new(),
+        count => format!("; {count} not compared"),
+    };
     format!(
-        "{} added, {} removed, {} changed, {} in metadata only; {} more, {} less",
+        "{} added, {} removed, {} changed, {} in metadata only; {} more, {} less{not_compared}",
         totals.added,
         totals.removed,
         totals.changed,

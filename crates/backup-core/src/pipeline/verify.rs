@@ -124,7 +124,12 @@ impl Run<'_> {
         let mut window = Vec::new();
         loop {
             self.cx.check_cancelled()?;
-            match walk.next().await {
+            let next = walk.next().await;
+            // Also at the end: the last directory may have nothing but faults.
+            for (path, fault) in walk.take_faults() {
+                self.note_fault(&path, &fault);
+            }
+            match next {
                 Ok(None) => break,
                 Ok(Some((path, node))) => {
                     self.report.entries += 1;
@@ -139,9 +144,6 @@ impl Run<'_> {
                 }
                 Err(error) if error.is_damage() => self.problem("directory", &error),
                 Err(error) => return Err(error),
-            }
-            for (path, fault) in walk.take_faults() {
-                self.note_fault(&path, &fault);
             }
             if window.len() >= WINDOW {
                 self.read(std::mem::take(&mut window)).await?;

@@ -238,6 +238,10 @@ async fn whole(request: Request) -> Answer<Request> {
                 ));
             }
         };
+    // The decoder would take the values of an array for those of an object, in the order of its fields.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "the body is not a JSON object"));
+    }
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }
 

@@ -10,6 +10,7 @@
 //! | `extras.rs` | what the sink wants on a request, and what it learns from the response |
 //! | `deletion.rs` | whether an answer to a bulk deletion is one |
 //! | `listing.rs` | whether a listing is one |
+//! | `token.rs` | whether the answer of a service that gives tokens can be used |
 //! | `error.rs` | [`WireError`]: what went wrong, in the store's own words |
 //!
 //! It is given to `object_store` as its [`HttpConnector`]; that crate's own retries are switched
@@ -24,6 +25,7 @@ mod extras;
 mod gate;
 mod listing;
 mod sign;
+mod token;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -226,6 +228,19 @@ impl Wire {
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
     }
 
+    /// Sends a request to a service that gives tokens.
+    async fn fetch_token(&self, request: HttpRequest) -> Result<HttpResponse, WireError> {
+        let (parts, body) = self.transfer(request).await?.into_parts();
+        let bytes = whole(body).await?;
+        if parts.status.is_success() {
+            if error::is_html(&bytes) {
+                return Err(WireError::page(&parts, &bytes));
+            }
+            token::check(&bytes).map_err(WireError::Response)?;
+        }
+        Ok(HttpResponse::from_parts(parts, bytes.into()))
+    }
+
     /// Asks a service for credentials, whose address was looked at by the caller. Nothing is
     /// signed: what would be signed with is what is asked for.
     pub(crate) async fn ask(&self, request: HttpRequest) -> Result<(StatusCode, Bytes), WireError> {
@@ -281,7 +296,7 @@ impl HttpService for Wire {
         let result = match self.check_scheme(request.uri()) {
             Err(error) => Err(error),
             Ok(()) if self.is_store(request.uri()) => self.send(request).await,
-            Ok(()) => self.transfer(request).await,
+            Ok(()) => self.fetch_token(request).await,
         };
         result.map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))
     }

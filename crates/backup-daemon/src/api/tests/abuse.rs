@@ -25,6 +25,9 @@ async fn malformed_requests_are_refused() {
         ("POST", "/api/v1/running", Some("{"), 400),
         ("POST", "/api/v1/running", Some("[1,2]"), 400),
         ("POST", "/api/v1/running", Some("\"\\ud800\""), 400),
+        // An array in place of an object.
+        ("POST", "/api/v1/tasks/resume", Some("[null]"), 400),
+        ("POST", "/api/v1/tasks/pause", Some(" [\"docs/daily\"]"), 400),
     ] {
         let reply = admin.ask(method, path, body).await;
         assert_eq!(reply.status, expected, "{method} {path} {body:?}: {reply:?}");
