@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
@@ -243,6 +244,13 @@ impl RepositorySpec {
             self.storage_class = Some(class.to_owned());
         }
         Ok(self)
+    }
+
+    /// Interval at which the capturer of an idle log records that it is complete: requests to object
+    /// stores cost money.
+    #[must_use]
+    pub fn idle_record(&self) -> Duration {
+        Duration::from_secs(if self.is_local() { 10 } else { 30 })
     }
 
     fn is_local(&self) -> bool {

@@ -16,6 +16,11 @@ const FLUSH_SIZES: std::ops::RangeInclusive<u64> = (64 << 10)..=(8 << 20);
 /// Every slice is an object of its own; whoever waits longer has a backup, not a log.
 const FLUSH_TIMES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(3600);
+/// A record is a renewal of the lease: fewer would let others wait for long after a crash.
+const IDLE_RECORDS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(5)..=Duration::from_secs(600);
+/// Records before the lease of a capturer ends.
+const RECORDS_PER_LEASE: u32 = 3;
 /// A roll-up reads the index and writes a snapshot.
 const SHORTEST_ROLL_UP: Duration = Duration::from_secs(60);
 /// Less would be full before an outage is noticed.
@@ -51,6 +56,12 @@ pub struct LogsConfig {
     /// Store a slice after this time, even if it is smaller, from 100ms to 1h. Default: 1s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flush_after: Option<Time>,
+    /// Interval at which a capturer records that the log is complete, also while nothing happens,
+    /// from 5s to 10min. Each record is a renewal of the lease of the log, with about five requests
+    /// to the store. After a crash, capturers on other machines wait six times as long. Default:
+    /// 10s in directories, 30s in object stores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_record: Option<Time>,
     /// Time from which the source may discard captured log: `stored` (once it is in the repository)
     /// or `spooled` (once it is in the spool, on the disk of this machine). Default: `stored`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,12 +91,18 @@ pub struct LogsConfig {
 
 impl LogsConfig {
     /// How much of the log may wait to be stored when all goes well: what is being collected, and
-    /// what comes while another capturer takes the place of one that died.
+    /// what comes while another capturer takes the place of one that died. `idle_record` is the
+    /// interval of the repository, which the key overrides.
     #[must_use]
-    pub fn waits_at_most(&self) -> Duration {
-        let defaults = CaptureOptions::default();
-        self.flush_after.as_ref().map_or(defaults.flush_after, Time::length)
-            + defaults.lease_period * 2
+    pub fn waits_at_most(&self, idle_record: Duration) -> Duration {
+        let default = CaptureOptions::default().flush_after;
+        self.flush_after.as_ref().map_or(default, Time::length) + self.lease_period(idle_record) * 2
+    }
+
+    /// Time for which a capturer has the log of a source after a renewal; `idle_record` as above.
+    #[must_use]
+    pub fn lease_period(&self, idle_record: Duration) -> Duration {
+        self.idle_record.as_ref().map_or(idle_record, Time::length) * RECORDS_PER_LEASE
     }
 
     /// Whether there is a spool.
@@ -112,6 +129,13 @@ impl LogsConfig {
         {
             let error = Error::invalid(format!("a flush interval of {time} is out of range"));
             return Some(("flush_after", error.with_hint("choose a time from 100ms to 1h")));
+        }
+        if let Some(time) =
+            self.idle_record.as_ref().filter(|time| !IDLE_RECORDS.contains(&time.length()))
+        {
+            let error =
+                Error::invalid(format!("an interval of {time} for records is out of range"));
+            return Some(("idle_record", error.with_hint("choose a time from 5s to 10min")));
         }
         if self.spool.as_ref().is_some_and(|spool| spool.as_os_str().is_empty()) {
             let error = Error::invalid("`spool` is an empty path");

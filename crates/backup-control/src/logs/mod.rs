@@ -73,6 +73,7 @@ pub fn follow_options(
         spool,
         holder: holder.to_owned(),
         dead: dead_holders(job, repository, holder, env),
+        lease_period: logs.lease_period(job.repository.idle_record()),
         ..default.capture
     };
     Ok(FollowOptions {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::jobs::{JobFlags, Place};
 use crate::machine::Machine;
+use crate::repositories::RepositorySpec;
 
 const CONFIG: &str = r#"
     [repositories.main]
@@ -38,7 +39,7 @@ fn every_setting_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let logs = format!(
         "flush_size = \"2MiB\"\nflush_after = \"500ms\"\nacknowledge = \"spooled\"\nspool = \
-         {:?}\nspool_size = \"1GiB\"\nroll_up_every = \"10min\"\nkeep_slices = \"2h\"",
+         {:?}\nspool_size = \"1GiB\"\nroll_up_every = \"10min\"\nkeep_slices = \"2h\"\nidle_record = \"20s\"",
         dir.path().join("spool")
     );
     let env = Environment::default();
@@ -54,6 +55,7 @@ fn every_setting_is_used() {
         (Duration::from_secs(600), Duration::from_secs(7200))
     );
     assert_eq!(options.roll_up.holder, "me@here");
+    assert_eq!(capture.lease_period, Duration::from_secs(60));
 }
 
 #[cfg(feature = "mongodb")]
@@ -65,6 +67,11 @@ fn a_spool_is_somewhere_or_refused() {
     let default = follow_options(&job("", &env).unwrap(), "1234", "", &env).unwrap();
     assert_eq!(default.capture.spool, None);
     assert_eq!(default.capture.flush_bytes, FollowOptions::default().capture.flush_bytes);
+    assert_eq!(default.capture.lease_period, Duration::from_secs(30), "in a directory");
+    let mut remote = job("", &env).unwrap();
+    remote.repository = RepositorySpec::resolve("s3://bucket/backups", None).unwrap();
+    let options = follow_options(&remote, "1234", "", &env).unwrap();
+    assert_eq!(options.capture.lease_period, Duration::from_secs(90), "in an object store");
     let spooled = job("acknowledge = \"spooled\"", &env).unwrap();
     std::fs::create_dir_all(Path::new(&state).join("spool/1234")).unwrap();
     let options = follow_options(&spooled, "1234", "", &env).unwrap();
@@ -90,6 +97,8 @@ fn settings_that_cannot_be_meant() {
         (11, "flush_size = \"1KiB\""),
         (11, "flush_size = \"1GiB\""),
         (11, "flush_after = \"1ms\""),
+        (11, "idle_record = \"1s\""),
+        (11, "idle_record = \"1h\""),
         (11, "acknowledge = \"never\""),
         (12, "flush_after = \"2s\"\nspool_size = \"1GiB\""),
         (12, "spool = \"/s\"\nspool_size = \"1MiB\""),

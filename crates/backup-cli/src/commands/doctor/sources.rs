@@ -142,7 +142,11 @@ fn meant(session: &Session, args: &Args) -> CommandResult<Vec<Meant>> {
 /// The source of a job, as one whose log is captured if it is.
 pub(super) fn of_job(config: &Config, name: &str, job: Job) -> SourceSpec {
     let is_captured = config.jobs.get(name).is_some_and(|job| job.logs.is_some());
-    if is_captured { job.source.capturing(job.logs.waits_at_most()) } else { job.source }
+    if is_captured {
+        job.source.capturing(job.logs.waits_at_most(job.repository.idle_record()))
+    } else {
+        job.source
+    }
 }
 
 fn shown_if(source: &SourceJson) -> String {
