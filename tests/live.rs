@@ -17,6 +17,7 @@ mod support {
     pub(crate) mod false_server;
     pub(crate) mod false_store;
     pub(crate) mod fault_proxy;
+    pub(crate) mod frozen;
     pub(crate) mod gate;
     pub(crate) mod gcs_double;
     pub(crate) mod history;
@@ -44,6 +45,7 @@ mod scenarios {
     mod corpus;
     mod crash;
     mod false_servers;
+    mod frozen_files;
     mod histories_with_restic;
     mod hostile;
     mod hostile_objects;

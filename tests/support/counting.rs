@@ -13,8 +13,9 @@ use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentEnd, ContentReader,
     Digest, Item, LogReader, Probe, RestoreReport, RestoreRequest, Selection, Source,
-    SourceCapabilities, SourceIdentity, SourceResult,
+    SourceCapabilities, SourceError, SourceIdentity, SourceResult,
 };
+use futures::future::BoxFuture;
 
 /// See the module documentation.
 #[derive(Debug)]
@@ -126,6 +127,10 @@ impl BackupReader for CountingReader {
             entry.content = Content::Blocking(Box::new(Closed { inner, seen }));
         }
         Ok(item)
+    }
+
+    fn stalled(&self) -> BoxFuture<'static, SourceError> {
+        self.inner.stalled()
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {

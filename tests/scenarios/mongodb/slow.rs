@@ -11,11 +11,12 @@ use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupKind, BackupReader, BackupRequest, Checkpoint, Content, Digest, Facts, Item, LogReader,
-    Probe, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceIdentity,
-    SourceResult,
+    Probe, RestoreReport, RestoreRequest, Selection, Source, SourceCapabilities, SourceError,
+    SourceIdentity, SourceResult,
 };
 use backup_sources::mongodb::MongoSource;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::Notify;
 
 #[derive(Debug)]
@@ -72,6 +73,10 @@ struct Reader {
 
 #[async_trait]
 impl BackupReader for Reader {
+    fn stalled(&self) -> BoxFuture<'static, SourceError> {
+        self.inner.stalled()
+    }
+
     fn facts(&self) -> Facts {
         self.inner.facts()
     }

@@ -10,7 +10,8 @@ impl SourceConfig {
     pub(super) fn keys_of_kinds(
         &self,
     ) -> impl Iterator<Item = (&'static str, &'static [SourceKind])> {
-        // Taken apart, so that no key is forgotten. The functions below list the keys of `_`.
+        // Taken apart, so that no key is forgotten. The functions below list the keys of `_`, except
+        // for `kind` and `timeout`, which all kinds have.
         let Self {
             kind: _,
             paths,
@@ -22,7 +23,7 @@ impl SourceConfig {
             password_file,
             password_env,
             password_command,
-            timeout,
+            timeout: _,
             tls_ca_file,
             tls_certificate_key_file: _,
             snapshot_reads: _,
@@ -58,7 +59,6 @@ impl SourceConfig {
             ("password_file", password_file.is_some()),
             ("password_env", password_env.is_some()),
             ("password_command", password_command.is_some()),
-            ("timeout", timeout.is_some()),
             ("tls_ca_file", tls_ca_file.is_some()),
         ];
         let paced = [("max_bytes_per_second", max_bytes_per_second.is_some())];

@@ -5,6 +5,7 @@ use backup_sources::files::{FilesOptions, FilesSource};
 use crate::config::SourceConfig;
 use crate::error::Result;
 use crate::machine::Machine;
+use crate::units::Time;
 
 pub(super) fn open(source: SourceConfig, machine: &Machine) -> Result<FilesSource> {
     let defaults = FilesOptions::default();
@@ -14,7 +15,8 @@ pub(super) fn open(source: SourceConfig, machine: &Machine) -> Result<FilesSourc
         one_file_system: source.one_file_system.unwrap_or(false),
         max_file_size: source.max_file_size.map(|size| size.0),
         host: machine.host.clone(),
-        ..FilesOptions::default()
+        timeout: source.timeout.as_ref().map_or(defaults.timeout, Time::length),
+        scan_concurrency: defaults.scan_concurrency,
     };
     Ok(FilesSource::new(source.paths, options).map_err(backup_core::error::Error::from)?)
 }

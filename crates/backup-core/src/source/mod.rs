@@ -24,6 +24,8 @@ mod request;
 use std::fmt::{Debug, Display};
 
 use async_trait::async_trait;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 pub use checkpoint::{Checkpoint, LogSegment, LogStart};
 pub use entry::{BlockingContent, Chunking, Content, ContentEnd, ContentReader, Entry, Item};
@@ -158,6 +160,13 @@ pub trait Source: Debug + Display + Send + Sync + 'static {
 pub trait BackupReader: Send {
     /// The next item, or `None` at the end.
     async fn next(&mut self) -> SourceResult<Option<Item>>;
+
+    /// Ends with an error if a content, or `next`, cannot go on: a thread waits for a file system
+    /// that has not answered for the time-out of the source. The backup is then given up without
+    /// waiting for that thread. Streams report their time-outs themselves. Default: never ends.
+    fn stalled(&self) -> BoxFuture<'static, SourceError> {
+        std::future::pending().boxed()
+    }
 
     /// All contents have been read, and `finish` comes next: what there is to record besides the
     /// checkpoint.

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::metadata::{Place, XattrReader, from_stat};
 use super::sys;
 use super::users::Names;
+use super::watch::{Calls, Watch};
 
 /// From this size on the kernel is told that the file is read from front to back.
 const READ_AHEAD_FROM: u64 = 1 << 20;
@@ -47,16 +48,18 @@ pub(super) struct FileContent {
     path: EntryPath,
     seen: Shape,
     names: Arc<Names>,
+    watch: Arc<Watch>,
 }
 
 impl FileContent {
-    pub(super) fn new(path: EntryPath, stat: &Stat, names: Arc<Names>) -> Self {
-        Self { path, seen: Shape::of(stat), names }
+    pub(super) fn new(path: EntryPath, stat: &Stat, names: Arc<Names>, watch: Arc<Watch>) -> Self {
+        Self { path, seen: Shape::of(stat), names, watch }
     }
 }
 
 impl BlockingContent for FileContent {
     fn open(self: Box<Self>) -> SourceResult<Box<dyn ContentReader>> {
+        let calls = self.watch.begin(&self.path);
         let fd = open(&self.path).map_err(|errno| match errno {
             Errno::LOOP | Errno::NXIO | Errno::NODEV => replaced(&self.path),
             errno => sys::read_error(errno, "open", &self.path),
@@ -71,7 +74,8 @@ impl BlockingContent for FileContent {
             // Advice only: without it reading is merely slower.
             let _ignored = fadvise(&fd, 0, None, Advice::Sequential);
         }
-        Ok(Box::new(FileReader { file: File::from(fd), content: *self }))
+        calls.pause();
+        Ok(Box::new(FileReader { file: File::from(fd), content: *self, calls }))
     }
 }
 
@@ -98,24 +102,27 @@ fn replaced(path: &EntryPath) -> SourceError {
 struct FileReader {
     file: File,
     content: FileContent,
+    calls: Calls,
 }
 
 impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.file.read(buffer)
+        self.calls.resume(|| self.file.read(buffer))
     }
 }
 
 impl ContentReader for FileReader {
     fn finish(self: Box<Self>) -> SourceResult<ContentEnd> {
         let path = &self.content.path;
-        let stat = fstat(&self.file).map_err(|errno| sys::read_error(errno, "stat", path))?;
+        let stat = self.calls.resume(|| fstat(&self.file));
+        let stat = stat.map_err(|errno| sys::read_error(errno, "stat", path))?;
         if Shape::of(&stat) == self.content.seen {
             return Ok(ContentEnd::Stable);
         }
         let mut metadata = from_stat(&stat, &self.content.names).ok_or_else(|| replaced(path))?;
-        let (xattrs, _unreadable) = XattrReader::default()
-            .read(Place::Fd(self.file.as_fd()))
+        let xattrs =
+            self.calls.resume(|| XattrReader::default().read(Place::Fd(self.file.as_fd())));
+        let (xattrs, _unreadable) = xattrs
             .map_err(|errno| sys::read_error(errno, "read the extended attributes of", path))?;
         metadata.xattrs = xattrs;
         Ok(ContentEnd::Changed(Box::new(metadata)))

@@ -15,6 +15,7 @@
 //! | `content.rs` | reading files and noticing changes |
 //! | `digest.rs` | digests of trees, to compare copies |
 //! | `sys.rs` | system calls on long paths, errors |
+//! | `watch.rs` | noticing file systems that do not answer |
 //! | `restore/` | writing a snapshot to a directory |
 
 mod ahead;
@@ -30,8 +31,10 @@ mod scan;
 mod sys;
 mod users;
 mod walk;
+mod watch;
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +55,7 @@ use filter::Filter;
 use reader::FilesReader;
 use scan::Rules;
 use users::Names;
+use watch::Watch;
 
 /// Longest time that probing counts files.
 const COUNTING: Duration = Duration::from_secs(10);
@@ -85,20 +89,37 @@ impl FilesSource {
         &self.roots
     }
 
-    fn rules(&self, selection: &Selection, count_only: bool) -> SourceResult<Arc<Rules>> {
+    fn watch(&self, cx: &Context) -> Arc<Watch> {
+        Watch::new(self.options.timeout, cx.events.clone())
+    }
+
+    fn rules(
+        &self,
+        selection: &Selection,
+        count_only: bool,
+        watch: &Arc<Watch>,
+    ) -> SourceResult<Arc<Rules>> {
+        let files = &self.options.exclude_files;
+        let first = files.first().and_then(|file| EntryPath::new(file.as_os_str().as_bytes()));
+        let _calls = first.map(|path| watch.begin(&path));
         Ok(Arc::new(Rules {
-            filter: Filter::with_files(selection.clone(), &self.options.exclude_files)?,
+            filter: Filter::with_files(selection.clone(), files)?,
             options: self.options.clone(),
             names: Arc::clone(&self.names),
             count_only,
+            watch: Arc::clone(watch),
         }))
     }
 
     /// Everything that stands in the way of a backup, and, if nothing does, the rules for counting
     /// what there is.
-    fn examine(&self) -> Result<Arc<Rules>, Vec<ProbeProblem>> {
-        let mut problems: Vec<_> = self.roots.iter().filter_map(problem).collect();
-        match self.rules(&Selection::all(), true) {
+    fn examine(&self, watch: &Arc<Watch>) -> Result<Arc<Rules>, Vec<ProbeProblem>> {
+        let look = |root: &EntryPath| {
+            let _calls = watch.begin(root);
+            problem(root)
+        };
+        let mut problems: Vec<_> = self.roots.iter().filter_map(look).collect();
+        match self.rules(&Selection::all(), true, watch) {
             Ok(rules) if problems.is_empty() => return Ok(rules),
             Ok(_) => {}
             Err(error) => problems.push(ProbeProblem::of_error(&error, "correct the patterns")),
@@ -208,8 +229,8 @@ impl Source for FilesSource {
     /// The numbers are estimated by looking at everything once, and left out where that takes more
     /// than a few seconds.
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
-        let source = self.clone();
-        let rules = match blocking(move || Ok(source.examine())).await? {
+        let (source, watch) = (self.clone(), self.watch(cx));
+        let rules = match watched(watch, move |watch| Ok(source.examine(watch))).await? {
             Ok(rules) => rules,
             Err(problems) => return Ok(Probe { problems, ..Probe::default() }),
         };
@@ -228,7 +249,8 @@ impl Source for FilesSource {
         selection: &Selection,
     ) -> SourceResult<Vec<SelectedPart>> {
         let (source, selection) = (self.clone(), selection.clone());
-        let rules = blocking(move || source.rules(&selection, true)).await?;
+        let rules =
+            watched(self.watch(cx), move |watch| source.rules(&selection, true, watch)).await?;
         let mut parts = Vec::new();
         for root in &self.roots {
             let counts = self.count(cx, Arc::clone(&rules), vec![root.clone()]).await?;
@@ -244,11 +266,12 @@ impl Source for FilesSource {
         request: &BackupRequest,
     ) -> SourceResult<Box<dyn BackupReader>> {
         let (source, selection) = (self.clone(), request.selection.clone());
-        let rules = blocking(move || {
+        let rules = watched(self.watch(cx), move |watch| {
             for root in &source.roots {
+                let _calls = watch.begin(root);
                 sys::exists(root).map_err(|errno| scan::given_error(errno, root))?;
             }
-            source.rules(&selection, false)
+            source.rules(&selection, false, watch)
         })
         .await?;
         Ok(Box::new(FilesReader::start(cx, rules, self.roots.clone())))
@@ -277,8 +300,25 @@ impl Source for FilesSource {
 
     async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {
         let (source, selection) = (self.clone(), selection.clone());
-        let rules = blocking(move || source.rules(&selection, false)).await?;
-        digest::digest(cx, rules, &self.roots).await
+        let rules =
+            watched(self.watch(cx), move |watch| source.rules(&selection, false, watch)).await?;
+        let watch = Arc::clone(&rules.watch);
+        tokio::select! {
+            digest = digest::digest(cx, rules, &self.roots) => digest,
+            stalled = watch.stalled() => Err(stalled),
+        }
+    }
+}
+
+/// Runs `work` on a thread that may block, and leaves it behind if its calls do not return.
+async fn watched<T: Send + 'static>(
+    watch: Arc<Watch>,
+    work: impl FnOnce(&Arc<Watch>) -> SourceResult<T> + Send + 'static,
+) -> SourceResult<T> {
+    let shared = Arc::clone(&watch);
+    tokio::select! {
+        done = blocking(move || work(&shared)) => done,
+        stalled = watch.stalled() => Err(stalled),
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the files source can be told beyond the selection of one backup.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::waits::DEFAULT_TIMEOUT;
 
 /// Options of a [`FilesSource`](super::FilesSource). Everything here is the user's choice: what it
 /// leaves out is not reported as a warning.
@@ -27,6 +30,8 @@ pub struct FilesOptions {
     /// How many directories are listed at the same time where listing is slow (cold disks, network
     /// file systems).
     pub scan_concurrency: usize,
+    /// Time after which a call to a file system that does not return fails the operation.
+    pub timeout: Duration,
 }
 
 impl Default for FilesOptions {
@@ -38,6 +43,7 @@ impl Default for FilesOptions {
             max_file_size: None,
             host: "localhost".to_owned(),
             scan_concurrency: 8,
+            timeout: DEFAULT_TIMEOUT,
         }
     }
 }

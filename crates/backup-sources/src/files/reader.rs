@@ -8,6 +8,8 @@ use backup_core::context::Context;
 use backup_core::source::{
     BackupReader, Checkpoint, EntryPath, Item, SourceError, SourceErrorKind, SourceResult,
 };
+use futures::FutureExt;
+use futures::future::{BoxFuture, Fuse};
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -15,17 +17,19 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::scan::Rules;
 use super::walk::{Message, Walk};
+use super::watch::Watch;
 
 /// Batches that may wait: enough that the walk does not stop for each of them.
 const QUEUE: usize = 4;
 
 /// Yields what a walk finds.
-#[derive(Debug)]
 pub(super) struct FilesReader {
     cx: Context,
     started: Timestamp,
     ready: IntoIter<Item>,
     queue: Receiver<Message>,
+    watch: Arc<Watch>,
+    stalled: Fuse<BoxFuture<'static, SourceError>>,
     /// Ends the walk when the reader is dropped.
     _walk: DropGuard,
 }
@@ -37,6 +41,7 @@ impl FilesReader {
         let cancel: CancellationToken = cx.cancel.child_token();
         let (out, queue) = channel(QUEUE);
         let runtime = Handle::current();
+        let watch = Arc::clone(&rules.watch);
         let walk = Walk::new(rules, cancel.clone(), out, runtime.clone());
         runtime.spawn_blocking(move || walk.run(&roots));
         Self {
@@ -44,6 +49,8 @@ impl FilesReader {
             started,
             ready: Vec::new().into_iter(),
             queue,
+            stalled: Arc::clone(&watch).stalled().boxed().fuse(),
+            watch,
             _walk: cancel.drop_guard(),
         }
     }
@@ -59,6 +66,7 @@ impl FilesReader {
                 None => Err(SourceError::new(SourceErrorKind::Io,
                     "the worker that walks the directories ended unexpectedly")),
             },
+            stalled = &mut self.stalled => Err(stalled),
         }
     }
 }
@@ -71,6 +79,10 @@ impl BackupReader for FilesReader {
         }
         self.ready = self.receive().await?.into_iter();
         Ok(self.ready.next())
+    }
+
+    fn stalled(&self) -> BoxFuture<'static, SourceError> {
+        Arc::clone(&self.watch).stalled().boxed()
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {

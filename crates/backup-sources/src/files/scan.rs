@@ -19,6 +19,7 @@ use super::filter::{Cover, Filter};
 use super::metadata::{XattrReader, from_stat};
 use super::options::FilesOptions;
 use super::users::Names;
+use super::watch::{Calls, Watch};
 use super::{roots, sys};
 
 /// Entries looked at in one go. Bounds what a huge directory holds in memory to its names and one
@@ -33,6 +34,7 @@ pub(super) struct Rules {
     pub(super) names: Arc<Names>,
     /// Whether only numbers and sizes are of interest, not attributes.
     pub(super) count_only: bool,
+    pub(super) watch: Arc<Watch>,
 }
 
 /// A directory to be listed.
@@ -93,13 +95,14 @@ fn part(arena: &[u8], (start, length): (usize, u16)) -> &[u8] {
 /// Lists `dir` and looks at the first names. What cannot be read becomes a warning; an error ends
 /// the walk.
 pub(super) fn begin(dir: Dir, rules: &Rules) -> SourceResult<Scan> {
+    let calls = rules.watch.begin(&dir.path);
     let fd = match open(&dir) {
         Ok(fd) => fd,
         Err(warning) => {
             return Ok(Scan { steps: vec![warn(warning)], rest: None });
         }
     };
-    let (listing, failure) = list(dir, &fd);
+    let (listing, failure) = list(dir, &fd, &calls);
     let marked =
         rules.options.exclude_if_present.iter().any(|marker| listing.holds(marker.as_bytes()));
     if marked {
@@ -107,15 +110,16 @@ pub(super) fn begin(dir: Dir, rules: &Rules) -> SourceResult<Scan> {
     }
     let failure =
         failure.map(|errno| sys::read_warning(errno, "list the directory", &listing.dir.path));
-    let mut scan = look(listing, &fd, rules)?;
+    let mut scan = look(listing, &fd, rules, &calls)?;
     scan.steps.extend(failure.map(warn));
     Ok(scan)
 }
 
 /// Looks at the next names of a directory that was listed before.
 pub(super) fn resume(listing: Listing, rules: &Rules) -> SourceResult<Scan> {
+    let calls = rules.watch.begin(&listing.dir.path);
     match open(&listing.dir) {
-        Ok(fd) => look(listing, &fd, rules),
+        Ok(fd) => look(listing, &fd, rules, &calls),
         Err(warning) => Ok(Scan { steps: vec![warn(warning)], rest: None }),
     }
 }
@@ -141,13 +145,14 @@ fn open(dir: &Dir) -> Result<OwnedFd, Warning> {
 }
 
 /// Reads and sorts the names of a directory; also says what ended it early.
-fn list(dir: Dir, fd: &OwnedFd) -> (Listing, Option<Errno>) {
+fn list(dir: Dir, fd: &OwnedFd, calls: &Calls) -> (Listing, Option<Errno>) {
     let mut listing = Listing { dir, arena: Vec::new(), spans: Vec::new(), next: 0 };
     let mut buffer = Vec::<u8>::with_capacity(32 << 10);
     let buffer: &mut [MaybeUninit<u8>] = buffer.spare_capacity_mut();
     let mut raw = RawDir::new(fd, buffer);
     let mut failure = None;
     while let Some(entry) = raw.next() {
+        calls.next();
         match entry {
             Ok(entry) => {
                 let name = entry.file_name();
@@ -174,11 +179,11 @@ thread_local! {
     static XATTRS: RefCell<XattrReader> = RefCell::default();
 }
 
-fn look(mut listing: Listing, fd: &OwnedFd, rules: &Rules) -> SourceResult<Scan> {
+fn look(mut listing: Listing, fd: &OwnedFd, rules: &Rules, calls: &Calls) -> SourceResult<Scan> {
     let until = listing.spans.len().min(listing.next + BATCH);
     let mut steps = Vec::with_capacity(until - listing.next);
     XATTRS.with_borrow_mut(|xattrs| {
-        let mut look = Look { dir: &listing.dir, fd, rules, xattrs, steps: &mut steps };
+        let mut look = Look { dir: &listing.dir, fd, rules, calls, xattrs, steps: &mut steps };
         (listing.next..until).try_for_each(|index| look.at(listing.name(index)))
     })?;
     listing.next = until;
@@ -189,6 +194,7 @@ fn look(mut listing: Listing, fd: &OwnedFd, rules: &Rules) -> SourceResult<Scan>
 /// The steps for the given path `path`, which is not the root. Unlike everything below, it must
 /// exist.
 pub(super) fn given(path: &EntryPath, rules: &Rules) -> SourceResult<Vec<Step>> {
+    let calls = rules.watch.begin(path);
     let failed = |errno| given_error(errno, path);
     let fd = sys::open_parent(path).map_err(failed)?;
     let name = CString::new(path.name()).unwrap_or_default();
@@ -198,7 +204,7 @@ pub(super) fn given(path: &EntryPath, rules: &Rules) -> SourceResult<Vec<Step>> 
     let dir = Dir { path: parent, cover, id: (0, 0), root_device: stat.st_dev };
     let mut steps = Vec::new();
     XATTRS.with_borrow_mut(|xattrs| {
-        let mut look = Look { dir: &dir, fd: &fd, rules, xattrs, steps: &mut steps };
+        let mut look = Look { dir: &dir, fd: &fd, rules, calls: &calls, xattrs, steps: &mut steps };
         if !look.left_out(&stat, cover) {
             look.entry(&name, path.clone(), &stat, cover);
         }
@@ -209,6 +215,7 @@ pub(super) fn given(path: &EntryPath, rules: &Rules) -> SourceResult<Vec<Step>> 
 /// The entry of a directory above a given path. A link in its place is followed, and attributes
 /// that may not be read are ignored, both as restic does: the directory itself was not asked for.
 pub(super) fn above(path: &EntryPath, rules: &Rules) -> SourceResult<Entry> {
+    let _calls = rules.watch.begin(path);
     let failed = |errno| given_error(errno, path);
     let fd = sys::open_parent(path).map_err(failed)?;
     let name = CString::new(path.name()).unwrap_or_default();
@@ -252,6 +259,7 @@ struct Look<'a> {
     dir: &'a Dir,
     fd: &'a OwnedFd,
     rules: &'a Rules,
+    calls: &'a Calls,
     xattrs: &'a mut XattrReader,
     steps: &'a mut Vec<Step>,
 }
@@ -266,6 +274,7 @@ impl Look<'_> {
         if self.dir.path.is_root() && roots::is_reserved(&path) {
             return Err(roots::reserved_error(&path));
         }
+        self.calls.next_at(&path);
         let stat = match statat(self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(errno) => {
@@ -314,8 +323,9 @@ impl Look<'_> {
         }
         let content = match metadata.kind {
             NodeKind::File => {
-                let names = Arc::clone(&self.rules.names);
-                Content::Blocking(Box::new(FileContent::new(path.clone(), stat, names)))
+                let Rules { names, watch, .. } = self.rules;
+                let (names, watch) = (Arc::clone(names), Arc::clone(watch));
+                Content::Blocking(Box::new(FileContent::new(path.clone(), stat, names, watch)))
             }
             _ => Content::Empty,
         };

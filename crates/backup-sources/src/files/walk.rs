@@ -248,12 +248,14 @@ impl Frame {
 mod tests {
     use std::time::Duration;
 
+    use backup_core::event::Events;
     use backup_core::source::Selection;
     use tokio::sync::mpsc::channel;
 
     use super::*;
     use crate::files::filter::Filter;
     use crate::files::options::FilesOptions;
+    use crate::files::watch::Watch;
 
     /// What a walk sends if listing counts as slow from `slow` on.
     async fn walked(root: &EntryPath, slow: Duration) -> Vec<String> {
@@ -262,6 +264,7 @@ mod tests {
             options: FilesOptions { scan_concurrency: 3, ..FilesOptions::default() },
             names: Arc::default(),
             count_only: false,
+            watch: Watch::new(Duration::from_secs(60), Events::silent()),
         };
         let (out, mut queue) = channel(1);
         let mut walk = Walk::new(Arc::new(rules), CancellationToken::new(), out, Handle::current());

@@ -3,9 +3,11 @@
 use async_trait::async_trait;
 use backup_core::log::{Position, Watermark};
 use backup_core::source::{
-    BackupReader, Checkpoint, Content, Entry, Facts, Item, LogReader, LogSegment, SourceResult,
+    BackupReader, Checkpoint, Content, Entry, Facts, Item, LogReader, LogSegment, SourceError,
+    SourceResult,
 };
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 
 use super::server::Server;
 use super::user::{User, named};
@@ -41,6 +43,10 @@ impl BackupReader for Naming<dyn BackupReader> {
             }
             other => other,
         }))
+    }
+
+    fn stalled(&self) -> BoxFuture<'static, SourceError> {
+        self.reader.stalled()
     }
 
     fn facts(&self) -> Facts {

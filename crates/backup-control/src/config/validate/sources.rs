@@ -9,7 +9,7 @@ use crate::config::{MethodConfig, ReaderConfig, SourceConfig, SourceKind};
 /// How many cursors a collection may be read with.
 const CURSORS: std::ops::RangeInclusive<usize> = 1..=64;
 
-/// Shortest time-out of a server: an idle Redis master sends something every 10 seconds.
+/// Shortest time-out: an idle Redis master sends something every 10 seconds.
 const MIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) fn source(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
@@ -24,6 +24,17 @@ pub(super) fn source(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
         return Err(Mistake::new([SECTION, own, key], message).hint(Some(format!(
             "`{key}` is for sources of kind {owners}; leave the key out, or change `kind`"
         ))));
+    }
+    if source.timeout.as_ref().is_some_and(|timeout| timeout.length() < MIN_TIMEOUT) {
+        let text = format!("`timeout` is shorter than {} seconds", MIN_TIMEOUT.as_secs());
+        let hint = match source.kind {
+            SourceKind::Files => "a disk that sleeps needs some seconds; without the key it is 60s",
+            _ => {
+                "servers in replication send something every 10 seconds only; without the key it \
+                 is 60s"
+            }
+        };
+        return Err(Mistake::new([SECTION, own, "timeout"], text).hint(Some(hint.to_owned())));
     }
     match source.kind {
         SourceKind::Files => files(own, source),
@@ -59,12 +70,6 @@ fn server(
     if !is_one(url) {
         return Err(Mistake::new(at, format!("`url` is not an address of a {what} server"))
             .hint(Some(hint.to_owned())));
-    }
-    if source.timeout.as_ref().is_some_and(|timeout| timeout.length() < MIN_TIMEOUT) {
-        let text = format!("`timeout` is shorter than {} seconds", MIN_TIMEOUT.as_secs());
-        let hint = "servers in replication send something every 10 seconds only; without the key \
-                    it is 60s";
-        return Err(Mistake::new(["sources", own, "timeout"], text).hint(Some(hint.to_owned())));
     }
     let given: Vec<&str> = [
         ("password_file", source.password_file.is_some()),

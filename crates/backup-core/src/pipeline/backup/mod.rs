@@ -31,6 +31,8 @@ mod run;
 
 pub use options::{BackupOptions, BackupReport, EntryCounts};
 
+use futures::FutureExt;
+
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
@@ -95,16 +97,18 @@ async fn run_backup(
     let writer = BlobWriter::new(&indexed, &options.write, options.dry_run);
     let meter = Meter::start(Stage::Backup, &cx.events);
     let ticking = meter.ticking();
+    let mut stalled = reader.stalled().fuse();
     let mut items = Items::new(reader);
     let mut run = Run::new(&source_cx, &indexed, writer.clone(), parent, options, meter.clone());
     let collected = tokio::select! {
         collected = run.collect(&mut items) => collected,
+        stalled = &mut stalled => Err(stalled.into()),
         never = estimate(source, &source_cx, options, &meter) => never,
     };
     let collected = collected.and_then(|()| run.require_matches(&selection));
     if collected.is_err() {
         source_cx.cancel.cancel();
-        run.stop().await;
+        run.stop(&mut stalled).await;
     }
     let reader =
         items.into_reader().await.ok_or_else(|| Error::internal("the source reader was lost"))?;

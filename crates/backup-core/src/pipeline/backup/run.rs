@@ -6,6 +6,7 @@ mod keep;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use futures::future::FusedFuture;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -24,7 +25,7 @@ use crate::id::{BlobId, SnapshotId};
 use crate::pipeline::Meter;
 use crate::repository::cpu::panicked;
 use crate::repository::{BlobReader, BlobWriter, IndexedRepository};
-use crate::source::{Content, Entry, EntryPath, Item, Metadata, Selection};
+use crate::source::{Content, Entry, EntryPath, Item, Metadata, Selection, SourceError};
 
 /// A batch is complete with so many bytes or files.
 const BATCH_BYTES: u64 = 1 << 20;
@@ -139,9 +140,19 @@ impl Run {
     }
 
     /// Waits until no content is read any more; they notice the cancellation at their next chunk.
-    pub(super) async fn stop(&mut self) {
+    /// Threads that cannot go on, because reading has `stalled`, are left behind.
+    pub(super) async fn stop(
+        &mut self,
+        stalled: &mut (impl FusedFuture<Output = SourceError> + Unpin),
+    ) {
         self.batch.clear();
-        while self.jobs.join_next().await.is_some() {}
+        while !stalled.is_terminated() && !self.jobs.is_empty() {
+            tokio::select! {
+                _ended = self.jobs.join_next() => {}
+                _stalled = &mut *stalled => {}
+            }
+        }
+        self.jobs.detach_all();
     }
 
     async fn item(&mut self, item: Item) -> Result<()> {
