@@ -76,4 +76,5 @@ mod scenarios {
         mod servers;
         mod writers;
     }
+    mod verify_levels;
 }

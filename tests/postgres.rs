@@ -9,6 +9,8 @@
 mod support {
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod cli;
+    #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod crafted;
     pub(crate) mod dying;
     #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod http;

@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use backup_core::context::Context;
+use backup_core::pipeline::{BackupOptions, restore};
+use backup_core::source::RestoreRequest;
+use backup_sources::files::{FilesOptions, FilesSource};
 use tempfile::TempDir;
 
 use crate::support::cli::Cli;
@@ -89,6 +93,34 @@ mod needs_fuse {
     async fn files_that_cannot_be_read_are_given_up() {
         for last in [Last::Open, Last::Read] {
             Place::new().await.assert_given_up(last, &format!("mount/{NAME}"));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn restore_to_a_frozen_target_is_given_up() {
+        let room = tempfile::tempdir().unwrap();
+        let repo = Repo::in_dir(&room.path().join("repository")).await;
+        let data = room.path().join("data");
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("a"), "content").unwrap();
+        let options = FilesOptions { timeout: Duration::from_secs(3), ..FilesOptions::default() };
+        let source = FilesSource::new(vec![data], options).unwrap();
+        let id = repo.backup(&source, &BackupOptions::default()).await.snapshot.unwrap();
+        let reader = repo.reader(id).await;
+        for last in [Last::Init, Last::OpenDirectory] {
+            let target = room.path().join(format!("{last:?}"));
+            let _frozen = Frozen::mount(&target, last);
+            let request = RestoreRequest {
+                target: Some(text(&target).to_owned()),
+                ..RestoreRequest::default()
+            };
+            let begun = Instant::now();
+            let restored = restore(&reader, &source, &request, &Context::silent()).await;
+            let error = restored.unwrap_err().chain();
+            let expected =
+                format!("the file system of {} has not answered for 3 seconds", text(&target));
+            assert!(error.contains(&expected), "{last:?}: {error}");
+            assert!((3..60).contains(&begun.elapsed().as_secs()), "{last:?}: {error}");
         }
     }
 

@@ -11,7 +11,7 @@ const CHECKPOINT: usize = 100;
 
 #[tokio::test]
 async fn any_history_keeps_every_snapshot() {
-    let steps = if long() { 10_000 } else { 400 };
+    let steps = if long() { 2_000 } else { 400 };
     let mut history = History::begin().await;
     for _ in 0..steps / CHECKPOINT {
         history.go_on(CHECKPOINT).await;

@@ -109,7 +109,7 @@ mod needs_restic {
         }
     }
 
-    /// Thirty days at two seconds a slice, a base every week, a roll-up every hour, a prune every
+    /// Thirty days at ten seconds a slice, a base every week, a roll-up every hour, a prune every
     /// day.
     #[tokio::test(start_paused = true)]
     async fn a_month_of_capture_stays_small() {
@@ -119,7 +119,7 @@ mod needs_restic {
         let repo = Repo::init(Arc::new(LocalSink::without_fsync(place.path()).unwrap())).await;
         let clock = clock();
         let logged = Logged::new(&repo.repository, clock.clone());
-        let slice_every = if long() { 2 } else { 60 };
+        let slice_every = if long() { 10 } else { 60 };
         for hour in 0..hours {
             if hour % (7 * 24) == 0 {
                 logged.back_up().await;

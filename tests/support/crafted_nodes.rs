@@ -35,7 +35,7 @@ pub(crate) struct Parts {
 
 /// A node with these fields instead of those of a sound file `bad`; `-` stands for none. Values
 /// are JSON.
-fn node(parts: &Parts, fields: &[(&str, &str)]) -> String {
+pub(crate) fn node(parts: &Parts, fields: &[(&str, &str)]) -> String {
     let content = format!("[\"{}\"]", parts.blob);
     let time = "\"2023-11-15T00:13:20Z\"";
     let mut all: Vec<(&str, String)> = [

@@ -1,7 +1,7 @@
 //! Backups while everything is being changed, and the fold to one exact moment.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backup_core::context::Context;
 use backup_core::pipeline::BackupOptions;
@@ -73,10 +73,16 @@ async fn backed_up(origin: &Origin, workload: &Workload) -> (SnapshotReader, Sta
     let repository = super::repository().await;
     let options = BackupOptions::default();
     let cx = super::talking();
+    let before = workload.done();
     let pausing = async {
         // When all collections have been read, and before the oplog's end is chosen.
         slow.all_read().await;
         tokio::time::sleep(Duration::from_millis(1500)).await;
+        // A full machine writes slowly.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !was_hostile(before, workload) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         workload.pause().await;
         let expected = origin.state().await;
         slow.go_on();
@@ -92,6 +98,12 @@ async fn backed_up(origin: &Origin, workload: &Workload) -> (SnapshotReader, Sta
     let list = repository.snapshots(&Context::silent()).await.unwrap();
     let info = list.snapshots.iter().find(|info| Some(info.id) == report.snapshot).unwrap();
     (repository.load_index(&Context::silent()).await.unwrap().snapshot(info), expected)
+}
+
+/// True after enough writes and other changes.
+fn was_hostile(before: (usize, usize), workload: &Workload) -> bool {
+    let (written, changed) = workload.done();
+    written > before.0 + 30 && changed > before.1
 }
 
 /// How many seeds a run takes.
@@ -116,7 +128,7 @@ pub(super) async fn the_fold_is_exact(version: Version) {
         let (snapshot, expected) = backed_up(&origin, &workload).await;
         let (written, changed) = workload.done();
         assert!(
-            written > before.0 + 30 && changed > before.1,
+            was_hostile(before, &workload),
             "{written} writes and {changed} changes: that is not hostile"
         );
         workload.stop().await;

@@ -114,7 +114,8 @@ pub(super) async fn sessions_that_end_are_made_up_for(version: Version) {
             .await
             .unwrap();
         let slow = if long() {
-            Slow::new(source, Duration::from_secs(100)).at_most(3)
+            // Together less than 300 seconds, after which a snapshot is too old and read again.
+            Slow::new(source, Duration::from_secs(100)).at_most(2)
         } else {
             Slow::new(source, Duration::from_millis(300))
         };

@@ -175,6 +175,7 @@ scenarios! {
         logical::round_trip::extensions_keep_their_configuration as extensions_keep_their_configuration,
         logical::parts::a_part_is_restored_alone as a_part_is_restored_alone,
         logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
+        logical::hostile::crafted_descriptions_are_refused as crafted_descriptions_are_refused,
         logical::parts::copies_get_other_names as copies_get_other_names,
         logical::parts::what_is_there_is_respected as what_is_there_is_respected,
         logical::failures::hidden_rows_are_refused as hidden_rows_are_refused,

@@ -21,11 +21,14 @@ use crate::support::long::long;
 use crate::support::postgres::{Postgres, Version};
 use crate::support::repo::Repo;
 
-/// The seeds that a run takes: each version begins with another one.
+/// Seeds of a version in a long run: together some fifty.
+const LONG: u64 = 8;
+
+/// The seeds that a run takes: each version has others.
 fn seeds(version: Version) -> std::ops::Range<u64> {
     let of_environment = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
-    let first = of_environment("BACKUP_TEST_SEED").unwrap_or(version as u64);
-    let count = of_environment("BACKUP_TEST_SEEDS").unwrap_or(if long() { 50 } else { 1 });
+    let first = of_environment("BACKUP_TEST_SEED").unwrap_or((LONG + 1) * version as u64);
+    let count = of_environment("BACKUP_TEST_SEEDS").unwrap_or(if long() { LONG } else { 1 });
     first..first + count
 }
 

@@ -62,9 +62,9 @@ Examples:
 pub(crate) enum LevelArg {
     /// Compare every byte with its hash
     Checksum,
-    /// Also check that the content is well formed
+    /// Also read the description of the snapshot, `.backup/manifest.json`
     Structure,
-    /// Also repeat the counts of the backup, and compare them
+    /// Also count the entries and bytes again, and compare them with the description
     Deep,
 }
 

@@ -197,6 +197,41 @@ fn what_is_removed_when_its_time_is_over_breaks_nothing() {
     assert!(whats(&audit, &anchors)[0].contains("removed before its retention ended"));
 }
 
+/// Ninety days, twelve months and seven years, as a configuration says it.
+#[test]
+fn each_class_has_a_retention_of_its_own() {
+    let text = "[audit.keep]\noperation = \"90d\"\naccess = \"12mo\"\ncompliance = \"7y\"\n";
+    let env = crate::environment::Environment::default();
+    let config = crate::config::parse(text, Path::new("/backup.toml"), &env).unwrap();
+    let now: Timestamp = "2026-11-26T12:00:00Z".parse().unwrap();
+    let cut_offs = config.audit.keep.unwrap().cut_offs(now, &jiff::tz::TimeZone::UTC).unwrap();
+    // The day before the end of each retention, and the day after.
+    let times = [
+        ("2019-11-25T12:00:00Z", "compliance", false),
+        ("2019-11-27T12:00:00Z", "compliance", true),
+        ("2025-11-25T12:00:00Z", "access", false),
+        ("2025-11-27T12:00:00Z", "access", true),
+        ("2025-11-27T12:00:00Z", "compliance", true),
+        ("2026-08-27T12:00:00Z", "operation", false),
+        ("2026-08-29T12:00:00Z", "operation", true),
+        ("2026-08-27T12:00:00Z", "access", true),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::in_state(dir.path());
+    for (number, (time, class, _)) in times.iter().enumerate() {
+        let class = Class::ALL.into_iter().find(|known| known.as_str() == *class).unwrap();
+        let record = Record::new("test", class, Status::Success, &machine(), time.parse().unwrap());
+        audit.append(record.with("number", number.to_string()), &machine()).unwrap();
+    }
+    assert_eq!(audit.retain(&cut_offs, &machine(), now).unwrap().expired, 3);
+    let found = audit.read(&Filter::default()).unwrap();
+    let kept: Vec<String> =
+        found.records.iter().filter_map(|record| record.details.get("number").cloned()).collect();
+    let expected = times.iter().enumerate().filter(|(_, (_, _, stays))| *stays);
+    assert_eq!(kept, expected.map(|(number, _)| number.to_string()).collect::<Vec<_>>());
+    assert!(whats(&audit, &[]).is_empty(), "the chain holds");
+}
+
 #[test]
 fn writers_keep_one_chain() {
     let dir = tempfile::tempdir().unwrap();

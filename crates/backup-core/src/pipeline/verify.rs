@@ -29,10 +29,10 @@ pub enum VerifyLevel {
     /// Every byte is compared with its hash.
     #[default]
     Checksum,
-    /// And what the bytes are is compared with what they should be: the native structure of each
-    /// source.
+    /// And the manifest is read: what the snapshot is, and how it was made. Snapshots of other
+    /// programs have none.
     Structure,
-    /// And what the manifest says of the whole is counted again.
+    /// And the totals of the manifest are counted again.
     Deep,
 }
 

@@ -295,7 +295,7 @@ impl Source for FilesSource {
         request: &RestoreRequest,
         snapshot: &SnapshotReader,
     ) -> SourceResult<RestoreReport> {
-        restore::restore(cx, request, snapshot).await
+        restore::restore(cx, self.options.timeout, request, snapshot).await
     }
 
     async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {

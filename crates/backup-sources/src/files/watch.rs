@@ -4,6 +4,7 @@
 //! their calls here. A task looks at them from outside: if one does not return within the time-out,
 //! the operation fails, and its threads are left behind.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,10 +20,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// and at one that takes longer.
 const LOOK_CLOSELY_EVERY: Duration = Duration::from_millis(100);
 
+/// Remedy for a file system that is backed up,
+const SOURCE_HINT: &str =
+    "check its disk, or its server and the network, or raise `timeout` of the source";
+/// and for one that is restored to.
+const TARGET_HINT: &str = "check its disk, or its server and the network, then restore again with \
+                           --if-exists merge";
+
 /// The calls of one operation to file systems.
 #[derive(Debug)]
 pub(super) struct Watch {
     waits: Waits,
+    /// Directory that all paths are relative to.
+    below: PathBuf,
+    hint: &'static str,
     calls: Mutex<Slots>,
 }
 
@@ -52,7 +63,16 @@ pub(super) struct Calls {
 impl Watch {
     /// Calls may take `timeout`; those of over five seconds are reported to `events`.
     pub(super) fn new(timeout: Duration, events: Events) -> Arc<Self> {
-        Arc::new(Self { waits: Waits::new(timeout, events), calls: Mutex::default() })
+        Self::with(PathBuf::from("/"), SOURCE_HINT, timeout, events)
+    }
+
+    /// The same for paths below the target of a restore.
+    pub(super) fn of_target(below: PathBuf, timeout: Duration, events: Events) -> Arc<Self> {
+        Self::with(below, TARGET_HINT, timeout, events)
+    }
+
+    fn with(below: PathBuf, hint: &'static str, timeout: Duration, events: Events) -> Arc<Self> {
+        Arc::new(Self { waits: Waits::new(timeout, events), below, hint, calls: Mutex::default() })
     }
 
     /// A call for `path` begins.
@@ -79,17 +99,30 @@ impl Watch {
                 earlier.iter().any(|(other, then)| Arc::ptr_eq(state, other) && steps == then)
             };
             if let Some((state, steps)) = now.iter().find(is_stuck) {
-                let place = format!("the file system of {}", state.path());
+                let place = self.place(&state.path());
                 tokio::select! {
                     biased;
                     () = state.moves_on(*steps) => {}
                     _stalled = self.waits.stalled(&place, None) => {
-                        return no_answer(&place, self.waits.timeout());
+                        return self.no_answer(&place);
                     }
                 }
             }
             earlier = now;
         }
+    }
+
+    fn no_answer(&self, place: &str) -> SourceError {
+        let seconds = self.waits.timeout().as_secs();
+        let text = format!("{place} has not answered for {seconds} seconds");
+        SourceError::new(SourceErrorKind::Unavailable, text).with_hint(self.hint)
+    }
+
+    fn place(&self, path: &EntryPath) -> String {
+        let below = self.below.display().to_string();
+        let shown = format!("{}{}", below.trim_end_matches('/'), path.display());
+        let shown = if shown.len() > 1 { shown.trim_end_matches('/') } else { &shown };
+        format!("the file system of {shown}")
     }
 
     /// The calls that have not returned.
@@ -102,13 +135,6 @@ impl Watch {
             .map(|(state, steps)| (Arc::clone(state), steps))
             .collect()
     }
-}
-
-fn no_answer(place: &str, timeout: Duration) -> SourceError {
-    let text = format!("{place} has not answered for {} seconds", timeout.as_secs());
-    SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
-        "check its disk, or its server and the network, or raise `timeout` of the source",
-    )
 }
 
 impl State {
@@ -141,9 +167,21 @@ impl Calls {
         self.state.steps.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Waits for something else, between two calls.
+    pub(super) fn wait<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.pause();
+        let result = work();
+        self.pause_ends();
+        result
+    }
+
+    fn pause_ends(&self) {
+        self.state.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Makes a call after a pause.
     pub(super) fn resume<T>(&self, call: impl FnOnce() -> T) -> T {
-        self.state.steps.fetch_add(1, Ordering::Relaxed);
+        self.pause_ends();
         let result = call();
         self.pause();
         result
@@ -205,6 +243,7 @@ mod tests {
             error = Arc::clone(&watch).stalled() => panic!("{error}"),
         }
         drop(calls);
+        read.resume(|| read.wait(|| ()));
         // Between two calls nothing is waited for, however long.
         let later = timeout(Duration::from_secs(1000), Arc::clone(&watch).stalled()).await;
         assert!(later.is_err());

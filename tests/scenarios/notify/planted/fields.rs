@@ -51,7 +51,7 @@ const PUBLIC: [(&str, &str); 24] = [
         "deadline exclude include include_optional max_size repository rpo rto schedule source tags tier window",
     ),
     ("KeepConfig", "compliance daily hourly last monthly point_in_time tags weekly within yearly"),
-    ("LogsConfig", "flush_after flush_size keep_slices roll_up_every spool spool_size"),
+    ("LogsConfig", "flush_after flush_size idle_record keep_slices roll_up_every spool spool_size"),
     ("NotifyConfig", "account ca_file from host jobs template timeout to user"),
     ("PruneConfig", "grace max_repack max_time max_unused"),
     ("ReportConfig", "currency"),

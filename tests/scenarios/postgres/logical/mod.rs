@@ -10,11 +10,13 @@
 //! | `odd.rs` | names, texts and numbers that are easily overlooked |
 //! | `failures.rs` | rights, locks, whoever dies on the way |
 //! | `program.rs` | the program itself |
+//! | `hostile.rs` | crafted descriptions |
 //! | `by_hand.rs` | restoring with stock tools |
 
 pub(super) mod by_hand;
 pub(super) mod failures;
 mod fill;
+pub(super) mod hostile;
 pub(super) mod odd;
 pub(super) mod parts;
 pub(super) mod plans;

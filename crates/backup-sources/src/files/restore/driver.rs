@@ -149,6 +149,7 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         self.site.job.check_cancelled()?;
+        self.site.job.calls.next_at(&path);
         if node.is_dir() {
             self.enter(path, node, cover)
         } else if cover == Cover::Yes {
@@ -321,6 +322,7 @@ impl<'a> Driver<'a> {
         if !replacing || !inside || frame.is_incomplete || frame.state != State::Existing {
             return Ok(());
         }
+        self.site.job.calls.next_at(&frame.path);
         let failed = |errno| self.site.job.target.error(errno, "list", &frame.path);
         let dir = self.site.job.target.dir(&frame.path).map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -340,6 +342,7 @@ impl<'a> Driver<'a> {
     }
 
     fn flush(&mut self) -> SourceResult<()> {
-        std::mem::take(&mut self.window).flush(self.site.job, self.site.mode)
+        let (window, job) = (std::mem::take(&mut self.window), self.site.job);
+        job.calls.wait(|| window.flush(job, self.site.mode))
     }
 }

@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use super::Job;
 use super::blocks::{Layout, Piece, errno_of, write_sparse};
 use super::metadata::{self, Report};
+use crate::files::watch::Calls;
 
 /// How files are opened to be compared. Should a pipe have taken the place of one, opening it must
 /// not wait.
@@ -111,6 +112,7 @@ impl FileTask {
         job: &Job,
         dry_run: bool,
         buffer: &mut Vec<u8>,
+        calls: &Calls,
     ) -> SourceResult<Vec<Piece>> {
         job.check_cancelled()?;
         let layout = match Layout::of(job, &self.content) {
@@ -129,7 +131,7 @@ impl FileTask {
         job.tally.total_bytes.fetch_add(layout.size, Relaxed);
         let pieces = match self.found {
             None => Some(layout.pieces),
-            Some(found) => self.compare(job, &found, layout, dry_run, buffer)?,
+            Some(found) => self.compare(job, &found, layout, dry_run, buffer, calls)?,
         };
         let Some(pieces) = pieces else {
             job.tally.files_unchanged.fetch_add(1, Relaxed);
@@ -168,6 +170,7 @@ impl FileTask {
         layout: Layout,
         dry_run: bool,
         buffer: &mut Vec<u8>,
+        calls: &Calls,
     ) -> SourceResult<Option<Vec<Piece>>> {
         let failed = self.error(job, "compare");
         let parent = job.target.parent(&self.path).map_err(&failed)?;
@@ -186,7 +189,7 @@ impl FileTask {
         if (stat.st_dev, stat.st_ino) != (found.st_dev, found.st_ino) {
             return Err(failed(Errno::STALE));
         }
-        let (different, equal) = self.differences(job, &layout, &file, buffer)?;
+        let (different, equal) = self.differences(job, &layout, &file, buffer, calls)?;
         job.tally.done(0, equal);
         let unchanged = different.is_empty() && stat.st_size.max(0) as u64 == layout.size;
         let shared = stat.st_nlink > 1;
@@ -213,8 +216,12 @@ impl FileTask {
         layout: &Layout,
         file: &File,
         buffer: &mut Vec<u8>,
+        calls: &Calls,
     ) -> SourceResult<(Vec<Piece>, u64)> {
-        let found = layout.differences(file, buffer, || job.cx.cancel.is_cancelled());
+        let found = layout.differences(file, buffer, || {
+            calls.next();
+            job.cx.cancel.is_cancelled()
+        });
         job.check_cancelled()?;
         found.map_err(|error| self.error(job, "read")(errno_of(&error)))
     }

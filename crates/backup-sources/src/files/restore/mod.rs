@@ -41,7 +41,9 @@ mod tally;
 mod target;
 mod window;
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::error::Error;
@@ -50,7 +52,7 @@ use backup_core::format::Tree;
 use backup_core::id::BlobId;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+    EntryPath, IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
 };
 use tokio::runtime::Handle;
 
@@ -59,6 +61,8 @@ use driver::Driver;
 use site::Mode;
 use tally::Tally;
 use target::Target;
+
+use super::watch::{Calls, Watch};
 
 /// What all parts of a restore share.
 #[derive(Debug)]
@@ -70,6 +74,9 @@ struct Job {
     target: Target,
     tally: Tally,
     damage: Damage,
+    watch: Arc<Watch>,
+    /// Of the thread that goes through the directories.
+    calls: Calls,
 }
 
 impl Job {
@@ -78,7 +85,7 @@ impl Job {
     }
 
     fn tree(&self, id: &BlobId) -> Result<Tree, Error> {
-        self.runtime.block_on(self.snapshot.tree_with_faults(id))
+        self.calls.wait(|| self.runtime.block_on(self.snapshot.tree_with_faults(id)))
     }
 }
 
@@ -92,6 +99,7 @@ impl Job {
 /// pattern names it.
 pub(super) async fn restore(
     cx: &Context,
+    timeout: Duration,
     request: &RestoreRequest,
     snapshot: &SnapshotReader,
 ) -> SourceResult<RestoreReport> {
@@ -100,7 +108,10 @@ pub(super) async fn restore(
     // The work goes on in its own thread: dropping this future must end it too.
     let _ends_work = cx.cancel.clone().drop_guard();
     let (request, snapshot, runtime) = (request.clone(), snapshot.clone(), Handle::current());
-    super::blocking(move || run(cx, request, snapshot, runtime)).await
+    let below = request.target.as_deref().map(std::path::absolute).and_then(Result::ok);
+    let below = below.unwrap_or_else(|| PathBuf::from("/"));
+    let watch = Watch::of_target(below, timeout, cx.events.clone());
+    super::watched(watch, move |watch| run(cx, request, snapshot, runtime, watch)).await
 }
 
 fn run(
@@ -108,7 +119,9 @@ fn run(
     request: RestoreRequest,
     snapshot: SnapshotReader,
     runtime: Handle,
+    watch: &Arc<Watch>,
 ) -> SourceResult<RestoreReport> {
+    let calls = watch.begin(&EntryPath::root());
     let elsewhere = request.target.is_some();
     let (target, empty) = Target::open(request.target.as_deref(), request.dry_run)?;
     if elsewhere && !empty && request.if_exists == IfExists::Fail {
@@ -117,8 +130,8 @@ fn run(
     }
     let fresh = elsewhere && empty;
     let tally = Tally::new(cx.events.clone(), expected(&request, &snapshot));
-    let job =
-        Arc::new(Job { cx, request, snapshot, runtime, target, tally, damage: Damage::default() });
+    let (damage, watch) = (Damage::default(), Arc::clone(watch));
+    let job = Arc::new(Job { cx, request, snapshot, runtime, target, tally, damage, watch, calls });
     // Refuse before anything is written. Replacing refuses nothing.
     if !fresh && !job.request.dry_run && job.request.if_exists != IfExists::Replace {
         Driver::new(&job, Mode::Check, fresh).run()?;
@@ -126,7 +139,8 @@ fn run(
     let mode = if job.request.dry_run { Mode::DryRun } else { Mode::Write };
     Driver::new(&job, mode, fresh).run()?;
     if job.request.verify && mode == Mode::Write {
-        job.target.sync()?;
+        // It may take long without being stuck.
+        job.calls.wait(|| job.target.sync())?;
     }
     let report = job.tally.finish();
     job.damage.check(job.request.dry_run)?;

@@ -44,6 +44,7 @@ impl Removal<'_> {
         if self.job.cx.cancel.is_cancelled() {
             return Err(Errno::CANCELED);
         }
+        self.job.calls.next();
         let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if is_dir {

@@ -15,6 +15,7 @@ use super::Job;
 use super::metadata::{self, Report};
 use super::site::Mode;
 use super::tally::Part;
+use crate::files::watch::Calls;
 
 /// Restores an entry that is neither a file nor a directory; `found` is what may be there already.
 pub(super) fn restore(
@@ -95,7 +96,7 @@ pub(super) struct HardLink {
 
 impl HardLink {
     /// Makes the link, after the file itself has been written.
-    pub(super) fn make(&self, job: &Job) -> SourceResult<()> {
+    pub(super) fn make(&self, job: &Job, calls: &Calls) -> SourceResult<()> {
         let failed = |errno| job.target.error(errno, "link", &self.path);
         let from = job.target.parent(&self.primary).map_err(failed)?;
         let to = job.target.parent(&self.path).map_err(failed)?;
@@ -115,7 +116,7 @@ impl HardLink {
                 errno @ (Errno::PERM | Errno::MLINK | Errno::XDEV | Errno::NOTSUP | Errno::NOSYS),
             ) => {
                 job.tally.trouble(Part::Link, &self.path, errno);
-                self.copy(job, &from, &to).map_err(failed)
+                calls.wait(|| self.copy(job, &from, &to)).map_err(failed)
             }
             Err(errno) => Err(failed(errno)),
         }

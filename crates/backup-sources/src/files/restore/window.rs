@@ -68,13 +68,20 @@ impl Window {
         }
         let dry_run = mode == Mode::DryRun;
         let files: Arc<[FileTask]> = files.into();
-        let pieces = parallel(&files, |file, buffer| file.prepare(job, dry_run, buffer))?;
+        let pieces = parallel(&files, |file, buffer| {
+            file.prepare(job, dry_run, buffer, &job.watch.begin(file.path()))
+        })?;
         if !dry_run {
             write(job, &files, pieces)?;
         }
-        files.iter().try_for_each(|file| file.settle(job))?;
+        files.iter().try_for_each(|file| {
+            let _calls = job.watch.begin(file.path());
+            file.settle(job)
+        })?;
         if job.request.verify && !dry_run {
-            parallel(&files, |file, buffer| file.verify(job, buffer))?;
+            parallel(&files, |file, buffer| {
+                file.verify(job, buffer, &job.watch.begin(file.path()))
+            })?;
         }
         for link in links {
             make_link(job, &link, dry_run)?;
@@ -98,7 +105,7 @@ fn make_link(job: &Job, link: &HardLink, dry_run: bool) -> SourceResult<()> {
         return Ok(());
     }
     if !dry_run {
-        link.make(job)?;
+        link.make(job, &job.watch.begin(&link.path))?;
     }
     job.tally.done(1, 0);
     Ok(())
@@ -106,6 +113,7 @@ fn make_link(job: &Job, link: &HardLink, dry_run: bool) -> SourceResult<()> {
 
 fn finish_dir(job: &Job, dir: &FinishedDir) -> SourceResult<()> {
     if dir.apply {
+        let _calls = job.watch.begin(&dir.path);
         let failed = |errno| job.target.error(errno, "set the metadata of", &dir.path);
         let parent = job.target.parent(&dir.path).map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -208,6 +216,7 @@ struct Writer {
 impl Writer {
     fn write(&self, blob: usize, bytes: &[u8]) -> SourceResult<()> {
         for (file, offset) in self.places.of(blob) {
+            let _calls = self.job.watch.begin(self.files[file].path());
             if self.files[file].write(&self.job, offset, bytes)? {
                 self.stays_open(file);
             }

@@ -11,6 +11,7 @@ use super::{FileTask, READ};
 use crate::files::restore::Job;
 use crate::files::restore::blocks::Layout;
 use crate::files::restore::metadata;
+use crate::files::watch::Calls;
 
 impl FileTask {
     /// Reads the file back and compares it with the snapshot.
@@ -18,6 +19,7 @@ impl FileTask {
         &self,
         job: &Job,
         buffer: &mut Vec<u8>,
+        calls: &Calls,
     ) -> SourceResult<()> {
         if self.is_lost() {
             return Ok(());
@@ -26,7 +28,7 @@ impl FileTask {
         if !self.unchanged.load(Relaxed) {
             let file = self.open_again(job).map_err(self.error(job, "read back"))?;
             let length = fstat(&file).map_err(self.error(job, "read back"))?.st_size.max(0) as u64;
-            let (different, _) = self.differences(job, &layout, &file, buffer)?;
+            let (different, _) = self.differences(job, &layout, &file, buffer, calls)?;
             if !different.is_empty() || length != layout.size {
                 let shown = job.target.show(&self.path);
                 let message = format!("{shown} differs from the snapshot after it was written");
