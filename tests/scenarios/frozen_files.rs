@@ -57,7 +57,7 @@ impl Place {
         assert_eq!(done.code, 1, "{last:?}: {done}");
         let place = format!("the file system of {}/{path}", text(&self.room.path().join("data")));
         for expected in [
-            format!("waiting for {place}: no answer for 5 seconds"),
+            format!("waiting for {place}: no answer for "),
             format!("{place} has not answered for 15 seconds"),
             "raise `timeout` of the source".to_owned(),
         ] {

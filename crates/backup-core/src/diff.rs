@@ -2,14 +2,14 @@
 //! name.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::WarningKind;
-use crate::format::{Loss, METADATA_DIR, Node};
+use crate::format::{Loss, METADATA_DIR, Node, Tree};
 use crate::id::BlobId;
 use crate::limits;
 use crate::repository::SnapshotReader;
@@ -94,23 +94,12 @@ pub async fn diff(
         if pair.a == pair.b {
             continue;
         }
-        let mut lost = BTreeMap::new();
-        let mut left = read(a, pair.a, &mut lost).await?;
-        let mut right = read(b, pair.b, &mut lost).await?;
-        if !lost.is_empty() {
-            for nodes in [&mut left, &mut right] {
-                nodes.retain(|node| !lost.contains_key(node.name.as_ref()));
-            }
-            totals.not_compared += lost.len() as u64;
-            for (name, message) in lost {
-                let path = pair.path.join(&name).display().into_owned();
-                cx.events.warn(WarningKind::Unreadable, path, format!("the entry {message}"));
-            }
-        }
+        let trees = [read(a, pair.a).await?, read(b, pair.b).await?];
         let stored = || a.indexed().directory_bytes().saturating_add(b.indexed().directory_bytes());
         entries
-            .enter(left.len() + right.len(), stored)
+            .enter(trees.iter().map(Tree::entries).sum(), stored)
             .map_err(|message| Error::damaged(format!("a snapshot {message}")))?;
+        let [left, right] = without_lost(trees, &pair.path, &mut totals, cx);
         let mut below: Vec<_> = merge(left, right)
             .filter_map(|(a, b)| Pair::of(&pair.path, a.as_ref(), b.as_ref()))
             .collect();
@@ -120,18 +109,39 @@ pub async fn diff(
     Ok(totals)
 }
 
-/// The entries of a directory. Those that cannot be restored are added to `lost`, with the reasons.
-async fn read(
-    snapshot: &SnapshotReader,
-    tree: Option<BlobId>,
-    lost: &mut BTreeMap<Vec<u8>, String>,
-) -> Result<Vec<Node>> {
-    let Some(tree) = tree else { return Ok(Vec::new()) };
-    let tree = snapshot.tree_with_faults(&tree).await?;
-    for fault in tree.faults.into_iter().filter(|fault| fault.loss == Loss::Entry) {
-        lost.insert(fault.entry.as_bytes().to_vec(), fault.message);
+async fn read(snapshot: &SnapshotReader, tree: Option<BlobId>) -> Result<Tree> {
+    match tree {
+        Some(tree) => snapshot.tree_with_faults(&tree).await,
+        None => Ok(Tree { nodes: Vec::new(), faults: Vec::new() }),
     }
-    Ok(tree.nodes)
+}
+
+/// The entries of the same directory in both snapshots, without those that cannot be restored in one
+/// of them. These are warnings.
+fn without_lost(
+    mut trees: [Tree; 2],
+    path: &EntryPath,
+    totals: &mut DiffTotals,
+    cx: &Context,
+) -> [Vec<Node>; 2] {
+    let mut lost = BTreeSet::new();
+    for tree in &trees {
+        for fault in tree.faults.iter().filter(|fault| fault.loss == Loss::Entry) {
+            let shown = path.join(fault.entry.as_bytes()).display().into_owned();
+            cx.events.warn(WarningKind::Unreadable, shown, format!("the entry {}", fault.message));
+            totals.not_compared += 1;
+            // Of two entries of one name the first one counts.
+            if tree.get(fault.entry.as_bytes()).is_none() {
+                lost.insert(fault.entry.clone());
+            }
+        }
+    }
+    for tree in &mut trees {
+        tree.nodes.retain(|node| {
+            std::str::from_utf8(&node.name).map_or(true, |name| !lost.contains(name))
+        });
+    }
+    trees.map(|tree| tree.nodes)
 }
 
 /// Pairs nodes of the same name; both lists are sorted.

@@ -152,7 +152,7 @@ pub struct SourceConfig {
     /// Time without progress after which a wait for the server, or for the file system of a `files`
     /// source, fails, at least 15s. A statement that takes longer (a checkpoint, an index build, a
     /// lock) is waited for while the server answers over a second connection. Waits are reported
-    /// after 5 seconds. Default: 60s; for `redis` 120s.
+    /// after 5 seconds. Default: 60s; for `redis` 120s, for `files` 5min.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Time>,
     /// Servers: CA certificates (PEM) for the certificate of the server; enables TLS. For

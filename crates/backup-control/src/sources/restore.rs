@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use backup_core::event::Events;
 use backup_core::format::Snapshot;
@@ -22,9 +21,6 @@ use crate::suggest;
 
 /// The variables that give the password of a target's user if nothing else does.
 const TARGET_PASSWORD: &str = "BACKUP_TARGET_PASSWORD";
-/// Time after which a file system that does not answer fails a restore: a slow disk may write for
-/// long.
-const TARGET_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Where a restore writes.
 #[derive(Debug, Clone, Copy)]
@@ -112,8 +108,7 @@ impl Restorer {
         } else {
             paths.iter().map(PathBuf::from).collect()
         };
-        let (host, timeout) = (machine.host.clone(), TARGET_TIMEOUT);
-        let options = FilesOptions { host, timeout, ..FilesOptions::default() };
+        let options = FilesOptions { host: machine.host.clone(), ..FilesOptions::default() };
         let source =
             Arc::new(FilesSource::new(paths, options).map_err(backup_core::error::Error::from)?);
         let place = target.clone().unwrap_or_else(|| format!("the original location ({source})"));

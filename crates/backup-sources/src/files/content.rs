@@ -105,6 +105,13 @@ struct FileReader {
     calls: Calls,
 }
 
+impl Drop for FileReader {
+    fn drop(&mut self) {
+        // Closing is a call too: the file is dropped before its calls.
+        self.calls.pause_ends();
+    }
+}
+
 impl Read for FileReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.calls.resume(|| self.file.read(buffer))

@@ -34,7 +34,6 @@ mod walk;
 mod watch;
 
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -99,11 +98,8 @@ impl FilesSource {
         count_only: bool,
         watch: &Arc<Watch>,
     ) -> SourceResult<Arc<Rules>> {
-        let files = &self.options.exclude_files;
-        let first = files.first().and_then(|file| EntryPath::new(file.as_os_str().as_bytes()));
-        let _calls = first.map(|path| watch.begin(&path));
         Ok(Arc::new(Rules {
-            filter: Filter::with_files(selection.clone(), files)?,
+            filter: Filter::with_files(selection.clone(), &self.options.exclude_files)?,
             options: self.options.clone(),
             names: Arc::clone(&self.names),
             count_only,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::waits::DEFAULT_TIMEOUT;
+/// Longer than a disk or a network mount tries to recover before it reports an error, which costs one
+/// entry only.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Options of a [`FilesSource`](super::FilesSource). Everything here is the user's choice: what it
 /// leaves out is not reported as a warning.
@@ -30,7 +32,8 @@ pub struct FilesOptions {
     /// How many directories are listed at the same time where listing is slow (cold disks, network
     /// file systems).
     pub scan_concurrency: usize,
-    /// Time after which a call to a file system that does not return fails the operation.
+    /// Time after which a call to a file system that does not return fails the operation. Default:
+    /// five minutes.
     pub timeout: Duration,
 }
 

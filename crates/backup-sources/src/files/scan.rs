@@ -299,7 +299,9 @@ impl Look<'_> {
     }
 
     fn entry(&mut self, name: &CStr, path: EntryPath, stat: &Stat, cover: Cover) {
-        let Some(mut metadata) = from_stat(stat, &self.rules.names) else {
+        // Names of users may come from a server.
+        let metadata = self.calls.wait(|| from_stat(stat, &self.rules.names));
+        let Some(mut metadata) = metadata else {
             let message = "is of a type that cannot be backed up".to_owned();
             self.steps.push(warn(sys::warning(WarningKind::Unreadable, &path, message)));
             return;

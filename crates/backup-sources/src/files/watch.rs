@@ -175,7 +175,8 @@ impl Calls {
         result
     }
 
-    fn pause_ends(&self) {
+    /// The next call begins after a pause.
+    pub(super) fn pause_ends(&self) {
         self.state.steps.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -28,7 +28,9 @@ pub(super) fn source(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     if source.timeout.as_ref().is_some_and(|timeout| timeout.length() < MIN_TIMEOUT) {
         let text = format!("`timeout` is shorter than {} seconds", MIN_TIMEOUT.as_secs());
         let hint = match source.kind {
-            SourceKind::Files => "a disk that sleeps needs some seconds; without the key it is 60s",
+            SourceKind::Files => {
+                "a disk that sleeps needs some seconds; without the key it is 5min"
+            }
             _ => {
                 "servers in replication send something every 10 seconds only; without the key it \
                  is 60s"

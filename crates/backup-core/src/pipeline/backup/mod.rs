@@ -35,7 +35,7 @@ use futures::FutureExt;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::event::Stage;
+use crate::event::{Events, Stage};
 use crate::pipeline::Meter;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
@@ -185,8 +185,10 @@ async fn estimate(
     options: &BackupOptions,
     meter: &Meter,
 ) -> Result<()> {
+    // The backup reports waits itself.
+    let cx = Context { events: Events::silent(), ..cx.clone() };
     if options.estimate
-        && let Ok(probe) = source.probe(cx).await
+        && let Ok(probe) = source.probe(&cx).await
     {
         meter.expect(probe.estimated_objects.unwrap_or(0), probe.estimated_bytes.unwrap_or(0));
     }

@@ -152,6 +152,8 @@ impl Run {
                 _stalled = &mut *stalled => {}
             }
         }
+        // Those that have not begun to read end now.
+        self.large.close();
         self.jobs.detach_all();
     }
 

@@ -260,6 +260,7 @@ impl FileTask {
             return Ok(false);
         }
         let several = self.remaining.load(Acquire) > 1;
+        let calls = job.watch.begin(&self.path);
         let (file, new) = self.open(job, several)?;
         let sparse = job.request.sparse && !self.state().in_place;
         let result = if sparse {
@@ -268,6 +269,8 @@ impl FileTask {
             file.write_all_at(bytes, offset)
         };
         result.map_err(|error| self.error(job, "write")(errno_of(&error)))?;
+        // Finishing it may write all of it back in one call, which takes long.
+        drop(calls);
         let length = bytes.len() as u64;
         job.tally.written_bytes.fetch_add(length, Relaxed);
         job.tally.done(0, length);

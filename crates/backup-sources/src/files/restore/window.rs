@@ -216,7 +216,6 @@ struct Writer {
 impl Writer {
     fn write(&self, blob: usize, bytes: &[u8]) -> SourceResult<()> {
         for (file, offset) in self.places.of(blob) {
-            let _calls = self.job.watch.begin(self.files[file].path());
             if self.files[file].write(&self.job, offset, bytes)? {
                 self.stays_open(file);
             }
