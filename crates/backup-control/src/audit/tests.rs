@@ -197,9 +197,9 @@ fn what_is_removed_when_its_time_is_over_breaks_nothing() {
     assert!(whats(&audit, &anchors)[0].contains("removed before its retention ended"));
 }
 
-/// Ninety days, twelve months and seven years, as a configuration says it.
+/// Ninety days, twelve months and seven years, from a configuration.
 #[test]
-fn each_class_has_a_retention_of_its_own() {
+fn audit_classes_expire_separately() {
     let text = "[audit.keep]\noperation = \"90d\"\naccess = \"12mo\"\ncompliance = \"7y\"\n";
     let env = crate::environment::Environment::default();
     let config = crate::config::parse(text, Path::new("/backup.toml"), &env).unwrap();
