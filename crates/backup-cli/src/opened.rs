@@ -1,7 +1,12 @@
 //! An opened repository with its snapshots, and finding them by name.
 
+use std::sync::Arc;
+
 use backup_control::snapshots::{Choice, Search};
-use backup_core::repository::{IndexedRepository, Repository, SnapshotInfo, SnapshotList};
+use backup_core::log::LogReplay;
+use backup_core::repository::{
+    IndexedRepository, Repository, SnapshotInfo, SnapshotList, SnapshotReader,
+};
 
 use crate::command_error::CommandResult;
 use crate::session::Session;
@@ -14,6 +19,15 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// Reads a snapshot. With a log it may be newer than this index, which that of the log has.
+    pub(crate) fn snapshot(
+        &self,
+        info: &SnapshotInfo,
+        log: Option<&Arc<LogReplay>>,
+    ) -> SnapshotReader {
+        log.map_or(&self.indexed, |log| log.indexed()).snapshot(info)
+    }
+
     /// Finds a snapshot by its name; see [`Session::find`].
     pub(crate) async fn find(
         &self,

@@ -99,17 +99,19 @@ impl Member {
                 .with_hint(format!("create the first with `backup run {job}`"))
                 .into());
         }
+        let mut indexed = indexed.clone();
         let log = match kind {
             SourceKind::Files => None,
             _ => {
                 let newest =
                     logs::newest_of_job(&snapshots, job).ok_or_else(|| without_log(job))?;
-                let stream = logs::stream_of(indexed, newest).await?;
+                let stream = logs::stream_of(&indexed, newest).await?;
                 let view = LogView::load(indexed.repository(), &stream, cx).await?.of_job(job);
+                indexed = view.indexed_with(&indexed, cx).await?;
                 Some((stream, view))
             }
         };
-        Ok(Self { job: job.to_owned(), indexed: indexed.clone(), snapshots, log })
+        Ok(Self { job: job.to_owned(), indexed, snapshots, log })
     }
 
     fn timeline(&self) -> Option<Timeline> {

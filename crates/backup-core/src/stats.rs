@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::Result;
 use crate::format::BlobKind;
-use crate::repository::IndexedRepository;
+use crate::repository::Repository;
 
 /// Snapshots of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -45,7 +45,10 @@ pub struct Stats {
 ///
 /// # Errors
 /// Those of the sink and of reading directories, and cancellation.
-pub async fn stats(repository: &IndexedRepository, cx: &Context) -> Result<Stats> {
+pub async fn stats(repository: &Repository, cx: &Context) -> Result<Stats> {
+    // First the snapshots: the index that is loaded then has all of them.
+    let snapshots = repository.snapshots(cx).await?.snapshots;
+    let repository = repository.load_index(cx).await?;
     let mut stats = Stats { index_objects: repository.index_objects() as u64, ..Stats::default() };
     repository.index().for_each_pack(&mut |pack| {
         stats.packs += 1;
@@ -56,7 +59,7 @@ pub async fn stats(repository: &IndexedRepository, cx: &Context) -> Result<Stats
         stats.trees += u64::from(location.blob.kind == BlobKind::Tree);
         stats.unique_bytes += u64::from(location.blob.plain_len());
     });
-    for info in repository.repository().snapshots(cx).await?.snapshots {
+    for info in snapshots {
         cx.check_cancelled()?;
         let bytes = match &info.snapshot.summary {
             Some(summary) => summary.total_bytes_processed,

@@ -79,7 +79,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
     let server = server(session, args, &info, spec)?;
-    let (snapshot, flags) = (opened.indexed.snapshot(&info), CompareFlags { selection, until });
+    let (snapshot, flags) =
+        (opened.snapshot(&info, log.as_ref()), CompareFlags { selection, until });
     let (now, short) = (session.now(), info.id.short());
     session.ui.status(format_args!("Comparing snapshot {short} with {server}"));
     let compared =

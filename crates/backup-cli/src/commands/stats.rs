@@ -41,8 +41,7 @@ struct StatsJson<'a> {
 pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
-    let indexed = repository.load_index(&session.cx).await?;
-    let stats = stats::stats(&indexed, &session.cx).await?;
+    let stats = stats::stats(&repository, &session.cx).await?;
     let storage = maintenance::storage(&repository, &session.cx).await?;
     let ui = &session.ui;
     if ui.is_json() {

@@ -225,6 +225,22 @@ async fn a_moment_is_planned_or_refused() {
     }
 }
 
+/// A backup or a roll-up may end between loading the index and planning.
+#[tokio::test]
+async fn plan_has_an_index_with_newer_snapshots() {
+    let (repository, source, cx) = logged().await;
+    let indexed = repository.load_index(&cx).await.unwrap();
+    let snapshots = repository.snapshots(&cx).await.unwrap().snapshots;
+    let named = newest_of_job(&snapshots, "shop").unwrap();
+    back_up(&repository, &source, "shop", &cx).await;
+    let answer = plan(&indexed, named, "latest", &now(), &cx).await.unwrap();
+    let Answer::Planned { base, replay } = answer else { panic!("{answer:?}") };
+    assert_ne!(base.id, named.id);
+    let root = &base.snapshot.tree;
+    assert!(indexed.snapshot(&base).tree(root).await.is_err());
+    replay.indexed().snapshot(&base).tree(root).await.unwrap();
+}
+
 #[test]
 fn branch_prefix_stands_for_a_unique_branch() {
     let branches = ["a166680e1fb3c23a", "a166680e99999999", "b777777700000000"].map(str::to_owned);

@@ -25,6 +25,12 @@ impl LogReplay {
         Self { indexed, stream, view, plan }
     }
 
+    /// The repository, with an index that has all of it.
+    #[must_use]
+    pub fn indexed(&self) -> &IndexedRepository {
+        &self.indexed
+    }
+
     /// Where it begins and ends.
     #[must_use]
     pub fn plan(&self) -> &Plan {

@@ -105,8 +105,9 @@ fn ratio(before: u64, after: u64) -> Option<f64> {
 /// # Errors
 /// Those of the sink, and cancellation.
 pub async fn storage(repository: &Repository, cx: &Context) -> Result<StorageReport> {
-    let indexed = repository.load_index(cx).await?;
+    // In this order: the index has all that the snapshots need.
     let snapshots = repository.snapshots(cx).await?.snapshots;
+    let indexed = repository.load_index(cx).await?;
     storage_of(&indexed, &snapshots, cx).await
 }
 

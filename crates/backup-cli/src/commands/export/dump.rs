@@ -61,7 +61,7 @@ pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> Com
     let opened = session.open_indexed_at(&spec).await?;
     let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     let (info, log) = with_log(session, &opened, info, flags.until.as_deref()).await?;
-    let (snapshot, kind) = (opened.indexed.snapshot(&info), info.snapshot.tag("source"));
+    let (snapshot, kind) = (opened.snapshot(&info, log.as_ref()), info.snapshot.tag("source"));
     let exported =
         sources::export(kind, &snapshot, log, &flags, directory, &session.now(), &session.cx)
             .await?;

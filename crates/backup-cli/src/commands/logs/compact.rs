@@ -55,7 +55,8 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
         ));
         return Ok(Outcome::Success);
     }
-    let (repository, snapshot) = (opened.indexed.repository(), opened.indexed.snapshot(&base));
+    let (repository, snapshot) =
+        (opened.indexed.repository(), opened.snapshot(&base, Some(&replay)));
     let report = sources::compact(repository, &snapshot, replay, &job.options, &session.cx).await?;
     if session.ui.is_json() {
         let summary = Summary::new("logs compact", job.repository.to_string(), &report);

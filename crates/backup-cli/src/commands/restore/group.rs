@@ -261,7 +261,7 @@ impl Group {
             }
             MemberPlan::Refused(refusal) => return Err(at::refused(&refusal, session.zone())),
         };
-        let snapshot = place.opened.indexed.snapshot(&info);
+        let snapshot = place.opened.snapshot(&info, log.as_ref());
         // What is heard of it says which member it is.
         let events = reporter::of_job(&session.ui, &job);
         let session = Session { cx: Context { events, ..session.cx.clone() }, ..session.clone() };

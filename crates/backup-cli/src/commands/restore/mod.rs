@@ -139,7 +139,7 @@ async fn prepare(session: &Session, args: &Args) -> CommandResult<Restore> {
         filter: &args.filter,
     };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
-    let snapshot = opened.indexed.snapshot(&info);
+    let snapshot = opened.snapshot(&info, log.as_ref());
     let flags = RestoreFlags { until, ..args.flags() };
     // A mistake in a configuration is nothing to somebody who restores without it.
     let config = if args.in_place { session.config()? } else { session.config().ok().flatten() };
