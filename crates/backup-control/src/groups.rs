@@ -107,7 +107,7 @@ impl Member {
                     logs::newest_of_job(&snapshots, job).ok_or_else(|| without_log(job))?;
                 let stream = logs::stream_of(&indexed, newest).await?;
                 let view = LogView::load(indexed.repository(), &stream, cx).await?.of_job(job);
-                indexed = view.indexed_with(&indexed, cx).await?;
+                indexed = indexed.including(view.snapshots(), cx).await?;
                 Some((stream, view))
             }
         };

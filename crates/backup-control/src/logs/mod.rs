@@ -215,7 +215,7 @@ pub async fn plan_from(
     if let Some(job) = named.snapshot.tag("job") {
         view = view.of_job(job);
     }
-    let indexed = &view.indexed_with(indexed, cx).await?;
+    let indexed = &indexed.including(view.snapshots(), cx).await?;
     // The times of a server that was replaced are those of its own history.
     let history = named.snapshot.x_log.as_ref().map(|log| log.start.at.branch.as_str());
     let timeline = view.timeline();

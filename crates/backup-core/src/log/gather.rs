@@ -12,7 +12,7 @@ use super::tape::read_detail;
 use super::{Base, Branch, Gap, Place, Position, Stream, Stretch, Tick, Timeline, Watermark};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BlobKind, LogExtent, SnapshotLog, SnapshotSummary};
+use crate::format::{LogExtent, SnapshotLog, SnapshotSummary};
 use crate::id::SnapshotId;
 use crate::repository::{
     IndexedRepository, Lease, LeaseState, Repository, SnapshotInfo, SnapshotList, layout,
@@ -80,26 +80,6 @@ impl LogView {
             view.take_snapshots(lane, &listed.snapshots, &damaged);
         }
         Ok(views)
-    }
-
-    /// The repository with an index that has the contents of all snapshots in this view: `indexed`, or
-    /// a newer one if snapshots were made after it was loaded.
-    ///
-    /// # Errors
-    /// Those of loading an index.
-    pub async fn indexed_with(
-        &self,
-        indexed: &IndexedRepository,
-        cx: &Context,
-    ) -> Result<IndexedRepository> {
-        // The root is stored last.
-        let index = indexed.index();
-        let is_known =
-            |info: &SnapshotInfo| index.find(BlobKind::Tree, &info.snapshot.tree).is_some();
-        match self.snapshots().all(is_known) {
-            true => Ok(indexed.clone()),
-            false => indexed.repository().load_index(cx).await,
-        }
     }
 
     /// The snapshots that belong to the stream of a lane.

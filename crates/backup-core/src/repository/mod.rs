@@ -252,6 +252,22 @@ impl IndexedRepository {
         &self.repository
     }
 
+    /// The repository with an index that has these snapshots: this one, or one that is loaded now if
+    /// a snapshot is newer.
+    ///
+    /// # Errors
+    /// As [`Repository::load_index`].
+    pub async fn including(
+        &self,
+        mut snapshots: impl Iterator<Item = &SnapshotInfo> + Send,
+        cx: &Context,
+    ) -> Result<Self> {
+        // The root directory is stored last.
+        let has =
+            |info: &SnapshotInfo| self.index.find(BlobKind::Tree, &info.snapshot.tree).is_some();
+        if snapshots.all(has) { Ok(self.clone()) } else { self.repository.load_index(cx).await }
+    }
+
     /// Its index.
     #[must_use]
     pub fn index(&self) -> &Arc<dyn BlobIndex> {
