@@ -6,17 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use backup_core::format::BlobKind;
 use backup_core::id::{BlobId, SnapshotId};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::cli::Cli;
 use crate::support::corpus::catalogs::{Catalog, cases};
+use crate::support::corpus::parts;
 use crate::support::crafted::Crafted;
+use crate::support::crafted_nodes;
 use crate::support::measured::measured;
 use crate::support::process::{Outcome, run};
-use crate::support::repo::Repo;
 use crate::support::restic::text;
 
 /// A directory that is being made.
@@ -37,33 +37,15 @@ impl Folder {
     }
 
     fn store(&self, crafted: &mut Crafted) -> BlobId {
-        let mut nodes: BTreeMap<&str, Value> = BTreeMap::new();
+        let mut nodes: BTreeMap<&str, String> = BTreeMap::new();
         for (name, content) in &self.files {
-            let blob = crafted.blob(BlobKind::Data, content).to_hex();
-            let size = content.len();
-            nodes.insert(
-                name,
-                json!({"type": "file", "mode": 0o600, "size": size, "content": [blob]}),
-            );
+            nodes.insert(name, crafted_nodes::stored_file(crafted, name, content));
         }
         for (name, folder) in &self.folders {
             let subtree = folder.store(crafted).to_hex();
-            let mode = 0x8000_01c0_u32;
-            nodes.insert(name, json!({"type": "dir", "mode": mode, "subtree": subtree}));
+            nodes.insert(name, crafted_nodes::directory(&parts(), name, &subtree));
         }
-        let time = "2026-01-01T00:00:00Z";
-        let named = nodes.into_iter().map(|(name, mut node)| {
-            node["name"] = json!(name);
-            node["links"] = json!(1);
-            for field in ["uid", "gid"] {
-                node[field] = json!(0);
-            }
-            for field in ["mtime", "atime", "ctime"] {
-                node[field] = json!(time);
-            }
-            node.to_string()
-        });
-        crafted.directory(&named.collect::<Vec<_>>())
+        crafted.directory(&nodes.into_values().collect::<Vec<_>>())
     }
 }
 
@@ -76,11 +58,7 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        let room = tempfile::tempdir().unwrap();
-        let dir = room.path().join("repository");
-        let repo = Repo::in_dir(&dir).await;
-        let cli = Cli::new(&dir, repo.passphrase.reveal());
-        let mut crafted = Crafted::within(&dir, &repo.passphrase);
+        let (room, _repo, cli, mut crafted) = Crafted::in_new_repository().await;
         let mut stored = Vec::new();
         for case in cases() {
             let mut root = Folder::default();

@@ -58,10 +58,7 @@ struct Corpus {
 
 impl Corpus {
     async fn new() -> Self {
-        let room = tempfile::tempdir().unwrap();
-        let dir = room.path().join("repository");
-        let repo = Repo::in_dir(&dir).await;
-        let mut crafted = Crafted::within(&dir, &repo.passphrase);
+        let (room, repo, _cli, mut crafted) = Crafted::in_new_repository().await;
         let blob = crafted.blob(BlobKind::Data, b"hello").to_hex();
         let parts = Parts { blob, directory: String::new() };
         let directory_id = crafted.directory(&[file(&parts, "inside")]).to_hex();

@@ -3,15 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use backup_core::format::BlobKind;
 use backup_core::id::SnapshotId;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::support::cli::Cli;
 use crate::support::corpus::parts;
 use crate::support::crafted::Crafted;
-use crate::support::crafted_nodes::{directory, node};
+use crate::support::crafted_nodes::{directory, stored_file};
 
 const LEVELS: [&str; 3] = ["checksum", "structure", "deep"];
 
@@ -32,18 +30,8 @@ fn manifest(files: u64) -> Value {
 
 /// A snapshot with this description.
 fn snapshot(crafted: &mut Crafted, manifest: &[u8]) -> SnapshotId {
-    let mut file = |name: &str, content: &[u8]| {
-        let blob = crafted.blob(BlobKind::Data, content).to_hex();
-        let fields = [
-            ("name", format!("{name:?}")),
-            ("size", content.len().to_string()),
-            ("content", format!("[{blob:?}]")),
-        ];
-        let fields: Vec<(&str, &str)> =
-            fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        node(&parts(), &fields)
-    };
-    let (inside, manifest) = (file("inside", b"hello"), file("manifest.json", manifest));
+    let inside = stored_file(crafted, "inside", b"hello");
+    let manifest = stored_file(crafted, "manifest.json", manifest);
     let data = crafted.directory(&[inside]).to_hex();
     let own = crafted.directory(&[manifest]).to_hex();
     let root = [directory(&parts(), ".backup", &own), directory(&parts(), "data", &data)];
@@ -65,11 +53,6 @@ fn damage(repository: &Path) {
     }
 }
 
-async fn place() -> (TempDir, Cli, Crafted) {
-    let (room, _repo, cli, crafted) = Crafted::in_new_repository().await;
-    (room, cli, crafted)
-}
-
 /// Exit codes of the levels, and the output of the last one.
 fn verified(cli: &Cli, id: &SnapshotId) -> ([i32; 3], String) {
     let mut said = String::new();
@@ -83,7 +66,7 @@ fn verified(cli: &Cli, id: &SnapshotId) -> ([i32; 3], String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_levels_find_their_damage() {
-    let (room, cli, mut crafted) = place().await;
+    let (room, _repo, cli, mut crafted) = Crafted::in_new_repository().await;
     let sound = snapshot(&mut crafted, manifest(1).to_string().as_bytes());
     let no_manifest = snapshot(&mut crafted, b"{\"schema\":1");
     let wrong_count = snapshot(&mut crafted, manifest(2).to_string().as_bytes());

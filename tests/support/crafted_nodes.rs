@@ -1,5 +1,9 @@
 //! The corpus of crafted directory entries, with the verdict that every verb must come to.
 
+use backup_core::format::BlobKind;
+
+use super::crafted::Crafted;
+
 /// Verdict on a crafted entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -35,7 +39,7 @@ pub(crate) struct Parts {
 
 /// A node with these fields instead of those of a sound file `bad`; `-` stands for none. Values
 /// are JSON.
-pub(crate) fn node(parts: &Parts, fields: &[(&str, &str)]) -> String {
+fn node(parts: &Parts, fields: &[(&str, &str)]) -> String {
     let content = format!("[\"{}\"]", parts.blob);
     let time = "\"2023-11-15T00:13:20Z\"";
     let mut all: Vec<(&str, String)> = [
@@ -67,6 +71,14 @@ pub(crate) fn node(parts: &Parts, fields: &[(&str, &str)]) -> String {
 /// Another file of the directory.
 pub(crate) fn file(parts: &Parts, name: &str) -> String {
     node(parts, &[("name", &format!("{name:?}"))])
+}
+
+/// A sound file with this content, which is stored.
+pub(crate) fn stored_file(crafted: &mut Crafted, name: &str, content: &[u8]) -> String {
+    let blob = crafted.blob(BlobKind::Data, content).to_hex();
+    let parts = Parts { blob, directory: String::new() };
+    let size = content.len().to_string();
+    node(&parts, &[("name", &format!("{name:?}")), ("size", &size)])
 }
 
 /// A sound directory.

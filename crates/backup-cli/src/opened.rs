@@ -19,7 +19,8 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Reads a snapshot. With a log it may be newer than this index, which that of the log has.
+    /// Reads a snapshot. One that was chosen with a log may be newer than this index: then the index of
+    /// the log is used.
     pub(crate) fn snapshot(
         &self,
         info: &SnapshotInfo,

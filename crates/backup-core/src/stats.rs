@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::Result;
 use crate::format::BlobKind;
-use crate::repository::Repository;
+use crate::repository::{IndexedRepository, SnapshotInfo};
 
 /// Snapshots of one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -45,10 +45,11 @@ pub struct Stats {
 ///
 /// # Errors
 /// Those of the sink and of reading directories, and cancellation.
-pub async fn stats(repository: &Repository, cx: &Context) -> Result<Stats> {
-    // First the snapshots: the index that is loaded then has all of them.
-    let snapshots = repository.snapshots(cx).await?.snapshots;
-    let repository = repository.load_index(cx).await?;
+pub async fn stats(
+    repository: &IndexedRepository,
+    snapshots: &[SnapshotInfo],
+    cx: &Context,
+) -> Result<Stats> {
     let mut stats = Stats { index_objects: repository.index_objects() as u64, ..Stats::default() };
     repository.index().for_each_pack(&mut |pack| {
         stats.packs += 1;
@@ -66,7 +67,7 @@ pub async fn stats(repository: &Repository, cx: &Context) -> Result<Stats> {
             // Older tools wrote no summary: the files are counted.
             None => {
                 let mut bytes = 0;
-                let mut walk = repository.snapshot(&info).walk().with_faults();
+                let mut walk = repository.snapshot(info).walk().with_faults();
                 while let Some((_, node)) = walk.next().await? {
                     let size = if node.is_file() { node.metadata.size } else { 0 };
                     bytes = size.saturating_add(bytes);

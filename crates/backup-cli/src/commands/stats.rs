@@ -41,8 +41,11 @@ struct StatsJson<'a> {
 pub(crate) async fn run(session: &Session, _args: &Args) -> CommandResult {
     let spec = session.repository()?;
     let repository = session.open(&spec).await?;
-    let stats = stats::stats(&repository, &session.cx).await?;
-    let storage = maintenance::storage(&repository, &session.cx).await?;
+    // In this order: the index has all that the snapshots need.
+    let snapshots = repository.snapshots(&session.cx).await?.snapshots;
+    let indexed = repository.load_index(&session.cx).await?;
+    let stats = stats::stats(&indexed, &snapshots, &session.cx).await?;
+    let storage = maintenance::storage_of(&indexed, &snapshots, &session.cx).await?;
     let ui = &session.ui;
     if ui.is_json() {
         ui.json(&StatsJson {

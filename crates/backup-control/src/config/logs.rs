@@ -16,7 +16,7 @@ const FLUSH_SIZES: std::ops::RangeInclusive<u64> = (64 << 10)..=(8 << 20);
 /// Every slice is an object of its own; whoever waits longer has a backup, not a log.
 const FLUSH_TIMES: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(3600);
-/// A record is a renewal of the lease: fewer would let others wait for long after a crash.
+/// Each record renews the lease. With fewer of them, other capturers wait longer after a crash.
 const IDLE_RECORDS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(5)..=Duration::from_secs(600);
 /// Records before the lease of a capturer ends.

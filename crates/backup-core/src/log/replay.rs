@@ -25,7 +25,7 @@ impl LogReplay {
         Self { indexed, stream, view, plan }
     }
 
-    /// The repository, with an index that has all of it.
+    /// The repository, with an index that has the base and the log.
     #[must_use]
     pub fn indexed(&self) -> &IndexedRepository {
         &self.indexed

@@ -131,10 +131,11 @@ impl FilesSource {
         roots: Vec<EntryPath>,
     ) -> SourceResult<Option<Counts>> {
         let began = Instant::now();
+        let watch = Arc::clone(&rules.watch);
         let mut reader = FilesReader::start(cx, rules, roots);
         let mut counts = Counts::default();
         while began.elapsed() < COUNTING {
-            let items = reader.receive().await?;
+            let items = watch.limit(reader.receive()).await?;
             if items.is_empty() {
                 return Ok(Some(counts));
             }
@@ -299,10 +300,7 @@ impl Source for FilesSource {
         let rules =
             watched(self.watch(cx), move |watch| source.rules(&selection, false, watch)).await?;
         let watch = Arc::clone(&rules.watch);
-        tokio::select! {
-            digest = digest::digest(cx, rules, &self.roots) => digest,
-            stalled = watch.stalled() => Err(stalled),
-        }
+        watch.limit(digest::digest(cx, rules, &self.roots)).await
     }
 }
 
@@ -312,10 +310,7 @@ async fn watched<T: Send + 'static>(
     work: impl FnOnce(&Arc<Watch>) -> SourceResult<T> + Send + 'static,
 ) -> SourceResult<T> {
     let shared = Arc::clone(&watch);
-    tokio::select! {
-        done = blocking(move || work(&shared)) => done,
-        stalled = watch.stalled() => Err(stalled),
-    }
+    watch.limit(blocking(move || work(&shared))).await
 }
 
 /// Runs `work` on a thread that may block.

@@ -9,7 +9,7 @@ use backup_core::source::{
     BackupReader, Checkpoint, EntryPath, Item, SourceError, SourceErrorKind, SourceResult,
 };
 use futures::FutureExt;
-use futures::future::{BoxFuture, Fuse};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -23,13 +23,13 @@ use super::watch::Watch;
 const QUEUE: usize = 4;
 
 /// Yields what a walk finds.
+#[derive(Debug)]
 pub(super) struct FilesReader {
     cx: Context,
     started: Timestamp,
     ready: IntoIter<Item>,
     queue: Receiver<Message>,
     watch: Arc<Watch>,
-    stalled: Fuse<BoxFuture<'static, SourceError>>,
     /// Ends the walk when the reader is dropped.
     _walk: DropGuard,
 }
@@ -49,7 +49,6 @@ impl FilesReader {
             started,
             ready: Vec::new().into_iter(),
             queue,
-            stalled: Arc::clone(&watch).stalled().boxed().fuse(),
             watch,
             _walk: cancel.drop_guard(),
         }
@@ -66,7 +65,6 @@ impl FilesReader {
                 None => Err(SourceError::new(SourceErrorKind::Io,
                     "the worker that walks the directories ended unexpectedly")),
             },
-            stalled = &mut self.stalled => Err(stalled),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backup_core::event::Events;
-use backup_core::source::{EntryPath, SourceError, SourceErrorKind};
+use backup_core::source::{EntryPath, SourceError, SourceErrorKind, SourceResult};
 use tokio::time::sleep;
 
 use crate::waits::Waits;
@@ -37,14 +37,14 @@ pub(super) struct Watch {
     calls: Mutex<Slots>,
 }
 
-/// The calls of all threads; a place is used again.
+/// The calls of all threads. Free places are used again.
 #[derive(Debug, Default)]
 struct Slots {
     all: Vec<Option<Arc<State>>>,
     free: Vec<usize>,
 }
 
-/// The calls of one thread.
+/// The state of the calls of one thread.
 #[derive(Debug)]
 struct State {
     path: Mutex<EntryPath>,
@@ -52,7 +52,7 @@ struct State {
     steps: AtomicU64,
 }
 
-/// Calls of one thread, one after the other.
+/// The calls of one thread, one after the other. Dropping it ends the last one.
 #[derive(Debug)]
 pub(super) struct Calls {
     watch: Arc<Watch>,
@@ -87,6 +87,20 @@ impl Watch {
         all[slot] = Some(Arc::clone(&state));
         drop(calls);
         Calls { watch: Arc::clone(self), slot, state }
+    }
+
+    /// Waits for `work` unless one of its calls has not returned for the time-out.
+    ///
+    /// # Errors
+    /// Errors of `work`; [`SourceErrorKind::Unavailable`] after the time-out.
+    pub(super) async fn limit<T>(
+        self: &Arc<Self>,
+        work: impl Future<Output = SourceResult<T>>,
+    ) -> SourceResult<T> {
+        tokio::select! {
+            done = work => done,
+            stalled = Arc::clone(self).stalled() => Err(stalled),
+        }
     }
 
     /// Ends with an error if a call has not returned for the time-out.
@@ -164,28 +178,33 @@ impl Calls {
 
     /// The call has returned.
     pub(super) fn pause(&self) {
-        self.state.steps.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Waits for something else, between two calls.
-    pub(super) fn wait<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.pause();
-        let result = work();
-        self.pause_ends();
-        result
+        self.turn();
     }
 
     /// The next call begins after a pause.
     pub(super) fn pause_ends(&self) {
-        self.state.steps.fetch_add(1, Ordering::Relaxed);
+        self.turn();
     }
 
-    /// Makes a call after a pause.
+    /// Waits for something else, between two calls.
+    pub(super) fn wait<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.turned(work)
+    }
+
+    /// Makes a call in a pause.
     pub(super) fn resume<T>(&self, call: impl FnOnce() -> T) -> T {
-        self.pause_ends();
-        let result = call();
-        self.pause();
+        self.turned(call)
+    }
+
+    fn turned<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.turn();
+        let result = work();
+        self.turn();
         result
+    }
+
+    fn turn(&self) {
+        self.state.steps.fetch_add(1, Ordering::Relaxed);
     }
 }
 

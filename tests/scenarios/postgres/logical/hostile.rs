@@ -12,8 +12,7 @@ use futures::TryStreamExt as _;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::super::place::{Place, with_role};
-use super::{Version, digests, programs, run_in, value_of};
+use super::{Version, backed_up_shop, digests, value_of};
 use crate::support::crafted::Crafted;
 use crate::support::postgres::Postgres;
 use crate::support::repo::{Repo, local};
@@ -113,12 +112,7 @@ async fn databases(server: &Postgres) -> String {
 }
 
 pub(crate) async fn crafted_descriptions_are_refused(version: Version) {
-    let server = with_role(version, &[], &[]).await;
-    server.run("ALTER ROLE backup SUPERUSER").await;
-    server.run("CREATE DATABASE shop").await;
-    run_in(&server, "shop", SHOP).await;
-    let place = Place::new(&server, &format!("method = \"logical\"\nprograms = {:?}", programs()));
-    place.done(&["run", "crm"]);
+    let (server, place) = backed_up_shop(version, SHOP).await;
     let dir = place.path("repository");
     let repo = Repo::open(local(Path::new(&dir)), "key").await.unwrap();
     let id = repo.snapshots().await.pop().unwrap().id;

@@ -35,6 +35,7 @@ use backup_core::testing::MemorySink;
 use backup_sources::postgres::{LogicalOptions, LogicalSource, PostgresOptions, Renames};
 use std::sync::Arc;
 
+use super::place::{Place, with_role};
 use super::{options, talking};
 use crate::support::postgres::{Postgres, Version};
 use crate::support::process::run;
@@ -57,6 +58,17 @@ fn of(connection: PostgresOptions) -> LogicalOptions {
 async fn source(options: LogicalOptions) -> LogicalSource {
     let connected = LogicalSource::connect(options).await;
     connected.unwrap_or_else(|error| panic!("connecting: {} ({:?})", error.chain(), error.hint()))
+}
+
+/// A server with a database `shop`, which these statements made, and the program with a backup of it.
+async fn backed_up_shop(version: Version, statements: &str) -> (Postgres, Place) {
+    let server = with_role(version, &[], &[]).await;
+    server.run("ALTER ROLE backup SUPERUSER").await;
+    server.run("CREATE DATABASE shop").await;
+    run_in(&server, "shop", statements).await;
+    let place = Place::new(&server, &format!("method = \"logical\"\nprograms = {:?}", programs()));
+    place.done(&["run", "crm"]);
+    (server, place)
 }
 
 async fn repo() -> Repo {

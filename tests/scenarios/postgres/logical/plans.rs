@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::place::{Place, with_role};
-use super::{Version, programs, run_in, value_of};
+use super::super::place::Place;
+use super::{Version, backed_up_shop, run_in, value_of};
 use crate::support::postgres::Postgres;
 
 const SHOP: &str = "CREATE TABLE notes (id serial PRIMARY KEY, t text); INSERT INTO notes (t) \
@@ -42,12 +42,7 @@ fn object<'a>(plan: &'a Value, table: &str) -> &'a Value {
 }
 
 pub(crate) async fn plans_count_rows_of_snapshot_and_target(version: Version) {
-    let server = with_role(version, &[], &[]).await;
-    server.run("ALTER ROLE backup SUPERUSER").await;
-    server.run("CREATE DATABASE shop").await;
-    run_in(&server, "shop", SHOP).await;
-    let place = Place::new(&server, &format!("method = \"logical\"\nprograms = {:?}", programs()));
-    place.done(&["run", "crm"]);
+    let (server, place) = backed_up_shop(version, SHOP).await;
     let copy = Postgres::with(version, &[], &["autovacuum=off"]).await;
     let target = copy.uri();
     let restore = ["restore", "latest", "--target", &target, "--only", "shop"];
