@@ -22,8 +22,10 @@ pub mod postgres;
 pub mod redis;
 #[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
 mod renaming;
-#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
+#[cfg_attr(
+    not(any(feature = "mongodb", feature = "postgres", feature = "redis")),
+    expect(dead_code, reason = "servers use more of it")
+)]
 mod waits;
 
-#[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]
 pub use waits::{DEFAULT_TIMEOUT, Waits};
