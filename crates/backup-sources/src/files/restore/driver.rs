@@ -16,7 +16,7 @@ use backup_core::source::{EntryPath, IfExists, Metadata, NodeKind, SourceResult}
 use rustix::fs::{FileType, Mode as Permissions, OFlags, Stat, openat};
 
 use super::file::FileTask;
-use super::site::{Mode, Site, State};
+use super::site::{Existing, Mode, Site, State};
 use super::special::{self, HardLink};
 use super::window::{FinishedDir, Window};
 use super::{Job, target};
@@ -240,6 +240,7 @@ impl<'a> Driver<'a> {
         {
             self.window.links.push(HardLink { primary, path, metadata });
         } else {
+            let found = found.as_ref().map(Existing::of);
             self.window.push(FileTask::new(path, metadata, content, found));
         }
         if self.window.is_full() { self.flush() } else { Ok(()) }

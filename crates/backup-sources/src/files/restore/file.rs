@@ -14,13 +14,14 @@ use backup_core::format::size_fault;
 use backup_core::id::BlobId;
 use backup_core::source::{EntryPath, Metadata, SourceError, SourceResult};
 use rustix::fs::{
-    AtFlags, Mode as Permissions, OFlags, Stat, fchmod, fstat, ftruncate, openat, unlinkat,
+    AtFlags, Mode as Permissions, OFlags, fchmod, fstat, ftruncate, openat, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::Job;
 use super::blocks::{Layout, Piece, errno_of, write_sparse};
 use super::metadata::{self, Report};
+use super::site::Existing;
 use crate::files::watch::Calls;
 
 /// How files are opened to be compared. Should a pipe have taken the place of one, opening it must
@@ -34,8 +35,8 @@ pub(super) struct FileTask {
     path: EntryPath,
     metadata: Metadata,
     content: Vec<BlobId>,
-    /// What is there already, if it is a regular file.
-    found: Option<Stat>,
+    /// The regular file that exists already.
+    found: Option<Existing>,
     /// Pieces that are still to be written.
     remaining: AtomicUsize,
     finished: AtomicBool,
@@ -66,7 +67,7 @@ impl FileTask {
         path: EntryPath,
         metadata: Metadata,
         content: Vec<BlobId>,
-        found: Option<Stat>,
+        found: Option<Existing>,
     ) -> Self {
         Self {
             path,
@@ -166,7 +167,7 @@ impl FileTask {
     fn compare(
         &self,
         job: &Job,
-        found: &Stat,
+        found: &Existing,
         layout: Layout,
         dry_run: bool,
         buffer: &mut Vec<u8>,
@@ -186,7 +187,7 @@ impl FileTask {
             Err(errno) => return Err(failed(errno)),
         };
         let stat = fstat(&file).map_err(&failed)?;
-        if (stat.st_dev, stat.st_ino) != (found.st_dev, found.st_ino) {
+        if !Existing::of(&stat).is_same_file(found) {
             return Err(failed(Errno::STALE));
         }
         let (different, equal) = self.differences(job, &layout, &file, buffer, calls)?;
@@ -350,7 +351,7 @@ impl FileTask {
     fn give_mode_back(&self, job: &Job) {
         if let (Some(found), Ok(parent)) = (self.found, job.target.parent(&self.path)) {
             // Should it fail, its owner can still read and write it.
-            let _tried = metadata::chmod_at(&parent, self.path.name(), found.st_mode & 0o7777);
+            let _tried = metadata::chmod_at(&parent, self.path.name(), found.mode & 0o7777);
         }
     }
 

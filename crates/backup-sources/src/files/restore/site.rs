@@ -8,6 +8,25 @@ use rustix::io::Errno;
 
 use super::{Job, exists, metadata, remove};
 
+/// A regular file in the target: its identity and permissions. Tens of thousands are held at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Existing {
+    device: u64,
+    inode: u64,
+    /// Type and permissions.
+    pub(super) mode: u32,
+}
+
+impl Existing {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino, mode: stat.st_mode }
+    }
+
+    pub(super) fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
 /// What a walk through the snapshot is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {

@@ -67,7 +67,8 @@ impl Window {
             return Ok(());
         }
         let dry_run = mode == Mode::DryRun;
-        let files: Arc<[FileTask]> = files.into();
+        // Not copied into a slice: tens of thousands are held at once.
+        let files = Arc::new(files);
         let pieces = parallel(&files, |file, buffer| {
             file.prepare(job, dry_run, buffer, &job.watch.begin(file.path()))
         })?;
@@ -133,7 +134,7 @@ fn finish_dir(job: &Job, dir: &FinishedDir) -> SourceResult<()> {
 
 /// Fetches the pieces and writes each where it belongs. Files that need what cannot be had are
 /// lost, not the others.
-fn write(job: &Arc<Job>, files: &Arc<[FileTask]>, pieces: Vec<Vec<Piece>>) -> SourceResult<()> {
+fn write(job: &Arc<Job>, files: &Arc<Vec<FileTask>>, pieces: Vec<Vec<Piece>>) -> SourceResult<()> {
     let mut flat = pieces
         .into_iter()
         .enumerate()
@@ -207,7 +208,7 @@ impl Places {
 #[derive(Debug)]
 struct Writer {
     job: Arc<Job>,
-    files: Arc<[FileTask]>,
+    files: Arc<Vec<FileTask>>,
     places: Places,
     /// Files that are kept open, oldest first.
     open: Mutex<VecDeque<usize>>,
