@@ -86,7 +86,9 @@ impl World {
             let policy: Policy = serde_json::from_str(POLICY).unwrap();
             let filter = SnapshotFilter { job: Some("a".to_owned()), ..Default::default() };
             let zone = TimeZone::UTC;
-            let plan = plan_cleanup(repository, &filter, &policy, &zone, false, &self.cx).await;
+            let now = repository.present(&self.cx).await.unwrap();
+            let plan =
+                plan_cleanup(repository, &filter, &policy, &zone, false, &now, &self.cx).await;
             // Damage stops a cleanup, and so do unusual snapshots.
             let Ok(plan) = plan else { continue };
             if !plan.anomalies.is_empty() {
@@ -452,7 +454,8 @@ async fn adoption_lets_snapshots_dated_back_replace_real_ones() {
     let repository = world.open(&sink).await;
     let policy: Policy = serde_json::from_str(r#"{"daily":7}"#).unwrap();
     let (filter, zone) = (SnapshotFilter::default(), TimeZone::UTC);
-    let plan = |adopt| plan_cleanup(&repository, &filter, &policy, &zone, adopt, &world.cx);
+    let now = repository.present(&world.cx).await.unwrap();
+    let plan = |adopt| plan_cleanup(&repository, &filter, &policy, &zone, adopt, &now, &world.cx);
     let real = |dropped: Vec<SnapshotId>| {
         world.snapshots.iter().filter(|info| dropped.contains(&info.id)).count()
     };
@@ -482,8 +485,10 @@ async fn moved_and_copied_repositories_lose_old_snapshots_by_policy() {
         moved.put_bytes(&key, bytes).await.unwrap();
     }
     let moved = world.open(&moved).await;
-    let plan =
-        |repository, adopt| plan_cleanup(repository, &filter, &policy, &zone, adopt, &world.cx);
+    let now = moved.present(&world.cx).await.unwrap();
+    let plan = |repository, adopt| {
+        plan_cleanup(repository, &filter, &policy, &zone, adopt, &now, &world.cx)
+    };
     let before = plan(&moved, false).await.unwrap();
     assert_eq!((before.dropped().len(), before.disputed().len()), (0, 11));
     let adopting = plan(&moved, true).await.unwrap();
@@ -533,7 +538,8 @@ async fn first_cleanup_adopts_snapshots_of_an_older_repository() {
     let repository = world.open(&old).await;
     let policy: Policy = serde_json::from_str(r#"{"daily":7}"#).unwrap();
     let (filter, zone) = (SnapshotFilter::default(), TimeZone::UTC);
-    let plan = || plan_cleanup(&repository, &filter, &policy, &zone, false, &world.cx);
+    let now = repository.present(&world.cx).await.unwrap();
+    let plan = || plan_cleanup(&repository, &filter, &policy, &zone, false, &now, &world.cx);
     let first = plan().await.unwrap();
     assert_eq!((first.is_first, first.adopted.len(), first.dropped().len()), (true, 11, 4));
     first.execute(&repository, &world.cx).await.unwrap();

@@ -35,8 +35,8 @@ use crate::pipeline::Meter;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
 use crate::repository::{
-    BlobWriter, IndexedRepository, Repository, SnapshotInfo, SnapshotList, TimeEvidence,
-    WriteSettings, WriteStats, layout,
+    BlobWriter, IndexedRepository, Repository, SnapshotInfo, SnapshotList, WriteSettings,
+    WriteStats, layout,
 };
 use crate::words;
 use known::Known;
@@ -144,14 +144,13 @@ async fn run_copy(
         to: indexed,
         same_key: from.repository().key().derive("copy") == to.key().derive("copy"),
         known: Known::new(&there.snapshots),
-        evidence: from.repository().read_time_evidence().await?,
         trusting,
         options,
         cx,
         report: CopyReport::default(),
     };
     let mut todo: Vec<&SnapshotInfo> = snapshots.iter().collect();
-    todo.sort_by_key(|info| (info.snapshot.time, info.id));
+    todo.sort_by_key(|info| (info.time(), info.id));
     todo.dedup_by_key(|info| info.id);
     let meter = Meter::start(Stage::Copy, &cx.events);
     let ticking = meter.ticking();
@@ -193,8 +192,6 @@ struct Run<'a> {
     reliance: Option<Reliance<'a>>,
     same_key: bool,
     known: Known,
-    /// Evidence about the times of the snapshots in the source.
-    evidence: TimeEvidence,
     /// A target that may have lost something is looked through from the root.
     trusting: bool,
     options: &'a CopyOptions,
@@ -304,7 +301,6 @@ impl Run<'_> {
         there: &SnapshotList,
     ) -> Result<()> {
         let to = self.to.repository();
-        let evidence = to.time_evidence(there).await?;
         let infos: HashMap<SnapshotId, &SnapshotInfo> =
             snapshots.iter().map(|info| (info.id, *info)).collect();
         let copies: HashMap<SnapshotId, &SnapshotInfo> =
@@ -312,8 +308,7 @@ impl Run<'_> {
         for present in &self.report.present {
             let copy = present.to.and_then(|id| copies.get(&id));
             let (Some(info), Some(copy)) = (infos.get(&present.from), copy) else { continue };
-            let is_disputed_here = evidence.effective(copy).is_disputed();
-            if is_disputed_here && self.evidence.effective(info).is_own() {
+            if copy.effective.is_disputed() && info.effective.is_own() {
                 to.vouch_for(&copy.id, &copy.snapshot, self.cx).await?;
             }
         }
@@ -353,12 +348,13 @@ impl Run<'_> {
             let copy = Snapshot {
                 original: Some(info.snapshot.original.unwrap_or(info.id)),
                 parent: info.snapshot.parent.and_then(|parent| self.known.translate(&parent)),
+                x_previous: info.snapshot.x_previous.and_then(|id| self.known.translate(&id)),
                 ..info.snapshot.clone()
             };
             to.save_sealed_snapshot(seal_json(to.key(), &copy)?, received, self.cx).await?
         };
         // A copy never makes a time trusted that the source does not trust.
-        if self.evidence.effective(info).is_own() {
+        if info.effective.is_own() {
             to.vouch_for(&id, &info.snapshot, self.cx).await?;
         }
         self.known.add(info.id, id, &info.snapshot);

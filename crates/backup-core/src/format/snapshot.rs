@@ -61,6 +61,10 @@ pub struct Snapshot {
     /// The part of its job that it holds; ours only, absent if it holds the whole job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_part: Option<SnapshotPart>,
+    /// The newest snapshot of the same source when this one was made, if that is not the parent: the
+    /// order of snapshots whose clocks were wrong. Ours only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x_previous: Option<SnapshotId>,
     /// What other tools, or newer versions, say of it: carried along by copies.
     #[serde(flatten)]
     pub others: serde_json::Map<String, serde_json::Value>,

@@ -3,25 +3,24 @@
 use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::SnapshotId;
 use crate::repository::{
-    EffectiveTime, Repository, SnapshotFilter, SnapshotInfo, SnapshotList, TimeEvidence,
+    ClockDoubt, Present, Repository, SnapshotFilter, SnapshotInfo, SnapshotList, TimeBasis,
 };
 use crate::retention::{Anomaly, Candidate, Decision, Policy, Reason, anomalies, decide};
 
 use super::holds::Promises;
 
-/// A snapshot, its fate and the time that it counts for.
+/// A snapshot and its fate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedSnapshot {
     /// The snapshot.
     pub info: SnapshotInfo,
-    /// The time that it counts for.
-    pub time: EffectiveTime,
     /// Its fate, with the reasons.
     pub decision: Decision,
 }
@@ -37,13 +36,16 @@ pub struct CleanupPlan {
     /// True if no maintainer has adopted the snapshots of the time before adoptions existed: this
     /// cleanup adopts every snapshot of the repository.
     pub is_first: bool,
+    /// The contradiction between the clock and the latest time that is known. A cleanup without a
+    /// person must not follow the plan if there is one.
+    pub doubt: Option<ClockDoubt>,
     /// Unusual snapshots that the plan does not adopt. A cleanup without a person must not follow
     /// the plan if there are any.
     pub anomalies: Vec<Anomaly>,
 }
 
 impl CleanupPlan {
-    /// The snapshots to be forgotten: the argument for [`Repository::forget`].
+    /// The snapshots to be forgotten.
     #[must_use]
     pub fn dropped(&self) -> Vec<SnapshotId> {
         let dropped = self.snapshots.iter().filter(|planned| !planned.decision.keep());
@@ -53,26 +55,27 @@ impl CleanupPlan {
     /// The snapshots that replace no other one because their time is disputed.
     #[must_use]
     pub fn disputed(&self) -> Vec<SnapshotId> {
-        let disputed = self.snapshots.iter().filter(|planned| planned.time.is_disputed());
+        let disputed = self.snapshots.iter().filter(|planned| planned.info.effective.is_disputed());
         disputed.map(|planned| planned.info.id).collect()
     }
 
     /// Executes the plan: adopts, then forgets.
     ///
     /// # Errors
-    /// Those of [`Repository::adopt`] and [`Repository::forget`].
+    /// Those of [`Repository::adopt`] and [`Repository::forget_listed`].
     pub async fn execute(&self, repository: &Repository, cx: &Context) -> Result<()> {
         if self.is_first || !self.adopted.is_empty() {
             repository.adopt(&self.adopted, cx).await?;
         }
-        let dropped = self.dropped();
-        if dropped.is_empty() { Ok(()) } else { repository.forget(&dropped, cx).await }
+        let dropped = self.snapshots.iter().filter(|planned| !planned.decision.keep());
+        let dropped: Vec<SnapshotInfo> = dropped.map(|planned| planned.info.clone()).collect();
+        if dropped.is_empty() { Ok(()) } else { repository.forget_listed(&dropped, cx).await }
     }
 }
 
 /// Decides about the snapshots that `filter` matches; no other is touched, or counts. Changes
 /// nothing. With `adopt`, the plan adopts those of them whose times are disputed, and those of
-/// anomalies.
+/// anomalies. Snapshots expire by `present`.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] for a policy that keeps nothing; [`ErrorKind::Damaged`] if a snapshot or
@@ -83,49 +86,53 @@ pub async fn plan_cleanup(
     policy: &Policy,
     zone: &TimeZone,
     adopt: bool,
+    present: &Present,
     cx: &Context,
 ) -> Result<CleanupPlan> {
     policy.check().map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
-    let list = repository.snapshots(cx).await?;
+    let mut list = repository.snapshots(cx).await?;
     require_available(repository, &list, cx).await?;
-    let mut evidence = repository.time_evidence(&list).await?;
-    let (is_first, now) = (!evidence.has_begun(), cx.clock.now());
-    let matches = |info: &SnapshotInfo| filter.matches(&info.snapshot);
-    // A date in the future stays disputed: it belongs to a wrong clock.
+    let (is_first, now) = (!list.evidence.has_begun(), present.time());
+    let matches = |info: &&SnapshotInfo| filter.matches(&info.snapshot);
+    // A date in the future stays disputed: it belongs to a wrong clock. A date that contradicts the
+    // order of snapshots is no date of the time before adoptions existed.
     let is_to_adopt = |info: &&SnapshotInfo| {
-        let time = evidence.effective(info);
-        (is_first || adopt && matches(info)) && time.is_disputed() && time.own() <= now
+        let time = &info.effective;
+        let is_meant = is_first && time.basis() != TimeBasis::Order || adopt && matches(info);
+        is_meant && time.is_disputed() && time.own() <= now
     };
     let mut adopted: Vec<SnapshotInfo> =
         list.snapshots.iter().filter(is_to_adopt).cloned().collect();
-    evidence.adopt(adopted.iter().map(|info| info.id));
-    let snapshots: Vec<SnapshotInfo> = list.snapshots.into_iter().filter(matches).collect();
-    let find = |evidence: &TimeEvidence| {
-        let of = |info: &SnapshotInfo| Candidate::of(info, evidence.effective(info));
-        anomalies(&snapshots.iter().map(of).collect::<Vec<_>>(), now, zone)
+    let adopt_in = |list: &mut SnapshotList, ids: &BTreeSet<SnapshotId>| {
+        list.evidence.adopt(ids.iter().copied());
+        list.settle(now);
     };
-    let mut unusual = find(&evidence);
+    let find = |list: &SnapshotList| {
+        let meant = list.snapshots.iter().filter(matches);
+        anomalies(&meant.map(Candidate::of).collect::<Vec<_>>(), now, zone)
+    };
+    adopt_in(&mut list, &adopted.iter().map(|info| info.id).collect());
+    let mut unusual = find(&list);
     if adopt && !unusual.is_empty() {
         let ids: BTreeSet<SnapshotId> =
             unusual.iter().flat_map(|anomaly| anomaly.snapshots.iter().copied()).collect();
-        adopted.extend(snapshots.iter().filter(|info| ids.contains(&info.id)).cloned());
-        evidence.adopt(ids);
-        unusual = find(&evidence);
+        adopted.extend(list.snapshots.iter().filter(|info| ids.contains(&info.id)).cloned());
+        adopt_in(&mut list, &ids);
+        unusual = find(&list);
     }
-    let candidates = candidates(repository, &snapshots, &evidence, cx).await?;
+    let snapshots: Vec<SnapshotInfo> =
+        list.snapshots.into_iter().filter(|info| matches(&info)).collect();
+    let candidates = candidates(repository, &snapshots, cx).await?;
     let mut decisions = decide(&candidates, policy, now, zone);
-    protect(repository, &snapshots, &candidates, &mut decisions, cx).await?;
+    protect(repository, &snapshots, &candidates, &mut decisions, now).await?;
     let before: BTreeSet<SnapshotId> = unusual.iter().filter_map(|one| one.before).collect();
     for decision in decisions.iter_mut().filter(|decision| before.contains(&decision.id)) {
         decision.reasons.push(Reason::BeforeAnomaly);
     }
-    let planned = snapshots.into_iter().zip(candidates).zip(decisions);
-    let planned = planned.map(|((info, candidate), decision)| PlannedSnapshot {
-        info,
-        time: candidate.time,
-        decision,
-    });
-    Ok(CleanupPlan { snapshots: planned.collect(), adopted, is_first, anomalies: unusual })
+    let planned = snapshots.into_iter().zip(decisions);
+    let planned = planned.map(|(info, decision)| PlannedSnapshot { info, decision });
+    let doubt = present.doubt();
+    Ok(CleanupPlan { snapshots: planned.collect(), adopted, is_first, doubt, anomalies: unusual })
 }
 
 /// Adds the promises of the repository to the reasons.
@@ -134,11 +141,11 @@ async fn protect(
     snapshots: &[SnapshotInfo],
     candidates: &[Candidate],
     decisions: &mut [Decision],
-    cx: &Context,
+    now: Timestamp,
 ) -> Result<()> {
     let promises = Promises::of(repository, snapshots).await?;
     for ((candidate, info), decision) in candidates.iter().zip(snapshots).zip(decisions) {
-        if !decision.keep() && promises.protect(info, candidate.received, cx.clock.now()) {
+        if !decision.keep() && promises.protect(info, candidate.received, now) {
             decision.reasons.push(Reason::Compliance);
         }
     }
@@ -170,7 +177,6 @@ pub async fn require_available(
 async fn candidates(
     repository: &Repository,
     snapshots: &[SnapshotInfo],
-    evidence: &TimeEvidence,
     cx: &Context,
 ) -> Result<Vec<Candidate>> {
     let mut holds = repository.holds().await?;
@@ -179,7 +185,7 @@ async fn candidates(
     let read = |info: SnapshotInfo| async move {
         cx.check_cancelled()?;
         let received = repository.received(&info.id).await?;
-        Ok::<_, Error>(Candidate { received, ..Candidate::of(&info, evidence.effective(&info)) })
+        Ok::<_, Error>(Candidate { received, ..Candidate::of(&info) })
     };
     let mut candidates: Vec<Candidate> = futures::stream::iter(snapshots.to_vec())
         .map(read)

@@ -52,18 +52,35 @@ impl Repository {
     /// [`ErrorKind::Invalid`] if one of them is held or younger than its job promises: then none is
     /// forgotten. Those of the sink; then some of them may be forgotten already.
     pub async fn forget(&self, ids: &[SnapshotId], cx: &Context) -> Result<()> {
-        let mut snapshots = Vec::new();
+        let list = self.snapshots(cx).await?;
+        let mut listed = Vec::new();
         for id in ids {
-            let sealed = self.sealed_snapshot(id).await?;
-            let snapshot = open_json(self.key(), &sealed)?;
-            snapshots.push((SnapshotInfo { id: *id, snapshot }, sealed));
+            match list.snapshots.iter().find(|info| info.id == *id) {
+                Some(info) => listed.push(info.clone()),
+                // Missing or damaged: the error names it.
+                None => {
+                    let snapshot = open_json(self.key(), &self.sealed_snapshot(id).await?)?;
+                    listed.push(SnapshotInfo::new(*id, snapshot));
+                }
+            }
         }
-        let infos: Vec<SnapshotInfo> = snapshots.iter().map(|(info, _)| info.clone()).collect();
-        self.require_free(&infos, cx).await?;
-        let evidence = self.read_time_evidence().await?;
-        for (info, sealed) in &snapshots {
+        self.forget_listed(&listed, cx).await
+    }
+
+    /// Like [`Self::forget`], for snapshots of a listing: their effective times decide whether
+    /// undoing this vouches for their own.
+    ///
+    /// # Errors
+    /// Those of [`Self::forget`].
+    pub async fn forget_listed(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
+        let mut sealed = Vec::new();
+        for info in snapshots {
+            sealed.push(self.sealed_snapshot(&info.id).await?);
+        }
+        self.require_free(snapshots, cx).await?;
+        for (info, sealed) in snapshots.iter().zip(&sealed) {
             cx.check_cancelled()?;
-            let is_disputed = !evidence.effective(info).is_own();
+            let is_disputed = !info.effective.is_own();
             self.forget_one(&info.id, sealed, is_disputed, cx).await.map_err(|error| {
                 error.context(format!("cannot forget snapshot {}", info.id.short()))
             })?;
@@ -115,11 +132,10 @@ impl Repository {
         cx: &Context,
     ) -> Result<Vec<SnapshotId>> {
         let holds = self.holds().await?;
+        let now = Box::pin(self.present(cx)).await?.time();
+        let is_free = |id: &&SnapshotId| !holds.get(*id).is_some_and(|hold| hold.is_in_force(now));
         let mut dropped = Vec::new();
-        for id in ids
-            .iter()
-            .filter(|id| !holds.get(*id).is_some_and(|hold| hold.is_in_force(cx.clock.now())))
-        {
+        for id in ids.iter().filter(is_free) {
             let sealed = self.sealed_snapshot(id).await?;
             // Undoing this does not vouch for the time.
             match self.forget_one(id, &sealed, true, cx).await {
@@ -180,7 +196,7 @@ impl Repository {
             return Err(damaged());
         }
         let snapshot = open_json(self.key(), &sealed)?;
-        Ok((SnapshotInfo { id: *id, snapshot }, note, sealed))
+        Ok((SnapshotInfo::new(*id, snapshot), note, sealed))
     }
 
     /// Brings forgotten snapshots back. `holder` is who does it, for people.

@@ -51,7 +51,7 @@ impl Promises {
     ) -> bool {
         let promise = info.snapshot.tag("job").and_then(|job| self.0.get(job));
         // The later of both times: an earlier date does not make it older.
-        let born = received.map_or(info.snapshot.time, |received| received.max(info.snapshot.time));
+        let born = received.map_or(info.time(), |received| received.max(info.time()));
         let too_young = |age: &Span| born > before(now, *age, &TimeZone::UTC);
         promise.is_some_and(|promise| promise.minimum_ages.iter().any(too_young))
     }
@@ -128,7 +128,7 @@ impl Repository {
     }
 
     /// Those of the snapshots that must not be forgotten yet, each with the reason as
-    /// [`Self::forget`] would give it.
+    /// [`Self::forget`] would give it. Holds and minimum ages end by [`Self::present`].
     ///
     /// # Errors
     /// Those of the sink; [`ErrorKind::Damaged`] for a hold or a promise that cannot be read.
@@ -138,7 +138,7 @@ impl Repository {
         cx: &Context,
     ) -> Result<Vec<(SnapshotId, Error)>> {
         let mut protected = Vec::new();
-        let now = cx.clock.now();
+        let now = Box::pin(self.present(cx)).await?.time();
         let holds = self.holds().await?;
         let promises = Promises::of(self, snapshots).await?;
         for info in snapshots {

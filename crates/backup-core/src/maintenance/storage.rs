@@ -179,25 +179,25 @@ fn count_snapshot(info: &SnapshotInfo, now: Timestamp, report: &mut StorageRepor
         usage.added_bytes += added(info);
     }
     if is_recent(info, now) {
-        let day = info.snapshot.time.to_zoned(TimeZone::UTC).date();
+        let day = info.time().to_zoned(TimeZone::UTC).date();
         *report.added_per_day.entry(day).or_default() += added(info);
     }
 }
 
 fn is_recent(info: &SnapshotInfo, now: Timestamp) -> bool {
-    info.snapshot.time.duration_until(now) < SignedDuration::from_hours(24 * DAYS)
+    info.time().duration_until(now) < SignedDuration::from_hours(24 * DAYS)
 }
 
 /// The growth per day; none if the snapshots span less than [`MIN_HISTORY`]. The first backup is no
 /// growth.
 fn growth(snapshots: &[SnapshotInfo], now: Timestamp) -> Option<u64> {
-    let times = || snapshots.iter().map(|info| info.snapshot.time);
+    let times = || snapshots.iter().map(|info| info.time());
     let (first, last) = (times().min()?, times().max()?);
     if last.duration_since(first) < MIN_HISTORY {
         return None;
     }
     let days = (first.duration_until(now).as_hours() / 24).clamp(1, DAYS);
-    let later = snapshots.iter().filter(|info| info.snapshot.time > first && is_recent(info, now));
+    let later = snapshots.iter().filter(|info| info.time() > first && is_recent(info, now));
     Some(later.map(added).sum::<u64>() / days.unsigned_abs())
 }
 
@@ -210,10 +210,7 @@ mod tests {
             "time": time, "tree": "00".repeat(32), "paths": ["/data"], "hostname": "h",
             "username": "u", "summary": { "data_added_packed": stored },
         });
-        SnapshotInfo {
-            id: "a1".repeat(32).parse().unwrap(),
-            snapshot: serde_json::from_value(json).unwrap(),
-        }
+        SnapshotInfo::new("a1".repeat(32).parse().unwrap(), serde_json::from_value(json).unwrap())
     }
 
     #[test]

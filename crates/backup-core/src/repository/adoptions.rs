@@ -5,14 +5,15 @@
 //! them. Whoever may seal snapshots can seal a record: the store must refuse the prefix to writers,
 //! see `docs/policies`. The object `x-adopted/begun` says that earlier snapshots were adopted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::effective_time::{EffectiveTime, TimeEvidence};
-use super::{Repository, SnapshotInfo, SnapshotList, layout};
+use super::snapshot_order::AHEAD;
+use super::{Repository, SnapshotInfo, layout};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::{Snapshot, seal_json};
@@ -56,24 +57,36 @@ impl Repository {
         Ok(Adoptions { ids, has_begun })
     }
 
-    /// The evidence about the times of the snapshots of `list`, a listing of this repository: one
-    /// listing more, and no request per snapshot.
-    ///
-    /// # Errors
-    /// Those of the sink.
-    pub async fn time_evidence(&self, list: &SnapshotList) -> Result<TimeEvidence> {
-        let stored = list.stored.clone();
-        Ok(TimeEvidence { stored, adoptions: self.adoptions().await? })
+    /// The evidence about times of snapshots that the store wrote at these times.
+    pub(super) async fn time_evidence(
+        &self,
+        mut stored: HashMap<SnapshotId, Timestamp>,
+        cx: &Context,
+    ) -> Result<TimeEvidence> {
+        let has_clock = self.sink().capabilities().own_clock;
+        if !has_clock {
+            // Written by a clock that was ahead: no evidence against the snapshot's own time.
+            let limit = cx.clock.now().checked_add(AHEAD).unwrap_or(Timestamp::MAX);
+            stored.retain(|_, time| *time <= limit);
+        }
+        let adoptions = self.adoptions().await?;
+        let config = match self.sink().head(&layout::config()).await {
+            Ok(meta) => meta.last_modified,
+            // It was read from its copy.
+            Err(error) if error.kind() == SinkErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(TimeEvidence { stored, has_clock, adoptions, config })
     }
 
-    /// Like [`Self::time_evidence`], without a listing: reads the names of the snapshots.
-    pub(crate) async fn read_time_evidence(&self) -> Result<TimeEvidence> {
+    /// The evidence about the times of all snapshots: two listings, and no request per snapshot.
+    pub(crate) async fn read_time_evidence(&self, cx: &Context) -> Result<TimeEvidence> {
         let objects = self.list(&layout::snapshots()).await?;
         let stored = objects
             .iter()
             .filter_map(|meta| Some((meta.key.file_name().parse().ok()?, meta.last_modified?)));
         let stored = stored.collect();
-        Ok(TimeEvidence { stored, adoptions: self.adoptions().await? })
+        self.time_evidence(stored, cx).await
     }
 
     /// Vouches for the own times of snapshots, and records that adoptions have begun. Requires

@@ -5,15 +5,17 @@
 //! store's modification time of the object agrees with it, or if a maintainer vouched for it with a
 //! record in `x-adopted/`, which writers may not put.
 //!
-//! Retention decides by this type. It is meant for every other user of a snapshot's time too:
-//! `latest`, lists, status, alerts and reports.
+//! A store on a disk writes its times with the clock of the machine that made the snapshot. There the
+//! order of parents and the present decide, see `snapshot_order.rs`.
+//!
+//! Every user of a snapshot's time reads [`SnapshotInfo::time`](super::SnapshotInfo::time): retention, `latest`, lists, status,
+//! alerts and reports.
 
 use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::SnapshotInfo;
 use super::adoptions::Adoptions;
 use crate::format::Snapshot;
 use crate::id::SnapshotId;
@@ -39,6 +41,14 @@ pub enum TimeBasis {
     /// The store's time; the own time differs from it by more than 48 hours. The snapshot replaces
     /// no other one.
     Disputed,
+    /// Own time; the store's time differs from it because the repository was copied later: the
+    /// config object is newer than the own time, and the store wrote the snapshot within 48 hours of
+    /// it. The snapshot replaces no other one.
+    Moved,
+    /// The nearest time between those of its parent and of the next snapshot built on it; the own
+    /// time lies in the future, or contradicts most ancestors and descendants, by more than 48
+    /// hours. The snapshot replaces no other one.
+    Order,
 }
 
 /// The time that a snapshot counts for, with both times that it is derived from.
@@ -107,13 +117,38 @@ impl EffectiveTime {
     /// True if the own time counts: only then may a copy or a rewrite of the snapshot be adopted.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        !matches!(self.basis, TimeBasis::RunEnd | TimeBasis::Disputed)
+        self.basis != TimeBasis::RunEnd && !self.is_disputed()
     }
 
-    /// True if the own time contradicts the store's, and no maintainer vouched for it.
+    /// True if the own time contradicts the store's or the order of snapshots, and no maintainer
+    /// vouched for it.
     #[must_use]
     pub fn is_disputed(&self) -> bool {
-        self.basis == TimeBasis::Disputed
+        matches!(self.basis, TimeBasis::Disputed | TimeBasis::Moved | TimeBasis::Order)
+    }
+
+    /// True if the time that counts differs from the own time by more than 48 hours.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        matches!(self.basis, TimeBasis::Disputed | TimeBasis::Order)
+    }
+
+    /// The same in a repository whose config object the store wrote at the time `config`.
+    #[must_use]
+    pub fn in_repository_of(self, config: Timestamp) -> Self {
+        let is_moved = self.basis == TimeBasis::Disputed
+            && self.own <= config
+            && self.stored.is_some_and(|stored| agree(stored, config));
+        match is_moved {
+            true => Self { time: self.own, basis: TimeBasis::Moved, ..self },
+            false => self,
+        }
+    }
+
+    /// The time that counts by the order of snapshots. A small correction changes no basis.
+    pub(super) fn in_order(self, time: Timestamp) -> Self {
+        let basis = if agree(self.time, time) { self.basis } else { TimeBasis::Order };
+        Self { time, basis, ..self }
     }
 }
 
@@ -125,17 +160,24 @@ fn agree(a: Timestamp, b: Timestamp) -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct TimeEvidence {
     /// The store's modification times of snapshot objects.
-    pub(super) stored: HashMap<SnapshotId, Timestamp>,
+    pub stored: HashMap<SnapshotId, Timestamp>,
+    /// These times are of a clock of the store's own.
+    pub(super) has_clock: bool,
     /// Adoptions by maintainers.
     pub(super) adoptions: Adoptions,
+    /// The store's modification time of the config object.
+    pub(super) config: Option<Timestamp>,
 }
 
 impl TimeEvidence {
-    /// The effective time of a snapshot of the repository.
+    /// The effective time of a snapshot of the repository, regardless of other snapshots.
     #[must_use]
-    pub fn effective(&self, info: &SnapshotInfo) -> EffectiveTime {
-        let stored = self.stored.get(&info.id).copied();
-        EffectiveTime::of(&info.snapshot, stored, self.adoptions.ids.contains(&info.id))
+    pub fn effective(&self, id: &SnapshotId, snapshot: &Snapshot) -> EffectiveTime {
+        // A disk has the clock of the machine, or the times of a copy that was made later.
+        let is_evidence = |stored: &Timestamp| self.has_clock || *stored > snapshot.time;
+        let stored = self.stored.get(id).copied().filter(is_evidence);
+        let time = EffectiveTime::of(snapshot, stored, self.adoptions.ids.contains(id));
+        self.config.map_or(time, |config| time.in_repository_of(config))
     }
 
     /// True if the adoption of snapshots of the time before adoptions existed is done.

@@ -70,6 +70,11 @@ pub(crate) fn clock(random: &str) -> Key {
     key(format!("x-store/clock/{random}"))
 }
 
+/// The latest accepted time of a store without a clock of its own.
+pub(crate) fn seen() -> Key {
+    key("x-store/seen".to_owned())
+}
+
 /// One sign of life of a session.
 pub(crate) fn beacon(session: &str, number: u64) -> Key {
     key(format!("x-sessions/{session}-{number:010}"))

@@ -11,6 +11,7 @@
 //! | `listing.rs` | listings of objects, which may be empty or endless by mistake |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
 //! | `effective_time.rs` | [`EffectiveTime`]: the time that a snapshot counts for |
+//! | `snapshot_order.rs` | effective times that follow the order of parents and the present |
 //! | `adoptions.rs` | maintainers vouch for the times of snapshots |
 //! | `unavailable.rs` | snapshots that should be there and cannot be read |
 //! | `receipts.rs` | notes beside the repository by which the loss of an object is noticed |
@@ -18,6 +19,7 @@
 //! | `session.rs` | who reads or writes at the moment |
 //! | `reliance.rs` | what a writer relies upon must still be there when its snapshot appears |
 //! | `reach.rs` | what snapshots need |
+//! | `present.rs` | [`Present`]: the present by which snapshots expire |
 //! | `store_clock.rs` | the age of objects by the store's own clock |
 //! | `locks.rs` | renewing locks against deletion |
 //! | `probe.rs` | what the store really does |
@@ -43,12 +45,14 @@ mod listing;
 pub(crate) mod listings;
 mod locks;
 mod open;
+mod present;
 mod probe;
 pub(crate) mod reach;
 mod read;
 mod receipts;
 pub(crate) mod reliance;
 pub(crate) mod session;
+pub(crate) mod snapshot_order;
 mod snapshots;
 pub(crate) mod store_clock;
 mod unavailable;
@@ -65,7 +69,8 @@ pub use init::{InitOptions, Likeness};
 pub use key_files::KeyInfo;
 pub use lease::{KeptLease, Lease, LeaseNote, LeaseOptions, LeaseState};
 pub use locks::LockReport;
-pub use probe::StoreVerdict;
+pub use present::{ClockDoubt, Present};
+pub use probe::{LARGEST_SKEW, StoreVerdict};
 use read::Settled;
 pub(crate) use read::{BlobReader, Decoded, decode_with, verify_blob};
 pub use read::{SnapshotReader, TreeWalk};

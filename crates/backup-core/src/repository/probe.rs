@@ -15,8 +15,8 @@ use crate::sink::{Key, Payload, Prefix, PutMode, Sink, SinkErrorKind, SinkOps};
 
 /// Rivals of the race.
 const RIVALS: usize = 8;
-/// Clocks may differ by this much before it is said: signatures are refused from 15 minutes on.
-const LARGEST_SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// Clocks may differ by this much before it is reported: stores refuse signatures from 15 minutes on.
+pub const LARGEST_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a probe found out about a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,12 +1,11 @@
 //! Listing, naming and saving snapshots.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use super::{Repository, layout};
+use super::effective_time::{EffectiveTime, TimeEvidence};
+use super::{Repository, layout, snapshot_order};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Snapshot, seal_json};
@@ -14,24 +13,42 @@ use crate::id::SnapshotId;
 use crate::limits;
 use crate::sink::{ObjectMeta, SinkOps};
 
-/// A snapshot with its name.
+/// A snapshot with its name and the time that it counts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotInfo {
-    /// Its name.
+    /// Name of the object.
     pub id: SnapshotId,
-    /// What it says.
+    /// Content of the object.
     pub snapshot: Snapshot,
+    /// The time that the snapshot counts for, with the reason.
+    pub effective: EffectiveTime,
 }
 
-/// All snapshots of a repository, oldest first.
+impl SnapshotInfo {
+    /// A snapshot that counts for its own time, because the store reports none.
+    #[must_use]
+    pub fn new(id: SnapshotId, snapshot: Snapshot) -> Self {
+        let effective = EffectiveTime::of(&snapshot, None, false);
+        Self { id, snapshot, effective }
+    }
+
+    /// The time that the snapshot counts for. Its own time, `snapshot.time`, may be wrong.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.effective.time()
+    }
+}
+
+/// All snapshots of a repository, oldest first by [`SnapshotInfo::time`]. A parent precedes the
+/// snapshots built on it.
 #[derive(Debug, Default)]
 pub struct SnapshotList {
     /// The readable ones.
     pub snapshots: Vec<SnapshotInfo>,
     /// The damaged ones, with the reason.
     pub damaged: Vec<(SnapshotId, Error)>,
-    /// Time at which the store last wrote each object, where the store reports it.
-    pub stored: HashMap<SnapshotId, Timestamp>,
+    /// Evidence about the times of the snapshots.
+    pub evidence: TimeEvidence,
 }
 
 /// Which snapshots are meant; an empty filter means all.
@@ -68,6 +85,15 @@ impl SnapshotFilter {
 }
 
 impl SnapshotList {
+    /// Sets the effective times by the evidence and the order of parents, and sorts by them. `now`
+    /// is the present.
+    pub fn settle(&mut self, now: Timestamp) {
+        for info in &mut self.snapshots {
+            info.effective = self.evidence.effective(&info.id, &info.snapshot);
+        }
+        snapshot_order::settle(&mut self.snapshots, now);
+    }
+
     /// Identifiers of all listed snapshots, readable or damaged.
     pub fn ids(&self) -> impl Iterator<Item = SnapshotId> {
         let damaged = self.damaged.iter().map(|(id, _)| *id);
@@ -141,16 +167,17 @@ impl Repository {
                 }
             })
             .buffered(concurrency);
-        let mut list = SnapshotList { stored, ..SnapshotList::default() };
+        let evidence = Box::pin(self.time_evidence(stored, cx)).await?;
+        let mut list = SnapshotList { evidence, ..SnapshotList::default() };
         let mut excess = limits::MAX_SNAPSHOT_EXCESS;
         while let Some(loaded) = loading.try_next().await? {
             let Some((id, sealed)) = loaded else { continue };
             match sealed.and_then(|sealed| self.open_within(&sealed, &mut excess)) {
-                Ok(snapshot) => list.snapshots.push(SnapshotInfo { id, snapshot }),
+                Ok(snapshot) => list.snapshots.push(SnapshotInfo::new(id, snapshot)),
                 Err(error) => list.damaged.push((id, error)),
             }
         }
-        list.snapshots.sort_by_key(|info| (info.snapshot.time, info.id));
+        list.settle(cx.clock.now());
         list.damaged.sort_by_key(|(id, _)| *id);
         Ok(list)
     }

@@ -58,7 +58,7 @@ impl Repository {
                 reason: error.chain(),
                 is_missing: false,
                 received: self.received(id).await?,
-                stored: list.stored.get(id).copied(),
+                stored: list.evidence.stored.get(id).copied(),
             });
         }
         let listed: HashSet<SnapshotId> = list.ids().collect();
@@ -109,12 +109,12 @@ impl Repository {
             return Ok(within.collect());
         };
         let received = self.received(&candidate.id).await?;
-        let stored = list.stored.get(&candidate.id).copied();
+        let stored = list.evidence.stored.get(&candidate.id).copied();
         let is_newer = |one: &&UnavailableSnapshot| match (one.received, received) {
             (Some(one), Some(candidate)) => one >= candidate,
             _ => match (one.stored, stored) {
                 (Some(one), Some(candidate)) => one >= candidate,
-                _ => one.time().is_none_or(|time| time >= candidate.snapshot.time),
+                _ => one.time().is_none_or(|time| time >= candidate.time()),
             },
         };
         Ok(within.filter(is_newer).collect())

@@ -73,12 +73,12 @@ impl Candidate {
     /// The candidate for a stored snapshot. Facts that only the repository holds (received, verified,
     /// hold) are filled in by the caller.
     #[must_use]
-    pub fn of(info: &SnapshotInfo, time: EffectiveTime) -> Self {
+    pub fn of(info: &SnapshotInfo) -> Self {
         let snapshot = &info.snapshot;
         let tag = |name| snapshot.tag(name).map(str::to_owned);
         Self {
             id: info.id,
-            time,
+            time: info.effective,
             received: None,
             size: snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed),
             group: Self::group_of(snapshot),
@@ -96,9 +96,9 @@ impl Candidate {
         self.time.time()
     }
 
-    /// The later of the own time and the receipt: an earlier date does not make it older.
+    /// The later of the time that counts and the receipt: an earlier date does not make it older.
     pub(super) fn born(&self) -> Timestamp {
-        self.received.map_or(self.time.own(), |received| received.max(self.time.own()))
+        self.received.map_or(self.at(), |received| received.max(self.at()))
     }
 
     pub(super) fn is_adopted(&self) -> bool {

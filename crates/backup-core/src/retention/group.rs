@@ -2,17 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 
 use super::Reason;
 use super::calendar::Period;
 use super::candidate::Candidate;
 use super::policy::{Keep, Policy, Rule, before};
 use crate::id::SnapshotId;
-
-/// A snapshot dated later than this after the present has a wrong clock. Clocks differ a little.
-const AHEAD: SignedDuration = SignedDuration::from_hours(1);
+use crate::repository::snapshot_order::AHEAD;
 
 type Reasons = BTreeMap<SnapshotId, Vec<Reason>>;
 
@@ -52,12 +50,10 @@ pub(super) fn decide(
     group.reasons
 }
 
-/// True if its own time lies in the future, or later than the store's time confirms.
+/// True if its own time lies in the future, or later than the disputed time that counts.
 pub(super) fn is_ahead(candidate: &Candidate, now: Timestamp) -> bool {
-    let own = candidate.time.own();
-    let is_disputed = candidate.time.is_disputed();
-    let is_after = candidate.time.stored().is_some_and(|stored| own > stored);
-    now.duration_until(own) > AHEAD || is_disputed && is_after
+    let time = candidate.time;
+    now.duration_until(time.own()) > AHEAD || time.is_disputed() && time.own() > time.time()
 }
 
 impl Group<'_> {

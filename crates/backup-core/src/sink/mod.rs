@@ -71,6 +71,8 @@ pub struct SinkCapabilities {
     pub storage_classes: bool,
     /// Objects are locked against deletion when they are put; see [`Custody::lock_period`].
     pub retention_locks: bool,
+    /// [`ObjectMeta::last_modified`] comes from a clock that is not that of this machine.
+    pub own_clock: bool,
     /// How many requests at a time suit this sink.
     pub concurrency: usize,
     /// So many bytes are worth a request, where they lie together.

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{BackupKind, SourceError};
+use crate::context::Context;
 
 /// Which source this is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,6 +91,19 @@ pub struct Probe {
     pub estimated_objects: Option<u64>,
     /// Estimated size in bytes, if cheap to know.
     pub estimated_bytes: Option<u64>,
+    /// Seconds by which the clock of the server is ahead of that of this machine; negative if it is
+    /// behind. None for sources without a server, and where the server does not report it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_seconds: Option<i64>,
+}
+
+impl Probe {
+    /// Records the time that a server reported between `before` and now.
+    pub fn note_clock(&mut self, server: Timestamp, before: Timestamp, cx: &Context) {
+        let now = cx.clock.now();
+        let nearest = server.clamp(before.min(now), now.max(before));
+        self.clock_ahead_seconds = Some(nearest.duration_until(server).as_secs());
+    }
 }
 
 /// The tag of snapshots that stand for no moment: their parts were read one after the other, while

@@ -33,8 +33,10 @@ struct Inner {
     objects: Mutex<BTreeMap<Key, Stored>>,
     /// Operations so far: makes version tags and the order of lists differ.
     serial: AtomicU64,
-    /// Tells when objects are written.
+    /// Dates objects.
     clock: Option<SharedClock>,
+    /// The clock is not that of the machine.
+    has_own_clock: bool,
 }
 
 #[derive(Clone)]
@@ -51,9 +53,15 @@ impl MemorySink {
         Self::default()
     }
 
-    /// An empty place that knows when its objects were written.
+    /// An empty store with a clock of its own, which dates its objects.
     #[must_use]
     pub fn on_clock(clock: SharedClock) -> Self {
+        Self(Arc::new(Inner { clock: Some(clock), has_own_clock: true, ..Inner::default() }))
+    }
+
+    /// An empty disk: `clock`, that of this machine, dates its objects.
+    #[must_use]
+    pub fn on_disk(clock: SharedClock) -> Self {
         Self(Arc::new(Inner { clock: Some(clock), ..Inner::default() }))
     }
 
@@ -67,7 +75,8 @@ impl MemorySink {
     /// An independent copy of everything that is stored.
     #[must_use]
     pub fn copy(&self) -> Self {
-        let copy = Self(Arc::new(Inner { clock: self.0.clock.clone(), ..Inner::default() }));
+        let (clock, has_own_clock) = (self.0.clock.clone(), self.0.has_own_clock);
+        let copy = Self(Arc::new(Inner { clock, has_own_clock, ..Inner::default() }));
         copy.lock().clone_from(&self.lock());
         copy
     }
@@ -203,6 +212,7 @@ impl Sink for MemorySink {
             conditional_put: true,
             storage_classes: false,
             retention_locks: false,
+            own_clock: self.0.has_own_clock,
             concurrency: 4,
             read_size: 4 << 20,
         }

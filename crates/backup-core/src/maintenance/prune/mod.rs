@@ -63,6 +63,8 @@ use usage::{Usage, Verdicts};
 ///
 /// # Errors
 /// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) if somebody else prunes;
+/// [`ErrorKind::Invalid`](crate::error::ErrorKind::Invalid) if the clock contradicts the latest time
+/// that is known, see [`Repository::present`];
 /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if something that snapshots need is
 /// lost or cannot be read, because then nobody knows what else they need; those of the sink;
 /// cancellation. Whenever it stops, every snapshot is still whole.
@@ -76,6 +78,7 @@ pub async fn prune(
         return Ok(survey.foretell());
     }
     repository.prepare_writing(cx).await?;
+    repository.require_right_clock(cx).await?;
     let lease = prune_lease(repository, &options.holder, cx).await?;
     let result = lease.guard(run(repository, options, &lease, cx)).await;
     lease.release_after(result).await

@@ -44,7 +44,6 @@ pub(super) async fn mend(
         done: HashMap::new(),
         changed: HashMap::new(),
     };
-    let evidence = repository.read_time_evidence().await?;
     let mended = mender.all(snapshots).await;
     let (mended, _) = writer.close(mended).await?;
     for (info, tree, lost) in mended {
@@ -74,7 +73,7 @@ pub(super) async fn mend(
                     .await?;
             }
             let id = repository.save_sealed_snapshot(sealed, received, run.cx).await?;
-            if evidence.effective(info).is_own() {
+            if info.effective.is_own() {
                 repository.vouch_for(&id, &snapshot, run.cx).await?;
             }
             run.repaired(object, format!("snapshot {} holds the remaining entries", id.short()));

@@ -52,9 +52,9 @@ async fn from_copies(run: &Run<'_>, id: SnapshotId) -> Result<Option<(Bytes, Sna
             Ok(sealed) => {
                 // With another key its name would be another one, too.
                 if let Ok(snapshot) = Snapshot::open(run.repository().key(), &sealed) {
-                    let info = SnapshotInfo { id, snapshot };
-                    let evidence = copy.repository().read_time_evidence().await?;
-                    let is_disputed = !evidence.effective(&info).is_own();
+                    let info = SnapshotInfo::new(id, snapshot);
+                    let evidence = copy.repository().read_time_evidence(run.cx).await?;
+                    let is_disputed = !evidence.effective(&id, &info.snapshot).is_own();
                     return Ok(Some((sealed, info, is_disputed)));
                 }
             }
@@ -76,7 +76,7 @@ async fn put_aside(
     let object = format!("snapshot {}", id.short());
     let affects = vec![format!("{object}: all of it; its data stays until a prune deletes it")];
     let content = match examine(&repository, id).await? {
-        Content::Readable(snapshot) => return Ok(Some(SnapshotInfo { id, snapshot: *snapshot })),
+        Content::Readable(snapshot) => return Ok(Some(SnapshotInfo::new(id, *snapshot))),
         // Perhaps the disk can read it tomorrow.
         Content::Inaccessible => {
             let message = "the storage cannot read the object: it stays in place".to_owned();

@@ -39,7 +39,9 @@ use crate::event::{Events, Stage};
 use crate::pipeline::Meter;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
-use crate::repository::{BlobWriter, IndexedRepository, Repository, SnapshotList, SnapshotReader};
+use crate::repository::{
+    BlobWriter, ClockDoubt, IndexedRepository, Repository, SnapshotList, SnapshotReader,
+};
 use crate::source::{BackupReader, BackupRequest, Checkpoint, Source};
 use crate::words;
 use items::Items;
@@ -78,11 +80,9 @@ async fn run_backup(
     cx: &Context,
 ) -> Result<BackupReport> {
     let identity = source.identity();
-    let snapshots = repository.snapshots(cx).await?;
-    if !options.dry_run {
-        repository.complete_receipts(&snapshots.snapshots, cx).await?;
-    }
+    let (snapshots, doubt) = snapshots_before(repository, options, cx).await?;
     let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
+    let previous = parent::newest(&snapshots, &identity, options).map(|info| info.id);
     let (indexed, lost_packs) = load_index(repository, cx).await?;
     cx.check_cancelled()?;
 
@@ -125,7 +125,9 @@ async fn run_backup(
         kind,
         facts,
         started,
+        previous,
         lost_packs,
+        doubt,
     };
     let result = match finished {
         Ok(checkpoint) => publication.publish(run, &writer, reliance, checkpoint).await,
@@ -135,6 +137,21 @@ async fn run_backup(
         Ok(report) => Ok(report),
         Err(error) => Err(writer.give_up(error).await),
     }
+}
+
+/// The snapshots that the backup finds, and a doubt about the clock. Completes their receipts.
+async fn snapshots_before(
+    repository: &Repository,
+    options: &BackupOptions,
+    cx: &Context,
+) -> Result<(SnapshotList, Option<ClockDoubt>)> {
+    let snapshots = repository.snapshots(cx).await?;
+    if options.dry_run {
+        return Ok((snapshots, None));
+    }
+    repository.complete_receipts(&snapshots.snapshots, cx).await?;
+    let doubt = Box::pin(repository.record_present(cx)).await?;
+    Ok((snapshots, doubt))
 }
 
 fn earlier(

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::ManifestTotals;
 use crate::id::SnapshotId;
-use crate::repository::{WriteSettings, WriteStats};
+use crate::repository::{ClockDoubt, WriteSettings, WriteStats};
 use crate::source::{BackupKind, Selection};
 
 /// How to back up.
@@ -101,6 +101,14 @@ pub struct BackupReport {
     /// them was stored again; earlier snapshots may be damaged.
     #[serde(default)]
     pub lost_packs: u64,
+    /// The contradiction between the clock and the latest time that is known of the repository: the
+    /// snapshot's date may be wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_doubt: Option<ClockDoubt>,
+    /// Seconds by which the store's clock is ahead of that of this machine, when the snapshot was
+    /// stored. None where the store has no clock of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_offset_seconds: Option<i64>,
     /// When reading began.
     pub started: Timestamp,
     /// When the snapshot was published.

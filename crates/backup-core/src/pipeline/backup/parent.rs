@@ -80,6 +80,15 @@ impl Parent {
     }
 }
 
+/// The newest snapshot of the same source, of any type.
+pub(super) fn newest<'list>(
+    snapshots: &'list SnapshotList,
+    source: &SourceIdentity,
+    options: &BackupOptions,
+) -> Option<&'list SnapshotInfo> {
+    snapshots.snapshots.iter().rev().find(|info| same_origin(info, source, options))
+}
+
 /// Whether a snapshot is of the same source: of the same job, or made by restic of the same paths
 /// on the same host.
 fn same_origin(info: &SnapshotInfo, source: &SourceIdentity, options: &BackupOptions) -> bool {

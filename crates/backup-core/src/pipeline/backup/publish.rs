@@ -15,7 +15,7 @@ use crate::id::SnapshotId;
 use crate::log::Stream;
 use crate::pipeline::{Meter, PROGRESS_INTERVAL};
 use crate::repository::reliance::Reliance;
-use crate::repository::{BlobWriter, Repository, WriteStats};
+use crate::repository::{BlobWriter, ClockDoubt, Repository, WriteStats};
 use crate::source::{BackupKind, Checkpoint, Facts, Metadata, SourceIdentity};
 
 /// What a snapshot is made of, besides its content.
@@ -28,7 +28,10 @@ pub(super) struct Publication<'a> {
     pub(super) facts: Facts,
     pub(super) started: Timestamp,
     /// Packs that were found missing or truncated.
+    /// The newest snapshot of the same source.
+    pub(super) previous: Option<SnapshotId>,
     pub(super) lost_packs: u64,
+    pub(super) doubt: Option<ClockDoubt>,
 }
 
 impl Publication<'_> {
@@ -60,6 +63,10 @@ impl Publication<'_> {
                 Some(reliance.publish(&snapshot, self.cx).await?)
             }
         };
+        let clock_offset_seconds = match snapshot {
+            Some(id) => Box::pin(self.repository.clock_offset(&id, self.cx)).await,
+            None => None,
+        };
         Ok(BackupReport {
             snapshot,
             parent: self.base(&run),
@@ -70,6 +77,8 @@ impl Publication<'_> {
             stored,
             warnings: run.totals.warnings,
             lost_packs: self.lost_packs,
+            clock_doubt: self.doubt,
+            clock_offset_seconds,
             started: self.started,
             finished,
         })
@@ -212,6 +221,7 @@ impl Publication<'_> {
                 include: options.selection.include().to_vec(),
                 exclude: options.selection.exclude().to_vec(),
             }),
+            x_previous: self.previous.filter(|previous| Some(*previous) != self.base(run)),
             others: serde_json::Map::new(),
             x_warnings: (run.totals.warnings > 0).then_some(run.totals.warnings),
         }
