@@ -34,6 +34,7 @@
 mod allocator;
 mod args;
 mod cli;
+mod clock;
 mod command_error;
 mod commands;
 pub mod exit_code;

@@ -73,7 +73,7 @@ async fn before(
     let earlier = |info: &SnapshotInfo| {
         let snapshot = &info.snapshot;
         let is_whole = snapshot.tag("type") != Some("log") && !snapshot.is_part();
-        is_whole && same(snapshot) && snapshot.time < own.snapshot.time
+        is_whole && same(snapshot) && info.time() < own.time()
     };
     Ok(list.iter().rev().filter(|info| earlier(info)).cloned().collect())
 }

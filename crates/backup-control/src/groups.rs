@@ -124,8 +124,7 @@ impl Member {
     /// Those of reading what the repository has.
     pub async fn plan(self, moment: Timestamp) -> Result<MemberPlan> {
         let Some((stream, mut view)) = self.log else {
-            let is_meant =
-                |info: &SnapshotInfo| info.snapshot.time <= moment && !info.snapshot.is_part();
+            let is_meant = |info: &SnapshotInfo| info.time() <= moment && !info.snapshot.is_part();
             let newest = self.snapshots.into_iter().rev().find(is_meant);
             let reason = || "there is no snapshot before this moment".to_owned();
             return Ok(match newest {
@@ -228,7 +227,7 @@ fn limit(members: &[(&str, Timeline)], moment: Timestamp) -> Option<Limit> {
 #[must_use]
 pub fn first_of<'a>(snapshots: impl IntoIterator<Item = &'a SnapshotInfo>) -> Option<Timestamp> {
     let time = |info: &SnapshotInfo| match info.snapshot.tag("source") {
-        None | Some("files") => Some(info.snapshot.time),
+        None | Some("files") => Some(info.time()),
         Some(_) => info.snapshot.x_log.as_ref().map(|log| log.time),
     };
     let times: Option<Vec<Timestamp>> = snapshots.into_iter().map(time).collect();
@@ -304,10 +303,7 @@ mod tests {
             "time": time, "tree": "00".repeat(32), "paths": ["/data"], "hostname": "h", "username": "u",
             "tags": [format!("source={source}")], "x_log": log,
         });
-        SnapshotInfo {
-            id: "a1".repeat(32).parse().unwrap(),
-            snapshot: serde_json::from_value(json).unwrap(),
-        }
+        SnapshotInfo::new("a1".repeat(32).parse().unwrap(), serde_json::from_value(json).unwrap())
     }
 
     #[test]

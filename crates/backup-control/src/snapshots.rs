@@ -33,7 +33,7 @@ impl Choice {
     /// True if the snapshot meets the conditions.
     #[must_use]
     pub fn matches(&self, info: &SnapshotInfo) -> bool {
-        let within = self.within.as_ref().is_none_or(|within| within.contains(&info.snapshot.time));
+        let within = self.within.as_ref().is_none_or(|within| within.contains(&info.time()));
         within && self.filter.matches(&info.snapshot)
     }
 }
@@ -101,7 +101,7 @@ impl<'list> Search<'_, 'list> {
         let part = newest(self.list, choice, until, |info| info.snapshot.is_part());
         match candidate {
             Some(info) => {
-                let part = part.filter(|part| part.snapshot.time > info.snapshot.time);
+                let part = part.filter(|part| part.time() > info.time());
                 Ok(Found { info, unavailable, part })
             }
             None => Err(match part {
@@ -156,7 +156,7 @@ impl<'list> Search<'_, 'list> {
     fn none_before(&self, name: &str, choice: &Choice) -> Error {
         let hint = match self.list.snapshots.iter().find(|info| choice.matches(info)) {
             Some(oldest) => {
-                format!("the oldest is {}, of {}", oldest.id.short(), oldest.snapshot.time)
+                format!("the oldest is {}, of {}", oldest.id.short(), oldest.time())
             }
             None => "list the snapshots with `backup list`".to_owned(),
         };
@@ -180,7 +180,7 @@ fn newest<'list>(
     is_meant: impl Fn(&SnapshotInfo) -> bool,
 ) -> Option<&'list SnapshotInfo> {
     let fits = |info: &&SnapshotInfo| {
-        let is_before = until.is_none_or(|until| info.snapshot.time <= until);
+        let is_before = until.is_none_or(|until| info.time() <= until);
         is_before && is_meant(info) && choice.matches(info)
     };
     list.snapshots.iter().rev().find(fits)
@@ -257,7 +257,7 @@ mod tests {
             "tags": [format!("job={job}")],
         });
         let snapshot: Snapshot = serde_json::from_value(json).unwrap();
-        SnapshotInfo { id, snapshot }
+        SnapshotInfo::new(id, snapshot)
     }
 
     fn list() -> SnapshotList {
@@ -290,7 +290,7 @@ mod tests {
         let mut list = list();
         let stored = ["2026-03-01T12:01:00Z", "2026-03-02T12:01:00Z", "2026-03-03T12:01:00Z"];
         for (info, stored) in list.snapshots.iter().zip(stored) {
-            list.stored.insert(info.id, at(stored));
+            list.evidence.stored.insert(info.id, at(stored));
         }
         let bad: SnapshotId = "cc".repeat(32).parse().unwrap();
         list.damaged.push((bad, CoreError::damaged("torn")));
@@ -303,8 +303,8 @@ mod tests {
             (None, &["latest", "now", "yesterday", "2026-03-02 11:59"]),
         ] {
             match stored {
-                Some(stored) => list.stored.insert(bad, at(stored)),
-                None => list.stored.remove(&bad),
+                Some(stored) => list.evidence.stored.insert(bad, at(stored)),
+                None => list.evidence.stored.remove(&bad),
             };
             for name in ["latest", "now", "yesterday", "2026-03-02 11:59", "a2"] {
                 let found = search(&list, name, &Choice::default()).await;

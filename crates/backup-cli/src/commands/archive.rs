@@ -7,13 +7,14 @@ use backup_control::repositories::RepositorySpec;
 use backup_core::copy::{CopiedSnapshot, CopyReport, require_complete};
 use backup_core::id::SnapshotId;
 use backup_core::maintenance;
-use backup_core::repository::SnapshotInfo;
+use backup_core::repository::{Present, SnapshotInfo};
 use backup_core::retention::Candidate;
 use serde::Serialize;
 
 use super::copy::{self, Target, ToArgs};
 use super::{forget, view};
 use crate::args::FilterArgs;
+use crate::clock::ClockArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::opened::Opened;
@@ -45,6 +46,8 @@ pub(crate) struct Args {
     /// Remove the snapshots from this repository after copying them
     #[arg(long)]
     remove: bool,
+    #[command(flatten)]
+    clock: ClockArgs,
     /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -86,7 +89,8 @@ impl Args {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let cutoff = age::before(&args.older_than, session.cx.clock.now(), &session.calendar_zone())?;
+    let before = |now| age::before(&args.older_than, now, &session.calendar_zone());
+    before(session.cx.clock.now())?;
     let spec = session.repository()?;
     args.to.note(session)?;
     let opened = session.open_indexed_at(&spec).await?;
@@ -98,10 +102,16 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let repository = opened.indexed.repository();
         maintenance::require_available(repository, &opened.snapshots, &session.cx).await?;
     }
+    let repository = opened.indexed.repository();
+    let present = match args.remove {
+        true => args.clock.require(session, repository, args.dry_run).await?,
+        false => Present::certain(session.cx.clock.now()),
+    };
+    let cutoff = before(present.time())?;
     let mut worst = view::warn_of_damaged(&session.ui, &opened.snapshots);
     let filter = args.filter.choice(session)?;
     session.require_job(&opened.snapshots, filter.filter.job.as_deref())?;
-    let old = |info: &&SnapshotInfo| info.snapshot.time < cutoff && filter.matches(info);
+    let old = |info: &&SnapshotInfo| info.time() < cutoff && filter.matches(info);
     let meant: Vec<SnapshotInfo> = opened.snapshots.snapshots.iter().filter(old).cloned().collect();
     let fates = if args.remove { fates(session, &opened, &meant).await? } else { Vec::new() };
     let target = args.to.open(session, &opened.indexed, args.storage_class.as_deref()).await?;
@@ -200,8 +210,10 @@ async fn remove(
     session
         .confirm(&format!("Remove {count} from {spec}? Complete copies are in {}.", target.spec))
         .await?;
-    let ids: Vec<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
-    forget::forget(session, opened.indexed.repository(), &ids).await?;
+    let ids: HashSet<SnapshotId> = gone.iter().map(|copied| copied.from).collect();
+    let fates = fates.iter().map(|fate| fate.info);
+    let infos: Vec<SnapshotInfo> = fates.filter(|info| ids.contains(&info.id)).cloned().collect();
+    forget::forget(session, opened.indexed.repository(), &infos).await?;
     session.ui.status(format_args!("{count} {} from {spec}", paint(style::GOOD, "removed")));
     Ok(())
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::prune;
 use super::view::Summary;
+use crate::clock::ClockArgs;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::reserve;
@@ -28,6 +29,10 @@ use crate::style::{self, paint};
 /// --adopt vouches for such dates: after a repository was moved with another program, or snapshots
 /// were imported. With --yes, a job is stopped (exit code 5) if a day has many more snapshots than
 /// usual, or if sizes collapse. --adopt declares these snapshots expected, too.
+///
+/// Age is measured with the clock of the object store. On a disk, the clock of this machine counts.
+/// If it contradicts the latest known time, nothing is removed (exit code 5), until a person or
+/// --clock-is-right vouches for it.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -40,6 +45,8 @@ pub(crate) struct Args {
     /// Vouch for unconfirmed dates and unusual snapshots of the jobs
     #[arg(long)]
     adopt: bool,
+    #[command(flatten)]
+    clock: ClockArgs,
     /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -73,7 +80,8 @@ impl Planned {
     /// True if the plan must not be followed without a person.
     fn is_stopped(&self, session: &Session) -> bool {
         let removes = !self.plan.dropped().is_empty();
-        removes && !self.plan.anomalies.is_empty() && session.is_unattended()
+        let is_unusual = !self.plan.anomalies.is_empty() && session.is_unattended();
+        removes && (is_unusual || self.plan.doubt.is_some())
     }
 }
 
@@ -94,7 +102,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let (repository, cx) = (&repositories[at].1, &session.cx);
         let Cleanup { filter, policy, .. } = &cleanup;
         let zone = session.calendar_zone();
-        let plan = plan_cleanup(repository, filter, policy, &zone, args.adopt, cx).await?;
+        let present = args.clock.present(session, repository, args.dry_run).await?;
+        let plan =
+            plan_cleanup(repository, filter, policy, &zone, args.adopt, &present, cx).await?;
         shown::show(session, &cleanup, &plan, args.dry_run)?;
         plans.push(Planned { cleanup, at, plan });
     }
@@ -130,9 +140,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if !names.is_empty() {
         session.trail.note("stopped", names.join(" "));
     }
-    let stopped = stopped
-        .iter()
-        .map(|planned| (planned.cleanup.job.as_str(), planned.plan.anomalies.as_slice()));
+    let stopped = stopped.iter().map(|planned| (planned.cleanup.job.as_str(), &planned.plan));
     shown::refusal(session, stopped).map_or(Ok(Outcome::Success), Err)
 }
 

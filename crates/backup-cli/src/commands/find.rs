@@ -153,7 +153,7 @@ async fn find(
     let is_meant = |info: &&SnapshotInfo| {
         meant.choice.matches(info)
             && (named.is_empty() || named.iter().any(|one| one.id == info.id))
-            && meant.within.contains(&info.snapshot.time)
+            && meant.within.contains(&info.time())
             && args.status.is_none_or(|status| status == StatusArg::of(info))
     };
     let limit = args.limit.map_or(usize::MAX, |limit| limit as usize);
@@ -359,7 +359,7 @@ fn show(
     }
     let job = human::text(info.snapshot.tag("job").unwrap_or_default().as_bytes());
     let time = |time: Timestamp| human::time(time, session.zone());
-    let mut row = vec![info.id.short(), time(info.snapshot.time), job];
+    let mut row = vec![info.id.short(), time(info.time()), job];
     row.extend(match found {
         Found::Entry { path, kind, bytes, mtime } => {
             let slash = if *kind == NodeKind::Dir { "/" } else { "" };

@@ -63,8 +63,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     if !args.dry_run {
         session.confirm(&format!("Forget {count} of {spec}?")).await?;
-        let ids: Vec<SnapshotId> = infos.iter().map(|info| info.id).collect();
-        let work = async || forget(session, &repository, &ids).await;
+        let infos: Vec<SnapshotInfo> = infos.iter().map(|info| (*info).clone()).collect();
+        let work = async || forget(session, &repository, &infos).await;
         reserve::with_room(session, &spec, work).await?;
         ui.status(format_args!("{count} {}", paint(style::GOOD, "forgotten")));
         ui.hint("bring them back with `backup undo-forget` until a prune removes their data");
@@ -81,11 +81,12 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
 pub(super) async fn forget(
     session: &Session,
     repository: &Repository,
-    ids: &[SnapshotId],
+    snapshots: &[SnapshotInfo],
 ) -> CommandResult<()> {
-    session.trail.snapshots(ids);
+    let ids: Vec<SnapshotId> = snapshots.iter().map(|info| info.id).collect();
+    session.trail.snapshots(&ids);
     repository
-        .forget(ids, &session.cx)
+        .forget_listed(snapshots, &session.cx)
         .await
         .map_err(|error| CommandError::from(error).invalid_is_refused())
 }

@@ -68,9 +68,12 @@ struct HeldJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let hold = hold(session, args)?;
+    // Not only after a repository was opened.
+    hold(session, args, session.cx.clock.now())?;
     let spec = args.filter.repository(session)?;
     let repository = session.open(&spec).await?;
+    let present = repository.present(&session.cx).await?;
+    let hold = hold(session, args, present.latest())?;
     let list = repository.snapshots(&session.cx).await?;
     let choice = args.filter.choice(session)?;
     session.require_job(&list, choice.filter.job.as_deref())?;
@@ -92,8 +95,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     Ok(Outcome::Success)
 }
 
-fn hold(session: &Session, args: &Args) -> CommandResult<Hold> {
-    let now = session.cx.clock.now();
+fn hold(session: &Session, args: &Args, now: Timestamp) -> CommandResult<Hold> {
     if args.reason.trim().is_empty() {
         return Err(CommandError::usage("the reason is empty")
             .with_hint("give the reason for the hold with --reason"));

@@ -81,8 +81,7 @@ async fn list(
     jobs.require(session, job)?;
     let (holds, unreadable) = hold::in_force(session, &repository).await?;
     let (filter, within) = (args.filter.choice(session)?, args.times.within(session)?);
-    let is_meant =
-        |info: &&SnapshotInfo| filter.matches(info) && within.contains(&info.snapshot.time);
+    let is_meant = |info: &&SnapshotInfo| filter.matches(info) && within.contains(&info.time());
     let shown: Vec<&SnapshotInfo> = list.snapshots.iter().filter(is_meant).collect();
     if session.ui.is_json() {
         let object = ListJson {
@@ -103,6 +102,7 @@ async fn list(
         return Ok(if whole { Outcome::Success } else { Outcome::Damage });
     }
     print(session, &list, &shown, &holds)?;
+    view::warn_of_wrong_times(session, shown.iter().copied());
     Ok(hold::warn_of_unreadable(&session.ui, unreadable.as_deref())
         .max(view::warn_of_damaged(&session.ui, &list)))
 }
@@ -151,8 +151,8 @@ fn table(session: &Session, shown: &[&SnapshotInfo], holds: &Holds) -> Table {
         let summary = snapshot.summary.as_ref();
         table.row([
             info.id.short(),
-            human::time(snapshot.time, session.zone()),
-            human::age(snapshot.time, now),
+            human::time(info.time(), session.zone()),
+            human::age(info.time(), now),
             tag("job"),
             tag("type"),
             tag("tier"),

@@ -6,6 +6,7 @@ use backup_core::maintenance::{self, PruneOptions, PruneReport};
 use backup_core::repository::Repository;
 
 use super::view::Summary;
+use crate::clock::ClockArgs;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::reserve;
@@ -37,6 +38,8 @@ pub(crate) struct Args {
     /// limit]
     #[arg(long, value_name = "TIME")]
     max_time: Option<Time>,
+    #[command(flatten)]
+    clock: ClockArgs,
     /// Show the plan, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -59,11 +62,15 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     options.max_repack = args.max_repack.map(|size| size.0).or(options.max_repack);
     options.max_time = args.max_time.as_ref().map(Time::length).or(options.max_time);
+    let work = async || {
+        let repository = session.open(&spec).await?;
+        args.clock.require(session, &repository, args.dry_run).await?;
+        prune(session, &spec, &repository, &options).await
+    };
     if args.dry_run {
-        prune(session, &spec, &session.open(&spec).await?, &options).await?;
+        work().await?;
         return Ok(Outcome::Success);
     }
-    let work = async || prune(session, &spec, &session.open(&spec).await?, &options).await;
     reserve::with_room(session, &spec, work).await?;
     reserve::keep(session, &spec).await;
     Ok(Outcome::Success)

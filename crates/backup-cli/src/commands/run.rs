@@ -244,5 +244,6 @@ async fn one(
     }
     let work = async |session: &Session| execute::open_and_back_up(session, job, opened).await;
     let again = again::words(session, args, job);
-    execute::execute(session, job, again, records, work, execute::Reach::Among(opened)).await
+    let reach = execute::Reach::Among(opened);
+    Box::pin(execute::execute(session, job, again, records, work, reach)).await
 }

@@ -80,7 +80,7 @@ fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)>
     let snapshot = &info.snapshot;
     let text = |text: &str| human::text(text.as_bytes());
     let tag = |name: &str| text(snapshot.tag(name).unwrap_or_default());
-    let age = human::age(snapshot.time, session.cx.clock.now());
+    let age = human::age(info.time(), session.cx.clock.now());
     let stored = snapshot.summary.as_ref().map(|summary| {
         format!(
             "{} of new data, {} after compression",
@@ -92,8 +92,10 @@ fn basics(session: &Session, info: &SnapshotInfo) -> Vec<(&'static str, String)>
         None | Some(0) => String::new(),
         Some(some) => format!("{} missing or incomplete", human::count(some, "entry", "entries")),
     };
+    let own = view::own_time(info).map(|own| human::full_time(own, session.zone()));
     vec![
-        ("Time", format!("{} ({age})", human::full_time(snapshot.time, session.zone()))),
+        ("Time", format!("{} ({age})", human::full_time(info.time(), session.zone()))),
+        ("Stated time", own.unwrap_or_default()),
         ("Job", tag("job")),
         ("Source", tag("source")),
         ("Type", tag("type")),

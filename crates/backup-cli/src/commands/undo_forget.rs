@@ -69,7 +69,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         return Ok(Outcome::Success);
     }
     let mut snapshots: Vec<_> = forgotten.into_iter().map(|one| one.info).collect();
-    snapshots.sort_by_key(|info| (info.snapshot.time, info.id));
+    snapshots.sort_by_key(|info| (info.time(), info.id));
     let named = SnapshotList { snapshots, ..SnapshotList::default() };
     let found =
         session.find_all(&repository, &named, &args.snapshots, &choice).await.map_err(explain)?;

@@ -18,12 +18,19 @@ use crate::ui::Ui;
 /// Tags that say what other fields say.
 const OWN_TAGS: [&str; 4] = ["job=", "source=", "type=", "tier="];
 
+/// Most snapshots with wrong dates that a warning names.
+const MAX_WRONG_TIMES: usize = 5;
+
 /// A snapshot in JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct SnapshotJson<'a> {
     id: String,
     short_id: String,
+    /// The time that the snapshot counts for.
     time: Timestamp,
+    /// The time that the snapshot states, if it does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own_time: Option<Timestamp>,
     parent: Option<String>,
     job: Option<&'a str>,
     source: Option<&'a str>,
@@ -44,12 +51,13 @@ pub(super) struct SnapshotJson<'a> {
 
 impl<'a> From<&'a SnapshotInfo> for SnapshotJson<'a> {
     fn from(info: &'a SnapshotInfo) -> Self {
-        let SnapshotInfo { id, snapshot } = info;
+        let SnapshotInfo { id, snapshot, .. } = info;
         let summary = snapshot.summary.as_ref();
         Self {
             id: id.to_hex(),
             short_id: id.short(),
-            time: snapshot.time,
+            time: info.time(),
+            own_time: own_time(info),
             parent: snapshot.parent.as_ref().map(ToString::to_string),
             job: snapshot.tag("job"),
             source: snapshot.tag("source"),
@@ -67,6 +75,38 @@ impl<'a> From<&'a SnapshotInfo> for SnapshotJson<'a> {
             program: &snapshot.program_version,
         }
     }
+}
+
+/// The time that a snapshot states, if it counts for another one.
+pub(super) fn own_time(info: &SnapshotInfo) -> Option<Timestamp> {
+    let own = info.effective.own();
+    (own != info.time()).then_some(own)
+}
+
+/// Warns of snapshots that count for another time than they state.
+pub(super) fn warn_of_wrong_times<'a>(
+    session: &Session,
+    snapshots: impl IntoIterator<Item = &'a SnapshotInfo>,
+) {
+    let disputed: Vec<String> = snapshots
+        .into_iter()
+        .filter(|info| info.effective.is_replaced())
+        .map(|info| {
+            let (zone, own) = (session.zone(), info.effective.own());
+            let (own, time) = (human::time(own, zone), human::time(info.time(), zone));
+            format!("{} states {own} and counts for {time}", info.id.short())
+        })
+        .collect();
+    if disputed.is_empty() {
+        return;
+    }
+    let count = human::count(disputed.len() as u64, "snapshot has", "snapshots have");
+    let named = disputed.iter().take(MAX_WRONG_TIMES).cloned().collect::<Vec<_>>().join("; ");
+    let more = match disputed.len().saturating_sub(MAX_WRONG_TIMES) {
+        0 => String::new(),
+        more => format!("; {more} more"),
+    };
+    session.ui.warning(format_args!("{count} a wrong date: {named}{more}"));
 }
 
 /// The tags of a snapshot that the user chose.
@@ -113,8 +153,8 @@ pub(super) fn snapshot_row(session: &Session, info: &SnapshotInfo) -> Vec<String
     let size = snapshot.summary.as_ref().map(|summary| human::size(summary.total_bytes_processed));
     vec![
         info.id.short(),
-        human::time(snapshot.time, session.zone()),
-        human::age(snapshot.time, session.cx.clock.now()),
+        human::time(info.time(), session.zone()),
+        human::age(info.time(), session.cx.clock.now()),
         tag("job"),
         tag("type"),
         tag("tier"),

@@ -63,6 +63,9 @@ pub enum Condition {
     CopyFailed,
     /// The last cleanup of a job failed, or was stopped by unusual snapshots.
     CleanupFailed,
+    /// The clock of this machine contradicts the latest time that is known of a repository, or
+    /// differs from the clock of its store.
+    Clock,
     /// The last copy is so much older than the last backup.
     CopyLag(Time),
     /// The replication slot of a job lost what it keeps, is about to, is not read, or keeps too
@@ -82,7 +85,7 @@ pub enum Condition {
 }
 
 /// How conditions are written.
-const FORMS: [&str; 21] = [
+const FORMS: [&str; 22] = [
     "failure",
     "success",
     "stale > 24h",
@@ -97,6 +100,7 @@ const FORMS: [&str; 21] = [
     "verify_failed",
     "copy_failed",
     "cleanup_failed",
+    "clock",
     "copy_lag > 24h",
     "slot_unhealthy > 10GiB",
     "daemon_silent > 5min",
@@ -125,6 +129,7 @@ impl Condition {
             Self::VerifyFailed => "verify_failed",
             Self::CopyFailed => "copy_failed",
             Self::CleanupFailed => "cleanup_failed",
+            Self::Clock => "clock",
             Self::CopyLag(_) => "copy_lag",
             Self::SlotUnhealthy(_) => "slot_unhealthy",
             Self::DaemonSilent(_) => "daemon_silent",
@@ -144,6 +149,7 @@ impl Condition {
             | Self::StorageFull(_)
             | Self::VerifyFailed
             | Self::CopyFailed
+            | Self::Clock
             | Self::CopyLag(_) => About::Repository,
             Self::DaemonSilent(_) | Self::Suppressed(_) => About::Daemon,
             _ => About::Job,
@@ -222,6 +228,7 @@ impl FromStr for Condition {
             "verify_failed" => Self::VerifyFailed,
             "copy_failed" => Self::CopyFailed,
             "cleanup_failed" => Self::CleanupFailed,
+            "clock" => Self::Clock,
             "copy_lag" => Self::CopyLag(time()?),
             "slot_unhealthy" => Self::SlotUnhealthy(match value.parse() {
                 Ok(size) => SlotLimit::Kept(size),

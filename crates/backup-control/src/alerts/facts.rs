@@ -90,6 +90,8 @@ pub struct RepositoryFacts {
     pub address: String,
     /// Its room; none if nobody has looked.
     pub storage: Option<StorageFacts>,
+    /// The clock of this machine, compared with the repository; none if it was not compared.
+    pub clock: Option<backup_core::repository::Present>,
     /// The last verification or check.
     pub verified: Option<Done>,
     /// The last copy out of it or archiving.
@@ -219,7 +221,7 @@ async fn jobs(
     host: Option<String>,
 ) -> catalog::Result<BTreeMap<String, JobFacts>> {
     let named = names.filter_map(|name| Some((name.clone(), scope.of_job(name)?.to_owned())));
-    let of = History { jobs: named.collect(), host };
+    let of = History { jobs: named.collect(), host, until: None };
     let mut runs = BTreeMap::<String, Vec<Run>>::new();
     if !of.jobs.is_empty() {
         for run in catalog.history(&of).await?.runs {
@@ -303,7 +305,7 @@ impl Facts {
     pub fn take_over(&mut self, looked: Self) {
         for (name, from) in looked.repositories {
             if let Some(known) = self.repositories.get_mut(&name) {
-                known.storage = from.storage;
+                (known.storage, known.clock) = (from.storage, from.clock);
                 known.last_success = known.last_success.max(from.last_success);
             }
         }

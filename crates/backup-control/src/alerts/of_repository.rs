@@ -1,5 +1,7 @@
 //! Rules about repositories.
 
+use backup_core::repository::{LARGEST_SKEW, Present};
+
 use super::rules::Observation;
 use super::{Condition, Done, RepositoryFacts};
 use crate::words;
@@ -14,6 +16,7 @@ pub(super) fn observe(
         Condition::StorageUsed(_) | Condition::StorageFree(_) | Condition::StorageFull(_) => {
             room(condition, name, known)
         }
+        Condition::Clock => known.clock.as_ref().map(|present| clock(name, present)),
         Condition::VerifyFailed => {
             let next =
                 format!("run `backup check -r {name} --read-data`, then `backup repair -r {name}`");
@@ -53,6 +56,26 @@ pub(super) fn observe(
         }
         _ => None,
     }
+}
+
+fn clock(name: &str, present: &Present) -> Observation {
+    let title = format!("the clock of this machine does not fit repository {name}");
+    let difference = present.offset().filter(|offset| offset.abs() > LARGEST_SKEW);
+    let cause = match (present.doubt(), difference) {
+        (Some(doubt), _) => format!("{}; nothing is removed unattended", doubt.describe()),
+        (None, Some(offset)) => {
+            let side = if offset.is_negative() { "behind" } else { "ahead of" };
+            format!(
+                "the clock of the store shows {:.0}, {} {side} the clock of this machine",
+                present.time(),
+                words::duration(offset.unsigned_abs())
+            )
+        }
+        (None, None) => String::new(),
+    };
+    let next = "synchronise the clock of this machine; if it is right, run `backup cleanup` or \
+                `backup prune` once with --clock-is-right";
+    Observation::new(!cause.is_empty(), title).because(cause, next)
 }
 
 fn done(done: &Done, title: String, next: impl Into<String>) -> Option<Observation> {

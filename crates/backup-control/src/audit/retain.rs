@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
+use backup_core::repository::Present;
 use jiff::{SignedDuration, Timestamp};
 
 use super::file::{Audit, Error};
@@ -52,7 +53,8 @@ impl Audit {
         Ok(Retained { expired })
     }
 
-    /// The same, at most once a day. Blocks.
+    /// The same, at most once a day. After a jump of the clock by more than 32 days nothing expires
+    /// until the clock has run on for 32 days: it may be wrong. Blocks.
     ///
     /// # Errors
     /// [`Error`]
@@ -63,16 +65,29 @@ impl Audit {
         now: Timestamp,
     ) -> Result<Retained, Error> {
         let marker = self.path().with_file_name("audit-retained");
-        let last = std::fs::read_to_string(&marker)
-            .ok()
-            .and_then(|text| text.trim().parse::<Timestamp>().ok());
+        let mark = |text: String| std::fs::write(&marker, text).map_err(|error| self.failed(error));
+        let text = std::fs::read_to_string(&marker).unwrap_or_default();
+        let mut times = text.split_whitespace().map_while(|time| time.parse::<Timestamp>().ok());
+        // The last time at which records expired, and the time of a jump after it.
+        let (last, jump) = (times.next(), times.next());
         if last.is_some_and(|last| {
             last <= now && now.duration_since(last) < SignedDuration::from_hours(24)
         }) {
             return Ok(Retained::default());
         }
+        let is_ahead = |since: Timestamp| {
+            Present::of(now, Some(since)).doubt().is_some_and(|doubt| doubt.is_ahead())
+        };
+        if let Some(last) = last.filter(|last| is_ahead(*last))
+            && !jump.is_some_and(is_ahead)
+        {
+            // A jump from which the clock came back does not count.
+            let jump = jump.filter(|jump| *jump <= now).unwrap_or(now);
+            mark(format!("{last} {jump}"))?;
+            return Ok(Retained::default());
+        }
         let retained = self.retain(cut_offs, machine, now)?;
-        std::fs::write(&marker, now.to_string()).map_err(|error| self.failed(error))?;
+        mark(now.to_string())?;
         Ok(retained)
     }
 

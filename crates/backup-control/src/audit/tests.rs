@@ -232,6 +232,34 @@ fn audit_classes_expire_separately() {
     assert!(whats(&audit, &[]).is_empty(), "the chain holds");
 }
 
+/// Days of commands; true if the old record is still there after them.
+#[test]
+fn audit_log_survives_a_jump_of_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = Audit::in_state(dir.path());
+    let time = |text: &str| format!("{text}T12:00:00Z").parse::<Timestamp>().unwrap();
+    let old = Record::new("old", Class::Access, Status::Success, &machine(), time("2026-10-01"));
+    audit.append(old, &machine()).unwrap();
+    for (day, is_kept) in [
+        ("2026-11-01", true),
+        // Eight years ahead, for two days; then right again.
+        ("2034-11-02", true),
+        ("2034-11-03", true),
+        ("2026-11-04", true),
+        ("2034-11-05", true),
+        // The machine was off for eight years: after 32 days it is certain.
+        ("2034-11-20", true),
+        ("2034-12-08", false),
+    ] {
+        let year_before = time(day) - SignedDuration::from_hours(365 * 24);
+        let cut_offs = [(Class::Access, year_before)].into();
+        audit.retain_daily(&cut_offs, &machine(), time(day)).unwrap();
+        let found = audit.read(&Filter::default()).unwrap();
+        let is_there = found.records.iter().any(|record| record.operation == "old");
+        assert_eq!(is_there, is_kept, "{day}");
+    }
+}
+
 #[test]
 fn writers_keep_one_chain() {
     let dir = tempfile::tempdir().unwrap();

@@ -126,6 +126,32 @@ async fn filters(catalog: &dyn Catalog, docs: &Run, other: &Run, later: &Run) {
     assert_eq!(of(both).await, std::slice::from_ref(&other.id));
 }
 
+/// A run of a clock that was thirty years ahead hides no other one.
+pub async fn lists_future_runs_last(catalog: &dyn Catalog) {
+    let done = |run: Run| Run { state: State::Verified, finished: Some(run.started), ..run };
+    let right: Vec<Run> = (0..3).map(|minute| done(run("docs", minute))).collect();
+    let ahead = done(run("docs", 30 * 365 * 24 * 60));
+    let only = done(run("other", 30 * 365 * 24 * 60 + 1));
+    for run in right.iter().chain([&ahead, &only]) {
+        catalog.add(run).await.unwrap();
+    }
+    let docs = RunFilter { job: Some("docs".into()), ..RunFilter::default() };
+    let of = async |filter: RunFilter| ids(&catalog.runs(&filter).await.unwrap().runs);
+    let names = |runs: &[&Run]| runs.iter().map(|run| run.id.clone()).collect::<Vec<_>>();
+    let newest_first = names(&[&right[2], &right[1], &right[0], &ahead]);
+    assert_eq!(of(docs.clone()).await, newest_first);
+    assert_eq!(of(RunFilter { limit: Some(1), ..docs.clone() }).await, newest_first[..1]);
+    assert_eq!(of(RunFilter { limit: Some(4), ..docs.clone() }).await, newest_first);
+    let oldest = names(&[&right[0], &right[1], &right[2], &ahead]);
+    assert_eq!(of(RunFilter { oldest_first: true, ..docs.clone() }).await, oldest);
+    let within = Some(ahead.started..Timestamp::MAX);
+    assert_eq!(of(RunFilter { within, ..docs.clone() }).await, names(&[&ahead]));
+    // A job without any other run keeps it: the clock of this machine may be behind.
+    let jobs = ["docs", "other"].map(|job| (job.to_owned(), "/repo".to_owned())).to_vec();
+    let history = catalog.history(&History { jobs, ..History::default() }).await.unwrap();
+    assert_eq!(ids(&history.runs), names(&[&only, &right[2], &right[1], &right[0]]));
+}
+
 /// A presumed end is replaced by the real one, and only that.
 pub async fn replaces_a_presumed_end(catalog: &dyn Catalog) {
     let run = run("docs", 0);
@@ -155,10 +181,8 @@ pub async fn rebuilds_once_wherever_the_repository_lies(catalog: &dyn Catalog) {
         "time": "2026-03-01T13:00:00Z", "tree": "00".repeat(32), "paths": ["/data"],
         "hostname": "h", "username": "u", "tags": ["job=docs", "type=full"],
     });
-    let snapshot = SnapshotInfo {
-        id: "a1".repeat(32).parse().unwrap(),
-        snapshot: serde_json::from_value(json).unwrap(),
-    };
+    let snapshot =
+        SnapshotInfo::new("a1".repeat(32).parse().unwrap(), serde_json::from_value(json).unwrap());
     let rebuild_at = async |address: &str| {
         let notes = [&recorded, &saved].map(SavedRun::from).to_vec();
         let repository = Identified { id: "1d", address };
@@ -215,7 +239,7 @@ pub async fn selects_the_history_of_jobs(catalog: &dyn Catalog) {
     };
     let of = |jobs: &[&str]| History {
         jobs: jobs.iter().map(|job| ((*job).to_owned(), "/repo".to_owned())).collect(),
-        host: None,
+        ..History::default()
     };
     let docs: Vec<i64> = (68..93).rev().chain((38..63).rev()).chain([2, 1, 0]).collect();
     assert_eq!(minutes(of(&["docs"])).await, docs);

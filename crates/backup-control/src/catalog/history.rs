@@ -1,6 +1,8 @@
 //! The backups of jobs that alert rules compare, selected with work that does not grow with the
 //! age of a job.
 
+use jiff::Timestamp;
+
 use super::filter::WHOLE;
 
 /// Newest backups of a job that [`History`] selects, and newest successes of each type.
@@ -20,6 +22,8 @@ pub struct History {
     pub jobs: Vec<(String, String)>,
     /// Only runs on this host.
     pub host: Option<String>,
+    /// Only runs begun before this time.
+    pub until: Option<Timestamp>,
 }
 
 /// The SQL of one kind of database.
@@ -28,7 +32,7 @@ pub(super) struct Dialect {
     pub(super) table: &'static str,
     /// Expression for the type of a backup; NULL if the evidence is unreadable.
     pub(super) kind: &'static str,
-    /// Condition for runs of a job in a repository, on a host if one is given.
+    /// Condition for runs of a job in a repository, on a host and before a time if they are given.
     pub(super) of_job: &'static str,
 }
 

@@ -8,6 +8,7 @@
 //! | `error.rs` | [`Error`]: what goes wrong |
 //! | `history.rs` | [`History`]: the backups of jobs that alert rules compare |
 //! | `filter.rs` | what all databases have in common: the values of a row, what a filter means |
+//! | `future.rs` | runs that are dated after the present |
 //! | `sqlite.rs` | the catalog in a file |
 //! | `schema.rs` | its tables, version by version |
 //! | `rows.rs` | runs as its rows |
@@ -20,6 +21,7 @@
 pub mod conformance;
 mod error;
 mod filter;
+mod future;
 mod history;
 mod home;
 #[cfg(feature = "postgres")]

@@ -71,10 +71,12 @@ pub(super) fn query(filter: &RunFilter) -> (String, Vec<Value>) {
 const DIALECT: Dialect = Dialect {
     table: "runs",
     kind: "CASE WHEN json_valid(evidence) THEN json_extract(evidence, '$.type') END",
-    of_job: "job = ?1 AND repository = ?2 AND (?3 IS NULL OR host = ?3)",
+    of_job: "job = ?1 AND repository = ?2 AND (?3 IS NULL OR host = ?3) AND \
+             (?4 IS NULL OR started < ?4)",
 };
 
-/// The query for the history of a job: its parameters are job, repository and host.
+/// The query for the history of a job: its parameters are job, repository, host and a time in
+/// milliseconds.
 pub(super) fn history() -> String {
     let identifiers = history::identifiers(&DIALECT);
     format!("SELECT {COLUMNS} FROM runs WHERE id IN ({identifiers}) ORDER BY started DESC, id DESC")

@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params_from_iter};
 
-use super::{Catalog, Error, Found, History, Result, RunFilter, rows, schema};
+use super::{Catalog, Error, Found, History, Result, RunFilter, future, rows, schema};
 use crate::runs::{Run, RunId};
 use crate::{cache, state};
 
@@ -233,6 +233,38 @@ fn is_known(error: &rusqlite::Error) -> bool {
         .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_PRIMARYKEY)
 }
 
+impl Sqlite {
+    /// Runs by a filter.
+    async fn selected(&self, filter: &RunFilter) -> Result<Found> {
+        let filter = filter.clone();
+        self.with(move |connection| {
+            let (text, parameters) = rows::query(&filter);
+            let mut found = Found::default();
+            let mut query = connection.prepare(&text)?;
+            collect(query.query_map(params_from_iter(parameters), rows::read)?, &mut found)?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// The history of jobs.
+    async fn history_of(&self, of: &History) -> Result<Found> {
+        let History { jobs, host, until } = of.clone();
+        let until = until.map(Timestamp::as_millisecond);
+        self.with(move |connection| {
+            let mut query = connection.prepare(&rows::history())?;
+            let mut found = Found::default();
+            for (job, repository) in jobs {
+                let parameters = rusqlite::params![job, repository, host, until];
+                collect(query.query_map(parameters, rows::read)?, &mut found)?;
+            }
+            found.runs.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
+            Ok(found)
+        })
+        .await
+    }
+}
+
 #[async_trait]
 impl Catalog for Sqlite {
     async fn add(&self, run: &Run) -> Result<()> {
@@ -273,30 +305,19 @@ impl Catalog for Sqlite {
     }
 
     async fn runs(&self, filter: &RunFilter) -> Result<Found> {
-        let filter = filter.clone();
-        self.with(move |connection| {
-            let (text, parameters) = rows::query(&filter);
-            let mut found = Found::default();
-            let mut query = connection.prepare(&text)?;
-            collect(query.query_map(params_from_iter(parameters), rows::read)?, &mut found)?;
-            Ok(found)
-        })
-        .await
+        let found = self.selected(filter).await?;
+        match future::past(filter, &found) {
+            Some(past) => Ok(future::behind(self.selected(&past).await?, found, filter)),
+            None => Ok(found),
+        }
     }
 
     async fn history(&self, of: &History) -> Result<Found> {
-        let History { jobs, host } = of.clone();
-        self.with(move |connection| {
-            let mut query = connection.prepare(&rows::history())?;
-            let mut found = Found::default();
-            for (job, repository) in jobs {
-                let parameters = rusqlite::params![job, repository, host];
-                collect(query.query_map(parameters, rows::read)?, &mut found)?;
-            }
-            found.runs.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
-            Ok(found)
-        })
-        .await
+        let found = self.history_of(of).await?;
+        match future::past_history(of, &found) {
+            Some(past) => Ok(future::of_past(self.history_of(&past).await?, found)),
+            None => Ok(found),
+        }
     }
 
     async fn jobs(&self, repository: &str) -> Result<Vec<String>> {

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::conformance::{
-    now, rebuilds_once_wherever_the_repository_lies, remembers, replaces_a_presumed_end, run,
-    selects_the_history_of_jobs, several_write_at_once,
+    lists_future_runs_last, now, rebuilds_once_wherever_the_repository_lies, remembers,
+    replaces_a_presumed_end, run, selects_the_history_of_jobs, several_write_at_once,
 };
 use super::*;
 
@@ -39,6 +39,12 @@ async fn sqlite_remembers() {
             file.file_name()
         );
     }
+}
+
+#[tokio::test]
+async fn sqlite_lists_future_runs_last() {
+    let dir = tempfile::tempdir().unwrap();
+    lists_future_runs_last(&*fresh(dir.path()).await).await;
 }
 
 #[tokio::test]
@@ -190,7 +196,7 @@ async fn rows_that_cannot_be_read_are_left_out_and_counted() {
     );
     let found = catalog.runs(&RunFilter::default()).await.unwrap();
     assert_eq!((found.runs.len(), found.unreadable), (2, 1));
-    let of = History { jobs: vec![("docs".into(), "/repo".into())], host: None };
+    let of = History { jobs: vec![("docs".into(), "/repo".into())], ..History::default() };
     let found = catalog.history(&of).await.unwrap();
     assert_eq!((found.runs.len(), found.unreadable), (2, 1), "no type, and no failed query");
 }

@@ -14,7 +14,7 @@ pub struct AlertConfig {
     /// The condition: `failure`, `stale > 24h`, `duration > 2x`, `size_anomaly > 50%`;
     /// `storage_used > 80%`, `storage_free < 20%`, `storage_full < 14d`; `rpo > 15min`, `rpo` (the
     /// value of the job); `log_gap`, `log_lag > 5min`; `verify_failed`, `copy_failed`,
-    /// `copy_lag > 24h`, `cleanup_failed`; `slot_unhealthy`, `slot_unhealthy > 10GiB`,
+    /// `copy_lag > 24h`, `cleanup_failed`, `clock`; `slot_unhealthy`, `slot_unhealthy > 10GiB`,
     /// `slot_unhealthy > 30min`; `daemon_silent > 5min`, `suppressed > 24h`. Events, which notify
     /// once: `restore_started`, `restore_finished`, `restore_failed`, `success`.
     #[schemars(with = "String")]

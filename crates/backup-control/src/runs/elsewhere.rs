@@ -174,8 +174,10 @@ fn compare(
 fn made_by(info: &SnapshotInfo, repository: &str) -> Option<Run> {
     let snapshot = &info.snapshot;
     let summary = snapshot.summary.as_ref();
-    let started = summary.map_or(snapshot.time, |summary| summary.backup_start);
-    let finished = summary.map_or(snapshot.time, |summary| summary.backup_end);
+    // A run whose clock was wrong counts for the time of its snapshot.
+    let recorded = summary.filter(|_| !info.effective.is_replaced());
+    let started = recorded.map_or(info.time(), |summary| summary.backup_start);
+    let finished = recorded.map_or(info.time(), |summary| summary.backup_end);
     let count = |of: fn(&SnapshotSummary) -> u64| summary.map_or(0, of);
     let evidence = Evidence {
         subject: snapshot.paths.join(" "),
@@ -217,10 +219,7 @@ mod tests {
             "time": "2026-03-01T12:00:00Z", "tree": "00".repeat(32), "paths": ["/data"], "hostname": "h", "username": "u",
             "tags": tags, "original": original.map(|id| id.repeat(32)),
         });
-        SnapshotInfo {
-            id: id.repeat(32).parse().unwrap(),
-            snapshot: serde_json::from_value(json).unwrap(),
-        }
+        SnapshotInfo::new(id.repeat(32).parse().unwrap(), serde_json::from_value(json).unwrap())
     }
 
     fn run(state: State, snapshot: Option<&str>) -> Run {

@@ -41,6 +41,10 @@ pub struct Evidence {
     pub is_part: bool,
     /// Entries that are missing or incomplete.
     pub warnings: u64,
+    /// Seconds by which the store's clock was ahead of that of the machine; none if the store has
+    /// no clock of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_seconds: Option<i64>,
     /// How long its stages took.
     pub stages: Vec<StageTime>,
     /// Of a group: the first moment that has all snapshots of this run before it. None if one of
@@ -101,6 +105,7 @@ impl Evidence {
         self.bytes = report.totals.bytes;
         self.new_bytes = report.stored.added_bytes;
         self.stored_bytes = report.stored.packed_bytes;
+        self.clock_offset_seconds = report.clock_offset_seconds;
         self.warnings = report.warnings;
     }
 

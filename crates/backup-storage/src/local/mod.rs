@@ -166,6 +166,7 @@ impl Sink for LocalSink {
             conditional_put: true,
             storage_classes: false,
             retention_locks: false,
+            own_clock: false,
             concurrency: CONCURRENCY,
             read_size: READ_SIZE,
         }

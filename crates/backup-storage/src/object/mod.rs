@@ -184,6 +184,7 @@ impl Sink for ObjectSink {
             conditional_put: true,
             storage_classes: self.0.storage_class.is_some(),
             retention_locks: self.0.lock.is_some(),
+            own_clock: true,
             concurrency: self.0.gate.most(),
             read_size: READ_SIZE,
         }

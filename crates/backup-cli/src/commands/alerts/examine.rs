@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use backup_control::alerts::{self, Facts, JobFacts, LogFacts, RepositoryFacts, StorageFacts};
+use backup_control::alerts::{
+    self, Condition, Facts, JobFacts, LogFacts, RepositoryFacts, StorageFacts,
+};
 use backup_control::config::Config;
 use backup_control::repositories::RepositorySpec;
 use backup_core::context::Context;
@@ -33,7 +35,13 @@ pub(super) async fn everything(
         let jobs = jobs.remove(name.as_str()).unwrap_or_default();
         let examined = async {
             let opened = session.open_indexed_at(&RepositorySpec::named(name, config)?).await?;
-            repository(&opened, &jobs, section.quota.map(|quota| quota.0), &session.cx).await
+            let quota = section.quota.map(|quota| quota.0);
+            let (mut known, of_jobs) = repository(&opened, &jobs, quota, &session.cx).await?;
+            // Comparing writes an object for a moment.
+            if config.alerts.values().any(|rule| rule.condition == Condition::Clock) {
+                known.clock = Some(opened.indexed.repository().present(&session.cx).await?);
+            }
+            CommandResult::Ok((known, of_jobs))
         };
         match examined.await {
             Ok((known, of_jobs)) => {
@@ -87,8 +95,8 @@ fn newest_backups(snapshots: &[SnapshotInfo]) -> BTreeMap<&str, Timestamp> {
         |info: &&SnapshotInfo| info.snapshot.tag("type") != Some("log") && !info.snapshot.is_part();
     for info in snapshots.iter().filter(is_backup) {
         let Some(job) = info.snapshot.tag("job") else { continue };
-        let time: &mut Timestamp = newest.entry(job).or_insert(info.snapshot.time);
-        *time = info.snapshot.time.max(*time);
+        let time: &mut Timestamp = newest.entry(job).or_insert(info.time());
+        *time = info.time().max(*time);
     }
     newest
 }

@@ -3,11 +3,12 @@
 use backup_control::cleanup::Cleanup;
 use backup_core::id::SnapshotId;
 use backup_core::maintenance::{CleanupPlan, PlannedSnapshot};
-use backup_core::repository::EffectiveTime;
+use backup_core::repository::{ClockDoubt, EffectiveTime};
 use backup_core::retention::{Anomaly, AnomalyKind, Period, Reason};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::clock;
 use crate::command_error::{CommandError, CommandResult};
 use crate::commands::view;
 use crate::human;
@@ -42,6 +43,9 @@ struct PlanEvent<'a> {
     dropped: usize,
     /// Snapshots whose times this cleanup adopts.
     adopted: Vec<String>,
+    /// The contradiction between the clock and the latest time that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_doubt: Option<ClockDoubt>,
     anomalies: &'a [Anomaly],
     snapshots: Vec<PlannedJson<'a>>,
 }
@@ -67,6 +71,7 @@ pub(super) fn show(
             kept,
             dropped,
             adopted: plan.adopted.iter().map(|info| info.id.to_hex()).collect(),
+            clock_doubt: plan.doubt,
             anomalies: &plan.anomalies,
             snapshots: plan.snapshots.iter().map(planned_json).collect(),
         });
@@ -138,16 +143,21 @@ fn difference(kind: &AnomalyKind) -> String {
     }
 }
 
-/// The refusal to forget snapshots of jobs whose snapshots are unusual, if there are any.
+/// The refusal to forget snapshots of jobs whose snapshots are unusual, or by a clock in doubt.
 pub(super) fn refusal<'a>(
     session: &Session,
-    stopped: impl Iterator<Item = (&'a str, &'a [Anomaly])>,
+    stopped: impl Iterator<Item = (&'a str, &'a CleanupPlan)>,
 ) -> Option<CommandError> {
     let (mut jobs, mut causes) = (Vec::new(), Vec::new());
-    for (job, anomalies) in stopped {
+    for (job, plan) in stopped {
+        if let Some(doubt) = &plan.doubt {
+            return Some(clock::refusal(doubt).context(format_args!("job {job}")));
+        }
         jobs.push(format!("--job {}", human::shell(job)));
         causes.extend(
-            anomalies.iter().map(|anomaly| format!("job {job}: {}", difference(&anomaly.kind))),
+            plan.anomalies
+                .iter()
+                .map(|anomaly| format!("job {job}: {}", difference(&anomaly.kind))),
         );
     }
     if jobs.is_empty() {
@@ -164,12 +174,12 @@ pub(super) fn refusal<'a>(
 }
 
 fn planned_json(planned: &PlannedSnapshot) -> PlannedJson<'_> {
-    let PlannedSnapshot { info, time, decision } = planned;
+    let PlannedSnapshot { info, decision } = planned;
     PlannedJson {
         id: info.id.to_hex(),
         short_id: info.id.short(),
-        time: info.snapshot.time,
-        counts_for: *time,
+        time: info.time(),
+        counts_for: info.effective,
         tier: info.snapshot.tag("tier"),
         kind: info.snapshot.tag("type"),
         keep: decision.keep(),

@@ -7,9 +7,11 @@ use backup_control::config::LoadedConfig;
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::repositories::RepositorySpec;
 use backup_control::{cache, state};
+use backup_core::repository::LARGEST_SKEW;
 use serde::Serialize;
 
 use super::sources;
+use crate::clock;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::records::Records;
@@ -209,7 +211,9 @@ impl Round<'_> {
                             "synchronise the clock of this machine with NTP",
                         )?;
                     }
-                    (Some(_), None) => self.well(&of, "clock", "in step with this machine")?,
+                    (Some(ahead), None) => {
+                        self.well(&of, "clock", format!("store ahead by {ahead} s"))?;
+                    }
                     (None, None) => {}
                 }
             }
@@ -220,6 +224,11 @@ impl Round<'_> {
                 "grant the rights listed in docs/storage.md",
             )?,
         }
+        if let Ok(present) = repository.present(&self.session.cx).await
+            && let Some(doubt) = present.doubt()
+        {
+            self.ill(&of, "clock", doubt.describe(), clock::HINT)?;
+        }
         match repository.sink().free_bytes() {
             None => Ok(()),
             Some(free) if free < LITTLE => {
@@ -229,6 +238,16 @@ impl Round<'_> {
             }
             Some(free) => self.well(&of, "room", format!("{} free", human::size(free))),
         }
+    }
+
+    /// The clock of a database server. Moments of its log are by that clock.
+    fn clock_of_server(&mut self, of: &str, ahead: Option<i64>) -> CommandResult<()> {
+        let Some(ahead) = ahead else { return Ok(()) };
+        if ahead.abs() <= LARGEST_SKEW.as_secs() {
+            return self.well(of, "clock", format!("server ahead by {ahead} s"));
+        }
+        let found = format!("the clock of the server is ahead of this machine by {ahead} s");
+        self.ill(of, "clock", found, "synchronise the clocks of both machines with NTP")
     }
 
     async fn job(&mut self, name: &str, loaded: &LoadedConfig) -> CommandResult<()> {
@@ -265,7 +284,11 @@ impl Round<'_> {
             }
         };
         self.well(&of, "connection", connected.to_string())?;
-        match connected.probe(&session.cx).await.map_err(backup_core::error::Error::from) {
+        let probe = connected.probe(&session.cx).await.map_err(backup_core::error::Error::from);
+        if let Ok(ahead) = probe.as_ref().map(|probe| probe.clock_ahead_seconds) {
+            self.clock_of_server(&of, ahead)?;
+        }
+        match probe {
             Ok(probe) if probe.problems.is_empty() => {
                 self.well(&of, "rights and tools", "ready for backup")?;
                 match sources::parts(session, &*connected, &selection).await? {

@@ -162,6 +162,10 @@ fn describe(source: &SourceJson) -> String {
         ("Version", probe.version.clone().unwrap_or_default()),
         ("Objects (estimate)", probe.estimated_objects.map_or_else(String::new, count)),
         ("Size (estimate)", probe.estimated_bytes.map_or_else(String::new, human::size)),
+        (
+            "Clock ahead by",
+            probe.clock_ahead_seconds.map_or_else(String::new, |ahead| format!("{ahead:+} s")),
+        ),
         ("Selected", shown_if(source)),
         ("Log capture", if source.captures_log { "yes" } else { "no" }.to_owned()),
     ])

@@ -62,9 +62,9 @@ pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> Com
     let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
     let (info, log) = with_log(session, &opened, info, flags.until.as_deref()).await?;
     let (snapshot, kind) = (opened.snapshot(&info, log.as_ref()), info.snapshot.tag("source"));
-    let exported =
-        sources::export(kind, &snapshot, log, &flags, directory, &session.now(), &session.cx)
-            .await?;
+    let now = session.now();
+    let exporting = sources::export(kind, &snapshot, log, &flags, directory, &now, &session.cx);
+    let exported = Box::pin(exporting).await?;
     if session.ui.is_json() {
         let (schema_version, snapshot, to) = (SCHEMA_VERSION, info.id.to_hex(), directory);
         session.ui.json(&DumpJson { schema_version, snapshot, to, exported })?;

@@ -48,7 +48,7 @@ impl<'a> FoundJson<'a> {
             schema_version: SCHEMA_VERSION,
             event: "found",
             snapshot: info.id.to_hex(),
-            time: info.snapshot.time,
+            time: info.time(),
             job: info.snapshot.tag("job"),
             what,
         }

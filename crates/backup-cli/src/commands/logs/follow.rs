@@ -182,8 +182,9 @@ async fn begin_anew(
         }
         let records = Records::open(session).await;
         let mut pause = RETRY.0;
-        let back_up =
-            async |session: &Session| run::back_up(session, repository, job, source).await;
+        let back_up = async |session: &Session| {
+            Box::pin(run::back_up(session, repository, job, source)).await
+        };
         let reach = Reach::Opened(repository);
         while let Err(error) =
             execute(session, job, again.clone(), records.as_ref(), back_up, reach).await

@@ -101,13 +101,13 @@ pub(super) async fn of_repository(
 /// None of a snapshot that holds a captured log, or a part of its job: it is no backup of the job,
 /// and no copy of one.
 fn snapshot(info: &SnapshotInfo) -> Option<SnapshotGiven> {
-    let SnapshotInfo { id, snapshot } = info;
+    let SnapshotInfo { id, snapshot, .. } = info;
     let is_backup = snapshot.tag("type") != Some("log") && !snapshot.is_part();
     is_backup.then(|| SnapshotGiven {
         id: id.to_hex(),
         origin: snapshot.original.unwrap_or(*id).to_hex(),
         job: snapshot.tag("job").unwrap_or_default().to_owned(),
-        time: snapshot.time,
+        time: info.time(),
     })
 }
 

@@ -252,7 +252,7 @@ impl Group {
                     let name = args.at.as_deref().unwrap_or("latest");
                     search.require_newest(&info, moment, name).await?;
                 }
-                let time = human::full_time(info.snapshot.time, session.zone());
+                let time = human::full_time(info.time(), session.zone());
                 session.ui.status(format_args!(
                     "{}: no log; restoring the snapshot of {time}",
                     human::text(job.as_bytes())

@@ -30,7 +30,11 @@ impl BackedUp {
             0 => Outcome::with_warnings(self.report.warnings),
             _ => Outcome::Damage,
         };
-        self.besides.max(of_report)
+        let of_clock = match self.report.clock_doubt {
+            Some(_) => Outcome::Warnings,
+            None => Outcome::Success,
+        };
+        self.besides.max(of_report).max(of_clock)
     }
 }
 
@@ -106,6 +110,11 @@ async fn after_snapshot(
 ) -> CommandResult {
     if let (Some(id), "postgres", true) = (&report.snapshot, source.kind(), report.warnings > 0) {
         hold_last_clean(session, repository, id).await?;
+    }
+    if let Some(doubt) = &report.clock_doubt {
+        let described = doubt.describe();
+        session.ui.warning(format_args!("the date of this snapshot may be wrong: {described}"));
+        session.ui.hint("correct the clock; until then no old snapshot is removed unattended");
     }
     let besides = roll_up_log(session, repository, job, source).await?;
     if session.ui.is_json() {

@@ -23,6 +23,9 @@ pub(super) struct LastRun {
     pub(super) is_part: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) failure: Option<Failure>,
+    /// Seconds by which the store's clock was ahead of that of the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) clock_offset_seconds: Option<i64>,
 }
 
 /// The newest run that is meant, and the newest one of the whole job.
@@ -67,6 +70,7 @@ impl From<Run> for LastRun {
             warnings: run.evidence.warnings,
             is_part: run.evidence.is_part,
             failure: run.evidence.failure,
+            clock_offset_seconds: run.evidence.clock_offset_seconds,
         }
     }
 }

@@ -15,6 +15,12 @@ use crate::session::Session;
 pub(super) struct Success {
     pub(super) snapshot: String,
     pub(super) time: Timestamp,
+    /// The time that the snapshot states, if it does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) own_time: Option<Timestamp>,
+    /// The stated time is wrong by more than 48 hours.
+    #[serde(skip)]
+    pub(super) is_misdated: bool,
     pub(super) bytes: Option<u64>,
     /// The host whose files they are; none of a database.
     pub(super) host: Option<String>,
@@ -36,7 +42,9 @@ impl From<&SnapshotInfo> for Success {
         let is_files = matches!(snapshot.tag("source"), None | Some("files"));
         Self {
             snapshot: info.id.to_hex(),
-            time: snapshot.time,
+            time: info.time(),
+            own_time: view::own_time(info),
+            is_misdated: info.effective.is_replaced(),
             bytes: snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed),
             host: is_files.then(|| snapshot.hostname.clone()),
             warnings: snapshot.x_warnings.unwrap_or(0),
@@ -55,6 +63,8 @@ impl Success {
         Some(Self {
             snapshot,
             time: run.finished?,
+            own_time: None,
+            is_misdated: false,
             bytes: Some(run.evidence.bytes),
             host,
             warnings,

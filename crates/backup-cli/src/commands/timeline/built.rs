@@ -78,7 +78,7 @@ mod tests {
                 "x_log": { "stream": "s", "start": start, "time": time },
             });
             let snapshot = serde_json::from_value(json).unwrap();
-            SnapshotInfo { id: digit.repeat(64).parse().unwrap(), snapshot }
+            SnapshotInfo::new(digit.repeat(64).parse().unwrap(), snapshot)
         };
         let all = [
             info("a", None, "full", 100),

@@ -18,6 +18,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use backup_core::clock::Clock;
+use backup_core::repository::Present;
 use backup_core::testing::FakeClock;
 use jiff::{SignedDuration, Timestamp};
 
@@ -271,6 +272,19 @@ fn room_verification_and_copies() {
     assert_eq!(holds("cleanup_failed", &cleaned(done(false))), Some(true));
     assert_eq!(holds("cleanup_failed", &cleaned(done(true))), Some(false));
     assert_eq!(holds("cleanup_failed", &cleaned(None)), None);
+    let clock = |clock| of_repository(RepositoryFacts { clock, ..RepositoryFacts::default() });
+    let hours = SignedDuration::from_hours;
+    for (present, expected) in [
+        (Present::of(now(), Some(now() - hours(24))), false),
+        (Present::of(now(), Some(now() - hours(24 * 40))), true),
+        (Present::of(now(), Some(now() + hours(25))), true),
+        (Present::of_store(now(), now() - SignedDuration::from_mins(4)), false),
+        (Present::of_store(now(), now() - SignedDuration::from_mins(6)), true),
+        (Present::of_store(now(), now() + hours(6)), true),
+    ] {
+        assert_eq!(holds("clock", &clock(Some(present))), Some(expected), "{present:?}");
+    }
+    assert_eq!(holds("clock", &clock(None)), None);
     let copied = |hours: i64| {
         let (last_copy, last_success) =
             (Some(now() - SignedDuration::from_hours(hours)), Some(now()));

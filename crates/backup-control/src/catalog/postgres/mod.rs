@@ -19,6 +19,7 @@ mod sessions;
 mod shared;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 
 pub use server::Server;
@@ -26,7 +27,7 @@ pub use server::Server;
 use sessions::Sessions;
 
 use super::filter::clause;
-use super::{Catalog, Error, Found, History, Result, RunFilter, Shared};
+use super::{Catalog, Error, Found, History, Result, RunFilter, Shared, future};
 use crate::runs::{Run, RunId};
 
 /// Runs that are remembered: more are thinned out to nine tenths of it, so that this is seldom
@@ -54,6 +55,25 @@ impl Postgres {
             self.sessions.ask(THIN_OUT, &[&MAX_RUNS, &(MAX_RUNS - MAX_RUNS / 10)]).await?;
         }
         Ok(())
+    }
+}
+
+impl Postgres {
+    /// Runs by a filter.
+    async fn selected(&self, filter: &RunFilter) -> Result<Found> {
+        let (clause, values) = clause(filter, |number| format!("${number}"));
+        let parameters: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
+        let text = format!("SELECT {} FROM backup_runs{clause}", rows::COLUMNS);
+        Ok(rows::found(&self.sessions.ask(&text, &parameters).await?))
+    }
+
+    /// The history of jobs.
+    async fn history_of(&self, of: &History) -> Result<Found> {
+        let (jobs, repositories): (Vec<&str>, Vec<&str>) =
+            of.jobs.iter().map(|(job, repository)| (job.as_str(), repository.as_str())).unzip();
+        let until = of.until.map(Timestamp::as_millisecond);
+        let parameters: [&(dyn ToSql + Sync); 4] = [&jobs, &repositories, &of.host, &until];
+        Ok(rows::found(&self.sessions.ask(&rows::history(), &parameters).await?))
     }
 }
 
@@ -95,17 +115,19 @@ impl Catalog for Postgres {
     }
 
     async fn runs(&self, filter: &RunFilter) -> Result<Found> {
-        let (clause, values) = clause(filter, |number| format!("${number}"));
-        let parameters: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
-        let text = format!("SELECT {} FROM backup_runs{clause}", rows::COLUMNS);
-        Ok(rows::found(&self.sessions.ask(&text, &parameters).await?))
+        let found = self.selected(filter).await?;
+        match future::past(filter, &found) {
+            Some(past) => Ok(future::behind(self.selected(&past).await?, found, filter)),
+            None => Ok(found),
+        }
     }
 
     async fn history(&self, of: &History) -> Result<Found> {
-        let (jobs, repositories): (Vec<&str>, Vec<&str>) =
-            of.jobs.iter().map(|(job, repository)| (job.as_str(), repository.as_str())).unzip();
-        let parameters: [&(dyn ToSql + Sync); 3] = [&jobs, &repositories, &of.host];
-        Ok(rows::found(&self.sessions.ask(&rows::history(), &parameters).await?))
+        let found = self.history_of(of).await?;
+        match future::past_history(of, &found) {
+            Some(past) => Ok(future::of_past(self.history_of(&past).await?, found)),
+            None => Ok(found),
+        }
     }
 
     async fn jobs(&self, repository: &str) -> Result<Vec<String>> {

@@ -70,11 +70,11 @@ const DIALECT: Dialect = Dialect {
     table: "backup_runs",
     kind: r#"substring(evidence from '"type":"([a-z]+)"')"#,
     of_job: "job = wanted.job AND repository = wanted.repository AND \
-             ($3::text IS NULL OR host = $3)",
+             ($3::text IS NULL OR host = $3) AND ($4::bigint IS NULL OR started < $4)",
 };
 
-/// The query for the history of jobs: its parameters are their names, their repositories and the
-/// host.
+/// The query for the history of jobs: its parameters are their names, their repositories, the
+/// host and a time in milliseconds.
 pub(super) fn history() -> String {
     let identifiers = history::identifiers(&DIALECT);
     format!(

@@ -137,7 +137,7 @@ impl Asking<'_> {
             lines.row([
                 name,
                 tag("source"),
-                format!("{count}, the newest {}", human::age(newest.snapshot.time, now)),
+                format!("{count}, the newest {}", human::age(newest.time(), now)),
             ]);
         }
         if let Some(config) = config {
@@ -322,7 +322,7 @@ fn jobs<'a>(opened: &'a Opened, choice: &Choice) -> Vec<JobLine<'a>> {
         job.snapshots += 1;
     }
     let mut jobs: Vec<JobLine<'a>> = jobs.into_values().collect();
-    jobs.sort_by_key(|job| std::cmp::Reverse(job.newest.snapshot.time));
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.newest.time()));
     jobs
 }
 
