@@ -32,6 +32,9 @@ gauges! {
         "Size of the data in the snapshot of the last successful backup.";
     STORED = "backup_last_stored_bytes" ["backup_job"]
         "Bytes that the last successful backup added to the repository.";
+    CLOCK_OFFSET = "backup_clock_offset_seconds" ["backup_job"]
+        "Seconds by which the store's clock was ahead of that of this machine at the last successful \
+         backup; absent for stores without a clock of their own.";
     REDUCTION = "backup_reduction_ratio" ["backup_job"]
         "Bytes read divided by bytes stored, over the successes among the newest 25 backups.";
     SUCCESS_RATIO = "backup_success_ratio" ["backup_job"]

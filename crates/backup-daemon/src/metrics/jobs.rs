@@ -9,8 +9,8 @@ use prometheus::Result;
 
 use super::board::{Board, time, yes};
 use super::gauges::{
-    AGE, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION, RESTORE_COMPARED, RESTORE_DURATION,
-    RESTORE_LAST, RESTORE_SUCCESS, RPO, RTO, SIZE, STATUS, STORED, SUCCESS_RATIO,
+    AGE, CLOCK_OFFSET, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION, RESTORE_COMPARED,
+    RESTORE_DURATION, RESTORE_LAST, RESTORE_SUCCESS, RPO, RTO, SIZE, STATUS, STORED, SUCCESS_RATIO,
 };
 use super::looked::{JobLooked, Looked};
 
@@ -72,6 +72,8 @@ fn of_runs(board: &Board, name: &str, runs: &[Run]) -> Result<()> {
         board.set(&DURATION, &[name], took(last))?;
         board.set(&SIZE, &[name], last.evidence.bytes as f64)?;
         board.set(&STORED, &[name], last.evidence.stored_bytes as f64)?;
+        let offset = last.evidence.clock_offset_seconds.map(|seconds| seconds as f64);
+        board.set(&CLOCK_OFFSET, &[name], offset)?;
     }
     let (read, stored) = successes().fold((0, 0), |(read, stored): (u64, u64), run| {
         (read.saturating_add(run.evidence.bytes), stored.saturating_add(run.evidence.stored_bytes))

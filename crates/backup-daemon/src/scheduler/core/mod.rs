@@ -76,6 +76,8 @@ pub(in crate::scheduler) struct Core {
     ended: VecDeque<Ended>,
     troubles: BTreeMap<String, String>,
     looked: Timestamp,
+    /// The clock shows a time before this version existed.
+    is_clock_wrong: bool,
     grace: Duration,
     stopping: bool,
     hurry: bool,
@@ -102,6 +104,7 @@ impl Core {
             ended: VecDeque::new(),
             troubles: BTreeMap::new(),
             looked: now.wall,
+            is_clock_wrong: false,
             grace,
             stopping: false,
             hurry: false,

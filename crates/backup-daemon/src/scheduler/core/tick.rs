@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use backup_control::schedule::Due;
+use jiff::Timestamp;
 
 use super::{Core, Do, Now, SCHEDULE};
 use crate::engine::TaskEvent;
@@ -11,9 +12,15 @@ use crate::scheduler::follow::{Heard, Supervised};
 use crate::scheduler::items::{Item, Runs, Stage};
 use crate::scheduler::turns;
 
+/// The beginning of 2026. A clock that shows an earlier time is wrong: this program did not exist.
+const EARLIEST: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
 impl Core {
     /// Looks what is to be done now.
     pub(in crate::scheduler) fn tick(&mut self, now: Now) -> Vec<Do> {
+        if self.is_before_release(now) {
+            return self.stop_late(now);
+        }
         let put_back = now.wall < self.looked;
         self.looked = now.wall;
         if !self.stopping {
@@ -29,6 +36,22 @@ impl Core {
             todo.extend(self.begin(now));
         }
         todo
+    }
+
+    /// True if the clock cannot be right, because this version did not exist yet. A machine without
+    /// a clock that runs on begins so. Reported once.
+    fn is_before_release(&mut self, now: Now) -> bool {
+        let is_before = now.wall < EARLIEST;
+        if is_before == self.is_clock_wrong {
+            return is_before;
+        }
+        self.is_clock_wrong = is_before;
+        let (level, message) = match is_before {
+            true => (Level::Error, "the clock is wrong: nothing begins until it is right"),
+            false => (Level::Info, "the clock is no longer wrong: tasks begin"),
+        };
+        self.say(level, None, None, message.to_owned(), now);
+        is_before
     }
 
     /// Looks whether a task is due.

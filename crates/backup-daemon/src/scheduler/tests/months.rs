@@ -210,6 +210,27 @@ fn a_clock_that_jumps() {
 }
 
 #[test]
+fn tasks_wait_for_a_clock_that_can_be_right() {
+    let zone = "UTC";
+    let mut world = World::new(&config(zone), "1970-01-01T00:00:00Z", |_| Duration::from_secs(60));
+    world.minutes(4 * 60);
+    assert!(world.begun.is_empty(), "{:?}", world.begun);
+    let said =
+        |world: &World, text: &str| world.said.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(said(&world, "the clock is wrong"), 1, "{:?}", world.said);
+    world.now.wall = "2026-05-04T00:00:00Z".parse().unwrap();
+    world.minutes(4 * 60);
+    assert_eq!(world.times("night/daily", zone), ["04 02:30"]);
+    assert_eq!(said(&world, "no longer wrong"), 1, "{:?}", world.said);
+    // While it runs, too.
+    let begun = world.begun.len();
+    world.now.wall = Timestamp::UNIX_EPOCH;
+    world.minutes(4 * 60);
+    assert_eq!(world.begun.len(), begun);
+    assert_eq!(said(&world, "the clock is wrong"), 2, "{:?}", world.said);
+}
+
+#[test]
 fn a_jitter_that_is_raised_and_lowered_repeats_nothing() {
     let zone = "UTC";
     let text = config(zone);
