@@ -42,6 +42,7 @@ mod support {
 mod scenarios {
     mod bombs;
     mod catalogs;
+    mod clocks;
     mod corpus;
     mod crash;
     mod false_servers;

@@ -84,7 +84,7 @@ async fn what_every_catalog_does(version: Version) {
     let found = opened(&first).await.runs(&RunFilter::default()).await.unwrap();
     assert_eq!((changed, found.runs.len(), found.unreadable), (1, 2, 1));
     let of = |job: &str| (job.to_owned(), "/repo".to_owned());
-    let of = catalog::History { jobs: vec![of("docs"), of("other")], host: None };
+    let of = catalog::History { jobs: vec![of("docs"), of("other")], ..Default::default() };
     let found = opened(&first).await.history(&of).await.unwrap();
     assert_eq!((found.runs.len(), found.unreadable), (1, 1), "no type, and no failed query");
     // Another machine might have written what leads elsewhere when a file is named by it.

@@ -197,7 +197,7 @@ impl Source for MongoSource {
     }
 
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
-        let probing = probe::probe(&self.server, self.options.log_interval);
+        let probing = probe::probe(cx, &self.server, self.options.log_interval);
         self.server.named(unless_cancelled(cx, probing).await)
     }
 

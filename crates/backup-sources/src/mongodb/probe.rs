@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use backup_core::context::Context;
 use backup_core::source::{Probe, ProbeProblem, SourceResult};
 use bson::doc;
+use jiff::Timestamp;
 
 use super::catalog::{databases, uuid_at, uuid_bson};
 use super::error::{Explain as _, code, code_of, is_denied};
@@ -19,7 +21,11 @@ const TIMES: u64 = 3;
 
 /// Looks at everything a backup needs, and reads no data but the newest and oldest entries of the
 /// oplog.
-pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> SourceResult<Probe> {
+pub(super) async fn probe(
+    cx: &Context,
+    server: &Server,
+    log_interval: Option<Duration>,
+) -> SourceResult<Probe> {
     let mut probe = Probe { version: Some(server.version_text()), ..Probe::default() };
     if let Err(error) = server.refuse_sharded() {
         let remedy = "back up each shard by itself";
@@ -56,6 +62,13 @@ pub(super) async fn probe(server: &Server, log_interval: Option<Duration>) -> So
     }
     if server.is_replica_set() {
         probe.problems.extend(window(server, log_interval).await?);
+    }
+    let before = cx.clock.now();
+    if let Ok(hello) = server.run("admin", doc! { "hello": 1 }).await
+        && let Ok(time) = hello.get_datetime("localTime")
+        && let Ok(time) = Timestamp::from_millisecond(time.timestamp_millis())
+    {
+        probe.note_clock(time, before, cx);
     }
     Ok(probe)
 }

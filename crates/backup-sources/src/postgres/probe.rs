@@ -2,6 +2,7 @@
 
 use backup_core::context::Context;
 use backup_core::source::{Probe, ProbeProblem, SourceResult};
+use jiff::Timestamp;
 
 use super::backup;
 use super::cluster::{Cluster, version_text};
@@ -38,7 +39,10 @@ pub(super) async fn probe(
         None => replication(cx, cluster, options, &mut probe.problems).await?,
     }
     match sql {
-        Ok(sql) => size(&sql, &mut probe).await,
+        Ok(sql) => {
+            size(&sql, &mut probe).await;
+            clock(cx, &sql, &mut probe).await;
+        }
         Err(error) => cx.events.note(format!(
             "SQL is not possible, so sizes and the state of the slot are unknown: {}. In \
              pg_hba.conf: hostssl {} {} ADDRESS scram-sha-256",
@@ -108,6 +112,17 @@ async fn managed(sql: &Sql) -> Option<&'static str> {
 
 /// Estimates the size of all visible databases. A session sees the tables of one database only, so
 /// objects are not counted.
+/// Compares the clock of the server with that of this machine.
+pub(super) async fn clock(cx: &Context, sql: &Sql, probe: &mut Probe) {
+    const SECONDS: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint";
+    let before = cx.clock.now();
+    let row = sql.client.query_one(SECONDS, &[]).await;
+    let seconds: Option<i64> = row.ok().and_then(|row| row.try_get(0).ok());
+    if let Some(Ok(server)) = seconds.map(Timestamp::from_second) {
+        probe.note_clock(server, before, cx);
+    }
+}
+
 async fn size(sql: &Sql, probe: &mut Probe) {
     const BYTES: &str = "SELECT sum(pg_database_size(oid))::bigint FROM pg_database WHERE \
                          has_database_privilege(oid, 'CONNECT') OR pg_has_role(current_user, \

@@ -3,6 +3,7 @@
 use backup_core::context::Context;
 use backup_core::source::{Probe, ProbeProblem, SourceResult};
 use backup_core::words;
+use jiff::Timestamp;
 
 use super::cluster::Cluster;
 use super::error::{GRANT, WireError};
@@ -35,6 +36,13 @@ pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<
         ));
     }
     limits(cx, &mut connection).await?;
+    let before = cx.clock.now();
+    if let Some(reply) = ask(&mut connection, &["TIME"]).await?
+        && let Some(seconds) = reply.parts().first().and_then(Reply::text)
+        && let Ok(Ok(server)) = seconds.parse().map(Timestamp::from_second)
+    {
+        probe.note_clock(server, before, cx);
+    }
     Ok(probe)
 }
 

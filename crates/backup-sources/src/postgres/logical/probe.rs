@@ -32,6 +32,7 @@ pub(super) async fn probe(
         probe.problems.push(ProbeProblem::of_error(&error, remedy));
     }
     let sql = session::open(&options.connection, None, &options.connection.database).await?;
+    super::super::probe::clock(cx, &sql, &mut probe).await;
     for name in databases(&sql).await? {
         cx.check_cancelled()?;
         match session::open(&options.connection, Some(&sql.host), &name).await {
