@@ -145,6 +145,16 @@ fn date_back(dir: &Path, started: SystemTime, wrong: i64) {
     }
 }
 
+/// Gives all files the present time.
+fn touch(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+        match entry.is_dir() {
+            true => touch(&entry),
+            false => fs::File::open(&entry).unwrap().set_modified(now().into()).unwrap(),
+        }
+    }
+}
+
 fn time(snapshot: &Value, field: &str) -> Timestamp {
     snapshot[field].as_str().unwrap_or_else(|| panic!("no {field}: {snapshot}")).parse().unwrap()
 }
@@ -222,6 +232,36 @@ mod needs_faketime {
             assert!((5..=6).contains(&(oldest.as_hours() / 24)), "{wrong}: {left:?}");
             assert_eq!(machine.list().len(), count - 1, "{wrong}");
         }
+    }
+
+    /// As after `cp -r`: the disk has the time of the copy.
+    #[test]
+    fn moved_repository_keeps_its_dates_until_adopted() {
+        let machine = Machine::with_disk();
+        for days in [-20, -17, -6, -1] {
+            machine.back_up(days * DAY, &days.to_string()).succeeded();
+        }
+        touch(machine.disk.as_ref().unwrap());
+        let ages = |machine: &Machine| -> Vec<i64> {
+            let age = |one: &Value| time(one, "time").duration_until(now()).as_hours() / 24;
+            machine.list().iter().map(age).collect()
+        };
+        assert_eq!(ages(&machine), [20, 17, 6, 1]);
+        assert_eq!(machine.restored("latest"), "-1");
+        assert_eq!(machine.restored("8 days ago"), "-17");
+        let cleanup = ["cleanup", "--job", "docs", "--yes", "--no-prune"];
+        let disputed = machine.at(0, &cleanup).succeeded();
+        assert!(disputed.stderr.contains("3 snapshots have a date that the store"), "{disputed}");
+        assert_eq!(machine.list().len(), 4);
+        let adopt = [&cleanup[..], &["--adopt"]].concat();
+        let plan = machine.at(0, &[&adopt[..], &["--dry-run"]].concat()).succeeded();
+        assert!(plan.stderr.contains("adopts 3 snapshots"), "{plan}");
+        assert!(plan.text().contains("forget 2 of 4"), "{plan}");
+        assert_eq!(machine.list().len(), 4, "a dry run changes nothing");
+        machine.at(0, &adopt).succeeded();
+        assert_eq!(ages(&machine), [6, 1]);
+        let again = machine.at(0, &cleanup).succeeded();
+        assert!(!again.stderr.contains("date that the store"), "{again}");
     }
 
     #[test]

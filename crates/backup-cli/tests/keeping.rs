@@ -196,35 +196,6 @@ fn a_cleanup_does_what_its_plan_says() {
         .snapshot_table("cleanup_again");
 }
 
-/// As after `cp -r` or `aws s3 sync`, days later: the store has other times than the snapshots.
-#[test]
-fn adoption_makes_a_moved_repository_lose_old_snapshots() {
-    let env = configured();
-    let days = std::time::Duration::from_secs(5 * 86_400);
-    for entry in std::fs::read_dir(env.path("repo/snapshots")).unwrap() {
-        let file = std::fs::File::open(entry.unwrap().path()).unwrap();
-        let stored = file.metadata().unwrap().modified().unwrap();
-        file.set_modified(stored + days).unwrap();
-    }
-    let cleanup = ["cleanup", "--job", "docs", "--yes", "--no-prune"];
-    let disputed = env.run(&cleanup).ok();
-    assert!(disputed.stderr.contains("4 snapshots have a date that the store does not confirm"));
-    assert!(disputed.stderr.contains("cleanup --job docs --adopt"), "{}", disputed.text());
-    assert_eq!(ids(&env).len(), 4);
-
-    let adopt = [&cleanup[..], &["--adopt"]].concat();
-    let plan = env.run(&[&adopt[..], &["--dry-run"]].concat()).ok();
-    assert!(plan.stderr.contains("adopts 4 snapshots"), "{}", plan.text());
-    assert!(plan.stdout.contains("forget 2 of 4"), "{}", plan.text());
-    assert_eq!(ids(&env).len(), 4, "a dry run changes nothing");
-    let adopted = std::fs::read_dir(env.path("repo/x-adopted")).unwrap().count();
-    assert_eq!(adopted, 1, "only the mark of the new repository");
-    env.run(&adopt).ok();
-    assert_eq!(ids(&env).len(), 2);
-    let again = env.run(&cleanup).ok();
-    assert!(!again.stderr.contains("date that the store"), "{}", again.text());
-}
-
 /// A size that collapses stops a cleanup with --yes, until the snapshot is adopted.
 #[test]
 fn cleanup_stops_at_a_size_that_collapses() {

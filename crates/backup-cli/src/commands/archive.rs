@@ -144,7 +144,9 @@ async fn fates<'a>(
     let protected: HashMap<SnapshotId, String> =
         protected.into_iter().map(|(id, error)| (id, because(id, &error.to_string()))).collect();
     let fate = |info: &'a SnapshotInfo| {
-        let must = protected.get(&info.id).cloned();
+        // Of an unknown age.
+        let misdated = info.effective.is_disputed().then(|| "date not confirmed".to_owned());
+        let must = protected.get(&info.id).cloned().or(misdated);
         let is_newest = newest.contains(&info.id);
         let is_kept_back = must.is_some() && !is_newest;
         let stays =

@@ -81,7 +81,7 @@ impl Planned {
     fn is_stopped(&self, session: &Session) -> bool {
         let removes = !self.plan.dropped().is_empty();
         let is_unusual = !self.plan.anomalies.is_empty() && session.is_unattended();
-        removes && (is_unusual || self.plan.doubt.is_some())
+        self.plan.doubt.is_some() || removes && is_unusual
     }
 }
 

@@ -7,7 +7,7 @@ use backup_core::repository::Repository;
 
 use super::view::Summary;
 use crate::clock::ClockArgs;
-use crate::command_error::{CommandResult, Outcome};
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::reserve;
 use crate::session::Session;
@@ -83,7 +83,9 @@ pub(super) async fn prune(
     repository: &Repository,
     options: &PruneOptions,
 ) -> CommandResult<()> {
-    let report = maintenance::prune(repository, options, &session.cx).await?;
+    let report = maintenance::prune(repository, options, &session.cx)
+        .await
+        .map_err(|error| CommandError::from(error).invalid_is_refused())?;
     if !options.dry_run {
         repository.thin_out_evidence().await?;
     }

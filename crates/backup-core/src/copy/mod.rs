@@ -20,7 +20,7 @@ mod survey;
 mod transfer;
 mod unfit;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 pub use complete::require_complete;
 use serde::Serialize;
@@ -135,6 +135,10 @@ async fn run_copy(
     let there = to.snapshots(cx).await?;
     if !options.dry_run {
         to.complete_receipts(&there.snapshots, cx).await?;
+        // Before a copy by a wrong clock becomes the newest snapshot there.
+        if let Some(doubt) = Box::pin(to.record_present(cx)).await? {
+            cx.events.note(format!("The dates of objects may be wrong: {}.", doubt.describe()));
+        }
     }
     let indexed = to.load_index(cx).await?;
     let trusting = is_whole(&indexed, cx).await?;
@@ -150,8 +154,10 @@ async fn run_copy(
         report: CopyReport::default(),
     };
     let mut todo: Vec<&SnapshotInfo> = snapshots.iter().collect();
-    todo.sort_by_key(|info| (info.time(), info.id));
-    todo.dedup_by_key(|info| info.id);
+    // A stable order: parents of the same time stay before the snapshots built on them.
+    todo.sort_by_key(|info| info.time());
+    let mut named = HashSet::new();
+    todo.retain(|info| named.insert(info.id));
     let meter = Meter::start(Stage::Copy, &cx.events);
     let ticking = meter.ticking();
     run.copy_all(&todo, &meter).await?;

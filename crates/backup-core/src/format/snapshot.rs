@@ -65,6 +65,10 @@ pub struct Snapshot {
     /// order of snapshots whose clocks were wrong. Ours only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x_previous: Option<SnapshotId>,
+    /// The latest known time when this snapshot was made by a clock that contradicted it. Ours only,
+    /// absent if the clock was not in doubt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x_clock_seen: Option<Timestamp>,
     /// What other tools, or newer versions, say of it: carried along by copies.
     #[serde(flatten)]
     pub others: serde_json::Map<String, serde_json::Value>,
@@ -161,6 +165,13 @@ pub struct SnapshotSummary {
 }
 
 impl Snapshot {
+    /// The latest known time, if the snapshot was made by a clock that was earlier: its own time is
+    /// certainly wrong.
+    #[must_use]
+    pub fn clock_was_behind(&self) -> Option<Timestamp> {
+        self.x_clock_seen.filter(|seen| self.time < *seen)
+    }
+
     /// Opens and reads a snapshot object.
     ///
     /// # Errors

@@ -64,6 +64,7 @@ impl CleanupPlan {
     /// # Errors
     /// Those of [`Repository::adopt`] and [`Repository::forget_listed`].
     pub async fn execute(&self, repository: &Repository, cx: &Context) -> Result<()> {
+        repository.record_present(cx).await?;
         if self.is_first || !self.adopted.is_empty() {
             repository.adopt(&self.adopted, cx).await?;
         }

@@ -50,8 +50,9 @@ impl Promises {
         now: Timestamp,
     ) -> bool {
         let promise = info.snapshot.tag("job").and_then(|job| self.0.get(job));
-        // The later of both times: an earlier date does not make it older.
-        let born = received.map_or(info.time(), |received| received.max(info.time()));
+        // The latest of all times: an earlier date does not make it older.
+        let own = info.effective.own().min(now);
+        let born = received.unwrap_or(own).max(own).max(info.time());
         let too_young = |age: &Span| born > before(now, *age, &TimeZone::UTC);
         promise.is_some_and(|promise| promise.minimum_ages.iter().any(too_young))
     }

@@ -11,11 +11,10 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::effective_time::{EffectiveTime, TimeEvidence};
-use super::snapshot_order::AHEAD;
+use super::effective_time::{AGREEMENT, EffectiveTime, TimeEvidence};
 use super::{Repository, SnapshotInfo, layout};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Snapshot, seal_json};
 use crate::id::SnapshotId;
 use crate::sink::{SinkErrorKind, SinkOps, SinkResult};
@@ -66,17 +65,15 @@ impl Repository {
         let has_clock = self.sink().capabilities().own_clock;
         if !has_clock {
             // Written by a clock that was ahead: no evidence against the snapshot's own time.
-            let limit = cx.clock.now().checked_add(AHEAD).unwrap_or(Timestamp::MAX);
+            let limit = cx.clock.now().checked_add(AGREEMENT).unwrap_or(Timestamp::MAX);
             stored.retain(|_, time| *time <= limit);
         }
-        let adoptions = self.adoptions().await?;
-        let config = match self.sink().head(&layout::config()).await {
-            Ok(meta) => meta.last_modified,
-            // It was read from its copy.
-            Err(error) if error.kind() == SinkErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
+        let adoptions = match self.adoptions().await {
+            // Without the right to read them, none is known.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Adoptions::default(),
+            adoptions => adoptions?,
         };
-        Ok(TimeEvidence { stored, has_clock, adoptions, config })
+        Ok(TimeEvidence { stored, has_clock, adoptions })
     }
 
     /// The evidence about the times of all snapshots: two listings, and no request per snapshot.

@@ -22,7 +22,7 @@ use crate::id::SnapshotId;
 
 /// Largest difference between two times that agree. Covers clocks that are wrong, days that are
 /// taken for others, and the time between the end of a run and the storing of its snapshot.
-const AGREEMENT: SignedDuration = SignedDuration::from_hours(48);
+pub(super) const AGREEMENT: SignedDuration = SignedDuration::from_hours(48);
 
 /// Reason why a snapshot counts for its [`EffectiveTime::time`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -41,9 +41,9 @@ pub enum TimeBasis {
     /// The store's time; the own time differs from it by more than 48 hours. The snapshot replaces
     /// no other one.
     Disputed,
-    /// Own time; the store's time differs from it because the repository was copied later: the
-    /// config object is newer than the own time, and the store wrote the snapshot within 48 hours of
-    /// it. The snapshot replaces no other one.
+    /// Own time; the store's time is later because the repository was copied by another program: most
+    /// snapshots that the store wrote within 48 hours of this one are disputed, too. The snapshot
+    /// replaces no other one.
     Moved,
     /// The nearest time between those of its parent and of the next snapshot built on it; the own
     /// time lies in the future, or contradicts most ancestors and descendants, by more than 48
@@ -67,7 +67,11 @@ impl EffectiveTime {
     pub fn of(snapshot: &Snapshot, stored: Option<Timestamp>, is_adopted: bool) -> Self {
         let own = snapshot.time;
         let end = snapshot.summary.as_ref().map(|summary| summary.backup_end);
-        Self::decide(own, end, stored, is_adopted)
+        let decided = Self::decide(own, end, stored, is_adopted);
+        match snapshot.clock_was_behind().filter(|_| !is_adopted) {
+            Some(seen) => Self { time: seen, basis: TimeBasis::Order, ..decided },
+            None => decided,
+        }
     }
 
     /// Like [`Self::of`], from an own time and the end of the run.
@@ -133,16 +137,14 @@ impl EffectiveTime {
         matches!(self.basis, TimeBasis::Disputed | TimeBasis::Order)
     }
 
-    /// The same in a repository whose config object the store wrote at the time `config`.
-    #[must_use]
-    pub fn in_repository_of(self, config: Timestamp) -> Self {
-        let is_moved = self.basis == TimeBasis::Disputed
-            && self.own <= config
-            && self.stored.is_some_and(|stored| agree(stored, config));
-        match is_moved {
-            true => Self { time: self.own, basis: TimeBasis::Moved, ..self },
-            false => self,
-        }
+    /// The same of a snapshot that another program copied.
+    pub(super) fn moved(self) -> Self {
+        Self { time: self.own, basis: TimeBasis::Moved, ..self }
+    }
+
+    /// True if the store's time disputes the own time and is later.
+    pub(super) fn is_stored_later(&self) -> bool {
+        self.basis == TimeBasis::Disputed && self.stored.is_some_and(|stored| stored > self.own)
     }
 
     /// The time that counts by the order of snapshots. A small correction changes no basis.
@@ -165,8 +167,6 @@ pub struct TimeEvidence {
     pub(super) has_clock: bool,
     /// Adoptions by maintainers.
     pub(super) adoptions: Adoptions,
-    /// The store's modification time of the config object.
-    pub(super) config: Option<Timestamp>,
 }
 
 impl TimeEvidence {
@@ -176,8 +176,7 @@ impl TimeEvidence {
         // A disk has the clock of the machine, or the times of a copy that was made later.
         let is_evidence = |stored: &Timestamp| self.has_clock || *stored > snapshot.time;
         let stored = self.stored.get(id).copied().filter(is_evidence);
-        let time = EffectiveTime::of(snapshot, stored, self.adoptions.ids.contains(id));
-        self.config.map_or(time, |config| time.in_repository_of(config))
+        EffectiveTime::of(snapshot, stored, self.adoptions.ids.contains(id))
     }
 
     /// True if the adoption of snapshots of the time before adoptions existed is done.

@@ -168,7 +168,7 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::Invalid`] names both times; those of the sink.
     pub(crate) async fn require_right_clock(&self, cx: &Context) -> Result<()> {
-        match self.present(cx).await?.doubt {
+        match self.record_present(cx).await? {
             Some(doubt) => Err(doubt.refusal()),
             None => Ok(()),
         }
@@ -176,16 +176,18 @@ impl Repository {
 
     /// The present, and the recorded time.
     async fn present_and_record(&self, cx: &Context) -> Result<(Present, Option<Timestamp>)> {
-        if self.sink().capabilities().own_clock
-            && let Some(time) = StoreClock::read(self, cx).await?.of_store()
-        {
-            return Ok((Present::of_store(time, cx.clock.now()), None));
+        if self.sink().capabilities().own_clock {
+            // Without the right to write an object the clock is unknown, and nothing can be removed.
+            let both = StoreClock::read(self, cx).await?.both();
+            let unread = || Present::certain(cx.clock.now());
+            let present = both.map_or_else(unread, |(store, here)| Present::of_store(store, here));
+            return Ok((present, None));
         }
         let recorded = self.seen().await?;
         let seen = match recorded {
             Some(time) => Some(time),
-            // Of a time before the record existed, or without the right to write an object.
-            None => self.snapshots(cx).await?.snapshots.last().map(SnapshotInfo::time),
+            // Of a time before the record existed.
+            None => latest_before_a_jump(&self.snapshots(cx).await?.snapshots),
         };
         Ok((Present::of(cx.clock.now(), seen), recorded))
     }
@@ -204,6 +206,18 @@ impl Repository {
         self.sink().put_bytes(&layout::seen(), sealed).await?;
         Ok(())
     }
+}
+
+/// The time of the newest snapshot. If those of the last month follow a longer pause, the clock may
+/// have jumped: then the time of the one before it.
+fn latest_before_a_jump(snapshots: &[SnapshotInfo]) -> Option<Timestamp> {
+    let newest = snapshots.last()?.time();
+    let is_recent = |time: Timestamp| time.duration_until(newest) <= AHEAD;
+    let jump = snapshots.windows(2).rev().find_map(|pair| {
+        let [before, after] = [pair[0].time(), pair[1].time()];
+        (is_recent(after) && before.duration_until(after) > AHEAD).then_some(before)
+    });
+    Some(jump.unwrap_or(newest))
 }
 
 #[cfg(test)]

@@ -4,35 +4,67 @@
 //! object's time too, as on a disk. Two facts remain: a snapshot is older than the snapshots built
 //! on it, and none is newer than the present. In each chain of parents, the largest set of times
 //! that agree with both is trusted. Any other snapshot counts for the nearest time between those of
-//! its trusted neighbours.
+//! its trusted neighbours. A snapshot that was made by a clock in doubt, earlier than the latest known
+//! time, is never trusted.
+//!
+//! Where the store has a clock of its own, its times are trusted. They only never precede those of a
+//! parent.
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use super::effective_time::AGREEMENT;
 use super::{SnapshotInfo, TimeBasis};
 use crate::format::Snapshot;
 use crate::id::SnapshotId;
 use crate::retention::Candidate;
 
-/// A snapshot dated later than this after the present has a wrong clock. Clocks differ a little.
-pub(crate) const AHEAD: SignedDuration = SignedDuration::from_hours(1);
-
 /// Corrects the effective times, and sorts by them: parents precede the snapshots built on them.
 ///
-/// If most snapshots are later than `now`, `now` is wrong rather than they, and limits none.
-pub(super) fn settle(snapshots: &mut [SnapshotInfo], now: Timestamp) {
-    let limit = now.checked_add(AHEAD).unwrap_or(Timestamp::MAX);
-    let later = snapshots.iter().filter(|info| info.time() > limit).count();
-    let limit = if later * 2 > snapshots.len() { Timestamp::MAX } else { limit };
+/// A time up to 48 hours after `now` counts as the present. If most snapshots are later than that,
+/// `now` is wrong rather than they, and limits none. `has_clock` is true if the store has a clock of
+/// its own.
+pub(super) fn settle(snapshots: &mut [SnapshotInfo], has_clock: bool, now: Timestamp) {
+    let limit = now.checked_add(AGREEMENT).unwrap_or(Timestamp::MAX);
+    let is_later =
+        |info: &&SnapshotInfo| info.time() > limit && info.snapshot.x_clock_seen.is_none();
+    let later = snapshots.iter().filter(is_later).count();
+    // The times of a store with a clock are no later than its present.
+    let is_unlimited = has_clock || later * 2 > snapshots.len();
+    let now = if is_unlimited { Timestamp::MAX } else { now };
     let family = Family::of(snapshots);
-    let times = family.times(snapshots, limit, now);
+    let times = family.times(snapshots, has_clock, now);
     for (info, time) in snapshots.iter_mut().zip(times) {
         info.effective = info.effective.in_order(time);
     }
     let depths: HashMap<SnapshotId, usize> =
         snapshots.iter().map(|info| info.id).zip(family.depths).collect();
-    snapshots.sort_by_key(|info| (info.time(), depths[&info.id], info.id));
+    snapshots.sort_by_key(|info| (info.time(), depths[&info.id], info.effective.own(), info.id));
+}
+
+/// Recognises snapshots that another program copied: the store wrote them later than they state, as
+/// it did most snapshots within 48 hours of them.
+pub(super) fn mark_moved(snapshots: &mut [SnapshotInfo]) {
+    let mut written: Vec<(Timestamp, bool)> = snapshots
+        .iter()
+        .filter_map(|info| Some((info.effective.stored()?, info.effective.is_stored_later())))
+        .collect();
+    written.sort_unstable();
+    // The number of late ones before each position.
+    let mut late = vec![0];
+    for (_, is_late) in &written {
+        late.push(late.last().copied().unwrap_or(0) + usize::from(*is_late));
+    }
+    for info in snapshots.iter_mut().filter(|info| info.effective.is_stored_later()) {
+        let Some(stored) = info.effective.stored() else { continue };
+        let (start, end) = (stored.saturating_sub(AGREEMENT), stored.saturating_add(AGREEMENT));
+        let start = start.map_or(0, |start| written.partition_point(|(time, _)| *time < start));
+        let end = end.map_or(0, |end| written.partition_point(|(time, _)| *time <= end));
+        if (late[end] - late[start]) * 2 > end - start {
+            info.effective = info.effective.moved();
+        }
+    }
 }
 
 /// Predecessors and successors, by positions in the list of snapshots.
@@ -52,7 +84,9 @@ impl Family {
             .iter()
             .map(|info| {
                 let Snapshot { x_previous, parent, .. } = &info.snapshot;
-                x_previous.or(*parent).and_then(|id| positions.get(&id).copied())
+                let position =
+                    |id: &Option<SnapshotId>| id.as_ref().and_then(|id| positions.get(id).copied());
+                position(x_previous).or_else(|| position(parent))
             })
             .collect();
         let depths = depths(&parents);
@@ -64,12 +98,7 @@ impl Family {
     }
 
     /// The times that count, in the order of the list.
-    fn times(
-        &self,
-        snapshots: &[SnapshotInfo],
-        limit: Timestamp,
-        now: Timestamp,
-    ) -> Vec<Timestamp> {
+    fn times(&self, snapshots: &[SnapshotInfo], has_clock: bool, now: Timestamp) -> Vec<Timestamp> {
         let mut times: Vec<Option<Timestamp>> = vec![None; snapshots.len()];
         let mut unknown = Vec::new();
         for end in &self.ends {
@@ -81,8 +110,8 @@ impl Family {
             }
             chain.reverse();
             let first = next.and_then(|at| times[at]);
-            let links: Vec<Link> = chain.iter().map(|at| Link::of(&snapshots[*at])).collect();
-            for (at, time) in chain.iter().zip(times_of_chain(&links, first, limit)) {
+            let links: Vec<Link> = chain.iter().map(|at| Link::of(&snapshots[*at], now)).collect();
+            for (at, time) in chain.iter().zip(times_of_chain(&links, first, has_clock, now)) {
                 times[*at] = time;
             }
             unknown.extend(chain.into_iter().filter(|at| times[*at].is_none()));
@@ -90,7 +119,8 @@ impl Family {
         let oldest = oldest_of_groups(snapshots, &times);
         for at in unknown {
             let group = Candidate::group_of(&snapshots[at].snapshot);
-            times[at] = Some(oldest.get(&group).copied().unwrap_or(now));
+            let own = snapshots[at].time();
+            times[at] = Some(oldest.get(&group).copied().unwrap_or(own.min(now)));
         }
         let own = snapshots.iter().map(SnapshotInfo::time);
         times.into_iter().zip(own).map(|(time, own)| time.unwrap_or(own)).collect()
@@ -130,18 +160,36 @@ fn oldest_of_groups(
     oldest
 }
 
+/// The part of a snapshot's time in the decision about its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Trusted if it agrees with the others.
+    Open,
+    /// A maintainer vouched for the time: it counts, and limits no other one.
+    Adopted,
+    /// The clock was certainly wrong.
+    Wrong,
+}
+
 /// A snapshot in a chain of parents.
 #[derive(Debug, Clone, Copy)]
 struct Link {
     time: Timestamp,
-    /// A maintainer vouched for the time: it counts, and limits no other one.
-    is_adopted: bool,
+    trust: Trust,
 }
 
 impl Link {
-    fn of(info: &SnapshotInfo) -> Self {
-        let is_adopted = info.effective.basis() == TimeBasis::Adopted;
-        Self { time: info.time(), is_adopted }
+    fn of(info: &SnapshotInfo, now: Timestamp) -> Self {
+        let trust = match info.effective.basis() {
+            TimeBasis::Adopted => Trust::Adopted,
+            TimeBasis::Order => Trust::Wrong,
+            _ => Trust::Open,
+        };
+        // Clocks differ a little: slightly after the present is the present.
+        let is_close = |time: Timestamp| now.duration_until(time) <= AGREEMENT;
+        let time = info.time();
+        let time = if is_close(time) { time.min(now) } else { time };
+        Self { time, trust }
     }
 }
 
@@ -150,9 +198,13 @@ impl Link {
 fn times_of_chain(
     links: &[Link],
     first: Option<Timestamp>,
-    limit: Timestamp,
+    has_clock: bool,
+    now: Timestamp,
 ) -> Vec<Option<Timestamp>> {
-    let is_trusted = trusted(links, first.unwrap_or(Timestamp::MIN), limit);
+    let is_trusted = match has_clock {
+        true => links.iter().map(|link| link.trust == Trust::Open && link.time <= now).collect(),
+        false => trusted(links, first.unwrap_or(Timestamp::MIN), now),
+    };
     // Backwards: the next trusted time after each link.
     let mut next = None;
     let mut nexts: Vec<Option<Timestamp>> = Vec::with_capacity(links.len());
@@ -164,10 +216,12 @@ fn times_of_chain(
     let mut times = Vec::with_capacity(links.len());
     for ((link, is_trusted), next) in links.iter().zip(is_trusted).zip(nexts.into_iter().rev()) {
         if is_trusted {
-            last = Some(link.time);
+            last = last.max(Some(link.time));
         }
-        let time = match (last.or(next), next.or(last)) {
-            _ if link.is_adopted => Some(link.time),
+        let (earliest, latest) = (last.or(next), next.max(last));
+        let time = match (earliest, latest) {
+            _ if link.trust == Trust::Adopted => Some(link.time),
+            _ if is_trusted => last,
             (Some(earliest), Some(latest)) => Some(link.time.clamp(earliest, latest)),
             _ => None,
         };
@@ -176,15 +230,15 @@ fn times_of_chain(
     times
 }
 
-/// The largest set of links whose times lie between `first` and `limit` and never decrease. Of two
+/// The largest set of links whose times lie between `first` and `now` and never decrease. Of two
 /// such sets, the one with earlier links.
-fn trusted(links: &[Link], first: Timestamp, limit: Timestamp) -> Vec<bool> {
+fn trusted(links: &[Link], first: Timestamp, now: Timestamp) -> Vec<bool> {
     // From the end: the first link of the best set of each length, and the link after each link in
     // its set.
     let mut firsts: Vec<usize> = Vec::new();
     let mut next: Vec<Option<usize>> = vec![None; links.len()];
     for (at, link) in links.iter().enumerate().rev() {
-        if link.is_adopted || link.time < first || link.time > limit {
+        if link.trust != Trust::Open || link.time < first || link.time > now {
             continue;
         }
         let length = firsts.partition_point(|first| links[*first].time >= link.time);
@@ -231,7 +285,7 @@ mod tests {
     fn settled(days: &[(i64, Option<usize>)], now: i64) -> (Vec<usize>, Vec<i64>) {
         let mut all = family(days);
         let names: Vec<SnapshotId> = all.iter().map(|info| info.id).collect();
-        settle(&mut all, day(now));
+        settle(&mut all, false, day(now));
         let position = |info: &SnapshotInfo| names.iter().position(|id| *id == info.id).unwrap();
         let order = all.iter().map(position).collect();
         (order, all.iter().map(|info| info.time().as_second() / 86_400).collect())
@@ -286,17 +340,105 @@ mod tests {
     fn adopted_times_stay_and_large_corrections_are_disputed() {
         let mut all = family(&chain(&[10, 11, 5, 13]));
         all[2].effective = crate::repository::EffectiveTime::decide(day(5), None, None, true);
-        settle(&mut all, day(20));
+        settle(&mut all, false, day(20));
         let days: Vec<i64> = all.iter().map(|info| info.time().as_second() / 86_400).collect();
         assert_eq!(days, [5, 10, 11, 13]);
         let mut all = family(&chain(&[10, 14, 13, 15, 11_000, 17]));
-        settle(&mut all, day(20));
+        settle(&mut all, false, day(20));
         let bases: Vec<TimeBasis> = all.iter().map(|info| info.effective.basis()).collect();
         use TimeBasis::{Order, Unverifiable};
         let own = Unverifiable;
         assert_eq!(bases, [own, own, own, own, Order, own], "a day is a small correction");
         assert!(all[4].effective.is_disputed() && !all[4].effective.is_own());
         assert_eq!(all[4].effective.own(), day(11_000));
+    }
+
+    /// A dead battery for most of the nights: the writer knew that its clock was behind.
+    #[test]
+    fn clocks_in_doubt_never_outvote_right_ones() {
+        let mut all = family(&chain(&[10, 11, 12, 0, 0, 0, 0, 0, 18]));
+        for info in &mut all[3..8] {
+            info.snapshot.x_clock_seen = Some(day(12));
+        }
+        let names: Vec<SnapshotId> = all.iter().map(|info| info.id).collect();
+        let settled = |all: &mut [SnapshotInfo]| {
+            for info in &mut *all {
+                info.effective = crate::repository::EffectiveTime::of(&info.snapshot, None, false);
+            }
+            settle(all, false, day(19));
+        };
+        settled(&mut all);
+        let days: Vec<i64> = all.iter().map(|info| info.time().as_second() / 86_400).collect();
+        assert_eq!(days, [10, 11, 12, 12, 12, 12, 12, 12, 18]);
+        assert_eq!(all.iter().map(|info| info.id).collect::<Vec<_>>(), names);
+        assert!(all[3..8].iter().all(|info| info.effective.is_disputed()));
+        // After the neighbours are forgotten, too.
+        let mut left: Vec<SnapshotInfo> = all.drain(4..).collect();
+        settled(&mut left);
+        assert!(
+            left[..4].iter().all(|info| info.effective.is_disputed() && info.time() >= day(12))
+        );
+    }
+
+    /// Own day, day of the store; the days that count.
+    #[test]
+    fn moved_repositories_keep_their_dates() {
+        let cases: [(&[(i64, i64)], &[i64]); 4] = [
+            // Copied over a week, in the order of names.
+            (&[(10, 107), (11, 100), (12, 103), (13, 101)], &[10, 11, 12, 13]),
+            // A weekly mirror: the last two days of each week agree.
+            (&[(93, 100), (94, 100), (97, 100), (99, 100), (100, 100)], &[93, 94, 97, 99, 100]),
+            // A forged one among right ones.
+            (&[(90, 100), (99, 99), (100, 100), (101, 101)], &[99, 100, 100, 101]),
+            // One of a clock in 1970 among right ones.
+            (&[(0, 100), (99, 99), (101, 101)], &[99, 100, 101]),
+        ];
+        for (dated, expected) in cases {
+            let lone: Vec<(i64, Option<usize>)> =
+                dated.iter().map(|(own, _)| (*own, None)).collect();
+            let mut all = family(&lone);
+            for (info, (_, stored)) in all.iter_mut().zip(dated) {
+                let stored = Some(day(*stored));
+                info.effective =
+                    crate::repository::EffectiveTime::of(&info.snapshot, stored, false);
+            }
+            mark_moved(&mut all);
+            settle(&mut all, true, day(120));
+            let days: Vec<i64> = all.iter().map(|info| info.time().as_second() / 86_400).collect();
+            assert_eq!(days, expected, "{dated:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Daily backups, one of them by a clock that is up to forty years wrong.
+        #[test]
+        fn one_wrong_clock_makes_no_right_snapshot_older(
+            days in 3_usize..40,
+            wrong in proptest::prelude::any::<proptest::sample::Index>(),
+            offset in -15_000_i64..15_000,
+            later in 0_i64..400,
+        ) {
+            let wrong = wrong.index(days);
+            let first = 20_000;
+            let mut own: Vec<i64> = (first..).take(days).collect();
+            own[wrong] += offset;
+            let now = first + days as i64 + later;
+            let (order, counted) = settled(&chain(&own), now);
+            proptest::prop_assert_eq!(order, (0..days).collect::<Vec<_>>());
+            proptest::prop_assert!(counted.is_sorted() && *counted.last().unwrap() <= now);
+            for (at, counts) in counted.iter().enumerate() {
+                let right = first + at as i64;
+                // With two right ones after it, the wrong one shifts others by a day at most.
+                let is_between = wrong + 2 < days;
+                let expected = match at == wrong {
+                    false if is_between => right..=right + 1,
+                    false => right..=i64::MAX,
+                    true if is_between && wrong > 0 => right - 1..=right + 2,
+                    true => i64::MIN..=i64::MAX,
+                };
+                proptest::prop_assert!(expected.contains(counts), "{:?} at {}", own, now);
+            }
+        }
     }
 
     #[test]

@@ -91,7 +91,8 @@ impl SnapshotList {
         for info in &mut self.snapshots {
             info.effective = self.evidence.effective(&info.id, &info.snapshot);
         }
-        snapshot_order::settle(&mut self.snapshots, now);
+        snapshot_order::mark_moved(&mut self.snapshots);
+        snapshot_order::settle(&mut self.snapshots, self.evidence.has_clock, now);
     }
 
     /// Identifiers of all listed snapshots, readable or damaged.

@@ -13,27 +13,41 @@ use crate::sink::{SinkErrorKind, SinkOps};
 pub(crate) struct StoreClock {
     /// By the clock of the store, where the store dates objects.
     store: Option<Timestamp>,
-    /// By the clock of this process.
+    /// By the clock of this process, before the object was stored and after it was read.
+    before: Timestamp,
     here: Timestamp,
 }
 
 impl Repository {
     /// Seconds by which the store's clock is ahead, by a snapshot that was stored just now. None
     /// where the store has no clock of its own or does not report it.
-    pub(crate) async fn clock_offset(&self, id: &SnapshotId, cx: &Context) -> Option<i64> {
+    ///
+    /// `before` is a time before it was stored.
+    pub(crate) async fn clock_offset(
+        &self,
+        id: &SnapshotId,
+        before: Timestamp,
+        cx: &Context,
+    ) -> Option<i64> {
         if !self.sink().capabilities().own_clock {
             return None;
         }
-        let here = cx.clock.now();
+        let after = cx.clock.now();
         let stored = self.sink().head(&layout::snapshot(id)).await.ok()?.last_modified?;
-        Some(here.duration_until(stored).as_secs())
+        Some(nearest(stored, before, after).duration_until(stored).as_secs())
     }
+}
+
+/// The time between two readings of a clock that is nearest to that of another clock.
+fn nearest(other: Timestamp, before: Timestamp, after: Timestamp) -> Timestamp {
+    other.clamp(before.min(after), before.max(after))
 }
 
 impl StoreClock {
     /// Stores an empty object and reads its date.
     pub(crate) async fn read(repository: &Repository, cx: &Context) -> Result<Self> {
         let sink = repository.sink();
+        let before = cx.clock.now();
         let object = layout::clock(&hex::encode(rand::random::<[u8; 8]>()));
         let store = match sink.put_bytes(&object, Vec::new()).await {
             Ok(_) => sink.head(&object).await?.last_modified,
@@ -41,14 +55,16 @@ impl StoreClock {
             Err(error) if error.kind() == SinkErrorKind::PermissionDenied => None,
             Err(error) => return Err(error.into()),
         };
+        let here = cx.clock.now();
         // Left behind by those who may not delete; it is empty.
         _ = sink.delete_one(&object).await;
-        Ok(Self { store, here: cx.clock.now() })
+        Ok(Self { store, before, here })
     }
 
-    /// The time by the clock of the store, where it reports one.
-    pub(crate) fn of_store(&self) -> Option<Timestamp> {
-        self.store
+    /// The time by the clock of the store and by that of this process, where the store dates
+    /// objects.
+    pub(crate) fn both(&self) -> Option<(Timestamp, Timestamp)> {
+        Some((self.store?, nearest(self.store?, self.before, self.here)))
     }
 
     /// Age of an object: `written` is the time of the store, `noted` the time in the object.

@@ -96,9 +96,11 @@ impl Candidate {
         self.time.time()
     }
 
-    /// The later of the time that counts and the receipt: an earlier date does not make it older.
-    pub(super) fn born(&self) -> Timestamp {
-        self.received.map_or(self.at(), |received| received.max(self.at()))
+    /// The latest of the receipt, the time that counts and the own time up to the present: an earlier
+    /// date does not make it older.
+    pub(super) fn born(&self, now: Timestamp) -> Timestamp {
+        let own = self.time.own().min(now);
+        self.received.unwrap_or(own).max(own).max(self.at())
     }
 
     pub(super) fn is_adopted(&self) -> bool {

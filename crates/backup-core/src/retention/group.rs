@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Reason;
 use super::calendar::Period;
 use super::candidate::Candidate;
 use super::policy::{Keep, Policy, Rule, before};
 use crate::id::SnapshotId;
-use crate::repository::snapshot_order::AHEAD;
+
+/// A snapshot dated later than this after the present has a wrong clock. Clocks differ a little.
+const AHEAD: SignedDuration = SignedDuration::from_hours(1);
 
 type Reasons = BTreeMap<SnapshotId, Vec<Reason>>;
 
@@ -74,7 +76,7 @@ impl Group<'_> {
                 self.keep(candidate.id, Reason::Hold { reason: hold.reason.clone() });
             }
             if let Some(age) = self.policy.compliance
-                && candidate.born() > before(self.now, age, self.zone)
+                && candidate.born(self.now) > before(self.now, age, self.zone)
             {
                 self.keep(candidate.id, Reason::Compliance);
             }

@@ -63,6 +63,7 @@ async fn everything_is_measured_and_said_in_base_units() {
     has(r#"storage_lasts_seconds{repository="main"} 7776000"#);
     has(r#"backup_last_verified_sound{repository="main"} 1"#);
     has(r#"backup_alert{rule="stale",severity="high",subject="docs"} 1"#);
+    has(r#"backup_clock_offset_seconds{backup_job="docs"} 2"#);
     has(r#"backupd_running{work="restore"} 1"#);
     has(r#"backupd_waiting{work="backup"} 1"#);
     has(r#"backupd_running{work="cleanup"} 0"#);

@@ -110,8 +110,6 @@ async fn managed(sql: &Sql) -> Option<&'static str> {
     })
 }
 
-/// Estimates the size of all visible databases. A session sees the tables of one database only, so
-/// objects are not counted.
 /// Compares the clock of the server with that of this machine.
 pub(super) async fn clock(cx: &Context, sql: &Sql, probe: &mut Probe) {
     const SECONDS: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint";
@@ -123,6 +121,8 @@ pub(super) async fn clock(cx: &Context, sql: &Sql, probe: &mut Probe) {
     }
 }
 
+/// Estimates the size of all visible databases. A session sees the tables of one database only, so
+/// objects are not counted.
 async fn size(sql: &Sql, probe: &mut Probe) {
     const BYTES: &str = "SELECT sum(pg_database_size(oid))::bigint FROM pg_database WHERE \
                          has_database_privilege(oid, 'CONNECT') OR pg_has_role(current_user, \

@@ -212,7 +212,7 @@ impl Round<'_> {
                         )?;
                     }
                     (Some(ahead), None) => {
-                        self.well(&of, "clock", format!("store ahead by {ahead} s"))?;
+                        self.well(&of, "clock", difference("store", ahead))?;
                     }
                     (None, None) => {}
                 }
@@ -244,7 +244,7 @@ impl Round<'_> {
     fn clock_of_server(&mut self, of: &str, ahead: Option<i64>) -> CommandResult<()> {
         let Some(ahead) = ahead else { return Ok(()) };
         if ahead.abs() <= LARGEST_SKEW.as_secs() {
-            return self.well(of, "clock", format!("server ahead by {ahead} s"));
+            return self.well(of, "clock", difference("server", ahead));
         }
         let found = format!("the clock of the server is ahead of this machine by {ahead} s");
         self.ill(of, "clock", found, "synchronise the clocks of both machines with NTP")
@@ -308,5 +308,14 @@ impl Round<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// The difference between a clock and that of this machine, for people. Stores date objects in whole
+/// seconds.
+fn difference(whose: &str, ahead: i64) -> String {
+    match ahead {
+        -1..=1 => "in step with this machine".to_owned(),
+        _ => format!("{whose} ahead by {ahead} s"),
     }
 }

@@ -352,6 +352,8 @@ fn snapshot(
         original: None,
         program_version: options.program.clone(),
         x_log: Some(log),
+        x_previous: None,
+        x_clock_seen: None,
         ..on.clone()
     }
 }

@@ -44,6 +44,7 @@ pub(super) async fn mend(
         done: HashMap::new(),
         changed: HashMap::new(),
     };
+    let evidence = repository.read_time_evidence(run.cx).await?;
     let mended = mender.all(snapshots).await;
     let (mended, _) = writer.close(mended).await?;
     for (info, tree, lost) in mended {
@@ -73,7 +74,8 @@ pub(super) async fn mend(
                     .await?;
             }
             let id = repository.save_sealed_snapshot(sealed, received, run.cx).await?;
-            if info.effective.is_own() {
+            let is_own = evidence.effective(&info.id, &info.snapshot).is_own();
+            if is_own && info.effective.is_own() {
                 repository.vouch_for(&id, &snapshot, run.cx).await?;
             }
             run.repaired(object, format!("snapshot {} holds the remaining entries", id.short()));

@@ -52,9 +52,10 @@ async fn from_copies(run: &Run<'_>, id: SnapshotId) -> Result<Option<(Bytes, Sna
             Ok(sealed) => {
                 // With another key its name would be another one, too.
                 if let Ok(snapshot) = Snapshot::open(run.repository().key(), &sealed) {
-                    let info = SnapshotInfo::new(id, snapshot);
-                    let evidence = copy.repository().read_time_evidence(run.cx).await?;
-                    let is_disputed = !evidence.effective(&id, &info.snapshot).is_own();
+                    let listed = copy.repository().snapshots(run.cx).await?.snapshots;
+                    let listed = listed.into_iter().find(|info| info.id == id);
+                    let is_disputed = listed.as_ref().is_none_or(|info| !info.effective.is_own());
+                    let info = listed.unwrap_or_else(|| SnapshotInfo::new(id, snapshot));
                     return Ok(Some((sealed, info, is_disputed)));
                 }
             }

@@ -80,13 +80,16 @@ impl Parent {
     }
 }
 
-/// The newest snapshot of the same source, of any type.
+/// The newest snapshot of the same source, of any type but a captured log: later ones replace it.
 pub(super) fn newest<'list>(
     snapshots: &'list SnapshotList,
     source: &SourceIdentity,
     options: &BackupOptions,
 ) -> Option<&'list SnapshotInfo> {
-    snapshots.snapshots.iter().rev().find(|info| same_origin(info, source, options))
+    let fits = |info: &&SnapshotInfo| {
+        info.snapshot.tag("type") != Some("log") && same_origin(info, source, options)
+    };
+    snapshots.snapshots.iter().rev().find(fits)
 }
 
 /// Whether a snapshot is of the same source: of the same job, or made by restic of the same paths

@@ -27,9 +27,9 @@ pub(super) struct Publication<'a> {
     pub(super) kind: BackupKind,
     pub(super) facts: Facts,
     pub(super) started: Timestamp,
-    /// Packs that were found missing or truncated.
     /// The newest snapshot of the same source.
     pub(super) previous: Option<SnapshotId>,
+    /// Packs that were found missing or truncated.
     pub(super) lost_packs: u64,
     pub(super) doubt: Option<ClockDoubt>,
 }
@@ -64,7 +64,7 @@ impl Publication<'_> {
             }
         };
         let clock_offset_seconds = match snapshot {
-            Some(id) => Box::pin(self.repository.clock_offset(&id, self.cx)).await,
+            Some(id) => Box::pin(self.repository.clock_offset(&id, finished, self.cx)).await,
             None => None,
         };
         Ok(BackupReport {
@@ -222,6 +222,7 @@ impl Publication<'_> {
                 exclude: options.selection.exclude().to_vec(),
             }),
             x_previous: self.previous.filter(|previous| Some(*previous) != self.base(run)),
+            x_clock_seen: self.doubt.map(|doubt| doubt.seen),
             others: serde_json::Map::new(),
             x_warnings: (run.totals.warnings > 0).then_some(run.totals.warnings),
         }
