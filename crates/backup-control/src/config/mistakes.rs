@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::interpolate::Refused;
 use super::load::{Lines, Source};
 use super::validate::{self, Mistake};
-use super::{Config, tilde};
+use super::{Config, tables, tilde};
 use crate::error::ConfigError;
 
 /// Mistakes that are collected at most.
@@ -73,6 +73,7 @@ impl<'a> Collector<'a> {
         finish: impl Fn(&mut Config) -> Result<(), ConfigError>,
     ) -> Result<Config, ConfigError> {
         self.refused(tilde::refuse(self.table.get_ref()));
+        self.refused(tables::refuse(self.table.get_ref()));
         while self.found.len() < MOST {
             let mut config = match Config::deserialize(Deserializer::from(self.table.clone())) {
                 Ok(config) => config,

@@ -32,6 +32,7 @@
 //! | `mistakes.rs` | all mistakes, in the order of the file |
 //! | `missing.rs` | [`MissingPath`]: files and directories that do not exist |
 //! | `explain.rs` | errors of the TOML library in words of the configuration, with suggestions |
+//! | `tables.rs` | refuses lists where a table is expected |
 //! | `tilde.rs` | refuses values that begin with `~/`, which nothing expands |
 //! | `interpolate.rs` | `${NAME}` and `${NAME:-default}` in string values |
 //! | `validate.rs` | what the types cannot say: references between sections, names, addresses |
@@ -65,6 +66,7 @@ mod schema;
 mod server;
 mod source;
 mod source_keys;
+mod tables;
 mod tilde;
 mod types;
 mod validate;
