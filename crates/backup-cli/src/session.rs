@@ -299,7 +299,9 @@ impl Session {
         let open = async {
             let passphrase = self.passphrase(repository, flags).await?;
             let opened = repository.open(&passphrase, &self.env).await;
-            let opened = opened.map_err(|error| self.name_origin(error, repository, flags))?;
+            let origin = repository.passphrase(flags, &self.env);
+            let opened =
+                opened.map_err(|error| name_origin(error, origin.as_ref(), &passphrase))?;
             // The directory is made when there is something to be kept in it.
             let cache = cache::dir(&self.env).filter(|_| !self.global.no_cache);
             let opened = cache.map_or_else(|| opened.clone(), |dir| opened.with_cache(&dir));
@@ -315,22 +317,6 @@ impl Session {
                 Err(Box::pin(self.explain_missing(error, repository)).await)
             }
             opened => opened,
-        }
-    }
-
-    /// Adds where a wrong pass phrase came from.
-    fn name_origin(
-        &self,
-        error: ControlError,
-        repository: &RepositorySpec,
-        flags: &PassphraseFlags,
-    ) -> CommandError {
-        let is_wrong = matches!(&error, ControlError::Core(error) if error.kind() == ErrorKind::WrongPassphrase);
-        match repository.passphrase(flags, &self.env).filter(|_| is_wrong) {
-            Some(origin) => CommandError::from(error).with_hint(format!(
-                "the pass phrase came from {origin}: correct it there, or use a recovery key"
-            )),
-            None => error.into(),
         }
     }
 
@@ -351,6 +337,20 @@ impl Session {
             self.ui.warning(format_args!("index {} is damaged: {}", id.short(), error.chain()));
         }
         Ok(Opened { snapshots, indexed })
+    }
+}
+
+/// Adds where a wrong pass phrase came from.
+pub(crate) fn name_origin(
+    error: ControlError,
+    origin: Option<&PassphraseOrigin>,
+    passphrase: &Passphrase,
+) -> CommandError {
+    let is_wrong =
+        matches!(&error, ControlError::Core(error) if error.kind() == ErrorKind::WrongPassphrase);
+    match origin.filter(|_| is_wrong) {
+        Some(origin) => CommandError::from(error).with_hint(origin.hint_if_wrong(passphrase)),
+        None => error.into(),
     }
 }
 

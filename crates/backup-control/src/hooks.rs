@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::error::{Error as CoreError, ErrorKind};
-use rustix::process::{Pid, Signal, kill_process_group};
+use backup_process::Family;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -81,8 +81,8 @@ pub struct Around<'a> {
 /// Runs one of the commands, if there is one; what it prints is told as remarks.
 ///
 /// # Errors
-/// It cannot be run, takes too long or fails; the caller has cancelled. In all cases nothing of it
-/// goes on, unless it has left its group of processes.
+/// It cannot be run, takes too long or fails; the caller has cancelled. After its limit and after
+/// a cancellation it is killed with everything that it started, as a [`Family`].
 pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Context) -> Result<()> {
     let Some(line) = hook.of(hooks) else { return Ok(()) };
     cx.check_cancelled()?;
@@ -91,7 +91,8 @@ pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Conte
         |why: String| CoreError::new(ErrorKind::Source, format!("the hook `{name}` {why}"));
     let (env, mut secrets) = around.env.without_secrets(around.secrets);
     secrets.extend(hooks.env.values().cloned());
-    let mut child = Command::new("/bin/sh")
+    let mut command = Command::new("/bin/sh");
+    command
         .args(["-c", line])
         .env_clear()
         .envs(env.iter())
@@ -102,10 +103,11 @@ pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Conte
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed("cannot be run".to_owned()).with_source(error))?;
-    let mut group = Group::of(&child);
+        .kill_on_drop(true);
+    let family = Family::of(&mut command);
+    let mut child =
+        command.spawn().map_err(|error| failed("cannot be run".to_owned()).with_source(error))?;
+    let mut family = family.led_by(&child);
     let timeout = hooks.timeout();
     let work = follow(&mut child, |line| {
         cx.events.note(format!("{name}: {}", hide_values(line, &secrets)));
@@ -126,31 +128,13 @@ pub async fn run(hook: Hook, hooks: &HooksConfig, around: Around<'_>, cx: &Conte
     let status =
         status.map_err(|error| failed("cannot be monitored".to_owned()).with_source(error))?;
     // What it has left in the background is meant to go on.
-    group.0 = None;
+    family.release();
     if status.success() {
         return Ok(());
     }
     Err(failed(format!("failed ({status})"))
         .with_hint("see the messages of the run for its output")
         .into())
-}
-
-/// The processes of a command, which end with it.
-pub(crate) struct Group(pub(crate) Option<Pid>);
-
-impl Group {
-    pub(crate) fn of(child: &Child) -> Self {
-        Self(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)))
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may have ended by itself.
-            _ = kill_process_group(group, Signal::KILL);
-        }
-    }
 }
 
 /// Waits for a command to end, and hands on the lines that it prints.
@@ -300,8 +284,14 @@ mod tests {
     async fn what_takes_too_long_is_ended_with_all_it_began() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("late");
-        let (result, _) =
-            before(&format!("(sleep 1; touch {}) & wait", file.display()), "200ms").await;
+        let (result, _) = before(
+            &format!(
+                "(setsid sh -c 'sleep 1; touch {0}' &); (sleep 1; touch {0}) & wait; sleep 9",
+                file.display()
+            ),
+            "200ms",
+        )
+        .await;
         assert!(result.unwrap_err().to_string().contains("did not end within"));
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert!(!file.exists());

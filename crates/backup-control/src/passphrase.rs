@@ -14,23 +14,15 @@
 //! else what the address holds.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use backup_core::crypto::Passphrase;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use backup_process::{Failure, LIMIT_VARIABLE};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, RepositoryConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::words;
-
-/// How long a command may take: long enough for a person to confirm something, short enough for a
-/// scheduler to notice.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
-/// No pass phrase is longer than this, nor is what is shown of a command's complaints.
-const LIMIT: u64 = 64 << 10;
 
 /// What is fetched, in messages: what opens a repository, and what a source's user is known by.
 const PASS_PHRASE: &str = "pass phrase";
@@ -174,16 +166,31 @@ impl PassphraseOrigin {
         self.fetch_as(SECRET, env).await
     }
 
+    /// The hint for a pass phrase from here that opens no key.
+    #[must_use]
+    pub fn hint_if_wrong(&self, passphrase: &Passphrase) -> String {
+        if passphrase.reveal().contains('\n') {
+            return format!(
+                "the pass phrase came from {self}, which has several lines: all of them belong to \
+                 the pass phrase. Keep the right line only, or use a recovery key"
+            );
+        }
+        format!("the pass phrase came from {self}: correct it there, or use a recovery key")
+    }
+
     async fn fetch_as(&self, what: &str, env: &Environment) -> Result<Passphrase> {
+        let limit = limit(env)?;
         let (text, from) = match self {
-            Self::File(path) => (read_file(what, path)?, path.display().to_string()),
+            Self::File(path) => {
+                let bytes = backup_process::read_file(path, limit).await;
+                (text_of_file(what, path, bytes)?, path.display().to_string())
+            }
             Self::Variable(name) => {
                 (read_variable(what, name, env)?, format!("the environment variable {name}"))
             }
-            Self::Command(line) => (
-                run(what, line, env, COMMAND_TIMEOUT).await?,
-                format!("the command for the {what}"),
-            ),
+            Self::Command(line) => {
+                (run(what, line, env, limit).await?, format!("the command for the {what}"))
+            }
         };
         if text.is_empty() {
             return Err(Error::passphrase(format!("{from} contains no {what}"))
@@ -194,7 +201,8 @@ impl PassphraseOrigin {
 }
 
 /// The files with secrets that a configuration names and this process cannot read, or that are
-/// empty, with the sections that name them.
+/// empty, with the sections that name them. FIFOs and sockets are not read: they may deliver a
+/// secret only once.
 #[must_use]
 pub fn unreadable_files(config: &Config) -> Vec<(String, Error)> {
     let of = |section: &str, name: &str, what: &'static str, file: &Option<PathBuf>| {
@@ -209,9 +217,9 @@ pub fn unreadable_files(config: &Config) -> Vec<(String, Error)> {
         .chain(sources.filter_map(|(name, one)| of("sources", name, PASSWORD, &one.password_file)))
         .chain(channels.filter_map(|(name, one)| of("notify", name, SECRET, &one.secret_file)))
         .chain(catalog.map(|file| ("[catalog]".to_owned(), PASSWORD, file)));
-    let tried = |(section, what, file): (String, &str, PathBuf)| match read_file(what, &file) {
+    let tried = |(section, what, file): (String, &str, PathBuf)| match check_file(what, &file) {
         Err(error) => Some((section, error)),
-        Ok(text) if text.is_empty() => {
+        Ok(Some(text)) if text.is_empty() => {
             let error = Error::passphrase(format!("{} contains no {what}", file.display()));
             Some((section, error.with_hint(format!("store the {what} there"))))
         }
@@ -220,9 +228,34 @@ pub fn unreadable_files(config: &Config) -> Vec<(String, Error)> {
     named.filter_map(tried).collect()
 }
 
-/// White space around it does not belong to it: stock restic reads such a file the same way.
-fn read_file(what: &str, path: &Path) -> Result<Zeroizing<String>> {
-    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+/// The secret in a regular file; `None` if the file is a FIFO, a socket or a device, of which only
+/// the permission is checked.
+fn check_file(what: &str, path: &Path) -> Result<Option<Zeroizing<String>>> {
+    let is_stream =
+        std::fs::metadata(path).is_ok_and(|data| backup_process::is_stream(data.file_type()));
+    if !is_stream {
+        let bytes = std::fs::read(path).map(Zeroizing::new);
+        return text_of_file(what, path, bytes).map(Some);
+    }
+    let readable = rustix::fs::access(path, rustix::fs::Access::READ_OK);
+    let nothing = readable.map(|()| Zeroizing::default()).map_err(std::io::Error::from);
+    text_of_file(what, path, nothing).map(|_| None)
+}
+
+/// White space around a secret does not belong to it: stock restic reads such a file the same way.
+fn text_of_file(
+    what: &str,
+    path: &Path,
+    bytes: std::io::Result<Zeroizing<Vec<u8>>>,
+) -> Result<Zeroizing<String>> {
+    let text = bytes.and_then(|bytes| match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.trim_start_matches('\u{feff}').trim().to_owned())),
+        Err(_) => Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "the content is not UTF-8 text",
+        )),
+    });
+    text.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::NotFound if what == PASS_PHRASE => {
                 "check the path; `backup init --generate-key` creates a repository and its key file"
@@ -232,13 +265,21 @@ fn read_file(what: &str, path: &Path) -> Result<Zeroizing<String>> {
             std::io::ErrorKind::PermissionDenied => {
                 "run the command as the user who owns the file".to_owned()
             }
+            std::io::ErrorKind::TimedOut => format!(
+                "start the program that writes into the FIFO or socket, or raise {LIMIT_VARIABLE}"
+            ),
             _ => format!("the file must hold the {what} as UTF-8 text"),
         };
         Error::passphrase(format!("cannot read the {what} file {}", path.display()))
             .with_source(error)
             .with_hint(hint)
-    })?;
-    Ok(Zeroizing::new(text.trim_start_matches('\u{feff}').trim().to_owned()))
+    })
+}
+
+/// The time that helper programs and key files may take.
+fn limit(env: &Environment) -> Result<Duration> {
+    backup_process::limit(env.text(LIMIT_VARIABLE))
+        .map_err(|error| Error::invalid(error.to_string()).with_hint("correct the variable"))
 }
 
 fn read_variable(what: &str, name: &str, env: &Environment) -> Result<Zeroizing<String>> {
@@ -258,57 +299,37 @@ async fn run(
     what: &str,
     line: &str,
     env: &Environment,
-    timeout: Duration,
+    limit: Duration,
 ) -> Result<Zeroizing<String>> {
-    let failed = |error: std::io::Error| {
-        Error::passphrase(format!("cannot run the command for the {what}")).with_source(error)
-    };
-    let mut child = tokio::process::Command::new("/bin/sh")
-        .args(["-c", line])
-        .env_clear()
-        .envs(env.iter())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let work = async {
-        let (output, complaints) = tokio::try_join!(read_all(stdout), read_all(stderr))?;
-        Ok((child.wait().await?, output, complaints))
-    };
-    let (status, output, complaints) = tokio::time::timeout(timeout, work)
-        .await
-        .map_err(|_| {
-            Error::passphrase(format!(
-                "the command for the {what} did not end within {}",
-                words::count(timeout.as_secs(), "second", "seconds")
-            ))
-            .with_hint("run the command by hand to find out why it hangs")
-        })?
-        .map_err(failed)?;
-    let text = std::str::from_utf8(&output).map_err(|_| {
+    let mut command = tokio::process::Command::new("/bin/sh");
+    command.args(["-c", line]).env_clear().envs(env.iter());
+    let output = backup_process::run(&mut command, limit).await.map_err(|failure| {
+        let hint = match &failure {
+            Failure::Late(_) => format!(
+                "run the command by hand to find out why it hangs, or raise {LIMIT_VARIABLE}"
+            ),
+            _ => "run the command by hand to find the cause".to_owned(),
+        };
+        let error = Error::passphrase(format!("the command for the {what} {failure}"));
+        let cause = std::error::Error::source(&failure).map(ToString::to_string);
+        let error = if let Some(cause) = cause { error.with_source(cause) } else { error };
+        error.with_hint(hint)
+    })?;
+    let text = std::str::from_utf8(&output.stdout).map_err(|_| {
         Error::passphrase(format!("the output of the command for the {what} is not UTF-8 text"))
     })?;
     let first = Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
-    if status.success() {
+    if output.status.success() {
         return Ok(first);
     }
+    let status = output.status;
     let mut error = Error::passphrase(format!("the command for the {what} failed ({status})"))
         .with_hint("run the command by hand to find the cause");
-    let shown = presentable(&complaints, &first);
+    let shown = presentable(&output.stderr, &first);
     if !shown.is_empty() {
         error = error.with_source(shown);
     }
     Err(error)
-}
-
-async fn read_all(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    if let Some(stream) = stream {
-        stream.take(LIMIT).read_to_end(&mut bytes).await?;
-    }
-    Ok(bytes)
 }
 
 /// The end of what a command complained about, without the secret in case it repeated it.
@@ -405,6 +426,43 @@ mod tests {
         assert_eq!(cause, "locked: [secret]");
         assert!(!format!("{error:?}").contains("hunter2"));
         let error = command("sleep 60").await.unwrap_err();
-        assert!(error.to_string().contains("did not end"), "{error}");
+        assert_eq!(
+            error.to_string(),
+            "the command for the pass phrase did not exit within 0.5 seconds"
+        );
+        assert!(error.hint().unwrap().contains("BACKUP_HELPER_TIMEOUT"));
+    }
+
+    #[tokio::test]
+    async fn helper_timeout_holds_for_commands_and_fifos() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success());
+        let variables = env(&[("PATH", "/usr/bin:/bin"), ("BACKUP_HELPER_TIMEOUT", "300ms")]);
+        for origin in
+            [PassphraseOrigin::Command("sleep 60".into()), PassphraseOrigin::File(fifo.clone())]
+        {
+            let since = std::time::Instant::now();
+            let error = origin.fetch(&variables).await.unwrap_err();
+            assert!(error.hint().unwrap().contains("BACKUP_HELPER_TIMEOUT"), "{error}");
+            assert!(since.elapsed() < Duration::from_secs(20), "{:?}", since.elapsed());
+        }
+        let wrong = env(&[("BACKUP_HELPER_TIMEOUT", "soon")]);
+        let error = PassphraseOrigin::File(fifo.clone()).fetch(&wrong).await.unwrap_err();
+        assert!(error.to_string().contains("BACKUP_HELPER_TIMEOUT is not a duration"), "{error}");
+        // A check of the configuration reads neither.
+        assert!(check_file(PASS_PHRASE, &fifo).unwrap().is_none());
+    }
+
+    #[test]
+    fn hint_of_a_wrong_pass_phrase_names_the_origin() {
+        let origin = PassphraseOrigin::File("/key".into());
+        let hint = origin.hint_if_wrong(&Passphrase::new("one\ntwo"));
+        assert!(hint.contains("the file /key, which has several lines"), "{hint}");
+        let hint = origin.hint_if_wrong(&Passphrase::new("one"));
+        assert!(hint.starts_with("the pass phrase came from the file /key:"), "{hint}");
+        let hint = PassphraseOrigin::Command("hush".into()).hint_if_wrong(&Passphrase::new("one"));
+        assert!(hint.contains("came from a command") && !hint.contains("hush"), "{hint}");
     }
 }

@@ -10,6 +10,8 @@
 
 #[cfg(feature = "files")]
 pub mod files;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod helpers;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
 #[cfg(any(feature = "mongodb", feature = "postgres"))]

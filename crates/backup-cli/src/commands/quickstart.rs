@@ -29,7 +29,7 @@ use super::{run as run_verb, verify};
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
 use crate::opened::Opened;
-use crate::session::Session;
+use crate::session::{Session, name_origin};
 use crate::style::{self, paint};
 
 /// Try a backup of a directory, with verification, restore and comparison
@@ -188,15 +188,15 @@ impl Folder {
     /// interrupted.
     async fn open(&self, session: &Session, spec: &RepositorySpec) -> CommandResult<Repository> {
         if self.key_file.is_file() {
-            let passphrase =
-                PassphraseOrigin::File(self.key_file.clone()).fetch(&session.env).await?;
+            let origin = PassphraseOrigin::File(self.key_file.clone());
+            let passphrase = origin.fetch(&session.env).await?;
             return match spec.open(&passphrase, &session.env).await {
                 Err(backup_control::error::Error::Core(error))
                     if error.kind() == ErrorKind::NoRepository =>
                 {
                     self.create(session, spec, &passphrase).await
                 }
-                opened => Ok(opened?),
+                opened => opened.map_err(|error| name_origin(error, Some(&origin), &passphrase)),
             };
         }
         let passphrase = Passphrase::generate();

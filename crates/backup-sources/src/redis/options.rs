@@ -216,7 +216,7 @@ impl RedisOptions {
     /// The password, from wherever it is.
     pub(super) async fn password(&self) -> SourceResult<Option<String>> {
         let Some(file) = &self.password_file else { return Ok(self.password.clone()) };
-        let text = tokio::fs::read_to_string(file).await.map_err(|error| {
+        let text = crate::helpers::read_password(file).await.map_err(|error| {
             SourceError::new(
                 SourceErrorKind::Invalid,
                 format!("cannot read the password file {}", file.display()),

@@ -100,7 +100,7 @@ impl Container {
         let last = |error| Failure { error, passes: false };
         let mut request =
             http::Request::get(self.address.as_str()).header(ACCEPT, "application/json");
-        if let Some(token) = self.token().map_err(last)? {
+        if let Some(token) = self.token().await.map_err(last)? {
             request = request.header(AUTHORIZATION, token);
         }
         // The error would repeat the address.
@@ -125,12 +125,12 @@ impl Container {
         }
     }
 
-    fn token(&self) -> Result<Option<HeaderValue>, WireError> {
+    async fn token(&self) -> Result<Option<HeaderValue>, WireError> {
         let token = match &self.token {
             None => return Ok(None),
             Some(Token::Value(value)) => value.clone(),
             Some(Token::File(path)) => {
-                std::fs::read_to_string(path).map(Secret::new).map_err(|error| {
+                super::read_secret(path, PATIENCE).await.map_err(|error| {
                     WireError::Credentials(format!(
                         "cannot read {} ({TOKEN_FILE}): {error}",
                         path.display()

@@ -20,11 +20,12 @@ mod search;
 mod sts;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::clock::{Clock as _, SystemClock};
+use backup_process::LIMIT_VARIABLE;
 use jiff::Timestamp;
 use object_store::aws::{AwsCredential, AwsCredentialProvider};
 use tokio::sync::Mutex;
@@ -88,15 +89,15 @@ impl Lease {
 #[derive(Debug, Clone)]
 pub(crate) enum SecretRef {
     Value(Secret),
-    /// Read again when the store does not accept the old one.
-    File(PathBuf),
+    /// Read again when the store does not accept the old one, for at most this time.
+    File(PathBuf, Duration),
 }
 
 impl SecretRef {
-    fn read(&self) -> Result<Secret, WireError> {
+    async fn read(&self) -> Result<Secret, WireError> {
         match self {
             Self::Value(secret) => Ok(secret.clone()),
-            Self::File(path) => std::fs::read_to_string(path).map(Secret::new).map_err(|error| {
+            Self::File(path, limit) => read_secret(path, *limit).await.map_err(|error| {
                 WireError::Credentials(format!(
                     "cannot read the secret access key from {}: {error}",
                     path.display()
@@ -104,6 +105,20 @@ impl SecretRef {
             }),
         }
     }
+}
+
+/// Reads a file with a secret, which may be a FIFO or a socket, for at most `limit`.
+async fn read_secret(path: &Path, limit: Duration) -> std::io::Result<Secret> {
+    let bytes = backup_process::read_file(path, limit).await?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| std::io::Error::new(std::io::ErrorKind::InvalidData, "not UTF-8 text"))?;
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// The time that programs and files with credentials may take.
+fn limit(environment: &Environment) -> Result<Duration, WireError> {
+    backup_process::limit(environment.get(LIMIT_VARIABLE))
+        .map_err(|error| WireError::Credentials(error.to_string()))
 }
 
 /// Where credentials are not simply read, they are fetched on a mere suspicion only so often: there
@@ -208,7 +223,7 @@ impl AwsKeys {
         state.tried = Some(Instant::now());
         let fetched = match &self.origin {
             Origin::Keys { key_id, secret, token, .. } => {
-                secret.read().map(|secret| Lease::lasting(key_id, &secret, token.as_ref()))
+                secret.read().await.map(|secret| Lease::lasting(key_id, &secret, token.as_ref()))
             }
             Origin::Profile(profile) => profile.fetch().await,
             Origin::Container(container) => container.fetch().await,
@@ -286,7 +301,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
         std::fs::write(&path, "one\n").unwrap();
-        let secret = SecretRef::File(path.clone());
+        let secret = SecretRef::File(path.clone(), Duration::from_secs(30));
         let (key_id, names) = ("me".to_owned(), "AWS_ACCESS_KEY_ID".to_owned());
         let keys = AwsKeys::new(Origin::Keys { key_id, secret, token: None, names });
         let first = keys.get().await.unwrap();

@@ -2,12 +2,14 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
+use backup_process::{Failure, LIMIT_VARIABLE};
 use object_store::aws::AwsCredential;
 use serde::Deserialize;
 use tokio::process::Command;
 
-use super::{Lease, PATIENCE};
+use super::Lease;
 use crate::wire::WireError;
 
 #[derive(Deserialize)]
@@ -20,17 +22,18 @@ struct Answer {
     expiration: Option<jiff::Timestamp>,
 }
 
-/// Runs the program. What it prints is secret, and is in no error.
-pub(super) async fn run(command: &str) -> Result<Lease, WireError> {
+/// Runs the program. Its output is secret, and is in no error.
+pub(super) async fn run(command: &str, limit: Duration) -> Result<Lease, WireError> {
     let wrong = |why: &str| WireError::Credentials(format!("credential_process {why}"));
     // As the vendor's own tools do, and with it quoting.
     let mut child = Command::new("/bin/sh");
-    child.arg("-c").arg(command).stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(PATIENCE * 3, child.output()).await {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => return Err(wrong(&format!("cannot be run: {error}"))),
-        Err(_) => return Err(wrong("did not exit in time")),
-    };
+    child.arg("-c").arg(command).stdin(Stdio::null());
+    let output =
+        backup_process::run(&mut child, limit).await.map_err(|failure| match &failure {
+            Failure::Late(_) => wrong(&format!("{failure} ({LIMIT_VARIABLE})")),
+            Failure::Start(cause) | Failure::Wait(cause) => wrong(&format!("{failure}: {cause}")),
+            _ => wrong(&failure.to_string()),
+        })?;
     if !output.status.success() {
         return Err(wrong(&format!("failed ({})", output.status)));
     }
@@ -55,7 +58,9 @@ mod tests {
     async fn a_program_gives_credentials() {
         let json = r#"{"Version":1,"AccessKeyId":"a","SecretAccessKey":"hush","SessionToken":"t",
                        "Expiration":"2030-01-01T00:00:00Z"}"#;
-        let lease = run(&format!("echo '{json}'")).await.unwrap();
+        // A process in the background holds the output open.
+        let command = format!("echo '{json}'; sleep 90 &");
+        let lease = run(&command, Duration::from_secs(30)).await.unwrap();
         assert_eq!(
             (&*lease.credential.key_id, lease.credential.token.as_deref()),
             ("a", Some("t"))
@@ -64,8 +69,11 @@ mod tests {
         for (command, words) in
             [("exit 3", "failed"), ("echo hush", "JSON"), ("echo hush >&2; exit 1", "failed")]
         {
-            let error = run(command).await.err().unwrap().to_string();
+            let error = run(command, Duration::from_secs(30)).await.err().unwrap().to_string();
             assert!(error.contains(words) && !error.contains("hush"), "{error}");
         }
+        let error = run("sleep 60", Duration::from_millis(300)).await.err().unwrap().to_string();
+        let expected = "credential_process did not exit within 0.3 seconds (BACKUP_HELPER_TIMEOUT)";
+        assert!(error.contains(expected), "{error}");
     }
 }

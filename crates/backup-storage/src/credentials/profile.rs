@@ -9,7 +9,7 @@ use object_store::aws::AwsCredentialProvider;
 
 use super::files::Profiles;
 use super::sts::{Role, assume};
-use super::{Lease, files, process, sts};
+use super::{Lease, files, limit, process, sts};
 use crate::settings::{Environment, Secret};
 use crate::wire::{Wire, WireError};
 
@@ -59,7 +59,7 @@ impl Profile {
                     return Ok(lease);
                 }
                 if let Some(command) = get("credential_process") {
-                    return process::run(command).await;
+                    return process::run(command, limit(&self.environment)?).await;
                 }
                 let sso = profile.keys().any(|key| key.starts_with("sso_"));
                 return Err(wrong(if sso {

@@ -16,7 +16,7 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
 use super::container::Container;
 use super::profile::{Profile, WebIdentity};
-use super::{NONE_FOUND, Origin, SecretRef, UNSET, files, sts};
+use super::{NONE_FOUND, Origin, SecretRef, UNSET, files, limit, sts};
 use crate::settings::{Secret, StoreSettings};
 use crate::wire::{Wire, WireError};
 
@@ -92,7 +92,7 @@ fn secret_name(settings: &StoreSettings) -> &str {
 
 fn secret(settings: &StoreSettings) -> Result<SecretRef, WireError> {
     if let Some(path) = &settings.secret_access_key_file {
-        return Ok(SecretRef::File(path.clone()));
+        return Ok(SecretRef::File(path.clone(), limit(&settings.environment)?));
     }
     let name = settings.secret_access_key_env.as_deref().unwrap_or(SECRET);
     match settings.environment.get(name) {

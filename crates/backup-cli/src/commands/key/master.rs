@@ -12,7 +12,7 @@ use crate::commands::copy::{self, Target};
 use crate::commands::init::KeyFile;
 use crate::commands::view;
 use crate::human;
-use crate::session::Session;
+use crate::session::{Session, name_origin};
 use crate::style::{self, paint};
 
 pub(super) async fn run(session: &Session, args: &Args, to: &str) -> CommandResult {
@@ -55,7 +55,11 @@ async fn target(
     if to.exists(env).await? {
         session.ui.status(format_args!("Continuing with {to}"));
         return match args.key_file.clone().map(PassphraseOrigin::File).or(origin) {
-            Some(origin) => Ok(to.open(&origin.fetch(env).await?, env).await?),
+            Some(origin) => {
+                let passphrase = origin.fetch(env).await?;
+                let opened = to.open(&passphrase, env).await;
+                opened.map_err(|error| name_origin(error, Some(&origin), &passphrase))
+            }
             None => session.open_with(to, &PassphraseFlags::default()).await,
         };
     }

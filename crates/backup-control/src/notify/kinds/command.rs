@@ -2,12 +2,13 @@
 
 use std::process::Stdio;
 
+use backup_process::Family;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::{Failure, Task};
 use crate::environment::hide_values;
-use crate::hooks::{Group, follow};
+use crate::hooks::follow;
 use crate::notify::message::cut;
 
 /// Letters of its last line that are shown.
@@ -20,7 +21,8 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
         serde_json::to_vec(task.message).map_err(|error| Failure::refused(error.to_string()))?;
     let line = task.config.command.as_deref().unwrap_or_default();
     let (env, withheld) = task.env.without_secrets(task.secrets);
-    let mut child = Command::new("/bin/sh")
+    let mut command = Command::new("/bin/sh");
+    command
         .args(["-c", line])
         .env_clear()
         .envs(env.iter())
@@ -30,11 +32,13 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
+        .kill_on_drop(true);
+    let family = Family::of(&mut command);
+    let mut child = command
         .spawn()
         .map_err(|error| Failure::later(format!("cannot run the command: {error}")))?;
-    // Whoever stops waiting for it drops this, and ends it with all it began.
-    let mut group = Group::of(&child);
+    // Dropped at the timeout, which kills everything that the command started.
+    let mut family = family.led_by(&child);
     let stdin = child.stdin.take();
     let write = async {
         if let Some(mut stdin) = stdin {
@@ -56,7 +60,7 @@ pub(in crate::notify) async fn send(task: &Task<'_>) -> Result<(), Failure> {
     let status =
         status.map_err(|error| Failure::later(format!("cannot monitor the command: {error}")))?;
     // What it has left in the background is meant to go on.
-    group.0 = None;
+    family.release();
     if status.success() {
         return Ok(());
     }

@@ -11,6 +11,7 @@ use tokio::process::Command;
 use super::super::options::{Host, PostgresOptions, TlsMode};
 use super::options::LogicalOptions;
 use super::running::Limited;
+use crate::helpers::ask;
 
 /// Where packages put the programs, with one directory per version.
 const DIRECTORIES: [(&str, &str); 5] = [
@@ -76,10 +77,7 @@ impl Programs {
 
     async fn at(directory: Option<PathBuf>) -> Option<Self> {
         let program = program(directory.as_deref(), "pg_dump");
-        let mut command = Command::new(program);
-        let asking = command.arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = tokio::time::timeout(Duration::from_secs(10), asking).await.ok()?.ok()?;
-        let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        let version = ask(Command::new(program).arg("--version")).await.ok()?;
         let number = version.strip_prefix("pg_dump (PostgreSQL) ")?;
         let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
         Some(Self { directory, major: number[..digits].parse().ok()?, version })

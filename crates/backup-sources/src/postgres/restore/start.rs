@@ -17,6 +17,7 @@ use super::super::surroundings::surroundings;
 use super::super::unless_cancelled;
 use super::recovery;
 use super::target::{Target, failed};
+use crate::helpers::ask;
 
 /// So often it is looked whether the server is ready.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -60,12 +61,10 @@ pub(super) async fn programs(version: u32, dirs: &[PathBuf]) -> SourceResult<Pat
 
 /// Of `postgres (PostgreSQL) 15.18 (Debian …)`.
 async fn major_of(postgres: &Path) -> Option<u32> {
-    let asking =
-        Command::new(postgres).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(SAYING, asking).await.ok()?.ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
+    let text = ask(Command::new(postgres).arg("--version")).await.ok()?;
     let version = text.split_once("(PostgreSQL) ")?.1;
-    version[..version.find(|c: char| !c.is_ascii_digit())?].parse().ok()
+    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    version[..end].parse().ok()
 }
 
 /// How long a server may take that has so many bytes of log to replay.

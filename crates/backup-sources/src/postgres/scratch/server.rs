@@ -15,10 +15,9 @@ use super::super::error::{invalid, malformed};
 use super::super::options::{Host, PostgresOptions, TlsMode};
 use super::super::surroundings::surroundings;
 use super::super::wire::Sql;
+use crate::helpers::ask;
 
-/// A program that only says something may take so long,
-const SAYING: Duration = Duration::from_secs(30);
-/// and one that starts or ends a server so long.
+/// Time that a program may take that starts or ends a server.
 const STOPPING: Duration = Duration::from_secs(120);
 /// How long a server may take to end at once.
 const HALTING: Duration = Duration::from_secs(10);
@@ -91,15 +90,10 @@ pub(super) async fn require_reachable(
     room: &Path,
     owner: Option<(u32, u32)>,
 ) -> SourceResult<()> {
-    let asking =
-        command(&programs.join("postgres"), owner).arg("--version").current_dir(room).output();
-    let asked = tokio::time::timeout(SAYING, asking)
-        .await
-        .map_err(std::io::Error::other)
-        .and_then(|asked| asked);
-    if asked.as_ref().is_ok_and(|output| output.status.success()) {
+    let mut command = command(&programs.join("postgres"), owner);
+    let Err(cause) = ask(command.arg("--version").current_dir(room)).await else {
         return Ok(());
-    }
+    };
     let text = format!(
         "the scratch server's user cannot run the programs in {} from the directory {}",
         programs.display(),
@@ -109,10 +103,7 @@ pub(super) async fn require_reachable(
         "name a directory that this user can access with --scratch, or another user with \
          --scratch-user",
     );
-    Err(match asked {
-        Err(cause) => error.with_source(cause),
-        Ok(_) => error,
-    })
+    Err(error.with_source(cause))
 }
 
 /// A program that runs as the server does.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use backup_core::sink::{Custody, Operation, SinkResult};
+use backup_process::LIMIT_VARIABLE;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use object_store::ClientOptions;
@@ -132,9 +133,10 @@ fn customer_key(plan: &Plan<'_>) -> SinkResult<Option<Secret>> {
         }
     };
     let shown = path.display();
-    let bytes = std::fs::read(path)
+    let limit = backup_process::limit(settings.environment.get(LIMIT_VARIABLE))
+        .map_err(|error| plan.invalid(error.to_string()))?;
+    let bytes = backup_process::read_file_blocking(path, limit)
         .map_err(|error| plan.invalid(format!("cannot read {shown}: {error}")))?;
-    let bytes = zeroize::Zeroizing::new(bytes);
     if bytes.len() == 32 {
         return Ok(Some(Secret::new(BASE64_STANDARD.encode(&*bytes))));
     }
