@@ -51,7 +51,7 @@ use backup_core::clock::{Clock, SystemClock};
 use clap::{Parser, Subcommand};
 
 use crate::run::Failure;
-use crate::tokens::{Place, TokenArgs, Tokens};
+use crate::tokens::{Messages, Place, TokenArgs, Tokens};
 
 /// The configuration can be used, or help was asked for.
 const SUCCESS: u8 = 0;
@@ -59,6 +59,8 @@ const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 /// The command line cannot be understood.
 const USAGE: u8 = 2;
+/// A token was changed, and the change is not recorded in the audit log.
+const WARNINGS: u8 = 3;
 
 /// Time for an anchor of the audit log after a change of tokens.
 const ANCHOR_TIMEOUT: Duration = Duration::from_secs(45);
@@ -72,7 +74,8 @@ Signals:
 Exit codes:
   0  stopped by a signal
   1  cannot start: the configuration, the state directory or the program `backup` is not usable
-  2  invalid command line";
+  2  invalid command line
+  3  a token was changed, but the change is not recorded in the audit log";
 
 /// Backup daemon: runs scheduled backups, follows logs, and serves an API
 #[derive(Debug, Parser)]
@@ -122,11 +125,18 @@ pub fn run(
 ) -> ExitCode {
     // Output that nobody reads any more is no reason to fail: the exit code says what was found.
     let done = match Cli::try_parse_from(args) {
-        Ok(Cli { command: Command::Run(args) }) => run::run(&args, env),
-        Ok(Cli { command: Command::Token(command) }) => token(&command, env, out)
-            .map(|said| said.iter().for_each(|line| _ = writeln!(err, "{line}"))),
+        Ok(Cli { command: Command::Run(args) }) => run::run(&args, env).map(|()| SUCCESS),
+        Ok(Cli { command: Command::Token(command) }) => {
+            token(&command, env, out).map(|Messages { lines, lacks_record }| {
+                lines.iter().for_each(|line| _ = writeln!(err, "{line}"));
+                if lacks_record { WARNINGS } else { SUCCESS }
+            })
+        }
         Ok(Cli { command: Command::CheckConfig { config } }) => {
-            check(config.as_deref(), env).map(|text| _ = out.write_all(text.as_bytes()))
+            check(config.as_deref(), env).map(|text| {
+                _ = out.write_all(text.as_bytes());
+                SUCCESS
+            })
         }
         Err(error) if error.use_stderr() => {
             _ = write!(err, "{error}");
@@ -134,10 +144,13 @@ pub fn run(
         }
         Err(help) => {
             _ = write!(out, "{help}");
-            Ok(())
+            Ok(SUCCESS)
         }
     };
-    let Err(Failure { message, hint }) = done else { return ExitCode::from(SUCCESS) };
+    let Failure { message, hint } = match done {
+        Ok(code) => return ExitCode::from(code),
+        Err(failure) => failure,
+    };
     let hint = hint.map(|hint| format!("Hint: {hint}\n")).unwrap_or_default();
     _ = write!(err, "Error: {message}\n{hint}");
     ExitCode::from(FAILURE)
@@ -148,7 +161,7 @@ fn token(
     command: &TokenCommand,
     env: &Environment,
     out: &mut dyn Write,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Messages, Failure> {
     let loaded = config::find(command.config.as_deref(), env)?
         .map(|file| config::load(&file, env))
         .transpose()?;
@@ -171,7 +184,7 @@ fn token(
     let mut said = tokens::run(&command.args, &place, out)
         .map_err(|error| Failure::new(words::chain(&error), Some(&error.hint())))?;
     if has_repositories && command.args.is_change() {
-        said.extend(
+        said.lines.extend(
             anchor(file, env, &machine)
                 .err()
                 .map(|error| format!("Warning: cannot store an anchor of the audit log: {error}")),
@@ -265,6 +278,23 @@ mod tests {
           task check/local: 0 6 * * 6
           warning: [repositories.local]: cannot read the pass phrase file /etc/backup/main.key: No such file or directory (os error 2)
         ");
+    }
+
+    #[test]
+    fn unrecorded_token_change_ends_with_3() {
+        let dir = tempfile::tempdir().unwrap();
+        // A directory in the place of the file.
+        std::fs::create_dir_all(dir.path().join("audit.jsonl/x")).unwrap();
+        let env = Environment::from_iter([
+            ("BACKUP_STATE_DIR", dir.path().to_str().unwrap()),
+            ("BACKUP_CONFIG", ""),
+        ]);
+        let (code, text) = backupd(&["token", "create", "anna", "--role", "auditor"], &env);
+        assert_eq!(code, ExitCode::from(WARNINGS), "{text}");
+        assert!(text.contains("cannot record the change in the audit log"), "{text}");
+        let (code, text) = backupd(&["token", "list"], &env);
+        assert_eq!(code, ExitCode::from(SUCCESS), "{text}");
+        assert!(text.contains("anna"), "the token exists: {text}");
     }
 
     #[test]

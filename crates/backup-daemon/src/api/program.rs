@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use backup_control::audit::USER_VARIABLE;
 use backup_control::environment::Environment;
 use backup_control::remote;
+use backup_process::Family;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -119,6 +120,7 @@ impl Child {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        let mut family = Family::of(&mut command);
         let mut child = command.spawn().map_err(failed)?;
         let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(failed(io::Error::other("the process has no output")));
@@ -127,6 +129,7 @@ impl Child {
         let complained = async { Ok(beginning(err).await) };
         let (out, err) = tokio::try_join!(said, complained)?;
         let code = child.wait().await.map_err(failed)?.code();
+        family.release();
         Ok(Spoken { code, out, err: String::from_utf8_lossy(&err).into_owned() })
     }
 }
@@ -155,7 +158,7 @@ impl Program for Child {
             let _turn = self.turns.acquire().await.map_err(|_| Unheard::Busy)?;
             self.hear(words, by).await
         };
-        // Dropping it kills the program.
+        // Dropping it kills the program with everything that it started.
         tokio::time::timeout(PATIENCE, heard).await.unwrap_or(Err(Unheard::Late(PATIENCE)))
     }
 }

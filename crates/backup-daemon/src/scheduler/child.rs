@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use backup_control::environment::Environment;
 use backup_control::remote;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use backup_process::Family;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::exit::{self, ExitLimits, Lingering};
 use super::items::Ending;
 
 /// A longer line is not read as one: nothing that says how far it is has so much to say.
@@ -38,7 +40,7 @@ pub(super) enum Wish {
     Stop,
     /// The same, because it takes longer than it may.
     StopLate,
-    /// End now, with all that it has begun.
+    /// End now, with everything that the process started.
     Die,
 }
 
@@ -75,57 +77,83 @@ pub(super) fn command(
     command
 }
 
-/// Runs a process to its end; `said` gets its progress and its events.
+/// Runs a process to its end, or until it has not exited within `limits` after its final error.
+/// `said` gets its progress and its events.
 pub(super) async fn run(
     command: &mut Command,
     wish: watch::Receiver<Wish>,
+    limits: ExitLimits,
     mut said: impl FnMut(Output),
-) -> Ending {
+) -> (Ending, Option<Lingering>) {
+    let family = Family::of(command);
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return Ending::failed(format!("cannot start the process: {error}")),
+        Err(error) => {
+            return (Ending::failed(format!("cannot start the process: {error}")), None);
+        }
     };
+    let mut family = family.led_by(&child);
     let (out, err) = (child.stdout.take(), child.stderr.take());
     // Held until its end.
     let _input = child.stdin.take();
     let (mut wrong, mut besides) = (String::new(), Said::default());
-    let reading = async {
-        if let Some(out) = out {
-            lines(out, |line| match serde_json::from_slice::<serde_json::Value>(line) {
-                Ok(event) if event["event"] == "error" => {
-                    wrong = error(&event);
-                    said(Output::Event(event));
-                }
-                Ok(event) if event["event"] == "progress" => said(Output::Progress(event)),
-                Ok(event) if event["event"].as_str().is_some_and(is_told) => {
-                    besides.add(event.clone(), line.len());
-                    said(Output::Event(event));
-                }
-                Ok(event) => said(Output::Event(event)),
-                // Anything else is in its own records.
-                Err(_) => {}
-            })
-            .await;
+    let (announce, announced) = watch::channel(None);
+    let reading = lines(out, |line| match serde_json::from_slice::<serde_json::Value>(line) {
+        Ok(event) if event["event"] == "error" => {
+            wrong = error(&event);
+            if let Some(code) = exit::announced(&event) {
+                announce.send_replace(Some(code));
+            }
+            said(Output::Event(event));
         }
-    };
+        Ok(event) if event["event"] == "progress" => said(Output::Progress(event)),
+        Ok(event) if event["event"].as_str().is_some_and(is_told) => {
+            besides.add(event.clone(), line.len());
+            said(Output::Event(event));
+        }
+        Ok(event) => said(Output::Event(event)),
+        // Anything else is in its own records.
+        Err(_) => {}
+    });
     let mut tail = Tail::default();
-    let hearing = async {
-        if let Some(err) = err {
-            lines(err, |line| tail.add(line)).await;
-        }
-    };
+    let hearing = lines(err, |line| tail.add(line));
     let status = {
         let mut all = std::pin::pin!(async { tokio::join!(reading, hearing) });
-        let ended = wait(&mut child, wish);
+        let ended = async {
+            tokio::select! {
+                ended = wait(&mut child, wish, &family) => Ok(ended),
+                code = exit::overdue(announced, limits.grace) => Err(code),
+            }
+        };
         let (status, is_read) = until_ended(ended, all.as_mut()).await;
-        if !is_read {
+        if !is_read && status.is_ok() {
             // What a hook has left behind may hold the output open for ever.
             _ = tokio::time::timeout(AFTERWARDS, all).await;
         }
         status
     };
+    let said: Vec<_> = besides.events.into();
+    let status = match status {
+        Ok(status) => status,
+        Err(code) => {
+            let ending = Ending { exit_code: Some(code), error: wrong, said };
+            return (ending, Lingering::new(child, family, limits.kill));
+        }
+    };
+    // What a hook has left behind is meant to continue.
+    family.release();
+    (ended(status, wrong, tail, said), None)
+}
+
+/// The ending of a process that exited. `wrong` is its last reported error.
+fn ended(
+    status: std::io::Result<ExitStatus>,
+    wrong: String,
+    tail: Tail,
+    said: Vec<serde_json::Value>,
+) -> Ending {
     let failed = !matches!(&status, Ok(status) if status.success());
-    let words = match (wrong.is_empty(), &status) {
+    let error = match (wrong.is_empty(), &status) {
         (false, _) => wrong,
         (true, Ok(_)) if failed => tail.text(),
         (true, Ok(_)) => String::new(),
@@ -133,7 +161,7 @@ pub(super) async fn run(
     };
     let exit_code =
         status.ok().and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok());
-    Ending { exit_code, error: words, said: besides.events.into() }
+    Ending { exit_code, error, said }
 }
 
 /// Whether an event is for whoever asked for the work.
@@ -194,7 +222,11 @@ async fn until_ended<T>(
 }
 
 /// Waits for its end, and does what is wished meanwhile.
-async fn wait(child: &mut Child, mut wish: watch::Receiver<Wish>) -> std::io::Result<ExitStatus> {
+async fn wait(
+    child: &mut Child,
+    mut wish: watch::Receiver<Wish>,
+    family: &Family,
+) -> std::io::Result<ExitStatus> {
     loop {
         tokio::select! {
             ended = child.wait() => return ended,
@@ -207,18 +239,23 @@ async fn wait(child: &mut Child, mut wish: watch::Receiver<Wish>) -> std::io::Re
         let number = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let Some(number) = number else { continue };
         let wished = *wish.borrow();
-        // It may have ended in this moment; its number is its own until it was waited for.
-        _ = match wished {
-            Wish::GoOn => Ok(()),
-            Wish::Stop => kill_process(number, Signal::TERM),
-            Wish::StopLate => kill_process(number, Signal::USR2),
-            Wish::Die => kill_process_group(number, Signal::KILL),
+        let signal = match wished {
+            Wish::GoOn => continue,
+            Wish::Stop => Signal::TERM,
+            Wish::StopLate => Signal::USR2,
+            Wish::Die => {
+                family.kill();
+                continue;
+            }
         };
+        // It may have ended in this moment; its number is its own until it was waited for.
+        _ = kill_process(number, signal);
     }
 }
 
 /// Hands on line after line. Of longer ones than are read, nothing.
-async fn lines(stream: impl AsyncRead + Unpin, mut take: impl FnMut(&[u8])) {
+async fn lines(stream: Option<impl AsyncRead + Unpin>, mut take: impl FnMut(&[u8])) {
+    let Some(stream) = stream else { return };
     let mut reader = BufReader::new(stream);
     let (mut line, mut too_long) = (Vec::new(), false);
     loop {
@@ -306,7 +343,8 @@ mod tests {
             Output::Progress(progress) => said.push(progress),
             Output::Event(_) => {}
         };
-        let ending = run(&mut command, wish, keep).await;
+        let (ending, lingering) = run(&mut command, wish, ExitLimits::default(), keep).await;
+        assert!(lingering.is_none());
         (ending, said)
     }
 
@@ -329,9 +367,11 @@ mod tests {
         let none = run(
             &mut command(Path::new("/nowhere"), &[], &Environment::default(), Path::new("/")),
             wish,
+            ExitLimits::default(),
             |_| {},
         )
-        .await;
+        .await
+        .0;
         assert!(none.exit_code.is_none() && none.error.contains("cannot start the process"));
     }
 
@@ -356,8 +396,8 @@ mod tests {
         let ((ending, _), ()) = tokio::join!(asked, ask);
         assert_eq!(ending.exit_code, Some(130));
         let (send, wish) = watch::channel(Wish::GoOn);
-        // What it has begun holds its output open: it goes too.
-        let deaf = run_script("trap '' TERM; sleep 1000 & sleep 1000", wish);
+        // A session of its own holds the output open: it is killed as well.
+        let deaf = run_script("trap '' TERM; setsid sleep 1000 & sleep 1000", wish);
         let kill = async {
             for wish in [Wish::Stop, Wish::Die] {
                 tokio::time::sleep(Duration::from_millis(300)).await;

@@ -63,6 +63,7 @@ pub(super) async fn run(shared: Arc<Shared>, store: Store) {
                 wishes.remove(&id);
                 if let Some(error) = failure {
                     shared.core().over(&id, Ending::failed(error), shared.now());
+                    shared.core().exited(&id, shared.now());
                 }
             }
         }
@@ -87,8 +88,17 @@ async fn one(shared: Arc<Shared>, id: String, mut command: Command, wish: watch:
         }
         shared.tell();
     };
-    let ending = child::run(&mut command, wish, said).await;
+    let (ending, lingering) = child::run(&mut command, wish, shared.exit_limits, said).await;
+    if let Some(process) = &lingering {
+        shared.core().lingers(&id, process.pid, shared.now());
+    }
     shared.core().over(&id, ending, shared.now());
+    shared.tell();
+    let Some(process) = lingering else { return };
+    // Other work can start in the place of this one.
+    shared.wake.notify_one();
+    process.wait().await;
+    shared.core().exited(&id, shared.now());
     shared.tell();
 }
 

@@ -14,6 +14,7 @@
 //! | `orders.rs` | from work to the arguments of the program and what it uses |
 //! | `memory.rs` | what survives a restart |
 //! | `child.rs` | one process: reading what it says, stopping it |
+//! | `exit.rs` | processes that report their final error and do not exit |
 //! | `drive.rs` | does what the core says |
 //! | `tests/` | months by a clock of their own; the program itself |
 //!
@@ -26,6 +27,7 @@
 mod child;
 mod core;
 mod drive;
+mod exit;
 mod follow;
 mod items;
 mod memory;
@@ -49,6 +51,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use self::core::SCHEDULE;
 use self::core::{Core, Now};
+use self::exit::ExitLimits;
 use self::orders::Orders;
 pub(crate) use self::orders::restore as restore_words;
 use crate::engine::{Ended, Engine, Health, Refusal, Running, Task, TaskEvent, Work};
@@ -105,6 +108,7 @@ pub struct Builder {
     clock: SharedClock,
     journal: Arc<dyn Journal>,
     grace: Duration,
+    exit_limits: ExitLimits,
 }
 
 impl Builder {
@@ -141,6 +145,14 @@ impl Builder {
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Time that a process has to exit after its final error, until its run counts as ended, and
+    /// the further time until the process is killed. Default: 30 seconds and five minutes.
+    #[must_use]
+    pub fn exit_limits(mut self, grace: Duration, kill: Duration) -> Self {
+        self.exit_limits = ExitLimits { grace, kill };
         self
     }
 
@@ -186,6 +198,7 @@ impl Builder {
             env: self.env,
             state_dir: base,
             last_good,
+            exit_limits: self.exit_limits,
         });
         let driver = tokio::spawn(drive::run(Arc::clone(&shared), store));
         Ok(Scheduler { shared, driver: Mutex::new(Some(driver)) })
@@ -207,6 +220,7 @@ struct Shared {
     env: Environment,
     state_dir: PathBuf,
     last_good: LastGood,
+    exit_limits: ExitLimits,
 }
 
 /// Tasks get the copy of the configuration, which no later mistake in the file breaks; the file
@@ -268,6 +282,7 @@ impl Scheduler {
             clock: Arc::new(SystemClock),
             journal: Arc::new(Silence),
             grace: GRACE,
+            exit_limits: ExitLimits::default(),
         }
     }
 

@@ -127,11 +127,33 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Does what was asked for. Returns what has to be said on the standard error.
+/// The messages of a command for the standard error.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Messages {
+    /// The messages, in order.
+    pub lines: Vec<String>,
+    /// A change was made and is missing in the audit log.
+    pub lacks_record: bool,
+}
+
+impl Messages {
+    fn new(line: String, recorded: Recorded) -> Self {
+        let lines = [line].into_iter().chain(recorded.warning).collect();
+        Self { lines, lacks_record: recorded.is_missing }
+    }
+}
+
+/// The audit record of a change.
+struct Recorded {
+    warning: Option<String>,
+    is_missing: bool,
+}
+
+/// Does what was asked for. Returns the messages for the standard error.
 ///
 /// # Errors
 /// [`Error`]
-pub fn run(args: &TokenArgs, place: &Place<'_>, out: &mut dyn Write) -> Result<Vec<String>, Error> {
+pub fn run(args: &TokenArgs, place: &Place<'_>, out: &mut dyn Write) -> Result<Messages, Error> {
     let printed = |error: io::Error| Error::Place("standard output".into(), error);
     let until = |age: &Option<Age>| {
         age.as_ref()
@@ -143,38 +165,34 @@ pub fn run(args: &TokenArgs, place: &Place<'_>, out: &mut dyn Write) -> Result<V
         Verb::List { json } => {
             let text = if *json { as_json(place) } else { table(place) }?;
             out.write_all(text.as_bytes()).map_err(printed)?;
-            Ok(Vec::new())
+            Ok(Messages::default())
         }
         Verb::Create { name, role, expires } => {
             let expires = until(&expires.0)?;
             let secret = place.tokens.create(name, *role, expires, place.now)?;
             let said = told(place, "token create", name, Some((*role, expires)));
             show(&secret, out).map_err(printed)?;
-            Ok([format!(
+            let line = format!(
                 "Token of {name}, {role}, {}. The token is not shown again.",
                 Ends(expires, place.zone)
-            )]
-            .into_iter()
-            .chain(said)
-            .collect())
+            );
+            Ok(Messages::new(line, said))
         }
         Verb::Rotate { name, expires, overlap } => {
             let expires = until(&expires.0)?;
             let (secret, role) = place.tokens.rotate(name, expires, until(overlap)?, place.now)?;
             let said = told(place, "token rotate", name, Some((role, expires)));
             show(&secret, out).map_err(printed)?;
-            Ok([format!(
+            let line = format!(
                 "New token of {name}, {role}, {}. The token is not shown again.",
                 Ends(expires, place.zone)
-            )]
-            .into_iter()
-            .chain(said)
-            .collect())
+            );
+            Ok(Messages::new(line, said))
         }
         Verb::Revoke { name } => {
             place.tokens.revoke(name)?;
             let said = told(place, "token revoke", name, None);
-            Ok([format!("The token of {name} is revoked.")].into_iter().chain(said).collect())
+            Ok(Messages::new(format!("The token of {name} is revoked."), said))
         }
     }
 }
@@ -191,7 +209,7 @@ fn told(
     operation: &str,
     name: &str,
     given: Option<(Role, Option<Timestamp>)>,
-) -> Option<String> {
+) -> Recorded {
     let mut record =
         Record::new(operation, Class::Compliance, Status::Success, place.machine, place.now)
             .on_behalf(place.env)
@@ -202,13 +220,19 @@ fn told(
         record = record.with("role", role.as_str()).with("expires", expires);
     }
     match place.audit.append(record, place.machine) {
-        Ok(appended) => appended.not_shipped.map(|(socket, error)| {
-            format!("Warning: cannot send the audit record to {}: {error}", socket.display())
-        }),
-        Err(error) => Some(format!(
-            "Warning: cannot record the change in the audit log: {}",
-            backup_control::words::chain(&error)
-        )),
+        Ok(appended) => {
+            let warning = appended.not_shipped.map(|(socket, error)| {
+                format!("Warning: cannot send the audit record to {}: {error}", socket.display())
+            });
+            Recorded { warning, is_missing: false }
+        }
+        Err(error) => {
+            let warning = format!(
+                "Warning: cannot record the change in the audit log: {}",
+                backup_control::words::chain(&error)
+            );
+            Recorded { warning: Some(warning), is_missing: true }
+        }
     }
 }
 
@@ -291,6 +315,10 @@ mod tests {
             let mut out = Vec::new();
             let cli = Cli::try_parse_from(["backupd"].into_iter().chain(words.split(' '))).unwrap();
             let said = run(&cli.token, &place, &mut out)
+                .map(|messages| {
+                    assert!(!messages.lacks_record);
+                    messages.lines
+                })
                 .map_err(|error| format!("{error}; {}", error.hint()));
             (String::from_utf8(out).unwrap(), said)
         };

@@ -21,7 +21,7 @@ mod secret;
 mod store;
 
 pub use checker::{Checker, Known};
-pub use command::{Place, TokenArgs, run};
+pub use command::{Messages, Place, TokenArgs, run};
 pub use role::Role;
 pub use secret::Secret;
 pub use store::{Entry, Error, FILE, Tokens};

@@ -68,6 +68,11 @@ impl Core {
                 item.id
             )));
         }
+        if let Some(pid) = self.lingering_of(None, &order) {
+            return Err(Refusal::Refused(format!(
+                "process {pid} of an earlier run of the same work, or of a job of it, does not exit"
+            )));
+        }
         // Tasks wait once each, and are never left out because of what people ask for.
         if self.items.iter().filter(|item| item.waits() && item.by != SCHEDULE).count()
             >= MAX_WAITING

@@ -8,10 +8,12 @@
 //! | `mod.rs` | [`Core`]: tasks, items, memory |
 //! | `tick.rs` | what is due, and whose turn it is |
 //! | `endings.rs` | how pieces of work come to their end |
+//! | `lingering.rs` | processes that outlive their runs |
 //! | `asked.rs` | what the API asks and orders |
 
 mod asked;
 mod endings;
+mod lingering;
 mod tick;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +23,7 @@ use std::time::Duration;
 use backup_control::schedule::{CatchUp, Due, Plan, Planned};
 use jiff::Timestamp;
 
+use self::lingering::Lingerer;
 use crate::engine::{Ended, TaskEvent, Work};
 use crate::journal::{Level, Line};
 use crate::scheduler::follow::Supervised;
@@ -73,6 +76,7 @@ pub(in crate::scheduler) struct Core {
     orders: Orders,
     tasks: Vec<Kept>,
     items: Vec<Item>,
+    lingering: Vec<Lingerer>,
     ended: VecDeque<Ended>,
     troubles: BTreeMap<String, String>,
     looked: Timestamp,
@@ -101,6 +105,7 @@ impl Core {
             orders,
             tasks: Vec::new(),
             items: Vec::new(),
+            lingering: Vec::new(),
             ended: VecDeque::new(),
             troubles: BTreeMap::new(),
             looked: now.wall,

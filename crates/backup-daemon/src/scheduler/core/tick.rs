@@ -116,6 +116,19 @@ impl Core {
             );
             return;
         }
+        if let Some(pid) = self.lingering_of(Some(&name), &self.tasks[at].order) {
+            self.say(
+                Level::Error,
+                Some(&name),
+                None,
+                format!(
+                    "the run due at {} is skipped: process {pid} of an earlier run does not exit",
+                    due.time
+                ),
+                now,
+            );
+            return;
+        }
         if due.late {
             self.say(
                 Level::Info,
@@ -142,6 +155,7 @@ impl Core {
                 }
             }
             None if kept.remembered.paused || !kept.supervised.may_begin(now.steady) => {}
+            None if self.lingering_of(Some(name), &kept.order).is_some() => {}
             None => {
                 let (name, order) = (name.clone(), kept.order.clone());
                 self.push(Some(name), SCHEDULE, order, now);

@@ -1,11 +1,13 @@
-//! Tests of the core by a clock of their own: nothing is run, nobody waits.
+//! Tests of the core by a clock of their own, without processes, but for `lingering.rs`.
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | a world in which time passes as a test wants it |
+//! | `lingering.rs` | a real process that does not exit |
 //! | `months.rs` | whole months: clocks that are changed, restarts, work that takes too long |
 //! | `turns.rs` | limits, priorities, deadlines, pauses, what is asked for |
 
+mod lingering;
 mod months;
 mod turns;
 
