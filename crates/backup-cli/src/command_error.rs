@@ -368,7 +368,9 @@ mod tests {
         assert_eq!(error.causes(), ["disk on fire"]);
         assert_eq!(error.hint(), Some("buy a disk"));
         assert_eq!(error.exit_code(), exit_code::FAILURE);
-        let json = serde_json::to_value(error.to_event()).unwrap();
+        let json = serde_json::to_value(error.to_event(true)).unwrap();
+        assert_eq!(json["final"], true);
+        assert_eq!(serde_json::to_value(error.to_event(false)).unwrap().get("final"), None);
         assert_eq!(json["kind"], "storage_full");
         assert_eq!(json["event"], "error");
     }

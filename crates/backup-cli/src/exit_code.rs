@@ -7,7 +7,8 @@ pub const SUCCESS: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// The command line or configuration is invalid, or a server refuses its credentials.
 pub const USAGE: u8 = 2;
-/// The command completed with missing or incomplete parts; the snapshot or restored copy exists.
+/// The command completed with missing or incomplete parts, or its result is not recorded; the
+/// snapshot or restored copy exists.
 pub const WARNINGS: u8 = 3;
 /// Stored data is damaged or lost.
 pub const DAMAGE: u8 = 4;
@@ -34,7 +35,7 @@ pub(crate) const HELP: &str = concat!(
     "  0    success\n",
     "  1    failure\n",
     "  2    invalid command line or configuration, or a server refuses its credentials\n",
-    "  3    completed with missing or incomplete parts (the snapshot exists)\n",
+    "  3    completed with missing or incomplete parts, or without a record (the snapshot exists)\n",
     "  4    stored data is damaged or lost\n",
     "  5    refused: needs --yes, data exists at the target, or retention protects the data\n",
     "  10   there is no repository at this place\n",

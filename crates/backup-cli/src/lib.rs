@@ -124,7 +124,7 @@ fn run_to_the_end(args: &[OsString], env: Environment, failed: ExitCodeOf) -> u8
         Ok(runtime) => runtime,
         Err(error) => {
             let error = CommandError::io("cannot start the async runtime", &error);
-            ui.error(&error);
+            ui.final_error(&error);
             return failed(&error);
         }
     };
@@ -135,7 +135,7 @@ fn run_to_the_end(args: &[OsString], env: Environment, failed: ExitCodeOf) -> u8
     match ended {
         Ok(outcome) => outcome.exit_code(),
         Err(error) => {
-            ui.error(&error);
+            ui.final_error(&error);
             failed(&error)
         }
     }
@@ -211,7 +211,7 @@ fn usage(args: &[OsString], env: &Environment, error: &clap::Error, failed: Exit
     let hint = tip.clone().unwrap_or_else(|| "see `backup --help`".to_owned());
     let told = CommandError::new(Kind::Usage, message).with_hint(hint);
     if global.json {
-        ui.error(&told);
+        ui.final_error(&told);
     } else {
         ui.clap(error);
         if let Some(tip) = tip {

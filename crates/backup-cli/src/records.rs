@@ -1,5 +1,5 @@
-//! What is remembered of runs: recording them, finding them, showing them. No backup fails because
-//! of it.
+//! Records of runs: writing, finding and showing them. A run that cannot be recorded ends with exit
+//! code 3.
 
 mod job_lock;
 
@@ -48,7 +48,7 @@ impl Records {
                 None
             }
             Err(error) => {
-                warn(session, "runs are not recorded", &error);
+                warn_unrecorded(session, "runs are not recorded", &error);
                 None
             }
         }
@@ -162,6 +162,12 @@ pub(crate) fn warn_of_unreadable(session: &Session, rows: u64) {
     }
 }
 
+/// Warns that something was done and is not recorded: the command ends with exit code 3.
+pub(crate) fn warn_unrecorded(session: &Session, what: &str, error: &CommandError) {
+    session.trail.lacks_record();
+    warn(session, what, error);
+}
+
 pub(crate) fn warn(session: &Session, what: &str, error: &CommandError) {
     let text = format_args!("{what}: {}", human::text(error.chain().as_bytes()));
     session.ui.warning(session.of_job(text));
@@ -222,7 +228,7 @@ pub(crate) async fn recorded_as<T>(
             (result, Some(run))
         }
         Err(error) => {
-            warn(session, "the result of the run is not recorded", &error.into());
+            warn_unrecorded(session, "the result of the run is not recorded", &error.into());
             (result, None)
         }
     }
@@ -238,7 +244,7 @@ pub(crate) async fn restore_not_started(session: &Session, job: &str, error: &Co
     let Some(recording) = begin(session, Some(&records), run).await else { return };
     let failed = |evidence: &mut Evidence| evidence.failure = Some(failure(error));
     if let Err(error) = recording.end(State::Failed, failed).await {
-        warn(session, "the result of the restore is not recorded", &error.into());
+        warn_unrecorded(session, "the result of the restore is not recorded", &error.into());
     }
 }
 
@@ -246,7 +252,7 @@ pub(crate) async fn restore_not_started(session: &Session, job: &str, error: &Co
 /// said, and no more: the run is what it is.
 pub(crate) async fn save(session: &Session, repository: &Repository, run: &Run) {
     if let Err(error) = repository.note_run(run.id.as_str(), &SavedRun::from(run)).await {
-        warn(session, "the run is not saved in the repository", &error.into());
+        warn_unrecorded(session, "the run is not saved in the repository", &error.into());
     }
 }
 
@@ -279,7 +285,7 @@ pub(crate) async fn begin(
     match Recording::begin(dir, catalog.clone(), run, &session.cx).await {
         Ok(recording) => Some(recording),
         Err(error) => {
-            warn(session, "this run is not recorded", &error.into());
+            warn_unrecorded(session, "this run is not recorded", &error.into());
             None
         }
     }

@@ -1,5 +1,4 @@
-//! What the audit log is told of a command: who did what, and what came of it. No command fails
-//! because of it.
+//! Audit records of commands. A command that cannot be recorded ends with exit code 3.
 //!
 //! | file | contents |
 //! |---|---|
@@ -27,6 +26,9 @@ use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::records;
 use crate::session::Session;
 
+/// The warning about an operation that is missing in the audit log.
+const UNRECORDED: &str = "the operation is not recorded in the audit log";
+
 /// What is known of the command that goes on.
 #[derive(Debug, Default)]
 pub(crate) struct Trail {
@@ -43,6 +45,8 @@ pub(crate) struct Trail {
     opened: Mutex<Vec<Repository>>,
     /// The broken configuration because of which runs are not recorded.
     unrecorded: Mutex<Option<CommandError>>,
+    /// Something was done and is not recorded.
+    lacks_record: AtomicBool,
 }
 
 impl Trail {
@@ -99,6 +103,20 @@ impl Trail {
     /// Notes that runs are not recorded because the configuration is broken.
     pub(crate) fn unrecorded(&self, error: CommandError) {
         lock(&self.unrecorded).get_or_insert(error);
+    }
+
+    /// Notes that something was done and is not recorded.
+    pub(crate) fn lacks_record(&self) {
+        self.lacks_record.store(true, Ordering::Relaxed);
+    }
+
+    /// The result of a recorded command: at least a warning if a record is missing.
+    pub(crate) fn outcome(&self, outcome: Outcome) -> Outcome {
+        if self.lacks_record.load(Ordering::Relaxed) {
+            outcome.or_worse(Outcome::Warnings)
+        } else {
+            outcome
+        }
     }
 
     fn is_rehearsal(&self) -> bool {
@@ -199,7 +217,7 @@ pub(crate) fn warn_of_unrecorded(session: &Session, result: &CommandResult) {
     if let Some(error) = unrecorded
         && !matches!(result, Err(failure) if failure.is_config())
     {
-        records::warn(session, "runs are not recorded", &error);
+        records::warn_unrecorded(session, "runs are not recorded", &error);
     }
 }
 
@@ -308,7 +326,11 @@ pub(crate) async fn run(session: &Session, run: &Run) {
 
 async fn append(session: &Session, record: Record) {
     lock(&session.trail.affected).add(&record);
-    let Some(dir) = state::dir(&session.env) else { return };
+    let Some(dir) = state::dir(&session.env) else {
+        let error = CommandError::new(Kind::Io, "no state directory is known")
+            .with_hint("set BACKUP_STATE_DIR to a directory");
+        return records::warn_unrecorded(session, UNRECORDED, &error);
+    };
     let record = record
         .on_behalf(&session.env)
         .with("command", audit::without_secrets(session.trail.words()))
@@ -346,15 +368,16 @@ async fn append(session: &Session, record: Record) {
             }
         }
         Ok((Err(error), _)) => warn(session, &error),
-        Err(error) => session
-            .ui
-            .warning(format_args!("the operation is not recorded in the audit log: {error}")),
+        Err(error) => {
+            let error = CommandError::new(Kind::Io, error.to_string());
+            records::warn_unrecorded(session, UNRECORDED, &error);
+        }
     }
 }
 
 fn warn(session: &Session, error: &audit::Error) {
     let error = CommandError::from_error(Kind::Io, error);
-    records::warn(session, "the operation is not recorded in the audit log", &error);
+    records::warn_unrecorded(session, UNRECORDED, &error);
 }
 
 /// Removes what records said whose time is over, if the configuration says when that is.

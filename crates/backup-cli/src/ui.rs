@@ -186,13 +186,22 @@ impl Ui {
         }
     }
 
-    /// A failure: heading, causes, hint; or the JSON form.
+    /// A failure after which the command continues: heading, causes, hint; or the JSON form.
     pub(crate) fn error(&self, error: &CommandError) {
+        self.failure(error, false);
+    }
+
+    /// The failure that ends the process.
+    pub(crate) fn final_error(&self, error: &CommandError) {
+        self.failure(error, true);
+    }
+
+    fn failure(&self, error: &CommandError, is_final: bool) {
         if error.is_silent() {
             return;
         }
         if self.json {
-            self.event(&error.to_event());
+            self.event(&error.to_event(is_final));
             return;
         }
         let heading = if error.is_cancelled() { "Stopped:" } else { "Error:" };

@@ -202,8 +202,9 @@ fn one_that_cannot_be_written_stops_nothing() {
     let env = configured().unprivileged();
     env.write("state/audit.lock/in-the-way", "");
     let state = env.path("state");
-    let run =
-        env.run_with(&["run", "-q", "docs"], &[("BACKUP_STATE_DIR", state.to_str().unwrap())]).ok();
+    let variables = [("BACKUP_STATE_DIR", state.to_str().unwrap())];
+    let run = env.run_with(&["run", "-q", "docs"], &variables);
+    assert_eq!(run.code, 3, "{}", run.text());
     assert!(
         run.stderr.contains("the operation is not recorded in the audit log"),
         "{}",

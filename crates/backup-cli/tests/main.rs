@@ -23,10 +23,12 @@
 //! | `configured.rs` | configuration files |
 //! | `copying.rs` | copy, archive, doctor |
 //! | `keeping.rs` | hold, release, forget, undo-forget, cleanup, prune |
+//! | `helpers.rs` | programs and key files that deliver pass phrases |
 //! | `keys.rs` | key |
 //! | `mending.rs` | repair |
 //! | `names.rs` | misspelt names, mistakes of a configuration, states that are shown |
 //! | `notify.rs` | notify: channels, and what waits for them |
+//! | `unrecorded.rs` | commands that cannot record what they did |
 //! | `several.rs` | several repositories in one configuration |
 //! | `full_disk.rs` | repositories on a disk without room |
 //! | `quickstart.rs` | the first command of the README, twice |
@@ -43,6 +45,7 @@ mod errors;
 mod full_disk;
 mod groups;
 mod help;
+mod helpers;
 mod hostile;
 mod jobs;
 mod keeping;
@@ -60,6 +63,7 @@ mod runs;
 mod schedule;
 mod several;
 mod unavailable;
+mod unrecorded;
 
 #[test]
 fn no_file_is_forgotten() {

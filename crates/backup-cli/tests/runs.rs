@@ -312,7 +312,8 @@ fn whoever_stands_in_the_door_of_the_catalog_holds_no_backup_up() {
     let door = std::fs::File::open(state(&env).join("catalog.lock")).unwrap();
     door.lock().unwrap();
     let since = Instant::now();
-    let run = env.run(&["run", "-q", "--source", "data"]).ok();
+    let run = env.run(&["run", "-q", "--source", "data"]);
+    assert_eq!(run.code, 3, "{}", run.text());
     assert!(
         run.stderr.contains("runs are not recorded: another process does not release the lock on "),
         "{}",
@@ -375,7 +376,8 @@ fn backups_do_without_a_catalog() {
 
     env.write("file", "in the way");
     let with = [("BACKUP_STATE_DIR", "file")];
-    let run = env.run_with(&["run", "-q", "--source", "data"], &with).ok();
+    let run = env.run_with(&["run", "-q", "--source", "data"], &with);
+    assert_eq!(run.code, 3, "{}", run.text());
     assert!(run.stderr.contains("runs are not recorded: cannot use "), "{}", run.text());
     let status = env.run_with(&["status", "manual", "--json"], &with).ok();
     let job =

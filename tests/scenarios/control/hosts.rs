@@ -208,7 +208,8 @@ mod needs_postgres_17 {
         };
         done(&url, &["run", "-q", "crm"]).succeeded();
         let away = "postgres://backup:hush@127.0.0.1:1/catalog";
-        let outcome = done(away, &["run", "crm"]).succeeded();
+        let outcome = done(away, &["run", "crm"]);
+        assert_eq!(outcome.code, 3, "{outcome}");
         for words in [
             "runs are not recorded: the catalog postgres://…@127.0.0.1:1/catalog cannot be \
              reached",

@@ -32,6 +32,9 @@ struct ErrorEvent<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     others: &'a [OtherMistake],
     exit_code: u8,
+    /// The process exits after this event. Absent if it continues, for instance with another job.
+    #[serde(rename = "final", skip_serializing_if = "std::ops::Not::not")]
+    is_final: bool,
 }
 
 impl CommandError {
@@ -74,8 +77,8 @@ impl CommandError {
         }
     }
 
-    /// The JSON form: an event like any other.
-    pub(crate) fn to_event(&self) -> impl Serialize + '_ {
+    /// The JSON form: an event like any other. `is_final` states that the process exits after it.
+    pub(crate) fn to_event(&self, is_final: bool) -> impl Serialize + '_ {
         ErrorEvent {
             schema_version: SCHEMA_VERSION,
             event: "error",
@@ -85,6 +88,7 @@ impl CommandError {
             hint: self.hint(),
             others: self.others(),
             exit_code: self.exit_code(),
+            is_final,
         }
     }
 }

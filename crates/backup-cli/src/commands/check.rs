@@ -10,6 +10,7 @@ use backup_core::repository::Repository;
 use super::view::{self, Summary};
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
+use crate::records;
 use crate::repositories::{self, Holding, InRepository};
 use crate::session::Session;
 use crate::style::{self, paint};
@@ -97,7 +98,8 @@ async fn check(
 }
 
 /// Marks the snapshots that are damaged, and removes the marks of those that are not, as far as
-/// this check could see. An auditor may read and not write: that is only a warning.
+/// this check could see. A user who may read and not write gets a warning: exit
+/// code 3 unless there is damage.
 async fn record_damage(
     session: &Session,
     repository: &Repository,
@@ -124,9 +126,8 @@ async fn record_damage(
         Ok::<_, CoreError>(())
     };
     if let Err(error) = record.await {
-        session
-            .ui
-            .warning(format_args!("cannot record which snapshots are damaged: {}", error.chain()));
+        let what = "cannot record which snapshots are damaged";
+        records::warn_unrecorded(session, what, &error.into());
     }
 }
 

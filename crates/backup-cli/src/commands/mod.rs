@@ -90,10 +90,13 @@ async fn run_said(session: &Session, command: Command) -> CommandResult {
     if let Some(action) = action {
         trail::begun(session, action).await;
     }
-    let result = dispatch(session, command).await;
+    let mut result = dispatch(session, command).await;
     trail::warn_of_unrecorded(session, &result);
     if let Some(action) = action {
         trail::record(session, action, &result).await;
+        // Not for `wal-push` and `wal-fetch`, which are no actions: their exit codes are for
+        // PostgreSQL.
+        result = result.map(|outcome| session.trail.outcome(outcome));
         if alerts::is_seen(action) {
             alerts::check::afterwards(session).await;
         }

@@ -20,6 +20,7 @@ use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::job_names::JobNames;
 use crate::opened::Opened;
+use crate::records;
 use crate::repositories::{self, Holding, InRepository};
 use crate::session::Session;
 use crate::style::{self, paint};
@@ -248,9 +249,9 @@ pub(super) async fn verify(
             repository_of.record_damage(&info.id, &mark).await
         }
     };
-    // An auditor may read and not write: the verification is as good, but is not seen by others.
+    // A user who may read and not write has verified the snapshot, but no other command knows.
     if let Err(error) = recorded {
-        session.ui.warning(format_args!("cannot record the verification: {}", error.chain()));
+        records::warn_unrecorded(session, "cannot record the verification", &error.into());
     }
     show(session, info, spec, level, &report)?;
     Ok(report)

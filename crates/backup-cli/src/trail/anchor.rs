@@ -29,7 +29,7 @@ pub(super) async fn afterwards(session: &Session, action: Action) {
     }
     stored(session).await;
     if let Err(error) = announce(session).await {
-        records::warn(session, "audit records were not announced", &error);
+        records::warn_unrecorded(session, "audit records were not announced", &error);
     }
 }
 

@@ -93,7 +93,7 @@ impl Group {
             match recording.end(state, change).await {
                 Ok(run) => trail::run(session, &run).await,
                 Err(error) => {
-                    records::warn(
+                    records::warn_unrecorded(
                         session,
                         "the result of the group is not recorded",
                         &error.into(),
