@@ -126,8 +126,8 @@ mod members {
     }
 }
 
-#[cfg(test)]
 #[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::path::Path;
     use std::process::Stdio;

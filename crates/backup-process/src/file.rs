@@ -12,6 +12,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use zeroize::Zeroizing;
 
+use crate::limit::in_words;
+
 /// The largest key file, in bytes.
 const MAX_FILE: usize = 1 << 20;
 /// Bytes that are read at a time.
@@ -44,8 +46,8 @@ pub async fn read_file(path: &Path, limit: Duration) -> io::Result<Zeroizing<Vec
         }
     };
     tokio::time::timeout(limit, reading).await.unwrap_or_else(|_| {
-        let seconds = limit.as_secs_f64();
-        Err(io::Error::new(io::ErrorKind::TimedOut, format!("no end within {seconds} seconds")))
+        let message = format!("no end within {}", in_words(&limit));
+        Err(io::Error::new(io::ErrorKind::TimedOut, message))
     })
 }
 

@@ -9,6 +9,7 @@ use tokio::process::Command;
 use zeroize::Zeroizing;
 
 use crate::Family;
+use crate::limit::in_words;
 
 /// Bytes of each output that are kept; the rest is read and dropped.
 pub const MAX_OUTPUT: usize = 256 << 10;
@@ -37,7 +38,7 @@ pub enum Failure {
     #[error("cannot be run")]
     Start(#[source] io::Error),
     /// The program did not exit within its limit, and was killed with everything it started.
-    #[error("did not exit within {} seconds", .0.as_secs_f64())]
+    #[error("did not exit within {}", in_words(.0))]
     Late(Duration),
     /// The system does not report the end of the program.
     #[error("cannot be monitored")]

@@ -31,9 +31,22 @@ pub fn limit(value: Option<&str>) -> Result<Duration, BadLimit> {
     if limit == 0 { Err(BadLimit) } else { Ok(Duration::from_millis(limit)) }
 }
 
+/// A limit in words, such as `30 seconds`.
+pub(crate) fn in_words(limit: &Duration) -> String {
+    let unit = if limit.as_millis() == 1000 { "second" } else { "seconds" };
+    format!("{} {unit}", limit.as_secs_f64())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limit_in_words_has_a_unit() {
+        assert_eq!(in_words(&Duration::from_secs(1)), "1 second");
+        assert_eq!(in_words(&Duration::from_millis(1500)), "1.5 seconds");
+        assert_eq!(in_words(&DEFAULT_LIMIT), "30 seconds");
+    }
 
     #[test]
     fn limit_is_a_duration_above_zero() {
