@@ -115,7 +115,7 @@ mod tests {
     use crate::environment::Environment;
 
     /// Every table of a configuration. `x` is a name that the user chooses, `[]` a list of tables.
-    const TABLES: [&str; 43] = [
+    const TABLES: [&str; 45] = [
         "alerts",
         "alerts.x",
         "api",
@@ -147,7 +147,9 @@ mod tests {
         "jobs.x.schedule[]",
         "notify",
         "notify.x",
+        "notify.x.headers",
         "report",
+        "report.prices",
         "repositories",
         "repositories.x",
         "repositories.x.prune",
