@@ -147,6 +147,7 @@ pub(crate) fn files(paths: &[&Path]) -> FilesSource {
 }
 
 /// Options that suit this machine: restic writes times with the local offset.
+#[expect(clippy::disallowed_methods, reason = "independent of the code under test")]
 pub(crate) fn options() -> BackupOptions {
     BackupOptions {
         time_zone: TimeZone::system(),

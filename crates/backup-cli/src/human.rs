@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 pub(crate) use backup_control::words::count;
+use backup_control::zone;
 use backup_core::source::{Metadata, NodeKind};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -82,14 +83,14 @@ pub(crate) fn age(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A moment in local time, to the minute.
+/// A moment in local time, to the minute; with its offset if clocks show this time twice.
 pub(crate) fn time(moment: Timestamp, zone: &TimeZone) -> String {
-    moment.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string()
+    zone::minute(moment, zone)
 }
 
 /// A moment in local time, to the second and with its zone.
 pub(crate) fn full_time(moment: Timestamp, zone: &TimeZone) -> String {
-    moment.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    zone::second(moment, zone)
 }
 
 /// Any text from outside: what would control a terminal is escaped, what is not UTF-8 replaced.

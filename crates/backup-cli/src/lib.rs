@@ -66,10 +66,11 @@ use std::time::Duration;
 
 use backup_control::environment::Environment;
 use backup_control::machine::Machine;
+use backup_control::zone::{self, Zone};
 use backup_core::context::Context;
 use clap::Parser;
 
-use cli::{Cli, ColorArg, GlobalArgs};
+use cli::{Cli, ColorArg, Command, GlobalArgs};
 use command_error::{CommandError, CommandResult, Kind};
 use reporter::Detail;
 use session::{ConfigCache, Session};
@@ -162,12 +163,12 @@ async fn execute(
     let session = Session {
         program: program(args),
         ui: Arc::clone(&ui),
+        machine: machine(&env, &ui, &cli.command),
         env,
-        machine: Machine::local(),
         global: cli.global,
         cx: Context::new(events),
         trail,
-        zone: OnceLock::new(),
+        zones: OnceLock::new(),
         config: ConfigCache::default(),
         label: None,
         typed: Arc::default(),
@@ -183,6 +184,20 @@ async fn execute(
     // Bars that are left are cleared before the last word.
     drop(session);
     result.and_then(|outcome| ui.flush().map(|()| outcome))
+}
+
+/// The local machine. A time zone that is not understood is replaced with UTC.
+fn machine(env: &Environment, ui: &Ui, command: &Command) -> Machine {
+    let zone = zone::local(env).unwrap_or_else(|error| {
+        if !command.ignores_zone() {
+            ui.warning(format_args!("{error}; the time zone is UTC"));
+            if let Some(hint) = error.hint() {
+                ui.hint(hint);
+            }
+        }
+        Zone::FALLBACK
+    });
+    Machine::in_zone(zone)
 }
 
 /// Removes the rights of other users on a state directory that an earlier version, or a person,

@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use backup_control::cache;
-use backup_control::config::{self, Config, LoadedConfig};
+use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
 use backup_control::error::Error as ControlError;
 use backup_control::jobs::Place;
-use backup_control::machine::{self, Machine};
+use backup_control::machine::Machine;
 use backup_control::moment::Moment;
 use backup_control::passphrase::{PassphraseFlags, PassphraseOrigin};
 use backup_control::repositories::RepositorySpec;
 use backup_control::snapshots::Now;
+use backup_control::zone::Zones;
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
@@ -45,8 +46,8 @@ pub(crate) struct Session {
     pub(crate) trail: Arc<Trail>,
     /// The job that messages name, while several run at the same time.
     pub(crate) label: Option<String>,
-    /// See [`Session::zone`].
-    pub(crate) zone: OnceLock<TimeZone>,
+    /// See [`Session::zones`].
+    pub(crate) zones: OnceLock<Zones>,
     /// See [`Session::config`].
     pub(crate) config: ConfigCache,
     /// Pass phrases that were typed, by the repository: nobody is asked for one twice.
@@ -77,29 +78,23 @@ impl Session {
         self.config()?.ok_or_else(|| config::not_found(&self.env).into())
     }
 
-    /// The time zone of dates in input and output: `defaults.time_zone`, else
-    /// `schedule.time_zone`, else that of the machine.
-    pub(crate) fn zone(&self) -> &TimeZone {
-        self.zone.get_or_init(|| {
-            self.zone_by(|Config { defaults, schedule, .. }| {
-                defaults.time_zone.as_deref().or(schedule.time_zone.as_deref())
-            })
+    /// The time zones in force. Without a valid configuration that of the machine: commands that
+    /// need the configuration report its mistakes.
+    pub(crate) fn zones(&self) -> &Zones {
+        self.zones.get_or_init(|| {
+            let loaded = self.config().ok().flatten();
+            Zones::new(loaded.as_ref().map(|loaded| &loaded.config), &self.machine.zone)
         })
     }
 
-    /// The time zone of the days, weeks and months of retention and of windows:
-    /// `defaults.time_zone`, else that of the machine.
-    pub(crate) fn calendar_zone(&self) -> TimeZone {
-        self.zone_by(|config| config.defaults.time_zone.as_deref())
+    /// The rules of the time zone of dates in input and output.
+    pub(crate) fn zone(&self) -> &TimeZone {
+        &self.zones().dates.rules
     }
 
-    /// The time zone that `name` selects in the configuration, else that of the machine. Commands
-    /// that need the configuration report its mistakes.
-    fn zone_by(&self, name: impl Fn(&Config) -> Option<&str>) -> TimeZone {
-        let loaded = self.config().ok().flatten();
-        let configured = loaded.as_ref().and_then(|loaded| name(&loaded.config));
-        let zone = configured.and_then(|name| machine::zone(name).ok());
-        zone.unwrap_or_else(|| self.machine.time_zone.clone())
+    /// The rules of the time zone of retention and of windows.
+    pub(crate) fn calendar_zone(&self) -> TimeZone {
+        self.zones().calendar.rules.clone()
     }
 
     /// A message that names the job that it is about, while several run at the same time.

@@ -101,7 +101,9 @@ fn outside_its_window_a_job_takes_force() {
     let env = env(&format!("window = \"{}-{}\"\n", at(2), at(4)));
     let refused = env.run(&["run", "-q", "docs"]);
     assert!(
-        refused.code == 5 && refused.stderr.contains("may start only within "),
+        refused.code == 5
+            && refused.stderr.contains("may start only within ")
+            && refused.stderr.contains(" in UTC (from TZ)"),
         "{}",
         refused.text()
     );

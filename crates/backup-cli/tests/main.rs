@@ -31,6 +31,7 @@
 //! | `unrecorded.rs` | commands that cannot record what they did |
 //! | `several.rs` | several repositories in one configuration |
 //! | `full_disk.rs` | repositories on a disk without room |
+//! | `zones.rs` | time zones, also on machines without a database of them |
 //! | `quickstart.rs` | the first command of the README, twice |
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of tests fails as tests do")]
@@ -64,6 +65,7 @@ mod schedule;
 mod several;
 mod unavailable;
 mod unrecorded;
+mod zones;
 
 #[test]
 fn no_file_is_forgotten() {

@@ -167,7 +167,6 @@ mod tests {
     use std::path::Path;
 
     use jiff::SignedDuration;
-    use jiff::tz::TimeZone;
 
     use super::*;
     use crate::environment::Environment;
@@ -194,7 +193,8 @@ mod tests {
     "#;
 
     fn runs(states: &[(State, i64)]) -> Vec<Run> {
-        let machine = Machine { host: "host".into(), user: "me".into(), time_zone: TimeZone::UTC };
+        let machine =
+            Machine { host: "host".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         let run = |(at, (state, seconds)): (usize, &(State, i64))| {
             let started = Timestamp::UNIX_EPOCH - SignedDuration::from_hours(at as i64);
             let mut run = Run::new(What::Backup, "docs", "/repo", &machine, started);

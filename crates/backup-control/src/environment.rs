@@ -47,6 +47,12 @@ impl Environment {
         self.0.get(OsStr::new(name)).map(OsString::as_os_str).filter(|value| !value.is_empty())
     }
 
+    /// The value of `name`, which may be empty: for variables to which that means something.
+    #[must_use]
+    pub(crate) fn even_if_empty(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
     /// The value of `name` if it is UTF-8 and not empty.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {

@@ -202,7 +202,7 @@ impl Job {
             // The configuration defines a configured job; flags define an ad hoc job.
             is_part: job.is_some() && flags.narrow(),
             write,
-            time_zone: place.machine.time_zone.clone(),
+            time_zone: place.machine.zone.rules.clone(),
             username: place.machine.user.clone(),
             configuration,
             max_bytes: if flags.force {
@@ -358,11 +358,8 @@ mod tests {
     }
 
     fn place() -> Place<'static> {
-        let machine = Machine {
-            host: "host".into(),
-            user: "user".into(),
-            time_zone: jiff::tz::TimeZone::UTC,
-        };
+        let machine =
+            Machine { host: "host".into(), user: "user".into(), zone: crate::zone::Zone::UTC };
         Place {
             machine: Box::leak(Box::new(machine)),
             env: Box::leak(Box::new(Environment::default())),

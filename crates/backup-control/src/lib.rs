@@ -35,6 +35,7 @@
 //! | [`address`] | addresses that hold secrets, and what of them may be shown |
 //! | [`age`], [`moment`] | ages, moments and days as people write them |
 //! | [`words`] | sizes and times in words |
+//! | [`zone`] | time zones: of names, of the machine, and those in force |
 //! | [`units`] | sizes, shares, times and limits as people write them |
 //! | [`cache`], [`state`] | where things are kept that can be had again, and that cannot |
 //! | [`environment`], [`machine`] | what is known about the process and the machine, passed in and never looked up below |
@@ -77,6 +78,7 @@ pub mod sources;
 pub mod state;
 pub mod units;
 pub mod words;
+pub mod zone;
 
 mod names;
 mod narrow;

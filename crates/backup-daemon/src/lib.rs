@@ -47,6 +47,7 @@ use backup_control::machine::Machine;
 use backup_control::passphrase;
 use backup_control::schedule::Plan;
 use backup_control::words;
+use backup_control::zone::{self, Zone};
 use backup_core::clock::{Clock, SystemClock};
 use clap::{Parser, Subcommand};
 
@@ -168,7 +169,12 @@ fn token(
     let hint = "set BACKUP_STATE_DIR to a directory that this user may write to";
     let state = backup_control::state::dir(env)
         .ok_or_else(|| Failure::new("no directory for the tokens is known", Some(hint)))?;
-    let machine = Machine::local();
+    let zone = zone::local(env);
+    let warned = zone
+        .as_ref()
+        .err()
+        .map(|error| format!("Warning: {}; times are in UTC", words::chain(error)));
+    let machine = Machine::in_zone(zone.unwrap_or(Zone::FALLBACK));
     let file = loaded.as_ref().map(|loaded| loaded.file.clone());
     let has_repositories =
         loaded.as_ref().is_some_and(|loaded| !loaded.config.repositories.is_empty());
@@ -179,10 +185,11 @@ fn token(
         machine: &machine,
         env,
         now: SystemClock.now(),
-        zone: &machine.time_zone,
+        zone: &machine.zone.rules,
     };
-    let mut said = tokens::run(&command.args, &place, out)
+    let said = tokens::run(&command.args, &place, out)
         .map_err(|error| Failure::new(words::chain(&error), Some(&error.hint())))?;
+    let mut said: Vec<String> = warned.into_iter().chain(said).collect();
     if has_repositories && command.args.is_change() {
         said.lines.extend(
             anchor(file, env, &machine)
@@ -213,12 +220,12 @@ fn anchor(file: Option<PathBuf>, env: &Environment, machine: &Machine) -> Result
 
 fn check(file: Option<&std::path::Path>, env: &Environment) -> Result<String, Failure> {
     match config::find(file, env)? {
-        Some(file) => Ok(describe(&config::load(&file, env)?)),
+        Some(file) => Ok(describe(&config::load(&file, env)?, zone::local(env)?)),
         None => Err(config::not_found(env).into()),
     }
 }
 
-fn describe(loaded: &LoadedConfig) -> String {
+fn describe(loaded: &LoadedConfig, zone: Zone) -> String {
     let mut text = format!("{} is valid.\n", loaded.file.display());
     for (name, job) in &loaded.config.jobs {
         let tier = job.tier.as_deref().unwrap_or("manual");
@@ -230,7 +237,8 @@ fn describe(loaded: &LoadedConfig) -> String {
     if loaded.config.jobs.is_empty() {
         text.push_str("  No jobs are defined.\n");
     }
-    let plan = Plan::new(&loaded.config, &Machine::local());
+    let plan = Plan::new(&loaded.config, &Machine::in_zone(zone));
+    text.push_str(&format!("  Times are in {}.\n", plan.zone));
     for task in &plan.tasks {
         let when = task
             .timetable
@@ -264,14 +272,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("backup.toml");
         std::fs::write(&file, config::EXAMPLE).unwrap();
-        let (code, text) =
-            backupd(&["check-config", "--config", file.to_str().unwrap()], &Environment::default());
+        let rome: Environment = [("TZ", "Europe/Rome")].into_iter().collect();
+        let (code, text) = backupd(&["check-config", "--config", file.to_str().unwrap()], &rome);
         assert_eq!(code, ExitCode::from(SUCCESS));
         let text = text.replace(dir.path().to_str().unwrap(), "DIR");
         insta::assert_snapshot!(text, @r"
         DIR/backup.toml is valid.
           job documents: home into local, tier daily
           job settings: home into local, tier weekly
+          Times are in Europe/Rome (from TZ).
           task documents/backup: 30 2 * * *
           task settings/backup: 0 4 * * 0
           task cleanup: 30 5 * * *

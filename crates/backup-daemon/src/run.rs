@@ -110,6 +110,7 @@ async fn serve(args: &Args, env: &Environment) -> Result<(), Failure> {
     let besides = listening.address.map(|address| format!(" and {address}")).unwrap_or_default();
     let listens = format!("listening on {}{besides}", listening.socket.display());
     said.say(Level::Info, format!("{} is ready: {tasks} of {file}, {listens}", version()));
+    said.say(Level::Info, format!("schedules are in {}", scheduler.zone()));
     notify(&[NotifyState::Ready, NotifyState::Status(&tasks)]);
     let daemon = Daemon { scheduler, answering, said };
     daemon.watch(configuration, &mut signals).await;
@@ -197,6 +198,8 @@ impl Daemon {
                 self.scheduler.trouble(CONFIGURATION, None);
                 let tasks = words::count(self.scheduler.tasks().len() as u64, "task", "tasks");
                 self.said.say(Level::Info, format!("configuration reloaded: {tasks}"));
+                let zone = self.scheduler.zone();
+                self.said.say(Level::Info, format!("schedules are in {zone}"));
                 if was_broken {
                     self.evaluate_alerts();
                 }

@@ -10,6 +10,7 @@
 //! | `answering.rs` | its API, and its sign of life |
 //! | `remote.rs` | driven from elsewhere by the verbs of `backup` |
 //! | `soak.rs` | a day by a clock that goes faster: nothing grows |
+//! | `zones.rs` | time zones, on a machine without a database of them |
 //! | `embedded.rs` | the example of a service that holds a scheduler |
 //! | `packaging.rs` | what is shipped for managers of services and of containers |
 
@@ -25,3 +26,4 @@ mod packaging;
 mod remote;
 mod signals;
 mod soak;
+mod zones;

@@ -2,7 +2,7 @@
 
 use backup_control::config::{self, Config, LoadedConfig, Origins};
 use backup_control::jobs::{Job, JobFlags};
-use backup_control::{passphrase, words};
+use backup_control::{passphrase, words, zone};
 use backup_core::error::{Error as CoreError, ErrorKind};
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
@@ -31,7 +31,7 @@ enum Verb {
     ///
     /// Reports all mistakes, in the order of the file. Also tries to read the files with pass
     /// phrases and passwords that it names, and looks for the paths to back up: the exit code is 3
-    /// if one cannot be read or does not exist.
+    /// if one cannot be read or does not exist. A value of TZ that is not a time zone is a mistake.
     Check,
     /// Show the resolved configuration, and the origin of each value
     ///
@@ -70,6 +70,10 @@ const EXAMPLE_NAMES: [&str; config::EXAMPLES.len()] = {
 struct CheckJson<'a> {
     schema_version: u32,
     file: &'a std::path::Path,
+    /// The time zone of schedules.
+    time_zone: &'a str,
+    /// The key, variable or file that selects it, or `none`.
+    time_zone_origin: &'a str,
     repositories: Vec<&'a String>,
     sources: Vec<&'a String>,
     jobs: Vec<&'a String>,
@@ -156,8 +160,50 @@ fn from_env(session: &Session) -> CommandResult {
 }
 
 fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
+    // A backup at the wrong hour is a mistake, too.
+    zone::local(&session.env)?;
+    let lines = described(session, loaded)?;
+    let findings = findings(loaded);
+    if session.ui.is_json() {
+        check_json(session, loaded, &findings)?;
+        return Ok(Outcome::with_warnings(findings.len() as u64));
+    }
+    session.ui.print(lines.join("\n"))?;
+    for Finding { line, section, message, hint, .. } in &findings {
+        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+        let file = loaded.file.display();
+        session.ui.warning(format_args!("{file}{line}: {section}: {message}"));
+        if let Some(hint) = hint {
+            session.ui.hint(hint);
+        }
+    }
+    Ok(Outcome::with_warnings(findings.len() as u64))
+}
+
+fn check_json(session: &Session, loaded: &LoadedConfig, findings: &[Finding]) -> CommandResult<()> {
     let config = &loaded.config;
-    let mut lines = vec![format!("{} {}", loaded.file.display(), paint(style::GOOD, "is valid"))];
+    let zone = &session.zones().schedules;
+    session.ui.json(&CheckJson {
+        schema_version: SCHEMA_VERSION,
+        file: &loaded.file,
+        time_zone: &zone.name,
+        time_zone_origin: zone.origin.as_str(),
+        repositories: config.repositories.keys().collect(),
+        sources: config.sources.keys().collect(),
+        jobs: config.jobs.keys().collect(),
+        groups: config.groups.keys().collect(),
+        unreadable: findings.iter().filter(|one| one.is_secret).collect(),
+        missing: findings.iter().filter(|one| !one.is_secret).collect(),
+    })
+}
+
+/// Lines about the repositories, jobs and groups of a valid configuration.
+fn described(session: &Session, loaded: &LoadedConfig) -> CommandResult<Vec<String>> {
+    let config = &loaded.config;
+    let mut lines = vec![
+        format!("{} {}", loaded.file.display(), paint(style::GOOD, "is valid")),
+        format!("  times are in {}", session.zones().schedules),
+    ];
     for (name, repository) in &config.repositories {
         let how = match (
             &repository.passphrase_file,
@@ -200,30 +246,7 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
             group.parallel().min(group.jobs.len())
         ));
     }
-    let findings = findings(loaded);
-    if session.ui.is_json() {
-        session.ui.json(&CheckJson {
-            schema_version: SCHEMA_VERSION,
-            file: &loaded.file,
-            repositories: config.repositories.keys().collect(),
-            sources: config.sources.keys().collect(),
-            jobs: config.jobs.keys().collect(),
-            groups: config.groups.keys().collect(),
-            unreadable: findings.iter().filter(|one| one.is_secret).collect(),
-            missing: findings.iter().filter(|one| !one.is_secret).collect(),
-        })?;
-        return Ok(Outcome::with_warnings(findings.len() as u64));
-    }
-    session.ui.print(lines.join("\n"))?;
-    for Finding { line, section, message, hint, .. } in &findings {
-        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
-        let file = loaded.file.display();
-        session.ui.warning(format_args!("{file}{line}: {section}: {message}"));
-        if let Some(hint) = hint {
-            session.ui.hint(hint);
-        }
-    }
-    Ok(Outcome::with_warnings(findings.len() as u64))
+    Ok(lines)
 }
 
 /// Files that cannot be read or do not exist, in the order of the configuration.

@@ -91,7 +91,10 @@ struct TimeJson<'a> {
 #[derive(Serialize)]
 struct ScheduleJson<'a> {
     schema_version: u32,
-    time_zone: String,
+    time_zone: &'a str,
+    /// The key, variable or file that selects it; `none` or `fallback`.
+    time_zone_origin: &'static str,
+    window_time_zone: &'a str,
     tasks: Vec<TaskJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     times: Option<Vec<TimeJson<'a>>>,
@@ -106,7 +109,6 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
     let now = session.cx.clock.now();
     let paused = paused(session);
     let times = args.days.map(|days| times(&plan, &paused, now, days));
-    let zone = plan.zone.iana_name().unwrap_or("the time zone of this machine").to_owned();
     if session.ui.is_json() {
         let tasks =
             plan.tasks.iter().map(|task| as_json(task, paused.contains(&task.name), now)).collect();
@@ -116,7 +118,9 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
             .map(|times| times.found.iter().map(|time| time_json(&plan, *time)).collect());
         session.ui.json(&ScheduleJson {
             schema_version: SCHEMA_VERSION,
-            time_zone: zone,
+            time_zone: &plan.zone.name,
+            time_zone_origin: plan.zone.origin.as_str(),
+            window_time_zone: &plan.window_zone.name,
             tasks,
             times,
             truncated,
@@ -130,7 +134,11 @@ pub(crate) fn run(session: &Session, args: &Args) -> CommandResult {
         );
         return Ok(Outcome::Success);
     }
-    session.ui.status(format_args!("Times are in {zone}."));
+    session.ui.status(format_args!("Times are in {}.", plan.zone));
+    let has_windows = plan.tasks.iter().any(|task| task.window.is_some());
+    if has_windows && plan.window_zone.rules != plan.zone.rules {
+        session.ui.status(format_args!("Windows are in {}.", plan.window_zone));
+    }
     let lines = match &times {
         Some(times) => table_of_times(&plan, &times.found).lines(),
         None => table_of_tasks(&plan, &paused, now).lines(),
@@ -170,7 +178,7 @@ struct Times<'a> {
 fn times<'a>(plan: &'a Plan, paused: &BTreeSet<String>, now: Timestamp, days: u32) -> Times<'a> {
     // Days of the calendar: one on which clocks are changed is longer or shorter.
     let end = now
-        .to_zoned(plan.zone.clone())
+        .to_zoned(plan.zone.rules.clone())
         .checked_add(i64::from(days).days())
         .map_or(Timestamp::MAX, |end| end.timestamp());
     let begins = plan.tasks.iter().filter(|task| !paused.contains(&task.name));
@@ -202,7 +210,7 @@ fn table_of_tasks(plan: &Plan, paused: &BTreeSet<String>, now: Timestamp) -> Tab
             task.timetable.as_ref().map_or("always".to_owned(), |table| table.cron.to_string());
         let begins = match paused.contains(&task.name) {
             true => Some(paint(style::WARNING, "paused")),
-            false => task.next(now).map(|time| human::time(time, &plan.zone)),
+            false => task.next(now).map(|time| human::time(time, &plan.zone.rules)),
         };
         let window = task.window.map(|window| window.to_string());
         table.row([
@@ -220,8 +228,9 @@ fn table_of_times(plan: &Plan, times: &[(Timestamp, &Planned)]) -> Table {
     let mut table =
         Table::new([("Time", Align::Left), ("Task", Align::Left), ("Action", Align::Left)]);
     for (time, task) in times {
-        let local = time.to_zoned(plan.zone.clone()).strftime("%a %Y-%m-%d %H:%M").to_string();
-        table.row([local, task.name.clone(), does(&task.duty)]);
+        let weekday = time.to_zoned(plan.zone.rules.clone()).strftime("%a").to_string();
+        let local = human::time(*time, &plan.zone.rules);
+        table.row([format!("{weekday} {local}"), task.name.clone(), does(&task.duty)]);
     }
     table
 }
@@ -240,7 +249,7 @@ fn as_json(task: &Planned, paused: bool, now: Timestamp) -> TaskJson<'_> {
 }
 
 fn time_json<'a>(plan: &Plan, (time, task): (Timestamp, &'a Planned)) -> TimeJson<'a> {
-    let local = time.to_zoned(plan.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+    let local = time.to_zoned(plan.zone.rules.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
     TimeJson { time, local, task: &task.name }
 }
 

@@ -206,6 +206,12 @@ impl Env {
         self.finish(self.command(args).envs(variables.iter().copied()).output().unwrap())
     }
 
+    /// Runs without a variable that all commands have.
+    #[must_use = "what came of it is to be looked at: `ok`, `snapshot`, `code`"]
+    pub(crate) fn run_without(&self, args: &[&str], variable: &str) -> Run {
+        self.finish(self.command(args).env_remove(variable).output().unwrap())
+    }
+
     /// Runs with something on standard input.
     #[must_use = "what came of it is to be looked at: `ok`, `snapshot`, `code`"]
     pub(crate) fn run_fed(&self, args: &[&str], input: &str) -> Run {

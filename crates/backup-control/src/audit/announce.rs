@@ -153,7 +153,6 @@ fn message(chain: &str, sequence: u64, record: &Record) -> Message {
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::TimeZone;
 
     use super::*;
     use crate::machine::Machine;
@@ -161,7 +160,7 @@ mod tests {
     #[test]
     fn records_are_anchored_and_announced_once() {
         let dir = tempfile::tempdir().unwrap();
-        let machine = Machine { host: "h".into(), user: "me".into(), time_zone: TimeZone::UTC };
+        let machine = Machine { host: "h".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         let audit = Audit::in_state(dir.path());
         let now: Timestamp = "2026-11-23T08:00:00Z".parse().unwrap();
         let append = |operation: &str, minutes: i64| {

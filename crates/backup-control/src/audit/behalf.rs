@@ -40,7 +40,6 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use jiff::tz::TimeZone;
 
     use super::super::{Class, Status};
     use super::*;
@@ -48,7 +47,8 @@ mod tests {
 
     #[test]
     fn who_asked_is_named_and_whose_process_it_was() {
-        let machine = Machine { host: "h".into(), user: "backup".into(), time_zone: TimeZone::UTC };
+        let machine =
+            Machine { host: "h".into(), user: "backup".into(), zone: crate::zone::Zone::UTC };
         let by = |name: &str| {
             let env: Environment = [(USER_VARIABLE, name)].into_iter().collect();
             let record = Record::new(

@@ -75,8 +75,7 @@ mod tests {
     #[test]
     fn a_change_is_recorded_once() {
         let dir = tempfile::tempdir().unwrap();
-        let machine =
-            Machine { host: "h".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
+        let machine = Machine { host: "h".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         let (audit, file) =
             (Audit::in_state(&dir.path().join("state")), dir.path().join("backup.toml"));
         let note = || audit.note_configuration(&file, &machine, Timestamp::UNIX_EPOCH).unwrap();

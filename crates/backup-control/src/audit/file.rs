@@ -174,7 +174,7 @@ impl Audit {
         let line = Line::new(last.0 + 1, &last.1, record);
         self.write(&mut file, &line)?;
         file.sync_data().map_err(|error| self.failed(error))?;
-        let sent = self.syslog.as_ref().map(|log| (log, log.send(&line, &machine.time_zone)));
+        let sent = self.syslog.as_ref().map(|log| (log, log.send(&line, &machine.zone.rules)));
         let not_shipped =
             sent.and_then(|(log, sent)| Some((log.socket().to_path_buf(), sent.err()?)));
         let head = Head { chain, sequence: line.sequence, hash: line.hash };

@@ -103,7 +103,6 @@ pub fn standing<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<&'a
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::TimeZone;
     use jiff::{SignedDuration, Timestamp};
 
     use super::super::Class;
@@ -113,7 +112,7 @@ mod tests {
     /// What stands after verifications that are told in a word each: `check`, `check:all!` (found
     /// damage), `check?` (failed), `verify:a,b`, `verify:a/deep`.
     fn after(told: &str) -> String {
-        let machine = Machine { host: "h".into(), user: "me".into(), time_zone: TimeZone::UTC };
+        let machine = Machine { host: "h".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         let records: Vec<Record> = told
             .split_whitespace()
             .enumerate()

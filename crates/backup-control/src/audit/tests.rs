@@ -11,7 +11,7 @@ use super::*;
 use crate::machine::Machine;
 
 fn machine() -> Machine {
-    Machine { host: "host".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC }
+    Machine { host: "host".into(), user: "me".into(), zone: crate::zone::Zone::UTC }
 }
 
 fn start() -> Timestamp {

@@ -2,10 +2,8 @@
 //! them.
 #![expect(clippy::unwrap_used, reason = "tests: an unexpected result fails them")]
 
-use std::collections::BTreeSet;
-
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeSet;
 
 use backup_core::repository::SnapshotInfo;
 
@@ -24,7 +22,7 @@ pub fn now() -> Timestamp {
 /// A run of a job that began so many minutes later, on `host`.
 #[must_use]
 pub fn run_on(host: &str, job: &str, minute: i64) -> Run {
-    let machine = Machine { host: host.into(), user: "me".into(), time_zone: TimeZone::UTC };
+    let machine = Machine { host: host.into(), user: "me".into(), zone: crate::zone::Zone::UTC };
     Run::new(What::Backup, job, "/repo", &machine, now() + SignedDuration::from_mins(minute))
 }
 

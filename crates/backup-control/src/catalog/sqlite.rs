@@ -367,7 +367,8 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_go_but_the_last_of_a_job() {
         let dir = tempfile::tempdir().unwrap();
-        let machine = Machine { host: "host".into(), user: "me".into(), time_zone: TimeZone::UTC };
+        let machine =
+            Machine { host: "host".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         let (catalog, _) = open(dir.path(), Timestamp::UNIX_EPOCH, AT_THE_DOOR).unwrap();
         let add = async |job: &str, second: i64, finished: bool| {
             let at = Timestamp::from_second(second).unwrap();
@@ -396,7 +397,8 @@ mod tests {
     #[tokio::test]
     async fn a_run_is_remembered_also_if_the_oldest_cannot_go() {
         let dir = tempfile::tempdir().unwrap();
-        let machine = Machine { host: "host".into(), user: "me".into(), time_zone: TimeZone::UTC };
+        let machine =
+            Machine { host: "host".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         let (mut catalog, _) = open(dir.path(), Timestamp::UNIX_EPOCH, AT_THE_DOOR).unwrap();
         catalog.most = 10;
         let trigger =

@@ -116,9 +116,7 @@ impl GroupConfig {
             ));
         }
         let ranks = (self.priority, self.deadline.as_ref());
-        if let Some(mistake) =
-            schedule::mistake(&self.schedule, ranks, None, &schedule::Zones::of(config))
-        {
+        if let Some(mistake) = schedule::mistake(&self.schedule, ranks, (None, None)) {
             return Some(mistake);
         }
         let stranger = self.targets.keys().find(|job| !self.jobs.contains(job))?;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{SeqAccess, Visitor};
@@ -13,13 +12,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::copies::{ArchiveConfig, CheckData, CopyConfig};
 use super::job::Window;
 use super::notify::NotifyConfig;
-use super::types::{Config, JobType};
+use super::types::JobType;
 use crate::age::Age;
 use crate::error::Error;
 use crate::names;
 use crate::schedule::Cron;
 use crate::suggest;
 use crate::units::Time;
+use crate::zone::Zones;
 
 /// Which goes first is said by numbers from the one to the other.
 const PRIORITIES: std::ops::RangeInclusive<i32> = -100..=100;
@@ -63,8 +63,8 @@ impl ScheduleConfig {
         Self { at, kind: None, tier: None, jitter: None, outside_window: None }
     }
 
-    /// Why it cannot be meant, with the window of its job.
-    fn mistake(&self, window: Option<&Window>, zones: &Zones) -> Option<Error> {
+    /// Why it cannot be meant, with the window of its job, in these zones if they are known.
+    fn mistake(&self, window: Option<&Window>, zones: Option<&Zones>) -> Option<Error> {
         if let Some(tier) = &self.tier
             && let Err(error) = names::check("tier", tier)
         {
@@ -82,7 +82,8 @@ impl ScheduleConfig {
                     .with_hint("leave `outside_window` out"),
             ),
             Some(window)
-                if self.outside_window != Some(true) && !self.is_ever_in(window, zones) =>
+                if self.outside_window != Some(true)
+                    && zones.is_some_and(|zones| !self.is_ever_in(window, zones)) =>
             {
                 let text = format!("`{}` is never in the window of the job, {window}", self.at);
                 let hint = "choose times within the window, or add `outside_window = true`";
@@ -96,8 +97,8 @@ impl ScheduleConfig {
     fn is_ever_in(&self, window: &Window, zones: &Zones) -> bool {
         let mut last = jiff::Timestamp::UNIX_EPOCH;
         for _ in 0..LOOKED_AT {
-            let Some(time) = self.at.next(last, &zones.schedules) else { return false };
-            let time = time.to_zoned(zones.windows.clone());
+            let Some(time) = self.at.next(last, &zones.schedules.rules) else { return false };
+            let time = time.to_zoned(zones.calendar.rules.clone());
             if window.contains(&time) {
                 return true;
             }
@@ -109,31 +110,11 @@ impl ScheduleConfig {
     }
 }
 
-/// The time zones in which times are meant. Not known before there is a machine: UTC.
-#[derive(Debug)]
-pub(super) struct Zones {
-    pub(super) schedules: TimeZone,
-    pub(super) windows: TimeZone,
-}
-
-impl Zones {
-    /// What a configuration says.
-    pub(super) fn of(config: &Config) -> Self {
-        let named = |name: Option<&String>| name.and_then(|name| crate::machine::zone(name).ok());
-        let windows = named(config.defaults.time_zone.as_ref()).unwrap_or(TimeZone::UTC);
-        Self {
-            schedules: named(config.schedule.time_zone.as_ref()).unwrap_or_else(|| windows.clone()),
-            windows,
-        }
-    }
-}
-
 /// The first of `schedules`, a priority and a deadline that cannot be meant: its key, and why.
 pub(super) fn mistake(
     schedules: &[ScheduleConfig],
     (priority, deadline): (Option<i32>, Option<&Time>),
-    window: Option<&Window>,
-    zones: &Zones,
+    (window, zones): (Option<&Window>, Option<&Zones>),
 ) -> Option<(&'static str, Error)> {
     if priority.is_some_and(|priority| !PRIORITIES.contains(&priority)) {
         let hint = format!("choose from {} to {}", PRIORITIES.start(), PRIORITIES.end());
@@ -287,7 +268,7 @@ impl DaemonConfig {
         channels: &BTreeMap<String, NotifyConfig>,
     ) -> Option<(&'static str, Error)> {
         if let Some(name) = &self.time_zone
-            && let Err(error) = crate::machine::zone(name)
+            && let Err(error) = crate::zone::named(name)
         {
             return Some(("time_zone", error));
         }
@@ -348,6 +329,7 @@ impl DaemonConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zone::Zone;
 
     #[derive(Deserialize)]
     struct Holder {
@@ -357,14 +339,16 @@ mod tests {
 
     #[test]
     fn times_in_windows() {
-        let zone = |name: &str| TimeZone::get(name).unwrap();
         let is_fine = |at: &str, window: &str, schedules: &str| {
             let schedule = toml::from_str::<Holder>(&format!("schedule = \"{at}\""))
                 .unwrap()
                 .schedule
                 .remove(0);
-            let zones = Zones { schedules: zone(schedules), windows: zone("Europe/Berlin") };
-            schedule.mistake(Some(&window.parse().unwrap()), &zones).is_none()
+            let config = format!(
+                "[defaults]\ntime_zone = \"Europe/Berlin\"\n[schedule]\ntime_zone = \"{schedules}\""
+            );
+            let zones = Zones::new(Some(&toml::from_str(&config).unwrap()), &Zone::UTC);
+            schedule.mistake(Some(&window.parse().unwrap()), Some(&zones)).is_none()
         };
         for (at, window) in [
             ("* * * * *", "20:00-22:00"),

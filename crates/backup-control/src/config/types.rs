@@ -72,7 +72,7 @@ pub struct Config {
 pub struct DefaultsConfig {
     /// Time zone of days, weeks, months and years, and of dates in input and output, for instance
     /// `Europe/Berlin`. Default: `schedule.time_zone` for dates in input and output; that of the
-    /// machine for the others.
+    /// machine for the others: of the variable `TZ`, else of `/etc/localtime`, else UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// `[defaults.keep]`: retention policy of jobs without a policy of their own.
@@ -272,6 +272,22 @@ impl Config {
         let channels = self.notify.values().map(|channel| &channel.secret_env);
         let catalog = [&self.catalog.password_env];
         repositories.chain(sources).chain(channels).chain(catalog).flatten().cloned().collect()
+    }
+
+    /// The named jobs and the jobs of the named groups, each once. A name that neither has stays,
+    /// and is an error for the code that looks the job up.
+    pub fn jobs_of<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+        let mut jobs = Vec::new();
+        for name in names {
+            let members =
+                self.groups.get(name).map_or(std::slice::from_ref(name), |group| &group.jobs);
+            for job in members {
+                if !jobs.contains(job) {
+                    jobs.push(job.clone());
+                }
+            }
+        }
+        jobs
     }
 
     /// Which snapshots of a job stay: what it says itself, else the default.

@@ -13,6 +13,7 @@ use super::{
 use crate::alerts::{About, Condition};
 use crate::error::Error;
 use crate::units::Size;
+use crate::zone::{Zone, Zones};
 use crate::{names, suggest};
 
 /// Smallest size of a pack: below this, packs would be mere overhead.
@@ -56,8 +57,11 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
     for (name, value) in &config.sources {
         sources::source(name, value)?;
     }
+    // With a zone for schedules alone, the machine decides whether a time is within a window.
+    let is_known = config.defaults.time_zone.is_some() || config.schedule.time_zone.is_none();
+    let zones = is_known.then(|| Zones::new(Some(config), &Zone::UTC));
     for (name, value) in &config.jobs {
-        job(config, name, value)?;
+        job(config, zones.as_ref(), name, value)?;
     }
     config.groups.iter().try_for_each(|(name, group)| match group.mistake(name, config) {
         None => Ok(()),
@@ -89,7 +93,7 @@ pub(super) fn config(config: &Config) -> Result<(), Mistake> {
 fn defaults(defaults: &DefaultsConfig) -> Result<(), Mistake> {
     const SECTION: &str = "defaults";
     if let Some(zone) = &defaults.time_zone
-        && let Err(error) = crate::machine::zone(zone)
+        && let Err(error) = crate::zone::named(zone)
     {
         return Err(Mistake::from_error([SECTION, "time_zone", ""], &error));
     }
@@ -182,7 +186,7 @@ fn reserve(own: &str, repository: &RepositoryConfig) -> Result<(), Mistake> {
     }
 }
 
-fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
+fn job(config: &Config, zones: Option<&Zones>, own: &str, job: &JobConfig) -> Result<(), Mistake> {
     const SECTION: &str = "jobs";
     name(SECTION, "job", own)?;
     if !config.sources.contains_key(&job.source) {
@@ -218,9 +222,9 @@ fn job(config: &Config, own: &str, job: &JobConfig) -> Result<(), Mistake> {
         }
     }
     execution(own, job, config.sources.get(&job.source))?;
-    let (zones, ranks) = (schedule::Zones::of(config), (job.priority, job.deadline.as_ref()));
-    if let Some((key, error)) = schedule::mistake(&job.schedule, ranks, job.window.as_ref(), &zones)
-    {
+    let ranks = (job.priority, job.deadline.as_ref());
+    let window = (job.window.as_ref(), zones);
+    if let Some((key, error)) = schedule::mistake(&job.schedule, ranks, window) {
         return Err(Mistake::from_error([SECTION, own, key], &error));
     }
     if let Some(logs) = &job.logs {

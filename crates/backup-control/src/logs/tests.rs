@@ -29,7 +29,7 @@ const CONFIG: &str = r#"
 fn job(logs: &str, env: &Environment) -> Result<Job> {
     let text = format!("{CONFIG}[jobs.shop.logs]\n{logs}");
     let config = crate::config::parse(&text, Path::new("/etc/backup.toml"), env)?;
-    let machine = Machine { host: "h".into(), user: "u".into(), time_zone: TimeZone::UTC };
+    let machine = Machine { host: "h".into(), user: "u".into(), zone: crate::zone::Zone::UTC };
     Job::from_config("shop", &config, None, &JobFlags::default(), Place { machine: &machine, env })
 }
 

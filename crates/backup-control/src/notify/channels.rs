@@ -16,9 +16,10 @@ use super::secret::Secret;
 use crate::config::{ChannelKind, Config, NotifyConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::suggest;
 use crate::words;
+use crate::zone::Zones;
 
 /// The channels of a configuration.
 #[derive(Debug)]
@@ -65,13 +66,13 @@ impl Channels {
                 clients.entry(ca_file.clone()).or_insert_with(|| Arc::new(Client::new(ca_file)));
             Ok((name.clone(), Channel { config: config.clone(), jobs, client: Arc::clone(client) }))
         };
-        let zone = config.defaults.time_zone.as_deref().map(machine::zone).transpose()?;
+        let machine = Machine::local(env);
         Ok(Self {
             all: config.notify.iter().map(channel).collect::<Result<_>>()?,
             env: env.clone(),
             secrets: config.secret_variables(),
-            zone: zone.unwrap_or(TimeZone::UTC),
-            host: Machine::local().host,
+            zone: Zones::new(Some(config), &machine.zone).dates.rules,
+            host: machine.host,
         })
     }
 

@@ -163,7 +163,7 @@ impl Message {
             ("Where", self.place.trim().to_owned()),
             ("Why", self.cause.trim().to_owned()),
             ("Next", self.next.trim().to_owned()),
-            ("When", self.time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()),
+            ("When", crate::zone::second(self.time, zone)),
         ];
         facts.into_iter().filter(|(_, value)| !value.is_empty()).collect()
     }
@@ -279,7 +279,7 @@ pub(super) mod tests {
             cause: String::new(),
             ..message()
         };
-        let text = over.text(&crate::machine::zone("Europe/Berlin").unwrap());
+        let text = over.text(&crate::zone::named("Europe/Berlin").unwrap());
         assert!(text.starts_with("[resolved] The backup of shop failed\n\nWhere:"), "{text}");
         assert!(
             text.contains("09:00:00 CET") && !text.contains("Why") && !text.contains("Details"),

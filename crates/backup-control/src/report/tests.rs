@@ -53,7 +53,7 @@ pub(super) fn channels(config: &Config) -> Channels {
 }
 
 fn machine() -> Machine {
-    Machine { host: "db1".into(), user: "backup".into(), time_zone: TimeZone::UTC }
+    Machine { host: "db1".into(), user: "backup".into(), zone: crate::zone::Zone::UTC }
 }
 
 fn start() -> Timestamp {

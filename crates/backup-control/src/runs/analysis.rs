@@ -197,14 +197,14 @@ fn middle(values: impl Iterator<Item = u64>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use jiff::SignedDuration;
-    use jiff::tz::TimeZone;
 
     use super::super::{StageTime, State, What};
     use super::*;
     use crate::machine::Machine;
 
     fn run(minute: i64, seconds: i64, bytes: u64, stages: &[(&str, u64)]) -> Run {
-        let machine = Machine { host: "host".into(), user: "me".into(), time_zone: TimeZone::UTC };
+        let machine =
+            Machine { host: "host".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         let started = Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minute);
         let mut run = Run::new(What::Backup, "docs", "/repo", &machine, started);
         (run.state, run.finished) =

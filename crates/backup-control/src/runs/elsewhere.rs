@@ -209,7 +209,6 @@ fn made_by(info: &SnapshotInfo, repository: &str) -> Option<Run> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::tz::TimeZone;
 
     use super::*;
     use crate::machine::Machine;
@@ -223,7 +222,8 @@ mod tests {
     }
 
     fn run(state: State, snapshot: Option<&str>) -> Run {
-        let machine = Machine { host: "host".into(), user: "me".into(), time_zone: TimeZone::UTC };
+        let machine =
+            Machine { host: "host".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         let started = "2026-03-01T11:00:00Z".parse().unwrap();
         let mut run = Run::new(What::Backup, "docs", "/elsewhere", &machine, started);
         (run.state, run.finished) = (state, Some(started));

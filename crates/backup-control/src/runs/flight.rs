@@ -138,7 +138,7 @@ mod tests {
 
     fn run(job: &str) -> Run {
         let machine =
-            Machine { host: "host".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
+            Machine { host: "host".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         Run::new(What::Backup, job, "/repo", &machine, "2026-03-01T12:00:00.5Z".parse().unwrap())
     }
 

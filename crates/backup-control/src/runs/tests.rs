@@ -12,7 +12,7 @@ use crate::catalog::{self, RunFilter, SharedCatalog};
 use crate::machine::Machine;
 
 fn machine(host: &str) -> Machine {
-    Machine { host: host.into(), user: "me".into(), time_zone: TimeZone::UTC }
+    Machine { host: host.into(), user: "me".into(), zone: crate::zone::Zone::UTC }
 }
 
 fn run(host: &str) -> Run {

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use super::timetable::{self, CatchUp, Timetable};
 use super::{Cron, Uses};
 use crate::config::{
     ArchiveConfig, Config, CopyConfig, DaemonConfig, JobConfig, JobType, ScheduleConfig, Window,
 };
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
+use crate::zone::{Zone, Zones};
 
 /// When alert rules are looked at if nothing else is said.
 const ALERTS: &str = "*/5 * * * *";
@@ -21,9 +21,9 @@ const REPORT_SINCE: &str = "7d";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The time zone of all schedules.
-    pub zone: TimeZone,
+    pub zone: Zone,
     /// The time zone of the windows of jobs.
-    pub window_zone: TimeZone,
+    pub window_zone: Zone,
     /// The tasks, in the order of the configuration.
     pub tasks: Vec<Planned>,
     /// How much at a time.
@@ -134,12 +134,10 @@ impl Plan {
     #[must_use]
     pub fn new(config: &Config, machine: &Machine) -> Self {
         let DaemonConfig { max_parallel, per_source_host, per_repository, .. } = config.schedule;
-        let zone = |name: &Option<String>| name.as_ref().and_then(|name| machine::zone(name).ok());
-        let window_zone =
-            zone(&config.defaults.time_zone).unwrap_or_else(|| machine.time_zone.clone());
+        let zones = Zones::new(Some(config), &machine.zone);
         let mut plan = Self {
-            zone: zone(&config.schedule.time_zone).unwrap_or_else(|| window_zone.clone()),
-            window_zone,
+            zone: zones.schedules,
+            window_zone: zones.calendar,
             tasks: Vec::new(),
             limits: Limits {
                 parallel: max_parallel.unwrap_or(2),
@@ -297,7 +295,7 @@ impl Plan {
     ) -> &mut Planned {
         let timetable = Timetable {
             cron: at.clone(),
-            zone: self.zone.clone(),
+            zone: self.zone.rules.clone(),
             delay: timetable::delay(&name, &machine.host, jitter),
             catch_up: config.schedule.catch_up().map_or(CatchUp::Never, CatchUp::Within),
         };
@@ -403,7 +401,7 @@ mod tests {
     #[test]
     fn tasks_of_a_configuration() {
         let config = crate::config::parse(TEXT, Path::new("/x.toml"), &Default::default()).unwrap();
-        let machine = Machine { host: "h".into(), user: "u".into(), time_zone: TimeZone::UTC };
+        let machine = Machine { host: "h".into(), user: "u".into(), zone: crate::zone::Zone::UTC };
         let plan = Plan::new(&config, &machine);
         let lines = plan.tasks.iter().map(|task| {
             let when =
@@ -438,8 +436,11 @@ mod tests {
         alerts */5 * * * * 0 Some(24) []
         ");
         assert_eq!(
-            (plan.zone.iana_name(), plan.window_zone.iana_name()),
-            (Some("Europe/Berlin"), Some("UTC"))
+            (plan.zone.to_string(), plan.window_zone.to_string()),
+            (
+                "Europe/Berlin (from `schedule.time_zone`)".to_owned(),
+                "UTC, no zone is set".to_owned()
+            )
         );
         let jitter = plan.tasks.iter().find(|task| task.name == "shop/incremental").unwrap();
         let delay = jitter.timetable.as_ref().unwrap().delay;

@@ -439,10 +439,9 @@ mod tests {
 
     #[tokio::test]
     async fn flags_that_mean_nothing_are_refused() {
-        let machine =
-            Machine { host: "h".into(), user: "u".into(), time_zone: jiff::tz::TimeZone::UTC };
+        let machine = Machine { host: "h".into(), user: "u".into(), zone: crate::zone::Zone::UTC };
         let (env, now) = (Environment::default(), "2026-03-03T13:00:00Z".parse().unwrap());
-        let now = Now { time: now, zone: &machine.time_zone };
+        let now = Now { time: now, zone: &machine.zone.rules };
         let around =
             Surroundings { config: None, machine: &machine, env: &env, events: &Events::silent() };
         let some = |text: &str| Some(text.to_owned());

@@ -10,8 +10,9 @@ use backup_control::audit::Audit;
 use backup_control::catalog::{self, Home, SharedCatalog};
 use backup_control::config::LoadedConfig;
 use backup_control::environment::Environment;
-use backup_control::machine::{self, Machine};
+use backup_control::machine::Machine;
 use backup_control::moment::Moment;
+use backup_control::zone::Zones;
 use backup_core::clock::SharedClock;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -61,8 +62,8 @@ impl Reads {
         }
         Ok(Self {
             config,
+            machine: Machine::local(&env),
             env,
-            machine: Machine::local(),
             state,
             catalog: opened.catalog,
             clock,
@@ -78,16 +79,9 @@ impl Reads {
         self.clock.now()
     }
 
-    /// The time zone of the configuration, else that of the machine.
+    /// The time zone of dates in input and output.
     pub(super) fn zone(&self) -> TimeZone {
-        let configured = self
-            .config()
-            .config
-            .defaults
-            .time_zone
-            .as_deref()
-            .and_then(|name| machine::zone(name).ok());
-        configured.unwrap_or_else(|| self.machine.time_zone.clone())
+        Zones::new(Some(&self.config().config), &self.machine.zone).dates.rules
     }
 
     /// The first moment of what somebody wrote.

@@ -130,10 +130,13 @@ mod tests {
     fn only_a_whole_restore_that_was_compared_is_a_proof() {
         use backup_control::machine::Machine;
         use backup_control::runs::What;
+        use backup_control::zone::Zone;
+
+        let machine = Machine::in_zone(Zone::UTC);
 
         let run = |minutes: i64, state: State, compared: u64, warnings: u64| {
             let began = now() - SignedDuration::from_mins(minutes);
-            let mut run = Run::new(What::Restore, "x", "/r", &Machine::local(), began);
+            let mut run = Run::new(What::Restore, "x", "/r", &machine, began);
             (run.state, run.finished) = (state, Some(began + SignedDuration::from_secs(30)));
             (run.evidence.compared_bytes, run.evidence.warnings) = (compared, warnings);
             run

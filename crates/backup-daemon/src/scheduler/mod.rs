@@ -45,6 +45,7 @@ use backup_control::config::{LastGood, LoadedConfig};
 use backup_control::environment::Environment;
 use backup_control::machine::Machine;
 use backup_control::schedule::Plan;
+use backup_control::zone::{self, Zone};
 use backup_core::clock::{SharedClock, SystemClock};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
@@ -79,12 +80,15 @@ pub enum StartError {
     /// There is no program that could do anything.
     #[error("there is no program {}", .0.display())]
     NoProgram(PathBuf),
+    /// The time zone of the machine is not understood: tasks would start at wrong hours.
+    #[error("{0}")]
+    Zone(backup_control::error::Error),
 }
 
 impl StartError {
     /// What the user can do about it.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> &str {
         match self {
             Self::Taken(_) => {
                 "stop the other scheduler, or set BACKUP_STATE_DIR to another directory"
@@ -92,6 +96,7 @@ impl StartError {
             Self::NoPlace | Self::State(..) => {
                 "set BACKUP_STATE_DIR to a directory that this user may write to"
             }
+            Self::Zone(error) => error.hint().unwrap_or("set TZ to the name of a time zone"),
             Self::NoProgram(_) => "install `backup` beside `backupd`, or name it in BACKUP_PROGRAM",
         }
     }
@@ -104,7 +109,6 @@ pub struct Builder {
     program: PathBuf,
     state_dir: Option<PathBuf>,
     env: Environment,
-    machine: Machine,
     clock: SharedClock,
     journal: Arc<dyn Journal>,
     grace: Duration,
@@ -164,6 +168,7 @@ impl Builder {
         if !self.program.is_file() {
             return Err(StartError::NoProgram(self.program));
         }
+        let machine = Machine::in_zone(zone::local(&self.env).map_err(StartError::Zone)?);
         let base = self
             .state_dir
             .or_else(|| backup_control::state::dir(&self.env))
@@ -172,7 +177,7 @@ impl Builder {
             .map_err(|error| StartError::State(base.clone(), error))?;
         let store = memory::Store::open(&base)?;
         let (memory, damaged) = store.read()?;
-        let plan = Plan::new(&self.loaded.config, &self.machine);
+        let plan = Plan::new(&self.loaded.config, &machine);
         let last_good = LastGood::in_state(&base);
         let kept = last_good.keep(&self.loaded);
         let orders = orders(self.loaded, &last_good, kept.is_ok());
@@ -193,7 +198,7 @@ impl Builder {
             journal: self.journal,
             clock: self.clock,
             steady,
-            machine: self.machine,
+            machine,
             program: self.program,
             env: self.env,
             state_dir: base,
@@ -278,7 +283,6 @@ impl Scheduler {
             program: program.into(),
             state_dir: None,
             env: Environment::from_process(),
-            machine: Machine::local(),
             clock: Arc::new(SystemClock),
             journal: Arc::new(Silence),
             grace: GRACE,
@@ -293,6 +297,12 @@ impl Scheduler {
         let orders = orders(loaded, &self.shared.last_good, is_kept);
         self.shared.core().replace(plan, orders, self.shared.now());
         self.shared.wake.notify_one();
+    }
+
+    /// The time zone of the schedules.
+    #[must_use]
+    pub fn zone(&self) -> Zone {
+        self.shared.core().zone().clone()
     }
 
     /// Stores a valid configuration for tasks that start from now on; the schedules stay. Returns

@@ -22,6 +22,7 @@ use backup_control::config::{self, LoadedConfig};
 use backup_control::machine::Machine;
 use backup_control::repositories::RepositorySpec;
 use backup_control::runs::{Run, State, What};
+use backup_control::zone::Zone;
 use backup_core::clock::{Clock, SystemClock};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
@@ -188,7 +189,7 @@ impl Server {
     /// Remembers runs of job `docs`: a failure, a success, and a restore.
     pub(crate) async fn remember(&self) -> Run {
         let place = RepositorySpec::named("main", &self.loaded.config).unwrap().place();
-        let machine = Machine::local();
+        let machine = Machine::in_zone(Zone::UTC);
         let began = |minutes: i64| now() - SignedDuration::from_mins(minutes);
         let make = |what, minutes, state, bytes| {
             let started = began(minutes);
@@ -237,7 +238,7 @@ impl Server {
 
     /// A verification and a copy of the repository, as the audit log has them.
     pub(crate) fn note_verification(&self) {
-        let (audit, machine) = (Audit::in_state(&self.state()), Machine::local());
+        let (audit, machine) = (Audit::in_state(&self.state()), Machine::in_zone(Zone::UTC));
         let place = RepositorySpec::named("main", &self.loaded.config).unwrap().place();
         for operation in ["verify", "copy"] {
             let record = Record::new(operation, Class::Operation, Status::Success, &machine, now());

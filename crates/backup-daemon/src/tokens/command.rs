@@ -10,6 +10,7 @@ use backup_control::audit::{Audit, Class, Record, Status};
 use backup_control::config::ApiConfig;
 use backup_control::environment::Environment;
 use backup_control::machine::Machine;
+use backup_control::zone;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -122,7 +123,7 @@ impl<'a> Place<'a> {
             machine,
             env,
             now,
-            zone: &machine.time_zone,
+            zone: &machine.zone.rules,
         }
     }
 }
@@ -248,8 +249,7 @@ fn as_json(place: &Place<'_>) -> Result<String, Error> {
 }
 
 fn table(place: &Place<'_>) -> Result<String, Error> {
-    let time =
-        |time: Timestamp| time.to_zoned(place.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string();
+    let time = |time: Timestamp| zone::minute(time, place.zone);
     let mut rows = vec![["Name", "Role", "Created", "Expires", "Last used"].map(str::to_owned)];
     for token in place.tokens.list()? {
         let ends = match token.expires {
@@ -279,13 +279,7 @@ struct Ends<'a>(Option<Timestamp>, &'a TimeZone);
 impl fmt::Display for Ends<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(time) => {
-                write!(
-                    f,
-                    "valid until {}",
-                    time.to_zoned(self.1.clone()).strftime("%Y-%m-%d %H:%M")
-                )
-            }
+            Some(time) => write!(f, "valid until {}", zone::minute(time, self.1)),
             None => f.write_str("without expiry"),
         }
     }
@@ -307,7 +301,8 @@ mod tests {
     #[test]
     fn shows_a_token_once_and_records_what_was_done() {
         let dir = tempfile::tempdir().unwrap();
-        let machine = Machine { host: "h".into(), user: "me".into(), time_zone: TimeZone::UTC };
+        let machine =
+            Machine { host: "h".into(), user: "me".into(), zone: backup_control::zone::Zone::UTC };
         let env = Environment::default();
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let place = Place::of(&ApiConfig::default(), dir.path(), &machine, &env, now);

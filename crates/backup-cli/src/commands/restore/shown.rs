@@ -48,6 +48,9 @@ impl Restore {
         };
         if let Some(log) = &self.request.log {
             lines.extend(at::words(log.plan(), self.is_part, dry_run, self.session.zone()));
+            if dry_run {
+                lines.push(format!("  time zone: {}", self.session.zones().dates));
+            }
         }
         lines.extend(if of_server {
             self.collections(report, dry_run, verbs)

@@ -28,9 +28,10 @@ pub(super) fn require_window(session: &Session, job: &Job) -> CommandResult<()> 
         None => Ok(()),
         Some(window) => {
             let text = format!(
-                "job {} may start only within {window}, and the time is {}",
+                "job {} may start only within {window}, and the time is {} in {}",
                 job.options.job,
-                now.strftime("%H:%M")
+                now.strftime("%H:%M"),
+                session.zones().calendar
             );
             Err(CommandError::refused(text).with_hint("add --force to run it now"))
         }

@@ -44,9 +44,9 @@ use job::{JobStatus, Repositories};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Jobs [default: all of the configuration; with --repo, or without a configuration, all of the
-    /// repository]
-    #[arg(value_name = "JOB")]
+    /// Jobs or groups [default: all jobs of the configuration; with --repo, or without a
+    /// configuration, all of the repository]
+    #[arg(value_name = "JOB_OR_GROUP")]
     jobs: Vec<String>,
     /// Only snapshots and runs of this day, for instance `yesterday`, `today` or `2026-11-21`
     #[arg(long, value_name = "DAY")]
@@ -93,7 +93,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     if let Some(number) = args.runs {
         let within = within(session, args)?;
-        let asked = runs::Asked { jobs: &args.jobs, host: args.host.as_deref(), within, number };
+        let jobs = named(session, &args.jobs)?;
+        let asked = runs::Asked { jobs: &jobs, host: args.host.as_deref(), within, number };
         return runs::run(session, asked).await;
     }
     let Examined { jobs, outcome } = examine(session, args).await?;
@@ -106,6 +107,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         session.ui.hint("create the first snapshot with `backup run`");
         return Ok(outcome);
     }
+    session.ui.status(format_args!("Times are in {}.", session.zones().dates));
     let mut lines = table(session, &jobs).lines();
     lines.extend(jobs.iter().flat_map(|status| status.remarks(session.zone())));
     session.ui.print(lines.join("\n"))?;
@@ -123,7 +125,8 @@ async fn examine(session: &Session, args: &Args) -> CommandResult<Examined> {
     let within = within(session, args)?;
     let records = Records::open(session).await;
     let mut repositories = Repositories::default();
-    let meant = jobs(session, &args.jobs, &mut repositories, records.as_ref()).await?;
+    let names = named(session, &args.jobs)?;
+    let meant = jobs(session, &names, &mut repositories, records.as_ref()).await?;
     repositories.expect(&meant);
     let (mut known, mut worst) = (Vec::new(), Outcome::Success);
     // It says nothing of the jobs of another repository, or of another time.
@@ -148,6 +151,14 @@ async fn examine(session: &Session, args: &Args) -> CommandResult<Examined> {
         worst = worst.max(outcome);
     }
     Ok(Examined { jobs: known, outcome: worst.max(repositories.outcome()) })
+}
+
+/// The named jobs, and the jobs of the named groups of the configuration, if there is one.
+fn named(session: &Session, names: &[String]) -> CommandResult<Vec<String>> {
+    Ok(match session.config()?.filter(|_| !names.is_empty()) {
+        Some(loaded) => loaded.config.jobs_of(names),
+        None => names.to_vec(),
+    })
 }
 
 /// The error for a job without a snapshot or a run: the configuration has a job that was never run,

@@ -84,6 +84,7 @@ pub(super) async fn run(session: &Session, asked: Asked<'_>) -> CommandResult {
         ui.status("No runs are recorded.");
         return Ok(Outcome::Success);
     }
+    ui.status(format_args!("Times are in {}.", session.zones().dates));
     for line in table(session, &records, &runs).lines() {
         ui.line(line)?;
     }

@@ -94,6 +94,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             latest: drawing.latest.as_ref(),
         })?;
     } else {
+        ui.status(format_args!("Times are in {}.", session.zones().dates));
         ui.print(format_args!("Log of job {} in {spec}", human::text(args.job.as_bytes())))?;
         ui.print(drawing.text(&timeline, &snapshots, session.zone()))?;
     }

@@ -60,8 +60,7 @@ fn open(dir: &Path, file: &str) -> Ledger {
 
 /// A backup that began so many hours ago and took so many minutes.
 fn run(hours: i64, minutes: i64, state: State) -> Run {
-    let machine =
-        Machine { host: "host".into(), user: "me".into(), time_zone: jiff::tz::TimeZone::UTC };
+    let machine = Machine { host: "host".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
     let started = now() - SignedDuration::from_hours(hours);
     let mut run = Run::new(What::Backup, "shop", "/repo", &machine, started);
     (run.state, run.finished) = (state, Some(started + SignedDuration::from_mins(minutes)));
@@ -217,7 +216,7 @@ fn logs_and_what_could_be_lost() {
 #[test]
 fn cleanup_that_was_stopped_for_one_job_alarms_for_that_job() {
     let machine =
-        Machine { host: "h".to_owned(), user: "u".to_owned(), time_zone: jiff::tz::TimeZone::UTC };
+        Machine { host: "h".to_owned(), user: "u".to_owned(), zone: crate::zone::Zone::UTC };
     let record = |status, details: &[(&str, &str)]| {
         let mut record = Record::new("cleanup", Class::Compliance, status, &machine, now());
         for (name, value) in details {

@@ -21,6 +21,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use backup_control::schedule::{CatchUp, Due, Plan, Planned};
+use backup_control::zone::Zone;
 use jiff::Timestamp;
 
 use self::lingering::Lingerer;
@@ -121,6 +122,11 @@ impl Core {
         };
         core.take_over(plan.tasks, memory, now);
         core
+    }
+
+    /// The time zone of the schedules.
+    pub(in crate::scheduler) fn zone(&self) -> &Zone {
+        &self.plan.zone
     }
 
     /// Takes tasks over, with what is remembered of them, and makes up for what they owe.

@@ -168,7 +168,7 @@ impl Core {
         if !self.items.iter().any(Item::waits) {
             return Vec::new();
         }
-        let local = now.wall.to_zoned(self.plan.window_zone.clone());
+        let local = now.wall.to_zoned(self.plan.window_zone.rules.clone());
         let is_open = |item: &Item| item.order.window.is_none_or(|window| window.contains(&local));
         let next = turns::next(&self.items, &self.plan.limits, now.steady, is_open);
         let mut todo = Vec::new();

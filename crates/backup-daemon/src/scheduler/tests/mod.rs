@@ -63,7 +63,8 @@ fn orders(loaded: &LoadedConfig) -> Orders {
 }
 
 fn plan(loaded: &LoadedConfig) -> Plan {
-    let machine = Machine { host: "h".into(), user: "u".into(), time_zone: TimeZone::UTC };
+    let machine =
+        Machine { host: "h".into(), user: "u".into(), zone: backup_control::zone::Zone::UTC };
     Plan::new(&loaded.config, &machine)
 }
 
