@@ -146,3 +146,40 @@ fn are_restored_together_or_not_at_all() {
     assert_eq!(read(format!("out/more{data}/more/file")), "more");
     assert!(env.path(&format!("out/docs{data}/data")).exists());
 }
+
+#[test]
+fn groups_stand_for_their_jobs_where_jobs_are_named() {
+    let env = env();
+    env.write("backup.toml", &format!("[defaults]\nkeep = {{ last = 1 }}\n{CONFIG}"));
+    for text in ["a", "b", "c"] {
+        env.write("data/new", text);
+        env.write("more/new", text);
+        env.run(&["run", "-q", "all"]).ok();
+    }
+    let snapshots = |job: &str| {
+        let list = env.run(&["list", "--job", job, "--json"]).ok().json();
+        list["snapshots"].as_array().unwrap().len()
+    };
+    let jobs = |args: &[&str], list: &str| {
+        let found = env.run(args).json()[list].as_array().unwrap().clone();
+        found.iter().map(|one| one["job"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(jobs(&["status", "more", "all", "--json"], "jobs"), ["more", "docs"]);
+    assert_eq!(jobs(&["doctor", "all", "--json"], "sources"), ["docs", "more"]);
+    env.run(&["advise", "all"]).ok();
+    assert_eq!(env.run(&["status", "--runs=2", "all"]).ok().stdout.lines().count(), 3);
+
+    assert_eq!([snapshots("docs"), snapshots("more")], [3, 3]);
+    env.run(&["cleanup", "docs", "--yes", "--no-prune"]).ok();
+    assert_eq!([snapshots("docs"), snapshots("more")], [1, 3]);
+    env.run(&["cleanup", "all", "--yes", "--no-prune"]).ok();
+    assert_eq!([snapshots("docs"), snapshots("more")], [1, 1]);
+    // The earlier form, for scripts.
+    env.run(&["run", "-q", "all"]).ok();
+    env.run(&["cleanup", "--job", "docs", "--job", "more", "--yes", "--no-prune"]).ok();
+    assert_eq!([snapshots("docs"), snapshots("more")], [1, 1]);
+    for mixed in [["--all", "docs"], ["--all", "--job=docs"]] {
+        assert_eq!(env.run(&["cleanup", mixed[0], mixed[1]]).code, 2);
+    }
+    assert_eq!(env.run(&["cleanup"]).code, 2);
+}

@@ -174,7 +174,7 @@ fn a_cleanup_does_what_its_plan_says() {
     let env = configured();
     env.run(&["run", "-q", "ledger", "other"]).ok();
     let before = ids(&env);
-    env.run(&["cleanup", "--job", "docs", "--dry-run"]).ok().snapshot_table("cleanup_dry_run");
+    env.run(&["cleanup", "docs", "--dry-run"]).ok().snapshot_table("cleanup_dry_run");
     env.run(&["cleanup", "--all", "--dry-run"]).ok().snapshot_table("cleanup_all_dry_run");
     let plan = env
         .run(&["cleanup", "--all", "--dry-run", "--json"])
@@ -191,9 +191,7 @@ fn a_cleanup_does_what_its_plan_says() {
     let summary = done.iter().find(|event| event["event"] == "summary").unwrap();
     assert_eq!(summary["forgotten"], planned.collect::<serde_json::Value>());
     assert_eq!(ids(&env), before[2..], "other jobs and the rest of this one are untouched");
-    env.run(&["cleanup", "--job", "docs", "--yes", "--no-prune"])
-        .ok()
-        .snapshot_table("cleanup_again");
+    env.run(&["cleanup", "docs", "--yes", "--no-prune"]).ok().snapshot_table("cleanup_again");
 }
 
 /// A size that collapses stops a cleanup with --yes, until the snapshot is adopted.
@@ -218,7 +216,7 @@ fn cleanup_stops_at_a_size_that_collapses() {
     let kept = kept.iter().find(|one| one["id"] == before.as_str()).unwrap();
     let reasons = kept["reasons"].as_array().unwrap();
     assert!(reasons.iter().any(|reason| reason["rule"] == "before_anomaly"), "{kept}");
-    env.run(&["cleanup", "--job", "docs", "--adopt", "--yes", "--no-prune"]).ok();
+    env.run(&["cleanup", "docs", "--adopt", "--yes", "--no-prune"]).ok();
     assert_eq!(ids(&env).len(), 2);
 }
 
@@ -229,7 +227,7 @@ fn a_cleanup_also_removes_data() {
         "backup.toml",
         &CONFIG.replace("passphrase_file", "prune.grace = \"0s\"\npassphrase_file"),
     );
-    let run = env.run(&["cleanup", "--job", "docs", "--yes"]).ok();
+    let run = env.run(&["cleanup", "docs", "--yes"]).ok();
     assert!(
         run.stdout.contains("2 snapshots forgotten") && run.stdout.contains("Marked now"),
         "{}",
@@ -271,8 +269,8 @@ fn what_was_promised_is_kept_by_every_command() {
 fn cleanups_that_make_no_sense() {
     let env = configured();
     env.run(&["cleanup"]).snapshot_table("cleanup_of_nothing");
-    env.run(&["cleanup", "--job", "dosc", "--yes"]).snapshot_table("cleanup_unknown_job");
-    env.run(&["cleanup", "--job", "other", "--yes"]).snapshot_table("cleanup_no_policy");
+    env.run(&["cleanup", "dosc", "--yes"]).snapshot_table("cleanup_unknown_job");
+    env.run(&["cleanup", "other", "--yes"]).snapshot_table("cleanup_no_policy");
     std::fs::remove_file(env.path("backup.toml")).unwrap();
     env.run(&["cleanup", "--all", "--yes"]).snapshot_table("cleanup_no_configuration");
     assert_eq!(ids(&env).len(), 4);

@@ -19,7 +19,7 @@ repository = "main"
 "#
     ));
     env.run(&["run", "-q", "docs"]).ok();
-    let verbs: [&[&str]; 28] = [
+    let verbs: [&[&str]; 29] = [
         &["run", "dosc"],
         &["status", "dosc"],
         &["status", "--runs", "dosc"],
@@ -41,6 +41,7 @@ repository = "main"
         &["hold", "latest", "--job", "dosc", "--reason", "x"],
         &["release", "latest", "--job", "dosc"],
         &["forget", "latest", "--job", "dosc", "--yes"],
+        &["cleanup", "dosc", "--yes"],
         &["cleanup", "--job", "dosc", "--yes"],
         &["timeline", "dosc"],
         &["logs", "status", "dosc"],

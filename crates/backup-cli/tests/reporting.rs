@@ -96,7 +96,7 @@ fn evidence_of_one_job_does_not_count_for_another() {
     env.run(&["run", "-q", "photos"]).ok();
     env.run(&["verify", "-q", &docs]).ok();
     env.run(&["restore", "-q", &docs, "--target", "out", "--verify"]).ok();
-    env.run(&["cleanup", "--job", "docs", "--yes"]).ok();
+    env.run(&["cleanup", "docs", "--yes"]).ok();
     env.run(&["copy", "-q", &docs, "-r", "main", "--to", "second"]).ok();
     let json = env.run(&["report", "--format", "json"]).ok().json();
     let found = |demand: &str, job: &str| {

@@ -104,6 +104,13 @@ mod tests {
     }
 
     #[test]
+    fn groups_stand_for_their_jobs() {
+        let config = config("[groups.all]\njobs = [\"b\", \"a\"]");
+        let names = ["a", "all", "c", "a"].map(str::to_owned);
+        assert_eq!(config.jobs_of(&names), ["a", "b", "c"]);
+    }
+
+    #[test]
     fn a_jobs_own_rules_go_before_the_defaults() {
         let alone = config("");
         assert_eq!(all_jobs(&alone).unwrap(), ["a"]);

@@ -117,14 +117,14 @@ fn limits(place: &Place) {
 /// The plan of a cleanup has a reason for each snapshot that stays, and equals the result.
 fn cleanup(place: &Place) {
     let before = snapshots(place, &["--job", "loans"]);
-    let plan = json(place, &["cleanup", "--job", "loans", "--dry-run"]);
+    let plan = json(place, &["cleanup", "loans", "--dry-run"]);
     let planned = plan["snapshots"].as_array().unwrap();
     assert_eq!(planned.len(), before.len());
     let kept: Vec<&Value> = planned.iter().filter(|one| one["keep"] == true).collect();
     assert!(kept.iter().all(|one| !one["reasons"].as_array().unwrap().is_empty()), "{plan}");
     assert_eq!(snapshots(place, &["--job", "loans"]).len(), before.len(), "a dry run removes");
-    place.fails(5, &["cleanup", "--job", "loans"]);
-    place.done(&["cleanup", "--job", "loans", "--yes"]);
+    place.fails(5, &["cleanup", "loans"]);
+    place.done(&["cleanup", "loans", "--yes"]);
     let after = snapshots(place, &["--job", "loans"]);
     let ids = |all: &mut dyn Iterator<Item = &Value>| -> Vec<String> {
         all.map(|one| one["id"].as_str().unwrap().to_owned()).collect()

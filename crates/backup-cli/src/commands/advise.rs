@@ -19,8 +19,8 @@ use crate::ui::SCHEMA_VERSION;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Jobs of the configuration [default: all]
-    #[arg(value_name = "JOB")]
+    /// Jobs or groups of the configuration [default: all jobs]
+    #[arg(value_name = "JOB_OR_GROUP")]
     jobs: Vec<String>,
 }
 
@@ -38,12 +38,12 @@ struct AdviceJson<'a> {
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let loaded = session.require_config()?;
     let records = Records::open(session).await;
-    let names: Vec<&String> = match &args.jobs[..] {
-        [] => loaded.config.jobs.keys().collect(),
-        jobs => jobs.iter().collect(),
+    let names: Vec<String> = match &args.jobs[..] {
+        [] => loaded.config.jobs.keys().cloned().collect(),
+        names => loaded.config.jobs_of(names),
     };
     let mut given = if args.jobs.is_empty() { advice::of_all(&loaded.config) } else { Vec::new() };
-    for name in names {
+    for name in &names {
         let repository = logs::repository_of(session, name)?;
         let filter = RunFilter {
             job: Some(name.clone()),

@@ -36,11 +36,14 @@ use crate::style::{self, paint};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Job whose snapshots to clean up; repeat for several
-    #[arg(long = "job", value_name = "NAME", required_unless_present = "all")]
+    /// Jobs whose snapshots to clean up, or groups of jobs
+    #[arg(value_name = "JOB_OR_GROUP", required_unless_present_any = ["all", "named"])]
     jobs: Vec<String>,
+    /// Earlier form of the names
+    #[arg(id = "named", long = "job", value_name = "NAME", hide = true)]
+    named: Vec<String>,
     /// All jobs of the configuration that have a `keep` policy
-    #[arg(long, conflicts_with = "jobs")]
+    #[arg(long, conflicts_with_all = ["jobs", "named"])]
     all: bool,
     /// Vouch for unconfirmed dates and unusual snapshots of the jobs
     #[arg(long)]
@@ -58,8 +61,8 @@ pub(crate) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   backup cleanup --all --dry-run
-  backup cleanup --job documents --yes
-  backup cleanup --job documents --adopt --dry-run";
+  backup cleanup documents --yes
+  backup cleanup documents --adopt --dry-run";
 
 /// What was done, in JSON.
 #[derive(Serialize)]
@@ -164,7 +167,11 @@ async fn confirm(session: &Session, plans: &[Planned]) -> CommandResult<()> {
 fn cleanups(session: &Session, args: &Args) -> CommandResult<Vec<Cleanup>> {
     let loaded = session.require_config()?;
     let config = &loaded.config;
-    let names = if args.all { cleanup::all_jobs(config)? } else { args.jobs.clone() };
+    let names = if args.all {
+        cleanup::all_jobs(config)?
+    } else {
+        config.jobs_of(args.jobs.iter().chain(&args.named))
+    };
     let silent: Vec<&String> =
         config.jobs.keys().filter(|name| args.all && !names.contains(name)).collect();
     for name in silent {

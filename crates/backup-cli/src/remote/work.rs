@@ -302,6 +302,7 @@ mod tests {
             ("run --source /etc", None),
             ("verify --all", None),
             ("verify 1a2b --job crm", None),
+            ("cleanup crm", None),
             ("cleanup --job crm", None),
             ("copy latest --to offsite", None),
             ("copy --to offsite --all", None),

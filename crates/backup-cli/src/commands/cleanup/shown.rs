@@ -117,8 +117,7 @@ fn warn(session: &Session, cleanup: &Cleanup, plan: &CleanupPlan) {
              nor count them: {ids}"
         ));
         ui.hint(format_args!(
-            "if the repository was moved or the snapshots were imported, run `{} cleanup --job {} \
-             --adopt`",
+            "if the repository was moved or the snapshots were imported, run `{} cleanup {} --adopt`",
             session.program,
             human::shell(job)
         ));

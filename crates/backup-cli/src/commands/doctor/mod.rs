@@ -39,8 +39,8 @@ const UNFINISHED_AFTER: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Examine the sources of these jobs of the configuration instead of storage
-    #[arg(value_name = "JOB", conflicts_with_all = ["source", "renew_locks", "clear_unfinished"])]
+    /// Examine the sources of these jobs or groups of the configuration instead of storage
+    #[arg(value_name = "JOB_OR_GROUP", conflicts_with_all = ["source", "renew_locks", "clear_unfinished"])]
     jobs: Vec<String>,
     /// Examine this source instead of storage: paths, or one server [env: BACKUP_SOURCE_PASSWORD,
     /// …: the password of its user]

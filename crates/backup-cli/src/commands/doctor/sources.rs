@@ -136,7 +136,7 @@ fn meant(session: &Session, args: &Args) -> CommandResult<Vec<Meant>> {
         let spec = of_job(&loaded.config, name, job);
         Ok(Meant { job: Some(name.clone()), spec, selection })
     };
-    args.jobs.iter().map(job).collect()
+    loaded.config.jobs_of(&args.jobs).iter().map(job).collect()
 }
 
 /// The source of a job, as one whose log is captured if it is.
