@@ -249,7 +249,7 @@ mod needs_faketime {
         assert_eq!(ages(&machine), [20, 17, 6, 1]);
         assert_eq!(machine.restored("latest"), "-1");
         assert_eq!(machine.restored("8 days ago"), "-17");
-        let cleanup = ["cleanup", "--job", "docs", "--yes", "--no-prune"];
+        let cleanup = ["cleanup", "docs", "--yes", "--no-prune"];
         let disputed = machine.at(0, &cleanup).succeeded();
         assert!(disputed.stderr.contains("3 snapshots have a date that the store"), "{disputed}");
         assert_eq!(machine.list().len(), 4);
