@@ -187,9 +187,9 @@ fn token(
         now: SystemClock.now(),
         zone: &machine.zone.rules,
     };
-    let said = tokens::run(&command.args, &place, out)
+    let mut said = tokens::run(&command.args, &place, out)
         .map_err(|error| Failure::new(words::chain(&error), Some(&error.hint())))?;
-    let mut said: Vec<String> = warned.into_iter().chain(said).collect();
+    said.lines.splice(..0, warned);
     if has_repositories && command.args.is_change() {
         said.lines.extend(
             anchor(file, env, &machine)

@@ -383,7 +383,8 @@ mod tests {
     /// Own day, day of the store; the days that count.
     #[test]
     fn moved_repositories_keep_their_dates() {
-        let cases: [(&[(i64, i64)], &[i64]); 4] = [
+        type Dates = &'static [(i64, i64)];
+        let cases: [(Dates, &[i64]); 4] = [
             // Copied over a week, in the order of names.
             (&[(10, 107), (11, 100), (12, 103), (13, 101)], &[10, 11, 12, 13]),
             // A weekly mirror: the last two days of each week agree.

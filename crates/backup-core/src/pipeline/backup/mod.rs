@@ -62,12 +62,13 @@ pub async fn backup(
     cx: &Context,
 ) -> Result<BackupReport> {
     if options.dry_run {
-        return run_backup(repository, source, options, None, cx).await;
+        return Box::pin(run_backup(repository, source, options, None, cx)).await;
     }
     repository.prepare_writing(cx).await?;
     let session =
         Session::begin(repository, format!("backup of {}", source.identity().id), cx).await?;
-    let result = session.explain(run_backup(repository, source, options, Some(&session), cx).await);
+    let running = Box::pin(run_backup(repository, source, options, Some(&session), cx));
+    let result = session.explain(running.await);
     session.end().await;
     result
 }

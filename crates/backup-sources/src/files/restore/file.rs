@@ -14,7 +14,7 @@ use backup_core::format::size_fault;
 use backup_core::id::BlobId;
 use backup_core::source::{EntryPath, Metadata, SourceError, SourceResult};
 use rustix::fs::{
-    AtFlags, Mode as Permissions, OFlags, fchmod, fstat, ftruncate, openat, unlinkat,
+    AtFlags, Mode as Permissions, OFlags, Stat, fchmod, fstat, ftruncate, openat, unlinkat,
 };
 use rustix::io::Errno;
 
