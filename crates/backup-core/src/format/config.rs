@@ -6,8 +6,9 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::polynomial;
+use super::version::require_known;
 use crate::crypto::MasterKey;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::limits;
 
 /// Format versions that can be read.
@@ -87,7 +88,7 @@ impl Config {
     /// Seals the config for storing.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] only.
+    /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) only.
     pub fn seal(&self, key: &MasterKey) -> Result<Vec<u8>> {
         let json = serde_json::to_vec(self)
             .map_err(|e| Error::internal("cannot encode the config").with_source(e))?;
@@ -97,8 +98,9 @@ impl Config {
     /// Opens and checks a stored config.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] if it was changed; [`ErrorKind::UnsupportedVersion`] if its version
-    /// is not known.
+    /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it was changed;
+    /// [`ErrorKind::UnsupportedVersion`](crate::error::ErrorKind::UnsupportedVersion) if its version
+    /// is newer than those in [`SUPPORTED_VERSIONS`].
     pub fn open(sealed: &[u8], key: &MasterKey) -> Result<Self> {
         let json = key
             .open(sealed)
@@ -109,15 +111,9 @@ impl Config {
         let config: Self = serde_json::from_slice(&json)
             .map_err(|error| Error::damaged("cannot parse the config object").with_source(error))?;
         if !SUPPORTED_VERSIONS.contains(&config.version) {
-            return Err(Error::new(
-                ErrorKind::UnsupportedVersion,
-                format!(
-                    "the repository has format version {}, but this program reads versions \
-                     {SUPPORTED_VERSIONS:?}",
-                    config.version
-                ),
-            )
-            .with_hint("use a newer version of this program"));
+            let newest = *SUPPORTED_VERSIONS.end();
+            require_known("the repository", config.version, newest)?;
+            return Err(Error::damaged("the format version of the config object is 0"));
         }
         config.require_valid_id()?;
         Ok(config)
@@ -160,6 +156,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn seals_and_opens() {
@@ -171,6 +168,8 @@ mod tests {
         let newer = Config { version: 3, ..config };
         let error = Config::open(&newer.seal(&key).unwrap(), &key).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+        let text = "the repository was written by format 3, this program reads up to 2";
+        assert_eq!(error.to_string(), text);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::version::require_known;
+use crate::error::{Error, Result};
 use crate::id::SnapshotId;
 use crate::source::{BackupKind, Checkpoint, ObjectDigest, SourceIdentity};
 
@@ -73,6 +75,26 @@ pub struct Manifest {
     pub configuration: serde_json::Value,
 }
 
+impl Manifest {
+    /// Reads the JSON of a manifest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnsupportedVersion`](crate::error::ErrorKind::UnsupportedVersion) if its schema
+    /// is newer than [`MANIFEST_SCHEMA`]; [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged)
+    /// if it cannot be understood.
+    pub fn parse(json: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            schema: u32,
+        }
+        let damaged = |error| Error::damaged("cannot parse the manifest").with_source(error);
+        // The version first: the fields of a newer manifest may have other forms.
+        let Versioned { schema } = serde_json::from_slice(json).map_err(damaged)?;
+        require_known("the manifest", schema, MANIFEST_SCHEMA)?;
+        serde_json::from_slice(json).map_err(damaged)
+    }
+}
+
 /// An entry that a snapshot lacks or holds in part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IncompleteEntry {
@@ -101,3 +123,17 @@ pub struct ManifestTotals {
 /// The text of `RESTORE.md`. It must never change without need: a new text is stored once more in
 /// every repository.
 pub const RESTORE_NOTE: &str = include_str!("RESTORE.md");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_manifests_are_refused_with_both_versions() {
+        let error = Manifest::parse(br#"{"schema":2,"job":{"name":"docs"}}"#).unwrap_err();
+        assert!(!error.is_damage(), "{error}");
+        let text = "the manifest was written by format 2, this program reads up to 1";
+        assert_eq!(error.to_string(), text);
+        assert!(Manifest::parse(br#"{"schema":1}"#).unwrap_err().is_damage());
+    }
+}

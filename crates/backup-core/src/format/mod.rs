@@ -20,6 +20,7 @@
 //! | `snapshot.rs` | [`Snapshot`]: a completed backup |
 //! | `manifest.rs` | [`Manifest`]: what `.backup/manifest.json` says |
 //! | `lock.rs` | [`Lock`]: restic's lock objects |
+//! | `version.rs` | versions of these forms, and the refusal of newer ones |
 //!
 //! Fields of our own are called `x_…`; stock tools ignore them.
 
@@ -42,6 +43,7 @@ mod sealed;
 mod snapshot;
 mod tree;
 mod tree_json;
+mod version;
 
 pub use config::{Config, SUPPORTED_VERSIONS, WRITE_VERSION};
 pub use index::{IndexBlob, IndexFile, IndexPack, MarkedPack};
@@ -59,3 +61,6 @@ pub(crate) use tree::unparsable;
 pub use tree::{Node, Tree};
 pub(crate) use tree_json::stream_tree;
 pub use tree_json::{TreeWriter, write_tree};
+pub use version::{
+    EXPORTED_KEY_VERSION, NEWER_HINT, RECORD_VERSION, SLICE_VERSION, newer, require_known_json,
+};

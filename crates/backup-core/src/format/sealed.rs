@@ -11,6 +11,8 @@ use crate::crypto::MasterKey;
 use crate::error::{Error, Result};
 use crate::limits;
 
+use super::version::require_known_record;
+
 /// First byte of compressed content.
 const COMPRESSED: u8 = 2;
 /// Names are random hexadecimal digits: level 3 takes five times as long, finds chance matches, and
@@ -84,7 +86,9 @@ impl Opened {
 ///
 /// # Errors
 /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if the object was changed or cannot be
-/// understood, or is larger than [`limits`] permit.
+/// understood, or is larger than [`limits`] permit;
+/// [`ErrorKind::UnsupportedVersion`](crate::error::ErrorKind::UnsupportedVersion) if its field
+/// `x_version` is newer than [`RECORD_VERSION`](super::RECORD_VERSION).
 pub fn open_json<T: DeserializeOwned>(key: &MasterKey, sealed: &[u8]) -> Result<T> {
     open_json_up_to(key, sealed, limits::MAX_OBJECT)
 }
@@ -116,6 +120,7 @@ pub(super) fn open_measured<T: DeserializeOwned>(
         let most = limits::MAX_VALUES;
         return Err(Error::damaged(format!("the object has more than {most} values")));
     }
+    require_known_record(&text)?;
     understand(&text).map(|value| (value, text.len()))
 }
 
@@ -136,5 +141,15 @@ mod tests {
         assert_eq!(open_json::<Vec<u32>>(&key, &key.seal(b"[4]")).unwrap(), [4]);
         assert!(open_json::<Vec<u32>>(&key, &key.seal(b"\x03[4]")).is_err());
         assert!(open_json::<Vec<u32>>(&key, &key.seal(b"")).is_err());
+    }
+
+    #[test]
+    fn newer_objects_are_refused_and_never_count_as_damaged() {
+        let key = MasterKey::generate();
+        let open = |text: &[u8]| open_json::<serde_json::Value>(&key, &key.seal(text));
+        assert!(open(br#"{"x_version":1}"#).is_ok());
+        let error = open(br#"{"x_version":2}"#).unwrap_err();
+        assert_eq!(error.kind(), crate::error::ErrorKind::UnsupportedVersion);
+        assert!(!error.is_damage() && error.hint().is_some());
     }
 }

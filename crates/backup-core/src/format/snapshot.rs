@@ -176,7 +176,9 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it is none, was changed, or is
-    /// larger than [`limits`] permit.
+    /// larger than [`limits`] permit;
+    /// [`ErrorKind::UnsupportedVersion`](crate::error::ErrorKind::UnsupportedVersion) if a newer
+    /// format wrote it.
     pub fn open(key: &MasterKey, sealed: &[u8]) -> Result<Self> {
         Self::open_up_to(key, sealed, limits::MAX_SNAPSHOT).map(|(snapshot, _)| snapshot)
     }

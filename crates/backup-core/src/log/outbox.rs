@@ -266,7 +266,12 @@ impl State {
         for (_, path) in files {
             let pack = std::fs::read(&path).map_err(|error| broken(&path, error))?;
             let slice = Slice::open(&pack, key).map_err(|error| {
-                error.context(path.display()).with_hint(
+                let is_damage = error.is_damage();
+                let error = error.context(path.display());
+                if !is_damage {
+                    return error;
+                }
+                error.with_hint(
                     "move the file out of the spool: it is a damaged slice that waits to be stored",
                 )
             })?;

@@ -15,7 +15,7 @@ use super::{Position, Scope, Tick, Watermark};
 use crate::compress::{Compression, Packer};
 use crate::crypto::{IV_LEN, MasterKey, OVERHEAD};
 use crate::error::{Error, Result};
-use crate::format::{BlobKind, PackHeader, PackedBlob};
+use crate::format::{BlobKind, PackHeader, PackedBlob, SLICE_VERSION, require_known_json};
 use crate::id::BlobId;
 use crate::repository::decode_with;
 use crate::source::LogSegment;
@@ -26,7 +26,6 @@ const MAX_BLOB: usize = 4 << 20;
 const COMPRESSION: Compression = Compression::Fast;
 /// Between two moments that are noted there is at least so much time.
 const RESOLUTION_MICROS: i64 = 100_000;
-const VERSION: u32 = 1;
 
 /// What a slice says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +120,7 @@ impl Filling {
         now: Timestamp,
     ) -> Self {
         let header = SliceHeader {
-            version: VERSION,
+            version: SLICE_VERSION,
             stream: stream.to_owned(),
             branch: segment.branch.clone(),
             parent: segment.parent.clone(),
@@ -250,7 +249,7 @@ impl Slice {
 
     fn without_bytes(stream: &str, Mark { at, state }: Mark, now: Timestamp) -> Self {
         let header = SliceHeader {
-            version: VERSION,
+            version: SLICE_VERSION,
             stream: stream.to_owned(),
             branch: at.branch,
             parent: None,
@@ -308,13 +307,10 @@ impl Slice {
 
 impl SliceHeader {
     fn parse(json: &[u8]) -> Result<Self> {
-        let header: Self = serde_json::from_slice(json).map_err(|error| {
+        require_known_json("the slice", json, SLICE_VERSION)?;
+        serde_json::from_slice(json).map_err(|error| {
             Error::damaged("cannot parse the header of the slice").with_source(error)
-        })?;
-        if header.version > VERSION {
-            return Err(Error::damaged("the slice was written by a newer version of this program"));
-        }
-        Ok(header)
+        })
     }
 
     /// Where it ends.
@@ -461,6 +457,19 @@ mod tests {
         }
         assert!(Slice::open(&pack[..pack.len() - 1], &key).is_err());
         assert!(Slice::open(&pack, &MasterKey::generate()).is_err());
+    }
+
+    #[test]
+    fn newer_slices_are_refused_and_never_count_as_damaged() {
+        let json = serde_json::to_vec(&slice(9).header).unwrap();
+        assert!(SliceHeader::parse(&json).is_ok());
+        let mut newer: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        newer["version"] = (SLICE_VERSION + 1).into();
+        // Another form of a field must not hide the version.
+        newer["parts"] = "elsewhere".into();
+        let error = SliceHeader::parse(newer.to_string().as_bytes()).unwrap_err();
+        assert!(!error.is_damage(), "{error}");
+        assert!(error.to_string().contains("format 2, this program reads up to 1"), "{error}");
     }
 
     #[test]

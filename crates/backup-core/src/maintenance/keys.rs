@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::crypto::Passphrase;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Config, KeyFile};
+use crate::format::{Config, EXPORTED_KEY_VERSION, KeyFile, require_known_json};
 use crate::id::KeyId;
 use crate::repository::{Repository, cpu, key_files, layout};
 use crate::sink::{Sink, SinkErrorKind, SinkOps};
@@ -158,7 +158,7 @@ impl Repository {
         let config = self.sink().get_bytes(&layout::config()).await?;
         let bundle = Bundle {
             about: ABOUT.to_owned(),
-            version: 1,
+            version: EXPORTED_KEY_VERSION,
             key: BASE64.encode(key),
             config: BASE64.encode(config),
         };
@@ -212,11 +212,9 @@ impl ExportedKey {
             Error::new(ErrorKind::Invalid, format!("this is not an exported key: {what}"))
                 .with_hint("give a file that `backup key export` wrote")
         };
+        require_known_json("the exported key", bundle, EXPORTED_KEY_VERSION)?;
         let bundle: Bundle = serde_json::from_slice(bundle)
             .map_err(|error| invalid("it cannot be read").with_source(error))?;
-        if bundle.version != 1 {
-            return Err(invalid("it was written by a newer version of this program"));
-        }
         let key = BASE64.decode(&bundle.key).map_err(|_| invalid("its key file is damaged"))?;
         let file = KeyFile::from_json(&key)
             .map_err(|error| invalid("its key file is damaged").with_source(error))?;
@@ -267,5 +265,20 @@ impl ExportedKey {
         sink.put_bytes(&layout::config_copy(), self.config.clone()).await?;
         sink.put_bytes(&layout::config(), self.config.clone()).await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_exported_keys_are_refused_with_both_versions() {
+        let error = ExportedKey::parse(br#"{"version":2,"keys":[]}"#).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::UnsupportedVersion);
+        let text = "the exported key was written by format 2, this program reads up to 1";
+        assert_eq!(error.to_string(), text);
+        let other = ExportedKey::parse(br#"{"version":1}"#).err().unwrap();
+        assert_eq!(other.kind(), ErrorKind::Invalid);
     }
 }

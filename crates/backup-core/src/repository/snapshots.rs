@@ -144,7 +144,7 @@ impl Repository {
     /// All snapshots. Damaged ones are listed apart, so that they never hide the others.
     ///
     /// # Errors
-    /// Those of the sink.
+    /// [`ErrorKind::UnsupportedVersion`] if a newer format wrote one of them; those of the sink.
     pub async fn snapshots(&self, cx: &Context) -> Result<SnapshotList> {
         let objects = self.list(&layout::snapshots()).await?;
         let named = |meta: &ObjectMeta| Some((meta.size, meta.key.file_name().parse().ok()?));
@@ -175,6 +175,10 @@ impl Repository {
             let Some((id, sealed)) = loaded else { continue };
             match sealed.and_then(|sealed| self.open_within(&sealed, &mut excess)) {
                 Ok(snapshot) => list.snapshots.push(SnapshotInfo::new(id, snapshot)),
+                // Nothing may be decided about the others without a snapshot that is intact.
+                Err(error) if error.kind() == ErrorKind::UnsupportedVersion => {
+                    return Err(error.context(format!("snapshot {}", id.short())));
+                }
                 Err(error) => list.damaged.push((id, error)),
             }
         }

@@ -121,12 +121,15 @@ async fn examine(repository: &Repository, id: SnapshotId) -> Result<Content> {
         }
         Err(error) => return Err(error.into()),
     };
-    if SnapshotId::digest(&bytes) == id
-        && let Ok(snapshot) = Snapshot::open(repository.key(), &bytes)
-    {
-        return Ok(Content::Readable(Box::new(snapshot)));
+    if SnapshotId::digest(&bytes) != id {
+        return Ok(Content::Damaged(bytes));
     }
-    Ok(Content::Damaged(bytes))
+    match Snapshot::open(repository.key(), &bytes) {
+        Ok(snapshot) => Ok(Content::Readable(Box::new(snapshot))),
+        Err(error) if error.is_damage() => Ok(Content::Damaged(bytes)),
+        // A newer format wrote it: it is intact, and stays.
+        Err(error) => Err(error.context(format!("snapshot {}", id.short()))),
+    }
 }
 
 /// Moves the object to `x-quarantine/` and removes the inventory entry, so that the snapshot is no
@@ -168,4 +171,44 @@ pub async fn accept_loss(repository: &Repository, ids: &[SnapshotId], cx: &Conte
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::Passphrase;
+    use crate::format::seal_json;
+    use crate::maintenance::{PruneOptions, RepairOptions, prune, repair};
+    use crate::repository::InitOptions;
+    use crate::testing::MemorySink;
+
+    /// A snapshot of a newer format is intact: no command may take it for damaged, or remove data
+    /// that it may need.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn newer_snapshots_stop_commands_and_stay_in_place() {
+        let (sink, cx) = (Arc::new(MemorySink::new()), Context::silent());
+        let options = InitOptions::default();
+        let repository =
+            Repository::init(sink.clone(), &Passphrase::generate(), &options, &cx).await.unwrap();
+        let newer = serde_json::json!({ "x_version": 2, "time": { "seconds": 0 }, "roots": [] });
+        let sealed = seal_json(repository.key(), &newer).unwrap();
+        let id = SnapshotId::digest(&sealed);
+        repository.sink().put_bytes(&layout::snapshot(&id), sealed).await.unwrap();
+        let before = sink.objects();
+        let repaired = repair(&repository, &RepairOptions::default(), &cx).await.map(drop);
+        let pruned = prune(&repository, &PruneOptions::default(), &cx).await.map(drop);
+        let given_up = accept_loss(&repository, &[id], &cx).await;
+        let listed = repository.snapshots(&cx).await.map(drop);
+        for refused in [repaired, pruned, given_up, listed] {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::UnsupportedVersion, "{error}");
+            let both = "written by format 2, this program reads up to 1";
+            assert!(error.to_string().contains(both), "{error}");
+            assert!(error.to_string().contains(&id.short()), "{error}");
+        }
+        let after = sink.objects();
+        assert!(before.keys().all(|key| after.get(key) == before.get(key)));
+    }
 }

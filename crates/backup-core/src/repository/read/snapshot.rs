@@ -187,7 +187,8 @@ impl SnapshotReader {
     /// What the snapshot says of itself in `.backup/manifest.json`; `None` if another tool made it.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] if it cannot be read or understood.
+    /// [`ErrorKind::Damaged`] if it cannot be read or understood;
+    /// [`ErrorKind::UnsupportedVersion`] if a newer schema wrote it.
     pub async fn manifest(&self) -> Result<Option<Manifest>> {
         let path = EntryPath::new(MANIFEST_PATH)
             .ok_or_else(|| Error::new(ErrorKind::Internal, "invalid manifest path"))?;
@@ -205,8 +206,6 @@ impl SnapshotReader {
         if !limits::has_at_most(limits::MAX_MANIFEST_VALUES, &json) {
             return Err(Error::damaged("the manifest has too many values"));
         }
-        serde_json::from_slice(&json)
-            .map(Some)
-            .map_err(|error| Error::damaged("cannot parse the manifest").with_source(error))
+        Manifest::parse(&json).map(Some)
     }
 }
