@@ -38,6 +38,7 @@
 //! | [`zone`] | time zones: of names, of the machine, and those in force |
 //! | [`units`] | sizes, shares, times and limits as people write them |
 //! | [`cache`], [`state`] | where things are kept that can be had again, and that cannot |
+//! | [`formats`] | versions of everything that is stored or offered |
 //! | [`environment`], [`machine`] | what is known about the process and the machine, passed in and never looked up below |
 //! | [`error`] | the error of this crate |
 //!
@@ -58,6 +59,7 @@ pub mod disk;
 pub mod environment;
 pub mod error;
 pub mod expect;
+pub mod formats;
 pub mod groups;
 pub mod heartbeat;
 pub mod hooks;

@@ -5,7 +5,22 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use backup_core::format::require_known_json;
+
 use crate::environment::Environment;
+
+/// Version of the JSON files in the state directory: their field `version`, which stands for 1
+/// where it is missing.
+pub const VERSION: u32 = 1;
+
+/// Refuses the content of a state file that a newer version of this program wrote.
+///
+/// # Errors
+/// [`io::ErrorKind::Unsupported`]; the message names both versions.
+pub fn require_known(json: &[u8]) -> io::Result<()> {
+    require_known_json("the file", json, VERSION)
+        .map_err(|error| io::Error::new(io::ErrorKind::Unsupported, error.to_string()))
+}
 
 /// The directory for what must survive a restart: `BACKUP_STATE_DIR`, else `backup` in the user's
 /// state directory. `None` if the user has no place.
@@ -118,6 +133,16 @@ mod tests {
         assert_eq!(of(&[home]), Some("/h/.local/state/backup".into()));
         assert_eq!(of(&[("HOME", "h")]), None);
         assert_eq!(of(&[]), None);
+    }
+
+    #[test]
+    fn newer_files_are_refused_with_both_versions() {
+        for known in ["{}", r#"{"version":1}"#, "{", r#"{"version":"x"}"#] {
+            require_known(known.as_bytes()).unwrap();
+        }
+        let error = require_known(br#"{"alerts":7,"version":2}"#).unwrap_err();
+        let text = "the file was written by format 2, this program reads up to 1";
+        assert_eq!((error.kind(), &*error.to_string()), (io::ErrorKind::Unsupported, text));
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use backup_core::format::NEWER_HINT;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::sizes::Sizes;
 use super::{Alert, Silence};
-use crate::cache;
+use crate::{cache, state};
 
 /// How long to wait for the lock of another process.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +30,15 @@ pub enum Error {
     /// Another process holds it for too long.
     #[error("another process does not release the lock on {}", .0.display())]
     Busy(PathBuf),
+}
+
+impl Error {
+    /// The remedy, if there is one for users.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::Place(_, error) = self else { return None };
+        (error.kind() == io::ErrorKind::Unsupported).then_some(NEWER_HINT)
+    }
 }
 
 /// First and last evaluation of rules.
@@ -85,7 +95,8 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the file in the state directory `dir`, which is created if it does not exist, and
-    /// waits for the lock. An unreadable file is moved aside. Blocks.
+    /// waits for the lock. An unreadable file is moved aside, one of a newer program is refused.
+    /// Blocks.
     ///
     /// # Errors
     /// [`Error`]
@@ -94,17 +105,21 @@ impl Store {
         let failed = |error| Error::Place(path.clone(), error);
         cache::create(dir).map_err(failed)?;
         let lock = lock(&dir.join("alerts.lock"), &path)?;
-        let (stored, put_aside) =
-            match std::fs::read(&path).map(|json| serde_json::from_slice(&json)) {
-                Ok(Ok(stored)) => (stored, None),
-                Ok(Err(_)) => {
-                    let aside = dir.join("alerts.damaged.json");
-                    std::fs::rename(&path, &aside).map_err(failed)?;
-                    (Stored::default(), Some(aside))
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => (Stored::default(), None),
-                Err(error) => return Err(failed(error)),
-            };
+        let read = std::fs::read(&path);
+        if let Ok(json) = &read {
+            // It is not damaged: it stays for the program that wrote it.
+            state::require_known(json).map_err(failed)?;
+        }
+        let (stored, put_aside) = match read.map(|json| serde_json::from_slice(&json)) {
+            Ok(Ok(stored)) => (stored, None),
+            Ok(Err(_)) => {
+                let aside = dir.join("alerts.damaged.json");
+                std::fs::rename(&path, &aside).map_err(failed)?;
+                (Stored::default(), Some(aside))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Stored::default(), None),
+            Err(error) => return Err(failed(error)),
+        };
         Ok((Self { path, lock: Some(lock), put_aside }, stored))
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use backup_core::format::newer;
 use rusqlite::ErrorCode;
 
 use super::sqlite;
@@ -22,8 +23,15 @@ pub enum Error {
     #[error("cannot determine the location of the catalog")]
     Unclear(#[source] crate::error::Error),
     /// A newer version of this program has written it.
-    #[error("the catalog {0} was written by a newer version of this program")]
-    Newer(String),
+    #[error("the catalog {catalog} was {}", newer(.version, .known))]
+    Newer {
+        /// Its file or address.
+        catalog: String,
+        /// Version of its tables.
+        version: i64,
+        /// The newest version of tables that this program reads.
+        known: i64,
+    },
     /// Its directory cannot be used.
     #[error("cannot use {}", .0.display())]
     Place(PathBuf, #[source] io::Error),
@@ -71,9 +79,11 @@ impl Error {
             Self::Unclear(error) => {
                 error.hint().unwrap_or("check `[catalog]` and BACKUP_CATALOG").to_owned()
             }
-            Self::Newer(_) => "use that version, or choose another catalog with BACKUP_STATE_DIR \
+            Self::Newer { .. } => {
+                "use that version, or choose another catalog with BACKUP_STATE_DIR \
                                or `[catalog]`"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Place(path, error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 match state::owner(path) {
                     Some(owner) => {

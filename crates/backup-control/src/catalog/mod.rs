@@ -11,11 +11,13 @@
 //! | `future.rs` | runs that are dated after the present |
 //! | `sqlite.rs` | the catalog in a file |
 //! | `schema.rs` | its tables, version by version |
+//! | `before.rs` | copies of the file from before its tables were changed |
 //! | `rows.rs` | runs as its rows |
 //! | `postgres/` | the catalog in a database of PostgreSQL |
 //! | `conformance.rs` | what every catalog must do (feature `testing`) |
 //! | `tests.rs` | what SQLite does besides |
 
+mod before;
 #[doc(hidden)]
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
@@ -50,6 +52,15 @@ pub use postgres::Server;
 pub(crate) use home::check;
 
 use crate::runs::{Holder, Run, RunId};
+
+/// Version of the tables in a file: its `user_version`.
+pub const FILE_VERSION: u32 = schema::VERSION;
+/// Version of the tables in PostgreSQL: `backup_catalog.version`.
+#[cfg(feature = "postgres")]
+pub const SERVER_VERSION: u32 = postgres::VERSION;
+/// Version of the tables in PostgreSQL, which this program was built without.
+#[cfg(not(feature = "postgres"))]
+pub const SERVER_VERSION: u32 = 1;
 
 /// A catalog that several tasks use.
 pub type SharedCatalog = Arc<dyn Catalog>;
@@ -199,8 +210,8 @@ pub struct Opened {
     pub put_aside: Option<PathBuf>,
 }
 
-/// Opens the catalog. One in a directory is made if it is not there, and put aside if it is
-/// damaged; one of a server is connected to when it is asked for something.
+/// Opens the catalog. One in a directory is made if it is not there, copied and brought to
+/// [`FILE_VERSION`] if it is older, and put aside if it is damaged; one of a server is connected to when it is asked for something.
 ///
 /// # Errors
 /// [`Error::Newer`], [`Error::Place`], [`Error::Busy`], and those of the database.

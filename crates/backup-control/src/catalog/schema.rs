@@ -28,7 +28,7 @@ const STEPS: [&str; 2] = [
 ];
 
 /// The version that this program writes.
-pub(super) const VERSION: i64 = STEPS.len() as i64;
+pub(super) const VERSION: u32 = STEPS.len() as u32;
 
 /// The version of a catalog; 0 of an empty file.
 pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
@@ -37,7 +37,7 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Brings a catalog to [`VERSION`]. Of several processes that want to, one does.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    if version(connection)? >= VERSION {
+    if version(connection)? >= i64::from(VERSION) {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

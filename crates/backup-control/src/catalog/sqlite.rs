@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params_from_iter};
 
-use super::{Catalog, Error, Found, History, Result, RunFilter, future, rows, schema};
+use super::{Catalog, Error, Found, History, Result, RunFilter, before, future, rows, schema};
 use crate::runs::{Run, RunId};
 use crate::{cache, state};
 
@@ -126,8 +126,12 @@ fn connect(file: &Path) -> Result<Sqlite> {
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         schema::version(connection)
     };
-    if set_up(&connection).map_err(failed)? > schema::VERSION {
-        return Err(Error::Newer(file.display().to_string()));
+    let (version, known) = (set_up(&connection).map_err(failed)?, i64::from(schema::VERSION));
+    if version > known {
+        return Err(Error::Newer { catalog: file.display().to_string(), version, known });
+    }
+    if (1..known).contains(&version) {
+        before::copy(&connection, file, version)?;
     }
     schema::migrate(&mut connection).map_err(failed)?;
     // Whatever else is damaged shows where it is read; that the table is there at all is asked

@@ -136,7 +136,8 @@ async fn a_newer_one_is_left_alone() {
     connection.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
     drop(connection);
     let error = open_in(dir.path()).await.unwrap_err();
-    assert!(matches!(error, Error::Newer(_)), "{error:?}");
+    let text = "written by format 3, this program reads up to 2";
+    assert!(matches!(error, Error::Newer { .. }) && error.to_string().contains(text), "{error}");
     assert!(
         !std::fs::read_dir(dir.path()).unwrap().any(|file| file
             .unwrap()
@@ -144,6 +145,60 @@ async fn a_newer_one_is_left_alone() {
             .to_string_lossy()
             .contains("damaged"))
     );
+}
+
+/// The tables of version 1, as the first programs made them, written by hand.
+const TABLES_OF_VERSION_1: &str = "
+    CREATE TABLE runs (
+        id TEXT NOT NULL PRIMARY KEY, what TEXT NOT NULL, job TEXT NOT NULL,
+        repository TEXT NOT NULL, state TEXT NOT NULL, started INTEGER NOT NULL,
+        finished INTEGER, host TEXT NOT NULL, user TEXT NOT NULL, pid INTEGER NOT NULL,
+        evidence TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX runs_by_time ON runs (started, id);
+    CREATE INDEX runs_by_job ON runs (job, started, id);
+    CREATE INDEX runs_unfinished ON runs (started, id) WHERE finished IS NULL;
+    PRAGMA user_version = 1;";
+
+/// A program of version 1 can use the copy once it has taken the place of the catalog.
+#[tokio::test]
+async fn migration_keeps_a_copy_that_can_be_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("catalog.db");
+    // The row of a run, as this program writes it.
+    let other = tempfile::tempdir().unwrap();
+    fresh(other.path()).await.add(&run("docs", 0)).await.unwrap();
+    let old = rusqlite::Connection::open(&file).unwrap();
+    old.execute_batch(TABLES_OF_VERSION_1).unwrap();
+    let from = other.path().join("catalog.db");
+    old.execute("ATTACH ?1 AS other", [from.to_string_lossy()]).unwrap();
+    old.execute("INSERT INTO runs SELECT * FROM other.runs", []).unwrap();
+    drop(old);
+
+    let catalog = fresh(dir.path()).await;
+    assert_eq!(catalog.runs(&RunFilter::default()).await.unwrap().runs.len(), 1);
+    catalog.add(&run("docs", 1)).await.unwrap();
+    drop(catalog);
+    let copy = dir.path().join("catalog.db.1.bak");
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let rows_and_version = |file: &Path| -> (i64, i64) {
+        let database = rusqlite::Connection::open(file).unwrap();
+        let number = |query: &str| database.query_row(query, [], |row| row.get(0)).unwrap();
+        (number("SELECT count(*) FROM runs"), number("PRAGMA user_version"))
+    };
+    assert_eq!(rows_and_version(&copy), (1, 1));
+    assert_eq!(rows_and_version(&file), (2, schema::VERSION.into()));
+
+    // An opening without a migration copies nothing.
+    std::fs::rename(&copy, &file).unwrap();
+    for end in ["-wal", "-shm"] {
+        _ = std::fs::remove_file(dir.path().join(format!("catalog.db{end}")));
+    }
+    assert_eq!(rows_and_version(&file), (1, 1));
+    drop(fresh(dir.path()).await);
+    std::fs::remove_file(&copy).unwrap();
+    drop(fresh(dir.path()).await);
+    assert!(!copy.exists());
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
+use crate::state;
+
 /// Longest pause of a task; the daemon resumes it then.
 pub const MAX_PAUSE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -39,6 +41,7 @@ pub fn paused(state: &Path) -> io::Result<BTreeMap<String, Option<Timestamp>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(error),
     };
+    state::require_known(&text)?;
     let known: Tasks = serde_json::from_slice(&text)?;
     let paused = known.tasks.into_iter().filter(|(_, task)| task.paused);
     Ok(paused.map(|(name, task)| (name, task.paused_since)).collect())
@@ -63,6 +66,8 @@ mod tests {
         let since = "2026-11-23T08:00:00Z".parse().ok();
         let known = [("a".to_owned(), None), ("d".to_owned(), since)];
         assert_eq!(paused(dir.path()).unwrap(), known.into());
+        std::fs::write(&file, r#"{"version":2,"tasks":{}}"#).unwrap();
+        assert_eq!(paused(dir.path()).unwrap_err().kind(), io::ErrorKind::Unsupported);
         std::fs::write(&file, "{").unwrap();
         paused(dir.path()).unwrap_err();
     }

@@ -13,6 +13,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use backup_control::schedule::{DAEMON_DIR, TASKS_FILE};
+use backup_control::state;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +111,8 @@ impl Store {
             // There may be something in it: it must not be written over.
             Err(error) => return Err(StartError::State(file, error)),
         };
+        // A newer program wrote it, and needs it again.
+        state::require_known(&text).map_err(|error| StartError::State(file.clone(), error))?;
         Ok(match serde_json::from_slice(&text) {
             Ok(memory) => (memory, None),
             Err(_) => {
@@ -153,5 +156,12 @@ mod tests {
         std::fs::write(dir.path().join("daemon/tasks.json"), "{").unwrap();
         let (memory, aside) = store.read().unwrap();
         assert!(memory.tasks.is_empty() && aside.unwrap().is_file());
+        let newer = r#"{"version":2,"tasks":["a/b"]}"#;
+        std::fs::write(dir.path().join("daemon/tasks.json"), newer).unwrap();
+        let error = store.read().unwrap_err();
+        let text = "written by format 2, this program reads up to 1";
+        assert!(error.to_string().contains(text) && error.hint().contains("newer"), "{error}");
+        let kept = std::fs::read_to_string(dir.path().join("daemon/tasks.json")).unwrap();
+        assert_eq!(kept, newer);
     }
 }

@@ -93,6 +93,9 @@ impl StartError {
             Self::Taken(_) => {
                 "stop the other scheduler, or set BACKUP_STATE_DIR to another directory"
             }
+            Self::State(_, error) if error.kind() == std::io::ErrorKind::Unsupported => {
+                "use a newer version of this program, or set BACKUP_STATE_DIR to another directory"
+            }
             Self::NoPlace | Self::State(..) => {
                 "set BACKUP_STATE_DIR to a directory that this user may write to"
             }

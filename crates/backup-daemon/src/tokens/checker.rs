@@ -191,5 +191,8 @@ mod tests {
         std::fs::remove_file(tokens.path()).unwrap();
         std::fs::write(tokens.path(), "{}").unwrap();
         assert!(matches!(tokens.list(), Err(Error::Damaged(..))));
+        std::fs::write(tokens.path(), r#"{"version":2,"tokens":{"anna":{}}}"#).unwrap();
+        let Err(Error::Newer(_, error)) = tokens.list() else { panic!("it is newer") };
+        assert!(error.to_string().contains("by format 2, this program reads up to 1"), "{error}");
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use backup_control::{audit, cache};
+use backup_control::{audit, cache, state};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,9 @@ pub enum Error {
     /// What is in the file are no tokens.
     #[error("{} is not a token file of this version", .0.display())]
     Damaged(PathBuf, #[source] serde_json::Error),
+    /// A newer version of this program wrote the file.
+    #[error("cannot use {}", .0.display())]
+    Newer(PathBuf, #[source] io::Error),
     /// Others could give themselves a token.
     #[error("{} is writable by other users", .0.display())]
     Open(PathBuf),
@@ -66,6 +69,11 @@ impl Error {
             Self::Place(..) => {
                 "set `tokens_file` in `[api]` to another file, or BACKUP_STATE_DIR to another \
                  directory"
+                    .into()
+            }
+            Self::Newer(..) => {
+                "use a newer version of this program, or set `tokens_file` in `[api]` to another \
+                 file"
                     .into()
             }
             Self::Damaged(path, _) => {
@@ -162,7 +170,7 @@ impl Tokens {
     /// All of them, by name; none if there is no file. Blocks.
     ///
     /// # Errors
-    /// [`Error::Place`], [`Error::Damaged`], [`Error::Open`]
+    /// [`Error::Place`], [`Error::Damaged`], [`Error::Newer`], [`Error::Open`]
     pub fn list(&self) -> Result<Vec<Entry>, Error> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
@@ -176,6 +184,7 @@ impl Tokens {
         let mut json = Vec::new();
         io::Read::read_to_end(&mut io::Read::take(&mut file, MAX_FILE), &mut json)
             .map_err(|error| self.failed(error))?;
+        state::require_known(&json).map_err(|error| Error::Newer(self.path.clone(), error))?;
         let stored: Stored = serde_json::from_slice(&json)
             .map_err(|error| Error::Damaged(self.path.clone(), error))?;
         Ok(stored.tokens)
@@ -290,8 +299,8 @@ impl Tokens {
         let _lock = self.lock()?;
         let mut tokens = self.list()?;
         change(&mut tokens)?;
-        let json =
-            serde_json::to_vec_pretty(&Stored { version: 1, tokens }).map_err(io::Error::other);
+        let json = serde_json::to_vec_pretty(&Stored { version: state::VERSION, tokens })
+            .map_err(io::Error::other);
         let json = json.map_err(|error| self.failed(error))?;
         let new = self.path.with_extension("new");
         let written = || {

@@ -154,7 +154,13 @@ pub(in crate::commands) async fn ledger(session: &Session) -> CommandResult<Ledg
     let (scope, now) = (scope.unwrap_or_default(), session.cx.clock.now());
     let opened = tokio::task::spawn_blocking(move || Ledger::open(&dir, scope, now)).await;
     let ledger = opened.map_err(|error| CommandError::new(Kind::Io, error.to_string()))?;
-    let ledger = ledger.map_err(|error| CommandError::from_error(Kind::Io, &error))?;
+    let ledger = ledger.map_err(|error| {
+        let failed = CommandError::from_error(Kind::Io, &error);
+        match error.hint() {
+            Some(hint) => failed.with_hint(hint),
+            None => failed,
+        }
+    })?;
     if let Some(aside) = ledger.put_aside() {
         session
             .ui

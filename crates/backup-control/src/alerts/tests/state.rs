@@ -159,3 +159,17 @@ fn silence_holds_for_a_moved_configuration() {
     assert_eq!(evaluate(dir.path(), &after, 5), []);
     assert_eq!(evaluate(dir.path(), &after, 61).len(), 1, "it still fails");
 }
+
+#[test]
+fn state_of_a_newer_program_is_refused_and_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("alerts.json");
+    let newer = r#"{"version":2,"silences":{"s1":{"rule":"backup_failure"}}}"#;
+    std::fs::write(&file, newer).unwrap();
+    let error = Ledger::open(dir.path(), scope("c"), now()).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("written by format 2, this program reads up to 1"), "{cause}");
+    assert_eq!(error.hint(), Some("use a newer version of this program"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), newer);
+    assert!(!dir.path().join("alerts.damaged.json").exists());
+}

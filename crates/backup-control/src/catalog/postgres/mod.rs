@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_postgres::types::ToSql;
 
+pub(super) use schema::VERSION;
 pub use server::Server;
 
 use sessions::Sessions;

@@ -47,13 +47,13 @@ const STEPS: [&str; 1] = [
 ];
 
 /// The version that this program writes.
-pub(super) const VERSION: i32 = STEPS.len() as i32;
+pub(in crate::catalog) const VERSION: u32 = STEPS.len() as u32;
 
 /// The lock under which tables are made: of all who want to, one does.
 const LOCK: i64 = 0x6261_636b_7570_6361;
 
 /// The version of a catalog; 0 of an empty database.
-async fn version(client: &impl GenericClient) -> Result<i32, Trouble> {
+async fn version(client: &impl GenericClient) -> Result<i64, Trouble> {
     let there: bool = client
         .query_one("SELECT to_regclass('backup_catalog') IS NOT NULL", &[])
         .await?
@@ -62,16 +62,17 @@ async fn version(client: &impl GenericClient) -> Result<i32, Trouble> {
         return Ok(0);
     }
     match client.query_opt("SELECT version FROM backup_catalog", &[]).await? {
-        Some(row) => Ok(row.try_get(0)?),
+        Some(row) => Ok(row.try_get::<_, i32>(0)?.into()),
         None => Ok(0),
     }
 }
 
 /// Brings a catalog to [`VERSION`].
 pub(super) async fn migrate(client: &mut Client) -> Result<(), Trouble> {
+    let known = i64::from(VERSION);
     match version(client).await? {
-        VERSION => return Ok(()),
-        newer if newer > VERSION => return Err(Trouble::Newer),
+        version if version == known => return Ok(()),
+        version if version > known => return Err(Trouble::Newer { version }),
         _ => {}
     }
     let transaction = client.transaction().await?;
@@ -84,14 +85,14 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), Trouble> {
     transaction.batch_execute(table).await?;
     // Somebody else may have done it meanwhile, or a newer program more than it.
     let reached = version(&transaction).await?;
-    if reached > VERSION {
-        return Err(Trouble::Newer);
+    if reached > known {
+        return Err(Trouble::Newer { version: reached });
     }
     for step in STEPS.iter().skip(usize::try_from(reached).unwrap_or(0)) {
         transaction.batch_execute(step).await?;
     }
-    let note = "INSERT INTO backup_catalog (version) VALUES ($1) ON CONFLICT (single) DO UPDATE \
-                SET version = $1";
-    transaction.execute(note, &[&VERSION]).await?;
+    let note = "INSERT INTO backup_catalog (version) VALUES ($1::bigint) ON CONFLICT (single) DO \
+                UPDATE SET version = excluded.version";
+    transaction.execute(note, &[&known]).await?;
     Ok(transaction.commit().await?)
 }

@@ -40,7 +40,10 @@ pub(super) enum Trouble {
     /// SQL.
     Sql(tokio_postgres::Error),
     /// A newer version of this program has made the tables.
-    Newer,
+    Newer {
+        /// Their version.
+        version: i64,
+    },
 }
 
 impl From<tokio_postgres::Error> for Trouble {
@@ -139,7 +142,10 @@ impl Sessions {
         };
         match timeout(ANSWERING, prepare).await {
             Ok(Ok(())) => Ok(session),
-            Ok(Err(Trouble::Newer)) => Err(Error::Newer(self.shown())),
+            Ok(Err(Trouble::Newer { version })) => {
+                let (catalog, known) = (self.shown(), schema::VERSION.into());
+                Err(Error::Newer { catalog, version, known })
+            }
             Ok(Err(Trouble::Sql(error))) => Err(self.told(&error)),
             Err(_) => Err(self.server.late(ANSWERING)),
         }

@@ -121,7 +121,8 @@ impl Outbox {
         let mut delivered = Delivered::default();
         let until = Instant::now() + within;
         match self.channels_that_wait() {
-            Ok(names) => {
+            Ok((names, newer)) => {
+                delivered.trouble = newer;
                 let all = names.iter().map(|name| self.serve(name, channels, cx, until));
                 join_all(all).await.into_iter().for_each(|of_channel| delivered.take(of_channel));
             }
@@ -133,7 +134,9 @@ impl Outbox {
         delivered
     }
 
-    fn channels_that_wait(&self) -> io::Result<Vec<String>> {
+    /// The channels with messages, and the messages that a newer program wrote, in words: these
+    /// stay for that program.
+    fn channels_that_wait(&self) -> io::Result<(Vec<String>, Vec<String>)> {
         let _lock = self.files.lock()?;
         let listed = self.files.list_waiting()?;
         listed.unreadable.iter().try_for_each(|path| self.files.put_aside(path))?;
@@ -141,7 +144,11 @@ impl Outbox {
             listed.entries.into_iter().map(|entry| entry.channel).collect();
         names.sort_unstable();
         names.dedup();
-        Ok(names)
+        let newer = listed
+            .newer
+            .iter()
+            .map(|(path, why)| format!("a message stays in the outbox, {}: {why}", path.display()));
+        Ok((names, newer.collect()))
     }
 
     fn summarize(&self, now: Timestamp, delivered: &mut Delivered) -> io::Result<()> {

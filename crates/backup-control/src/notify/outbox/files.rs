@@ -17,8 +17,8 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 use super::entry::Entry;
-use crate::cache;
 use crate::notify::message::digest;
+use crate::{cache, state};
 
 /// For so long, and so many, messages are remembered that were sent.
 const MEMORY: Duration = Duration::from_secs(30 * 86_400);
@@ -44,6 +44,8 @@ pub(super) struct Listed {
     pub(super) entries: Vec<Entry>,
     /// Files that are no entries.
     pub(super) unreadable: Vec<PathBuf>,
+    /// Files of a newer version of this program, and the reason in words.
+    pub(super) newer: Vec<(PathBuf, String)>,
 }
 
 impl Files {
@@ -112,7 +114,11 @@ impl Files {
 
     /// What was given up.
     pub(super) fn list_failed(&self) -> io::Result<Listed> {
-        list(&self.failed_dir())
+        let mut listed = list(&self.failed_dir())?;
+        // Messages that were given up are not sent by another program either.
+        listed.unreadable.extend(listed.newer.drain(..).map(|(path, _)| path));
+        listed.unreadable.sort();
+        Ok(listed)
     }
 
     /// Writes an entry that waits, also in the place of an earlier state of it.
@@ -197,6 +203,10 @@ fn list(dir: &Path) -> io::Result<Listed> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
+        if let Err(error) = state::require_known(&bytes) {
+            listed.newer.push((path, error.to_string()));
+            continue;
+        }
         match serde_json::from_slice::<Entry>(&bytes) {
             Ok(entry) => listed.entries.push(entry),
             Err(_) => listed.unreadable.push(path),
@@ -205,6 +215,7 @@ fn list(dir: &Path) -> io::Result<Listed> {
     // Those that fail again and again must not keep others from their turn.
     listed.entries.sort_by_cached_key(|entry| (entry.tries, entry.message.time, entry.key()));
     listed.unreadable.sort();
+    listed.newer.sort();
     Ok(listed)
 }
 

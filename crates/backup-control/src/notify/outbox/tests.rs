@@ -264,6 +264,21 @@ fn what_matters_least_makes_room() {
     assert!(place.outbox.put("mail", &large).is_err());
 }
 
+#[tokio::test]
+async fn deliver_leaves_messages_of_a_newer_program_in_place() {
+    let place = Place::new();
+    let file = place.path("outbox/0000.json");
+    let newer = r#"{"version":2,"channel":["mail"]}"#;
+    std::fs::write(&file, newer).unwrap();
+    std::fs::write(place.path("outbox/0001.json"), "{").unwrap();
+    let delivered = place.outbox.deliver(&place.channels(&[]), &place.cx, SHORT).await;
+    let [trouble] = &delivered.trouble[..] else { panic!("{:?}", delivered.trouble) };
+    assert!(trouble.contains("written by format 2, this program reads up to 1"), "{trouble}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), newer);
+    // Damage is put aside as before.
+    assert!(place.path("outbox/failed/0001.json").exists());
+}
+
 #[test]
 fn nobody_else_can_read_it() {
     let place = Place::new();
