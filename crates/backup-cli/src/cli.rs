@@ -12,7 +12,7 @@ use crate::commands::{
     advise, alerts, analyze, archive, audit, cancel, catalog, check, cleanup, compare, completions,
     config, copy, diff, doctor, export, find, forget, hold, init, key, list, logs, ls, man, notify,
     prune, quickstart, release, repair, report, restore, retry, run, running, schedule, show,
-    stats, status, storage, timeline, undo_forget, verify, wal_fetch, wal_push,
+    stats, status, storage, timeline, undo_forget, verify, version, wal_fetch, wal_push,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, overview, style};
@@ -155,6 +155,7 @@ pub(crate) enum Command {
     Catalog(catalog::Args),
     Config(config::Args),
     Completions(completions::Args),
+    Version(version::Args),
     #[command(hide = true)]
     Man(man::Args),
 }

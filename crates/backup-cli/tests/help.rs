@@ -2,7 +2,7 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 44] = [
+const VERBS: [&str; 45] = [
     "quickstart",
     "init",
     "run",
@@ -47,6 +47,7 @@ const VERBS: [&str; 44] = [
     "catalog",
     "config",
     "completions",
+    "version",
 ];
 
 #[test]
@@ -117,6 +118,30 @@ fn program_without_arguments_shows_help_and_fails() {
 #[test]
 fn version() {
     Env::new().run(&["--version"]).ok().snapshot("version");
+}
+
+/// The numbers are those of docs/format.md, not of the code.
+#[test]
+fn version_lists_every_format() {
+    let run = Env::new().run(&["version", "--json"]).ok();
+    let listed: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(listed["version"], env!("CARGO_PKG_VERSION"));
+    let page = include_str!("../../../docs/format.md");
+    let (_, rows) = page.split_once("| format | version | written in |\n").unwrap();
+    let rows = rows.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let mut documented = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let (name, reads) = (cells[1].trim_matches('`'), cells[2]);
+        let (from, up_to) = reads.split_once(" to ").unwrap_or((reads, reads));
+        let form = &listed["formats"][name];
+        assert_eq!(form["reads_from"].to_string(), from, "{name}: {listed}");
+        assert_eq!(form["reads_up_to"].to_string(), up_to, "{name}: {listed}");
+        assert_eq!(form["writes"].to_string(), up_to, "{name}: {listed}");
+        documented += 1;
+    }
+    assert_eq!(listed["formats"].as_object().unwrap().len(), documented);
+    Env::new().run(&["version"]).ok().snapshot("version_formats");
 }
 
 #[test]

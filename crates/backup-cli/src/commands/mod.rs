@@ -17,7 +17,7 @@
 //! | `verify.rs`, `check.rs`, `repair.rs`, `doctor.rs` | damage, and storage that cannot be relied upon |
 //! | `key/` | keys |
 //! | `notify/` | channels that people are told by, and what waits for them |
-//! | `catalog.rs`, `config.rs`, `completions.rs`, `man.rs` | the program itself |
+//! | `catalog.rs`, `config.rs`, `completions.rs`, `version.rs`, `man.rs` | the program itself |
 //! | `view.rs`, `report_file.rs` | how snapshots and problems are shown by several verbs; reports in files |
 
 pub(crate) mod advise;
@@ -64,6 +64,7 @@ pub(crate) mod storage;
 pub(crate) mod timeline;
 pub(crate) mod undo_forget;
 pub(crate) mod verify;
+pub(crate) mod version;
 pub(crate) mod view;
 pub(crate) mod wal_fetch;
 pub(crate) mod wal_push;
@@ -150,6 +151,7 @@ pub(in crate::commands) async fn dispatch(session: &Session, command: Command) -
         Command::Catalog(args) => Box::pin(catalog::run(session, &args)).await,
         Command::Config(args) => config::run(session, &args),
         Command::Completions(args) => completions::run(session, &args),
+        Command::Version(args) => version::run(session, &args),
         Command::Man(args) => man::run(session, &args),
     }
 }

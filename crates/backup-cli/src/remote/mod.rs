@@ -65,7 +65,10 @@ const LOOKING: [&str; 18] = [
 /// If flags name one that there cannot be.
 pub(crate) fn server(session: &Session, command: &Command) -> CommandResult<Option<Server>> {
     // These are about this machine, whatever daemon is usually asked.
-    if matches!(command, Command::Config(_) | Command::Completions(_) | Command::Man(_)) {
+    if matches!(
+        command,
+        Command::Config(_) | Command::Completions(_) | Command::Version(_) | Command::Man(_)
+    ) {
         return Ok(None);
     }
     let is_for_daemon = match command {
