@@ -1,5 +1,5 @@
-//! Scenarios of the program as a whole, with servers of several kinds at once, and the commands of
-//! the documentation.
+//! Scenarios of the program as a whole, with servers of several kinds at once, the commands of the
+//! documentation, and the data of earlier versions.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -49,4 +49,5 @@ mod support {
 mod scenarios {
     mod control;
     mod documented;
+    mod fixtures;
 }
