@@ -236,7 +236,7 @@ mod needs_faketime {
 
     /// As after `cp -r`: the disk has the time of the copy.
     #[test]
-    fn moved_repository_keeps_its_dates_until_adopted() {
+    fn moved_repository_loses_old_snapshots_after_adoption() {
         let machine = Machine::with_disk();
         for days in [-20, -17, -6, -1] {
             machine.back_up(days * DAY, &days.to_string()).succeeded();
