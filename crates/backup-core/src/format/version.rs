@@ -4,6 +4,7 @@
 //! field that they may ignore does not.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -47,7 +48,7 @@ pub fn require_known_json(object: &str, json: &[u8], known: u32) -> Result<()> {
     struct Versioned {
         version: u32,
     }
-    let versioned = serde_json::from_slice::<Versioned>(json);
+    let versioned = of_object::<Versioned>(json);
     versioned.map_or(Ok(()), |versioned| require_known(object, versioned.version, known))
 }
 
@@ -62,9 +63,14 @@ pub(super) fn require_known_record(json: &[u8]) -> Result<()> {
         x_version: Option<u32>,
     }
     // Other text is for the parser of the object to judge.
-    let versioned = serde_json::from_slice::<Versioned>(json).ok();
+    let versioned = of_object::<Versioned>(json);
     let version = versioned.and_then(|versioned| versioned.x_version).unwrap_or(1);
     require_known("the object", version, RECORD_VERSION)
+}
+
+/// Fields of a JSON object; none of any other text. The parser would take a list for an object, too.
+fn of_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -83,7 +89,9 @@ mod tests {
 
     #[test]
     fn records_without_a_version_are_of_the_first() {
-        for known in ["{}", r#"{"x_version":1,"a":[]}"#, r#"{"x_version":null}"#, "[1,2]", "{"] {
+        for known in
+            ["{}", r#"{"x_version":1,"a":[]}"#, r#"{"x_version":null}"#, "[1,2]", "[2]", "{"]
+        {
             require_known_record(known.as_bytes()).unwrap();
         }
         let newer = br#"{"reason":{"of":"another form"},"x_version":2}"#;
