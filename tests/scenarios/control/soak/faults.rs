@@ -190,10 +190,13 @@ pub(super) fn largest_pack(place: &Place) -> PathBuf {
     largest.unwrap().path()
 }
 
-/// Flips a bit of the content of a pack; done twice, the pack is as before.
+/// Flips a bit of the content of a pack; done twice, the pack is as before. In one step: a backup that
+/// found the pack missing or truncated would store its data again, and nothing would be damaged.
 fn flip(pack: &Path) {
     let mut bytes = std::fs::read(pack).unwrap();
     bytes[40] ^= 1;
-    std::fs::remove_file(pack).unwrap();
-    std::fs::write(pack, bytes).unwrap();
+    // Beside `data`, on the same disk.
+    let flipped = pack.ancestors().nth(3).unwrap().join("flipped");
+    std::fs::write(&flipped, bytes).unwrap();
+    std::fs::rename(flipped, pack).unwrap();
 }
