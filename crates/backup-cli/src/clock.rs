@@ -45,7 +45,7 @@ impl ClockArgs {
     /// Like [`Self::present`].
     ///
     /// # Errors
-    /// A refusal if the clock is in doubt without a voucher, except in a dry run.
+    /// A refusal if the clock is in doubt and no person vouches for it, except in a dry run.
     pub(crate) async fn require(
         &self,
         session: &Session,
@@ -62,9 +62,5 @@ impl ClockArgs {
 
 /// The refusal to remove by a clock in doubt.
 pub(crate) fn refusal(doubt: &ClockDoubt) -> CommandError {
-    CommandError::refused(format!("nothing is removed: {}", doubt.describe())).with_hint(HINT)
+    CommandError::from(doubt.refusal()).invalid_is_refused()
 }
-
-/// Remedy for a clock in doubt.
-pub(crate) const HINT: &str =
-    "correct the clock; if it is right, run the command once with --clock-is-right";

@@ -72,14 +72,14 @@ pub fn read_file_blocking(path: &Path, limit: Duration) -> io::Result<Zeroizing<
 fn read_all(file: impl io::Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_FILE { Err(too_large()) } else { Ok(bytes) }
+    within_limit(bytes)
 }
 
 async fn read_socket(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     let stream = UnixStream::connect(path).await?;
     stream.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() > MAX_FILE { Err(too_large()) } else { Ok(bytes) }
+    within_limit(bytes)
 }
 
 /// Opens a FIFO or a device. Without `NONBLOCK`, opening would block until there is a writer.
@@ -93,7 +93,7 @@ async fn read_fifo(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(Vec::new());
     let receiver = pipe::Receiver::from_file(open(path)?)?;
     receiver.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() > MAX_FILE { Err(too_large()) } else { Ok(bytes) }
+    within_limit(bytes)
 }
 
 /// Reads a device, such as a terminal. Not every device can be polled.
@@ -113,6 +113,11 @@ async fn read_device(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
         }
     }
     Err(too_large())
+}
+
+/// Refuses the bytes of a file that is larger than the limit.
+fn within_limit(bytes: Zeroizing<Vec<u8>>) -> io::Result<Zeroizing<Vec<u8>>> {
+    if bytes.len() > MAX_FILE { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn too_large() -> io::Error {

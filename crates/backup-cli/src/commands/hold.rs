@@ -68,7 +68,7 @@ struct HeldJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    // Not only after a repository was opened.
+    // Mistakes are reported before a repository is opened.
     hold(session, args, session.cx.clock.now())?;
     let spec = args.filter.repository(session)?;
     let repository = session.open(&spec).await?;

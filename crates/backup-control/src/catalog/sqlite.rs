@@ -239,8 +239,7 @@ fn is_known(error: &rusqlite::Error) -> bool {
 
 impl Sqlite {
     /// Runs by a filter.
-    async fn selected(&self, filter: &RunFilter) -> Result<Found> {
-        let filter = filter.clone();
+    async fn selected(&self, filter: RunFilter) -> Result<Found> {
         self.with(move |connection| {
             let (text, parameters) = rows::query(&filter);
             let mut found = Found::default();
@@ -252,8 +251,8 @@ impl Sqlite {
     }
 
     /// The history of jobs.
-    async fn history_of(&self, of: &History) -> Result<Found> {
-        let History { jobs, host, until } = of.clone();
+    async fn history_of(&self, of: History) -> Result<Found> {
+        let History { jobs, host, until } = of;
         let until = until.map(Timestamp::as_millisecond);
         self.with(move |connection| {
             let mut query = connection.prepare(&rows::history())?;
@@ -309,19 +308,11 @@ impl Catalog for Sqlite {
     }
 
     async fn runs(&self, filter: &RunFilter) -> Result<Found> {
-        let found = self.selected(filter).await?;
-        match future::past(filter, &found) {
-            Some(past) => Ok(future::behind(self.selected(&past).await?, found, filter)),
-            None => Ok(found),
-        }
+        future::runs(filter, |filter| self.selected(filter)).await
     }
 
     async fn history(&self, of: &History) -> Result<Found> {
-        let found = self.history_of(of).await?;
-        match future::past_history(of, &found) {
-            Some(past) => Ok(future::of_past(self.history_of(&past).await?, found)),
-            None => Ok(found),
-        }
+        future::history(of, |of| self.history_of(of)).await
     }
 
     async fn jobs(&self, repository: &str) -> Result<Vec<String>> {

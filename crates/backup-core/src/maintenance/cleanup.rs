@@ -48,8 +48,12 @@ impl CleanupPlan {
     /// The snapshots to be forgotten.
     #[must_use]
     pub fn dropped(&self) -> Vec<SnapshotId> {
+        self.dropped_infos().map(|info| info.id).collect()
+    }
+
+    fn dropped_infos(&self) -> impl Iterator<Item = &SnapshotInfo> {
         let dropped = self.snapshots.iter().filter(|planned| !planned.decision.keep());
-        dropped.map(|planned| planned.info.id).collect()
+        dropped.map(|planned| &planned.info)
     }
 
     /// The snapshots that replace no other one because their time is disputed.
@@ -68,8 +72,7 @@ impl CleanupPlan {
         if self.is_first || !self.adopted.is_empty() {
             repository.adopt(&self.adopted, cx).await?;
         }
-        let dropped = self.snapshots.iter().filter(|planned| !planned.decision.keep());
-        let dropped: Vec<SnapshotInfo> = dropped.map(|planned| planned.info.clone()).collect();
+        let dropped: Vec<SnapshotInfo> = self.dropped_infos().cloned().collect();
         if dropped.is_empty() { Ok(()) } else { repository.forget_listed(&dropped, cx).await }
     }
 }

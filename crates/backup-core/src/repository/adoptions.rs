@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Snapshot, seal_json};
 use crate::id::SnapshotId;
-use crate::sink::{SinkErrorKind, SinkOps, SinkResult};
+use crate::sink::{ObjectMeta, SinkErrorKind, SinkOps, SinkResult};
 
 /// Largest assumed difference between the clocks of this process and the store.
 const MARGIN: SignedDuration = SignedDuration::from_hours(24);
@@ -56,12 +56,16 @@ impl Repository {
         Ok(Adoptions { ids, has_begun })
     }
 
-    /// The evidence about times of snapshots that the store wrote at these times.
+    /// The evidence about times of snapshots, of which `objects` is a listing.
     pub(super) async fn time_evidence(
         &self,
-        mut stored: HashMap<SnapshotId, Timestamp>,
+        objects: &[ObjectMeta],
         cx: &Context,
     ) -> Result<TimeEvidence> {
+        let stored =
+            |meta: &ObjectMeta| Some((meta.key.file_name().parse().ok()?, meta.last_modified?));
+        let mut stored: HashMap<SnapshotId, Timestamp> =
+            objects.iter().filter_map(stored).collect();
         let has_clock = self.sink().capabilities().own_clock;
         if !has_clock {
             // Written by a clock that was ahead: no evidence against the snapshot's own time.
@@ -79,11 +83,7 @@ impl Repository {
     /// The evidence about the times of all snapshots: two listings, and no request per snapshot.
     pub(crate) async fn read_time_evidence(&self, cx: &Context) -> Result<TimeEvidence> {
         let objects = self.list(&layout::snapshots()).await?;
-        let stored = objects
-            .iter()
-            .filter_map(|meta| Some((meta.key.file_name().parse().ok()?, meta.last_modified?)));
-        let stored = stored.collect();
-        self.time_evidence(stored, cx).await
+        self.time_evidence(&objects, cx).await
     }
 
     /// Vouches for the own times of snapshots, and records that adoptions have begun. Requires

@@ -8,8 +8,8 @@
 //! A store on a disk writes its times with the clock of the machine that made the snapshot. There the
 //! order of parents and the present decide, see `snapshot_order.rs`.
 //!
-//! Every user of a snapshot's time reads [`SnapshotInfo::time`](super::SnapshotInfo::time): retention, `latest`, lists, status,
-//! alerts and reports.
+//! Every user of a snapshot's time reads [`SnapshotInfo::time`](super::SnapshotInfo::time):
+//! retention, `latest`, lists, status, alerts and reports.
 
 use std::collections::HashMap;
 

@@ -33,6 +33,10 @@ pub struct ClockDoubt {
 }
 
 impl ClockDoubt {
+    /// The remedy, as a hint for users.
+    pub const REMEDY: &str =
+        "correct the clock; if it is right, run the command once with --clock-is-right";
+
     /// True if the clock is later than expected, false if it is earlier than the accepted time.
     #[must_use]
     pub fn is_ahead(&self) -> bool {
@@ -50,10 +54,11 @@ impl ClockDoubt {
         )
     }
 
-    /// The refusal to remove anything.
-    pub(crate) fn refusal(&self) -> Error {
+    /// The refusal to remove anything: an error of kind [`ErrorKind::Invalid`].
+    #[must_use]
+    pub fn refusal(&self) -> Error {
         Error::new(ErrorKind::Invalid, format!("nothing is removed: {}", self.describe()))
-            .with_hint("correct the clock, or add --clock-is-right if it is right")
+            .with_hint(Self::REMEDY)
     }
 }
 

@@ -152,9 +152,6 @@ impl Repository {
         // Objects that expand to the most bytes for their size come last, when others have had
         // their share of the memory.
         ids.sort_unstable_by(|a, b| b.cmp(a));
-        let stored =
-            |meta: &ObjectMeta| Some((meta.key.file_name().parse().ok()?, meta.last_modified?));
-        let stored = objects.iter().filter_map(stored).collect();
         let concurrency = self.sink().capabilities().concurrency.max(1);
         let mut loading = futures::stream::iter(ids)
             .map(|(_, id)| async move {
@@ -168,7 +165,7 @@ impl Repository {
                 }
             })
             .buffered(concurrency);
-        let evidence = Box::pin(self.time_evidence(stored, cx)).await?;
+        let evidence = Box::pin(self.time_evidence(&objects, cx)).await?;
         let mut list = SnapshotList { evidence, ..SnapshotList::default() };
         let mut excess = limits::MAX_SNAPSHOT_EXCESS;
         while let Some(loaded) = loading.try_next().await? {

@@ -7,11 +7,10 @@ use backup_control::config::LoadedConfig;
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::repositories::RepositorySpec;
 use backup_control::{cache, state};
-use backup_core::repository::LARGEST_SKEW;
+use backup_core::repository::{ClockDoubt, LARGEST_SKEW};
 use serde::Serialize;
 
 use super::sources;
-use crate::clock;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::records::Records;
@@ -227,7 +226,7 @@ impl Round<'_> {
         if let Ok(present) = repository.present(&self.session.cx).await
             && let Some(doubt) = present.doubt()
         {
-            self.ill(&of, "clock", doubt.describe(), clock::HINT)?;
+            self.ill(&of, "clock", doubt.describe(), ClockDoubt::REMEDY)?;
         }
         match repository.sink().free_bytes() {
             None => Ok(()),

@@ -61,15 +61,15 @@ impl Postgres {
 
 impl Postgres {
     /// Runs by a filter.
-    async fn selected(&self, filter: &RunFilter) -> Result<Found> {
-        let (clause, values) = clause(filter, |number| format!("${number}"));
+    async fn selected(&self, filter: RunFilter) -> Result<Found> {
+        let (clause, values) = clause(&filter, |number| format!("${number}"));
         let parameters: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value as _).collect();
         let text = format!("SELECT {} FROM backup_runs{clause}", rows::COLUMNS);
         Ok(rows::found(&self.sessions.ask(&text, &parameters).await?))
     }
 
     /// The history of jobs.
-    async fn history_of(&self, of: &History) -> Result<Found> {
+    async fn history_of(&self, of: History) -> Result<Found> {
         let (jobs, repositories): (Vec<&str>, Vec<&str>) =
             of.jobs.iter().map(|(job, repository)| (job.as_str(), repository.as_str())).unzip();
         let until = of.until.map(Timestamp::as_millisecond);
@@ -116,19 +116,11 @@ impl Catalog for Postgres {
     }
 
     async fn runs(&self, filter: &RunFilter) -> Result<Found> {
-        let found = self.selected(filter).await?;
-        match future::past(filter, &found) {
-            Some(past) => Ok(future::behind(self.selected(&past).await?, found, filter)),
-            None => Ok(found),
-        }
+        future::runs(filter, |filter| self.selected(filter)).await
     }
 
     async fn history(&self, of: &History) -> Result<Found> {
-        let found = self.history_of(of).await?;
-        match future::past_history(of, &found) {
-            Some(past) => Ok(future::of_past(self.history_of(&past).await?, found)),
-            None => Ok(found),
-        }
+        future::history(of, |of| self.history_of(of)).await
     }
 
     async fn jobs(&self, repository: &str) -> Result<Vec<String>> {

@@ -83,7 +83,7 @@ async fn run_backup(
     let identity = source.identity();
     let (snapshots, doubt) = snapshots_before(repository, options, cx).await?;
     let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
-    let previous = parent::newest(&snapshots, &identity, options).map(|info| info.id);
+    let previous = parent::previous(&snapshots, &identity, options).map(|info| info.id);
     let (indexed, lost_packs) = load_index(repository, cx).await?;
     cx.check_cancelled()?;
 

@@ -32,17 +32,12 @@ impl Parent {
         cx: &Context,
     ) -> (BackupKind, Option<Self>) {
         let wanted = options.kind.unwrap_or(BackupKind::Incremental);
-        let newest = |of_type: Option<&str>| {
-            let fits = |info: &&SnapshotInfo| {
-                same_origin(info, source, options)
-                    && of_type.is_none_or(|kind| info.snapshot.tag("type") == Some(kind))
-            };
-            snapshots.snapshots.iter().rev().find(fits).map(Self::of)
-        };
+        let newest =
+            |fits: fn(Option<&str>) -> bool| newest(snapshots, source, options, fits).map(Self::of);
         let parent = match wanted {
             BackupKind::Full => return (BackupKind::Full, None),
-            BackupKind::Incremental | BackupKind::Log => newest(None),
-            BackupKind::Differential => newest(Some("full")),
+            BackupKind::Incremental | BackupKind::Log => newest(|_| true),
+            BackupKind::Differential => newest(|kind| kind == Some("full")),
         };
         if parent.is_none() {
             if options.kind.is_some() {
@@ -80,16 +75,27 @@ impl Parent {
     }
 }
 
-/// The newest snapshot of the same source, of any type but a captured log: later ones replace it.
-pub(super) fn newest<'list>(
+/// The snapshot before a new one in the order of the source. Captured logs are none: later ones
+/// replace them.
+pub(super) fn previous<'list>(
     snapshots: &'list SnapshotList,
     source: &SourceIdentity,
     options: &BackupOptions,
 ) -> Option<&'list SnapshotInfo> {
-    let fits = |info: &&SnapshotInfo| {
-        info.snapshot.tag("type") != Some("log") && same_origin(info, source, options)
+    newest(snapshots, source, options, |kind| kind != Some("log"))
+}
+
+/// The newest snapshot of the same source whose type fits.
+fn newest<'list>(
+    snapshots: &'list SnapshotList,
+    source: &SourceIdentity,
+    options: &BackupOptions,
+    fits: fn(Option<&str>) -> bool,
+) -> Option<&'list SnapshotInfo> {
+    let is_meant = |info: &&SnapshotInfo| {
+        fits(info.snapshot.tag("type")) && same_origin(info, source, options)
     };
-    snapshots.snapshots.iter().rev().find(fits)
+    snapshots.snapshots.iter().rev().find(is_meant)
 }
 
 /// Whether a snapshot is of the same source: of the same job, or made by restic of the same paths
