@@ -4,7 +4,7 @@ mod needs_weed {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use backup_core::clock::SystemClock;
+    use backup_core::clock::{Clock, SystemClock};
     use backup_core::log::CaptureOptions;
 
     use crate::support::logs::{Logged, worst_lag};
@@ -19,7 +19,7 @@ mod needs_weed {
         let other = Repo::init(stage.truth("load").sink().await).await;
         let logged = Logged::new(&repo.repository, Arc::new(SystemClock));
         let load = Logged::new(&other.repository, Arc::new(SystemClock));
-        load.source.push(backup_core::clock::Clock::now(&SystemClock), vec![7; 20_000_000]);
+        load.source.push(SystemClock.now(), vec![7; 20_000_000]);
         logged.back_up().await;
         let loading = tokio::spawn(async move {
             loop {
@@ -27,7 +27,11 @@ mod needs_weed {
             }
         });
         let capturing = logged.begin(CaptureOptions::default());
-        tokio::time::sleep(Duration::from_millis(1000)).await;
+        // Taking the lease lasts longer where the store does not create atomically.
+        let first = logged.source.push(SystemClock.now(), vec![7; 500]);
+        while logged.source.acknowledged().as_ref() != Some(&first) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let worst = worst_lag(&logged, Duration::from_secs(6)).await;
         loading.abort();
         assert!(worst < Duration::from_secs(3), "{worst:?} would be lost");
