@@ -3,9 +3,10 @@
 mod shown;
 
 use backup_control::cleanup::{self, Cleanup};
+use backup_control::repositories::RepositorySpec;
 use backup_control::runs;
 use backup_core::id::SnapshotId;
-use backup_core::maintenance::{CleanupPlan, plan_cleanup};
+use backup_core::maintenance::{CleanupEvidence, CleanupPlan};
 use backup_core::repository::Repository;
 use serde::Serialize;
 
@@ -88,26 +89,23 @@ impl Planned {
     }
 }
 
-/// The repositories that are cleaned up, each once.
-type Repositories = Vec<(backup_control::repositories::RepositorySpec, Repository)>;
+/// A repository that is cleaned up, with what was read of it for all plans.
+struct Opened {
+    spec: RepositorySpec,
+    repository: Repository,
+    evidence: CleanupEvidence,
+}
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let cleanups = cleanups(session, args)?;
     let jobs: Vec<&str> = cleanups.iter().map(|cleanup| cleanup.job.as_str()).collect();
     session.trail.note("jobs", jobs.join(" "));
-    let (mut repositories, mut plans) = (Repositories::new(), Vec::new());
+    let (mut repositories, mut plans) = (Vec::<Opened>::new(), Vec::new());
     for cleanup in cleanups {
-        let at = open(session, &mut repositories, &cleanup, args.dry_run).await?;
-        if !args.dry_run {
-            // Not only after all snapshots were read.
-            session.require_confirmable()?;
-        }
-        let (repository, cx) = (&repositories[at].1, &session.cx);
+        let at = open(session, &mut repositories, &cleanup, args).await?;
         let Cleanup { filter, policy, .. } = &cleanup;
-        let zone = session.calendar_zone();
-        let present = args.clock.present(session, repository, args.dry_run).await?;
-        let plan =
-            plan_cleanup(repository, filter, policy, &zone, args.adopt, &present, cx).await?;
+        let (zone, evidence) = (session.calendar_zone(), &mut repositories[at].evidence);
+        let plan = evidence.plan(filter, policy, &zone, args.adopt, &session.cx).await?;
         shown::show(session, &cleanup, &plan, args.dry_run)?;
         plans.push(Planned { cleanup, at, plan });
     }
@@ -115,21 +113,22 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         session.ui.status("Dry run: nothing was forgotten.");
         return Ok(Outcome::Success);
     }
-    let (stopped, plans): (Vec<Planned>, Vec<Planned>) =
+    let (mut stopped, mut plans): (Vec<Planned>, Vec<Planned>) =
         plans.into_iter().partition(|planned| planned.is_stopped(session));
+    hand_over_first(&mut stopped, &mut plans);
     let adopted = plans.iter().map(|planned| planned.plan.adopted.len()).sum::<usize>();
     if adopted > 0 {
         session.trail.note("adopted", adopted.to_string());
     }
     confirm(session, &plans).await?;
     for planned in &plans {
-        let repository = &repositories[planned.at].1;
+        let repository = &repositories[planned.at].repository;
         let work = async || apply(session, planned, repository).await;
         reserve::with_room(session, &planned.cleanup.repository, work).await?;
     }
     let has_stopped = |at: usize| stopped.iter().any(|planned| planned.at == at);
     let whole = repositories.iter().enumerate().filter(|(at, _)| !has_stopped(*at));
-    for (_, (spec, repository)) in whole.filter(|_| !args.no_prune) {
+    for (_, Opened { spec, repository, .. }) in whole.filter(|_| !args.no_prune) {
         let work = async || {
             let options = spec.prune_options(session.holder());
             prune::prune(session, spec, repository, &options).await?;
@@ -180,22 +179,40 @@ fn cleanups(session: &Session, args: &Args) -> CommandResult<Vec<Cleanup>> {
     Ok(cleanup::of_jobs(config, &names, session.named_repository()?.as_ref())?)
 }
 
+/// The adoptions of the first cleanup of a repository are those of its first plan that is executed.
+fn hand_over_first(stopped: &mut [Planned], plans: &mut [Planned]) {
+    for Planned { at, plan, .. } in stopped.iter_mut().filter(|planned| planned.plan.is_first) {
+        if let Some(next) = plans.iter_mut().find(|planned| planned.at == *at) {
+            next.plan.is_first = std::mem::take(&mut plan.is_first);
+            next.plan.adopted.append(&mut plan.adopted);
+        }
+    }
+}
+
+/// Opens the repository of a cleanup, once, and reads what all plans need.
 async fn open(
     session: &Session,
-    opened: &mut Repositories,
+    opened: &mut Vec<Opened>,
     cleanup: &Cleanup,
-    dry_run: bool,
+    args: &Args,
 ) -> CommandResult<usize> {
-    let place = cleanup.repository.to_string();
-    if let Some(at) = opened.iter().position(|(spec, _)| spec.to_string() == place) {
+    let spec = &cleanup.repository;
+    let place = spec.to_string();
+    if let Some(at) = opened.iter().position(|known| known.spec.to_string() == place) {
         return Ok(at);
     }
-    let open = async || session.open(&cleanup.repository).await;
-    let repository = match dry_run {
+    let open = async || session.open(spec).await;
+    let repository = match args.dry_run {
         true => open().await?,
-        false => reserve::with_room(session, &cleanup.repository, open).await?,
+        false => reserve::with_room(session, spec, open).await?,
     };
-    opened.push((cleanup.repository.clone(), repository));
+    if !args.dry_run {
+        // Not only after all snapshots were read.
+        session.require_confirmable()?;
+    }
+    let present = args.clock.present(session, &repository, args.dry_run).await?;
+    let evidence = Box::pin(CleanupEvidence::read(&repository, &present, &session.cx)).await?;
+    opened.push(Opened { spec: spec.clone(), repository, evidence });
     Ok(opened.len() - 1)
 }
 

@@ -1,6 +1,6 @@
 //! Retention applied to a repository: a plan, which is applied by forgetting what it drops.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use crate::id::SnapshotId;
 use crate::repository::{
     ClockDoubt, Present, Repository, SnapshotFilter, SnapshotInfo, SnapshotList, TimeBasis,
 };
-use crate::retention::{Anomaly, Candidate, Decision, Policy, Reason, anomalies, decide};
+use crate::retention::{Anomaly, Candidate, Decision, Hold, Policy, Reason, anomalies, decide};
 
 use super::holds::Promises;
 
@@ -34,7 +34,7 @@ pub struct CleanupPlan {
     /// jobs, if [`Self::is_first`].
     pub adopted: Vec<SnapshotInfo>,
     /// True if no maintainer has adopted the snapshots of the time before adoptions existed: this
-    /// cleanup adopts every snapshot of the repository.
+    /// plan adopts every snapshot of the repository.
     pub is_first: bool,
     /// The contradiction between the clock and the latest time that is known. A cleanup without a
     /// person must not follow the plan if there is one.
@@ -68,22 +68,36 @@ impl CleanupPlan {
     /// # Errors
     /// Those of [`Repository::adopt`] and [`Repository::forget_listed`].
     pub async fn execute(&self, repository: &Repository, cx: &Context) -> Result<()> {
+        let dropped: Vec<SnapshotInfo> = self.dropped_infos().cloned().collect();
+        if dropped.is_empty() && self.adopted.is_empty() && !self.is_first {
+            return Ok(());
+        }
         repository.record_present(cx).await?;
         if self.is_first || !self.adopted.is_empty() {
             repository.adopt(&self.adopted, cx).await?;
         }
-        let dropped: Vec<SnapshotInfo> = self.dropped_infos().cloned().collect();
         if dropped.is_empty() { Ok(()) } else { repository.forget_listed(&dropped, cx).await }
     }
 }
 
-/// Decides about the snapshots that `filter` matches; no other is touched, or counts. Changes
-/// nothing. With `adopt`, the plan adopts those of them whose times are disputed, and those of
-/// anomalies. Snapshots expire by `present`.
+/// The evidence about the snapshots of a repository, read once for the plans of all its jobs.
+#[derive(Debug)]
+pub struct CleanupEvidence {
+    repository: Repository,
+    present: Present,
+    list: SnapshotList,
+    /// Positions in `list` of the snapshots of each job.
+    of_jobs: BTreeMap<String, Vec<usize>>,
+    holds: BTreeMap<SnapshotId, Hold>,
+    verified: BTreeSet<SnapshotId>,
+    /// Snapshots that the first cleanup of the repository adopts, until a plan has them.
+    first: Option<Vec<SnapshotInfo>>,
+}
+
+/// Decides about the snapshots that `filter` matches: [`CleanupEvidence`] for a single plan.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`] for a policy that keeps nothing; [`ErrorKind::Damaged`] if a snapshot or
-/// a hold cannot be read, because then its fate is unknown; those of the sink.
+/// Those of [`CleanupEvidence::read`] and [`CleanupEvidence::plan`].
 pub async fn plan_cleanup(
     repository: &Repository,
     filter: &SnapshotFilter,
@@ -93,50 +107,160 @@ pub async fn plan_cleanup(
     present: &Present,
     cx: &Context,
 ) -> Result<CleanupPlan> {
-    policy.check().map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))?;
-    let mut list = repository.snapshots(cx).await?;
-    require_available(repository, &list, cx).await?;
-    let (is_first, now) = (!list.evidence.has_begun(), present.time());
-    let matches = |info: &&SnapshotInfo| filter.matches(&info.snapshot);
-    // A date in the future stays disputed: it belongs to a wrong clock. A date that contradicts the
-    // order of snapshots is no date of the time before adoptions existed.
-    let is_to_adopt = |info: &&SnapshotInfo| {
-        let time = &info.effective;
-        let is_meant = is_first && time.basis() != TimeBasis::Order || adopt && matches(info);
-        is_meant && time.is_disputed() && time.own() <= now
-    };
-    let mut adopted: Vec<SnapshotInfo> =
-        list.snapshots.iter().filter(is_to_adopt).cloned().collect();
-    let adopt_in = |list: &mut SnapshotList, ids: &BTreeSet<SnapshotId>| {
-        list.evidence.adopt(ids.iter().copied());
-        list.settle(now);
-    };
-    let find = |list: &SnapshotList| {
-        let meant = list.snapshots.iter().filter(matches);
-        anomalies(&meant.map(Candidate::of).collect::<Vec<_>>(), now, zone)
-    };
-    adopt_in(&mut list, &adopted.iter().map(|info| info.id).collect());
-    let mut unusual = find(&list);
-    if adopt && !unusual.is_empty() {
-        let ids: BTreeSet<SnapshotId> =
-            unusual.iter().flat_map(|anomaly| anomaly.snapshots.iter().copied()).collect();
-        adopted.extend(list.snapshots.iter().filter(|info| ids.contains(&info.id)).cloned());
-        adopt_in(&mut list, &ids);
-        unusual = find(&list);
+    check(policy)?;
+    let mut evidence = Box::pin(CleanupEvidence::read(repository, present, cx)).await?;
+    evidence.plan(filter, policy, zone, adopt, cx).await
+}
+
+fn check(policy: &Policy) -> Result<()> {
+    policy.check().map_err(|error| Error::new(ErrorKind::Invalid, error.to_string()))
+}
+
+impl CleanupEvidence {
+    /// Reads the snapshots, holds and verifications of a repository. Snapshots expire by `present`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Damaged`] if a snapshot or a hold cannot be read, because then its fate is
+    /// unknown; those of the sink.
+    pub async fn read(repository: &Repository, present: &Present, cx: &Context) -> Result<Self> {
+        let mut list = repository.snapshots(cx).await?;
+        require_available(repository, &list, cx).await?;
+        let now = present.time();
+        let first = (!list.evidence.has_begun()).then(|| {
+            // A date that contradicts the order of snapshots is no date of the time before adoptions
+            // existed.
+            let is_of_then = |info: &&SnapshotInfo| {
+                info.effective.basis() != TimeBasis::Order && is_adoptable(info, now)
+            };
+            list.snapshots.iter().filter(is_of_then).cloned().collect::<Vec<_>>()
+        });
+        if let Some(first) = first.as_ref().filter(|first| !first.is_empty()) {
+            list.evidence.adopt(first.iter().map(|info| info.id));
+            list.settle(now);
+        }
+        let mut of_jobs: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (at, info) in list.snapshots.iter().enumerate() {
+            let Some(job) = info.snapshot.tag("job") else { continue };
+            match of_jobs.get_mut(job) {
+                Some(places) => places.push(at),
+                None => _ = of_jobs.insert(job.to_owned(), vec![at]),
+            }
+        }
+        let holds = repository.holds().await?;
+        let verified = repository.verified().await?;
+        let (repository, present) = (repository.clone(), *present);
+        Ok(Self { repository, present, list, of_jobs, holds, verified, first })
     }
-    let snapshots: Vec<SnapshotInfo> =
-        list.snapshots.into_iter().filter(|info| matches(&info)).collect();
-    let candidates = candidates(repository, &snapshots, cx).await?;
-    let mut decisions = decide(&candidates, policy, now, zone);
-    protect(repository, &snapshots, &candidates, &mut decisions, now).await?;
-    let before: BTreeSet<SnapshotId> = unusual.iter().filter_map(|one| one.before).collect();
-    for decision in decisions.iter_mut().filter(|decision| before.contains(&decision.id)) {
-        decision.reasons.push(Reason::BeforeAnomaly);
+
+    /// Decides about the snapshots that `filter` matches; no other is touched, or counts. Changes
+    /// nothing. With `adopt`, the plan adopts those of them whose times are disputed, and those of
+    /// anomalies. The first plan has the adoptions of the first cleanup.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a policy that keeps nothing; [`ErrorKind::Damaged`] if a promise
+    /// cannot be read; those of the sink.
+    pub async fn plan(
+        &mut self,
+        filter: &SnapshotFilter,
+        policy: &Policy,
+        zone: &TimeZone,
+        adopt: bool,
+        cx: &Context,
+    ) -> Result<CleanupPlan> {
+        check(policy)?;
+        let (now, repository) = (self.present.time(), &self.repository);
+        let (snapshots, own_adopted, unusual) = self.matching(filter, zone, adopt);
+        let candidates = candidates(repository, &snapshots, cx).await?;
+        let candidates: Vec<Candidate> =
+            candidates.into_iter().map(|candidate| self.complete(candidate)).collect();
+        let mut decisions = decide(&candidates, policy, now, zone);
+        protect(repository, &snapshots, &candidates, &mut decisions, now).await?;
+        let before: BTreeSet<SnapshotId> = unusual.iter().filter_map(|one| one.before).collect();
+        for decision in decisions.iter_mut().filter(|decision| before.contains(&decision.id)) {
+            decision.reasons.push(Reason::BeforeAnomaly);
+        }
+        let planned = snapshots.into_iter().zip(decisions);
+        let planned = planned.map(|(info, decision)| PlannedSnapshot { info, decision }).collect();
+        let (doubt, first) = (self.present.doubt(), self.first.take());
+        let is_first = first.is_some();
+        let adopted = first.into_iter().flatten().chain(own_adopted).collect();
+        Ok(CleanupPlan { snapshots: planned, adopted, is_first, doubt, anomalies: unusual })
     }
-    let planned = snapshots.into_iter().zip(decisions);
-    let planned = planned.map(|(info, decision)| PlannedSnapshot { info, decision });
-    let doubt = present.doubt();
-    Ok(CleanupPlan { snapshots: planned.collect(), adopted, is_first, doubt, anomalies: unusual })
+
+    /// The snapshots that `filter` matches, oldest first; those that `adopt` adopts, and the
+    /// anomalies that remain.
+    fn matching(
+        &self,
+        filter: &SnapshotFilter,
+        zone: &TimeZone,
+        adopt: bool,
+    ) -> (Vec<SnapshotInfo>, Vec<SnapshotInfo>, Vec<Anomaly>) {
+        let now = self.present.time();
+        let find = |snapshots: &[SnapshotInfo]| {
+            let candidates: Vec<Candidate> = snapshots.iter().map(Candidate::of).collect();
+            anomalies(&candidates, now, zone)
+        };
+        let mut snapshots = self.matched(filter);
+        let mut adopted: Vec<SnapshotInfo> = Vec::new();
+        if adopt {
+            adopted.extend(snapshots.iter().filter(|info| is_adoptable(info, now)).cloned());
+            snapshots = self.adopting(&adopted, filter, snapshots);
+            let unusual = find(&snapshots);
+            let ids: BTreeSet<SnapshotId> =
+                unusual.iter().flat_map(|anomaly| anomaly.snapshots.iter().copied()).collect();
+            adopted.extend(snapshots.iter().filter(|info| ids.contains(&info.id)).cloned());
+            if !ids.is_empty() {
+                snapshots = self.adopting(&adopted, filter, snapshots);
+            }
+        }
+        let unusual = find(&snapshots);
+        (snapshots, adopted, unusual)
+    }
+
+    /// The snapshots that `filter` matches, oldest first.
+    fn matched(&self, filter: &SnapshotFilter) -> Vec<SnapshotInfo> {
+        let all = &self.list.snapshots;
+        let matches = |info: &&SnapshotInfo| filter.matches(&info.snapshot);
+        match &filter.job {
+            Some(job) => {
+                let places = self.of_jobs.get(job).into_iter().flatten();
+                places.map(|at| &all[*at]).filter(matches).cloned().collect()
+            }
+            None => all.iter().filter(matches).cloned().collect(),
+        }
+    }
+
+    /// The matched snapshots again, if these are adopted.
+    fn adopting(
+        &self,
+        adopted: &[SnapshotInfo],
+        filter: &SnapshotFilter,
+        matched: Vec<SnapshotInfo>,
+    ) -> Vec<SnapshotInfo> {
+        if adopted.is_empty() {
+            return matched;
+        }
+        let (snapshots, evidence) = (self.list.snapshots.clone(), self.list.evidence.clone());
+        let mut list = SnapshotList { snapshots, evidence, ..SnapshotList::default() };
+        list.evidence.adopt(adopted.iter().map(|info| info.id));
+        list.settle(self.present.time());
+        list.snapshots.retain(|info| filter.matches(&info.snapshot));
+        list.snapshots
+    }
+
+    fn complete(&self, candidate: Candidate) -> Candidate {
+        Candidate {
+            hold: self.holds.get(&candidate.id).cloned(),
+            verified: self.verified.contains(&candidate.id),
+            ..candidate
+        }
+    }
+}
+
+/// True if a maintainer may vouch for the own time. A date in the future stays disputed: it belongs
+/// to a wrong clock.
+fn is_adoptable(info: &SnapshotInfo, now: Timestamp) -> bool {
+    info.effective.is_disputed() && info.effective.own() <= now
 }
 
 /// Adds the promises of the repository to the reasons.
@@ -177,28 +301,17 @@ pub async fn require_available(
     ))
 }
 
-/// In the order of `snapshots`.
+/// In the order of `snapshots`, with the times of their receipts.
 async fn candidates(
     repository: &Repository,
     snapshots: &[SnapshotInfo],
     cx: &Context,
 ) -> Result<Vec<Candidate>> {
-    let mut holds = repository.holds().await?;
-    let verified = repository.verified().await?;
     let concurrency = repository.sink().capabilities().concurrency.max(1);
     let read = |info: SnapshotInfo| async move {
         cx.check_cancelled()?;
         let received = repository.received(&info.id).await?;
         Ok::<_, Error>(Candidate { received, ..Candidate::of(&info) })
     };
-    let mut candidates: Vec<Candidate> = futures::stream::iter(snapshots.to_vec())
-        .map(read)
-        .buffered(concurrency)
-        .try_collect()
-        .await?;
-    for candidate in &mut candidates {
-        candidate.hold = holds.remove(&candidate.id);
-        candidate.verified = verified.contains(&candidate.id);
-    }
-    Ok(candidates)
+    futures::stream::iter(snapshots.to_vec()).map(read).buffered(concurrency).try_collect().await
 }

@@ -25,7 +25,7 @@ mod runs;
 mod storage;
 
 pub use anchors::Anchor;
-pub use cleanup::{CleanupPlan, PlannedSnapshot, plan_cleanup, require_available};
+pub use cleanup::{CleanupEvidence, CleanupPlan, PlannedSnapshot, plan_cleanup, require_available};
 pub use forget::Forgotten;
 pub use keys::KeyRotation;
 pub use proofs::DamageMark;

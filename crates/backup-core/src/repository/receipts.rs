@@ -15,7 +15,7 @@ use crate::crypto::MasterKey;
 use crate::error::Result;
 use crate::format::{open_json, seal_json};
 use crate::id::{KeyId, SnapshotId};
-use crate::sink::{Key, Prefix, Sink, SinkOps};
+use crate::sink::{Key, Prefix, Sink, SinkErrorKind, SinkOps};
 
 /// What a receipt says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,12 +41,11 @@ impl Repository {
     /// Those of the sink; [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) for a damaged
     /// receipt.
     pub async fn receipt(&self, id: &SnapshotId) -> Result<Option<Receipt>> {
-        let key = layout::snapshot_receipt(id);
-        if !self.sink().exists(&key).await? {
-            return Ok(None);
+        match self.sink().get_bytes(&layout::snapshot_receipt(id)).await {
+            Ok(sealed) => open_json(self.key(), &sealed).map(Some),
+            Err(error) if error.kind() == SinkErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        let sealed = self.sink().get_bytes(&key).await?;
-        open_json(self.key(), &sealed).map(Some)
     }
 
     /// When this repository received a snapshot, if there is a receipt that tells.

@@ -152,7 +152,7 @@ pub(super) fn refusal<'a>(
         if let Some(doubt) = &plan.doubt {
             return Some(clock::refusal(doubt).context(format_args!("job {job}")));
         }
-        jobs.push(format!("--job {}", human::shell(job)));
+        jobs.push(human::shell(job));
         causes.extend(
             plan.anomalies
                 .iter()
