@@ -9,7 +9,9 @@
 //! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
 //! | `listings.rs` | packs that index objects list with different contents |
 //! | `listing.rs` | listings of objects, which may be empty or endless by mistake |
+//! | `pack_comparison.rs` | the packs in the index, compared with those in the store |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
+//! | `known_snapshots.rs` | snapshots that this process has read |
 //! | `effective_time.rs` | [`EffectiveTime`]: the time that a snapshot counts for |
 //! | `snapshot_order.rs` | effective times that follow the order of parents and the present |
 //! | `adoptions.rs` | maintainers vouch for the times of snapshots |
@@ -39,12 +41,14 @@ pub(crate) mod guard;
 pub mod index;
 mod init;
 pub(crate) mod key_files;
+mod known_snapshots;
 pub(crate) mod layout;
 mod lease;
 mod listing;
 pub(crate) mod listings;
 mod locks;
 mod open;
+mod pack_comparison;
 mod present;
 mod probe;
 pub(crate) mod reach;
@@ -58,7 +62,7 @@ pub(crate) mod store_clock;
 mod unavailable;
 mod write;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -69,6 +73,7 @@ pub use init::{InitOptions, Likeness};
 pub use key_files::KeyInfo;
 pub use lease::{KeptLease, Lease, LeaseNote, LeaseOptions, LeaseState};
 pub use locks::LockReport;
+pub(crate) use pack_comparison::PackComparison;
 pub use present::{ClockDoubt, Present};
 pub use probe::{LARGEST_SKEW, StoreVerdict};
 use read::Settled;
@@ -85,10 +90,11 @@ use crate::context::Context;
 use crate::crypto::MasterKey;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BlobKind, Config};
-use crate::id::{IndexId, KeyId, PackId};
+use crate::id::{IndexId, KeyId};
 use crate::sink::Sink;
 use cpu::CpuPool;
 use index::BlobIndex;
+use known_snapshots::KnownSnapshots;
 
 /// An opened repository. Cheap to clone.
 #[derive(Clone)]
@@ -103,6 +109,7 @@ struct Inner {
     cpu: CpuPool,
     /// Where the index is cached.
     cache: Option<PathBuf>,
+    snapshots: KnownSnapshots,
 }
 
 impl fmt::Debug for Repository {
@@ -120,7 +127,8 @@ impl Repository {
     ) -> Self {
         let gear = Gear::from_seed(config.chunker_seed(&key));
         let cpu = CpuPool::with_all_cores();
-        Self(Arc::new(Inner { sink, key: Arc::new(key), key_id, config, gear, cpu, cache: None }))
+        let (key, snapshots) = (Arc::new(key), KnownSnapshots::default());
+        Self(Arc::new(Inner { sink, key, key_id, config, gear, cpu, cache: None, snapshots }))
     }
 
     /// The same repository, with its index cached in files below `dir`: memory does not grow with
@@ -148,6 +156,7 @@ impl Repository {
             gear: gear.clone(),
             cpu: cpu.clone(),
             cache,
+            snapshots: KnownSnapshots::default(),
         }))
     }
 
@@ -202,33 +211,6 @@ impl Repository {
             directories: Arc::default(),
             settled: Arc::default(),
         })
-    }
-}
-
-/// How the packs in the store differ from those in the index.
-#[derive(Debug, Default)]
-pub(crate) struct PackComparison {
-    /// Packs that are gone.
-    pub(crate) missing: HashSet<PackId>,
-    /// Packs that are gone after they were marked for deletion.
-    pub(crate) deleted: HashSet<PackId>,
-    /// Packs of another size than the index says, with their real size.
-    pub(crate) wrong_size: HashMap<PackId, u64>,
-    /// Packs that no index lists, with their sizes.
-    pub(crate) unlisted: HashMap<PackId, u64>,
-}
-
-impl PackComparison {
-    /// Whether a pack is gone or cut off.
-    pub(crate) fn is_lost(&self, pack: &PackId) -> bool {
-        self.missing.contains(pack)
-            || self.wrong_size.contains_key(pack)
-            || self.deleted.contains(pack)
-    }
-
-    /// How many packs are gone or cut off.
-    pub(crate) fn lost(&self) -> usize {
-        self.missing.len() + self.wrong_size.len()
     }
 }
 
@@ -330,43 +312,6 @@ impl IndexedRepository {
         let mut packs = 0;
         self.index.for_each_pack(&mut |_| packs += 1);
         packs
-    }
-
-    /// Compares the packs in the index with those in the store. Given up packs may be missing.
-    pub(crate) async fn compare_packs(&self) -> Result<PackComparison> {
-        let mut stored =
-            self.repository.stored_packs(self.index_packs(), |meta| Some(meta.size)).await?;
-        let mut found = PackComparison::default();
-        let mut differing = Vec::new();
-        self.index.for_each_pack(&mut |pack| match stored.remove(&pack.id) {
-            Some(size) if size == pack.size => {}
-            Some(_) if pack.is_given_up() => {}
-            None if pack.is_given_up() => _ = found.deleted.insert(pack.id),
-            Some(size) => differing.push((pack.id, size)),
-            None => _ = found.missing.insert(pack.id),
-        });
-        // A false listing of a pack states another size than the true one.
-        differing.retain(|(pack, size)| !self.index.sizes(pack).contains(size));
-        found.wrong_size.extend(differing);
-        found.unlisted = stored;
-        Ok(found)
-    }
-
-    /// What was in a pack that is gone or cut off is stored again by writers instead of being
-    /// relied upon: the repository mends itself. Returns what was found.
-    pub(crate) async fn hide_lost_packs(&self) -> Result<PackComparison> {
-        let found = self.compare_packs().await?;
-        let lost: Vec<_> = found
-            .missing
-            .iter()
-            .chain(found.wrong_size.keys())
-            .chain(&found.deleted)
-            .copied()
-            .collect();
-        if !lost.is_empty() {
-            self.index.hide_packs(&lost);
-        }
-        Ok(found)
     }
 
     /// Length of all directory objects in the index before compression, in bytes. The first call

@@ -147,31 +147,42 @@ impl Repository {
     /// [`ErrorKind::UnsupportedVersion`] if a newer format wrote one of them; those of the sink.
     pub async fn snapshots(&self, cx: &Context) -> Result<SnapshotList> {
         let objects = self.list(&layout::snapshots()).await?;
-        let named = |meta: &ObjectMeta| Some((meta.size, meta.key.file_name().parse().ok()?));
-        let mut ids: Vec<(u64, SnapshotId)> = objects.iter().filter_map(named).collect();
+        let named = |meta: &ObjectMeta| meta.key.file_name().parse().ok();
+        let mut listed: Vec<(SnapshotId, &ObjectMeta)> =
+            objects.iter().filter_map(|meta| Some((named(meta)?, meta))).collect();
         // Objects that expand to the most bytes for their size come last, when others have had
         // their share of the memory.
-        ids.sort_unstable_by(|a, b| b.cmp(a));
+        listed.sort_unstable_by_key(|(id, meta)| std::cmp::Reverse((meta.size, *id)));
         let concurrency = self.sink().capabilities().concurrency.max(1);
-        let mut loading = futures::stream::iter(ids)
-            .map(|(_, id)| async move {
+        let mut list = SnapshotList::default();
+        let mut unread = Vec::new();
+        for (id, meta) in listed {
+            match self.0.snapshots.find(&id, meta) {
+                Some(snapshot) => list.snapshots.push(SnapshotInfo::new(id, snapshot)),
+                None => unread.push((id, meta.clone())),
+            }
+        }
+        let mut loading = futures::stream::iter(unread)
+            .map(|(id, meta)| async move {
                 cx.check_cancelled()?;
                 match self.sealed_snapshot_object(id).await {
-                    Ok(sealed) => Ok::<_, Error>(Some((id, Ok(sealed)))),
+                    Ok(sealed) => Ok::<_, Error>(Some((id, meta, Ok(sealed)))),
                     // Forgotten since it was listed.
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                    Err(error) if error.is_damage() => Ok(Some((id, Err(error)))),
+                    Err(error) if error.is_damage() => Ok(Some((id, meta, Err(error)))),
                     Err(error) => Err(error),
                 }
             })
             .buffered(concurrency);
-        let evidence = Box::pin(self.time_evidence(&objects, cx)).await?;
-        let mut list = SnapshotList { evidence, ..SnapshotList::default() };
+        list.evidence = Box::pin(self.time_evidence(&objects, cx)).await?;
         let mut excess = limits::MAX_SNAPSHOT_EXCESS;
         while let Some(loaded) = loading.try_next().await? {
-            let Some((id, sealed)) = loaded else { continue };
+            let Some((id, meta, sealed)) = loaded else { continue };
             match sealed.and_then(|sealed| self.open_within(&sealed, &mut excess)) {
-                Ok(snapshot) => list.snapshots.push(SnapshotInfo::new(id, snapshot)),
+                Ok((snapshot, bytes)) => {
+                    self.0.snapshots.add(id, &meta, &snapshot, bytes);
+                    list.snapshots.push(SnapshotInfo::new(id, snapshot));
+                }
                 // Nothing may be decided about the others without a snapshot that is intact.
                 Err(error) if error.kind() == ErrorKind::UnsupportedVersion => {
                     return Err(error.context(format!("snapshot {}", id.short())));
@@ -197,13 +208,13 @@ impl Repository {
     }
 
     /// Opens a snapshot object and takes the bytes by which it exceeds the ratio of
-    /// [`limits::SNAPSHOT_RATIO`] off `excess`.
-    fn open_within(&self, sealed: &[u8], excess: &mut usize) -> Result<Snapshot> {
+    /// [`limits::SNAPSHOT_RATIO`] off `excess`. Returns its length as JSON, too.
+    fn open_within(&self, sealed: &[u8], excess: &mut usize) -> Result<(Snapshot, usize)> {
         let usual = sealed.len().saturating_mul(limits::SNAPSHOT_RATIO);
         let limit = limits::MAX_SNAPSHOT.min(usual.saturating_add(*excess));
         let (snapshot, len) = Snapshot::open_up_to(self.key(), sealed, limit)?;
         *excess -= len.saturating_sub(usual);
-        Ok(snapshot)
+        Ok((snapshot, len))
     }
 
     /// Publishes a snapshot: from here on it is listed. Everything it refers to is durable and
