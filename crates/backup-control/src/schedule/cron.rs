@@ -10,8 +10,10 @@
 //!   a gap, everything twice where clocks repeat an hour. So about the same time lies between two
 //!   of its moments.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::Timestamp;
@@ -29,9 +31,21 @@ const MAX_STRETCHES: usize = 1000;
 /// has no more minutes.
 const MAX_REPEATED: usize = 2 * 24 * 60;
 
-/// A cron expression: minute, hour, day, month, weekday; or `@daily` and the like.
+/// What helps if an expression cannot be understood.
+const LIKE: &str = "write minute, hour, day, month and weekday like `30 2 * * 1-5`, or @daily";
+/// Most expressions of which the parsed form is kept: parsing one takes 20 µs, and many jobs share
+/// few.
+const MAX_KNOWN: usize = 1000;
+
+/// Parsed expressions by their texts.
+static KNOWN: Mutex<BTreeMap<String, Cron>> = Mutex::new(BTreeMap::new());
+
+/// A cron expression: minute, hour, day, month, weekday; or `@daily` and the like. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cron {
+pub struct Cron(Arc<Parsed>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Parsed {
     text: String,
     pattern: croner::Cron,
     every_hour: bool,
@@ -41,7 +55,7 @@ impl Cron {
     /// The first of its moments after `after`; none if the calendar has no more.
     #[must_use]
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
-        if self.every_hour { self.next_shown(after, zone) } else { self.next_named(after, zone) }
+        if self.0.every_hour { self.next_shown(after, zone) } else { self.next_named(after, zone) }
     }
 
     /// The last of its moments after `after` and not after `until`.
@@ -95,7 +109,25 @@ impl Cron {
     }
 
     fn find(&self, time: DateTime, with_it: bool) -> Option<DateTime> {
-        self.pattern.find_next_occurrence(&time, with_it).ok()
+        self.0.pattern.find_next_occurrence(&time, with_it).ok()
+    }
+
+    /// Parses an expression whose fields one space separates.
+    fn parse(text: &str) -> Result<Self, String> {
+        let parser =
+            CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let pattern = parser.parse(text).map_err(|error| {
+            let why = error.to_string().to_lowercase();
+            let why = why.split_once(": ").map_or(why.as_str(), |(_, why)| why);
+            format!("{text:?} is not a cron expression ({}); {LIKE}", why.trim_end_matches('.'))
+        })?;
+        let every_hour = pattern.pattern.hours.values().len() == 24;
+        let cron = Self(Arc::new(Parsed { text: text.to_owned(), pattern, every_hour }));
+        // Within 28 years every date falls on every weekday.
+        match cron.find(date(2000, 1, 1).at(0, 0, 0, 0), true) {
+            Some(first) if first.year() < 2030 => Ok(cron),
+            _ => Err(format!("{text:?} never occurs: no month has such a day")),
+        }
     }
 }
 
@@ -116,8 +148,6 @@ impl FromStr for Cron {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const LIKE: &str =
-            "write minute, hour, day, month and weekday like `30 2 * * 1-5`, or @daily";
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let fields = text.split(' ').count();
         if !text.starts_with('@') && fields != 5 {
@@ -125,26 +155,22 @@ impl FromStr for Cron {
             let has = words::count(has as u64, "field", "fields");
             return Err(format!("{text:?} has {has}, a cron expression has five; {LIKE}"));
         }
-        let parser =
-            CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let pattern = parser.parse(&text).map_err(|error| {
-            let why = error.to_string().to_lowercase();
-            let why = why.split_once(": ").map_or(why.as_str(), |(_, why)| why);
-            format!("{text:?} is not a cron expression ({}); {LIKE}", why.trim_end_matches('.'))
-        })?;
-        let every_hour = pattern.pattern.hours.values().len() == 24;
-        let cron = Self { text, pattern, every_hour };
-        // Within 28 years every date falls on every weekday.
-        match cron.find(date(2000, 1, 1).at(0, 0, 0, 0), true) {
-            Some(first) if first.year() < 2030 => Ok(cron),
-            _ => Err(format!("{:?} never occurs: no month has such a day", cron.text)),
+        let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cron) = known().get(&text) {
+            return Ok(cron.clone());
         }
+        let cron = Self::parse(&text)?;
+        let mut known = known();
+        if known.len() < MAX_KNOWN {
+            known.insert(text, cron.clone());
+        }
+        Ok(cron)
     }
 }
 
 impl fmt::Display for Cron {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0.text)
     }
 }
 
