@@ -1,5 +1,11 @@
-//! `backup find`. `find/json.rs` holds the objects that `--json` prints.
+//! `backup find`.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `entries.rs` | entries of snapshots of files |
+//! | `json.rs` | the objects that `--json` prints |
 
+mod entries;
 mod json;
 
 use std::ops::Range;
@@ -13,6 +19,7 @@ use backup_core::repository::{SnapshotInfo, SnapshotReader};
 use backup_core::source::{EntryPath, NodeKind, Selection};
 use jiff::Timestamp;
 
+use self::entries::{FoundEntry, Searched};
 use self::json::{FindSummary, FoundJson};
 use super::view;
 use crate::args::{self, NamingArgs, TimeArgs};
@@ -93,7 +100,7 @@ impl StatusArg {
 /// Something that was found in a snapshot.
 enum Found {
     /// A file, a directory, a link.
-    Entry { path: EntryPath, kind: NodeKind, bytes: Option<u64>, mtime: Timestamp },
+    Entry(FoundEntry),
     /// A collection or a table.
     Object { name: String, count: u64, bytes: u64 },
     /// A key of Redis.
@@ -163,6 +170,7 @@ async fn find(
         spec: &place.spec,
         opened: &opened,
         keys: args.keys,
+        searched: Searched::default(),
         table: table(),
         found: 0,
         more: 0,
@@ -203,6 +211,7 @@ struct Search<'a> {
     opened: &'a Opened,
     /// Whether dumps are read.
     keys: bool,
+    searched: Searched,
     table: Table,
     found: u64,
     /// Keys of all snapshots that are counted, but not listed.
@@ -217,7 +226,10 @@ impl Search<'_> {
         let before = self.found;
         let snapshot = self.opened.indexed.snapshot(info);
         let matches = match info.snapshot.tag("source") {
-            None | Some("files") => entries(self.session, &snapshot, globs).await?,
+            None | Some("files") => {
+                let found = self.searched.entries(&snapshot, globs, &self.session.cx).await?;
+                found.into_iter().map(Found::Entry).collect()
+            }
             kind => {
                 let manifest = snapshot.manifest().await?;
                 if kind == Some("redis") {
@@ -310,26 +322,6 @@ impl Search<'_> {
     }
 }
 
-async fn entries(
-    session: &Session,
-    snapshot: &SnapshotReader,
-    globs: &Selection,
-) -> CommandResult<Vec<Found>> {
-    let mut found = Vec::new();
-    let mut walk = snapshot.walk().with_faults();
-    while let Some((path, node)) = walk.next().await? {
-        session.cx.check_cancelled()?;
-        if !globs.covers(&path) {
-            continue;
-        }
-        walk.skip_content();
-        let kind = node.metadata.kind.clone();
-        let bytes = node.is_file().then_some(node.metadata.size);
-        found.push(Found::Entry { path, kind, bytes, mtime: node.metadata.mtime });
-    }
-    Ok(found)
-}
-
 /// Collections and tables, by their names or those of what they are in.
 fn objects(manifest: &Manifest, globs: &Selection) -> Vec<Found> {
     let covers =
@@ -361,7 +353,7 @@ fn show(
     let time = |time: Timestamp| human::time(time, session.zone());
     let mut row = vec![info.id.short(), time(info.time()), job];
     row.extend(match found {
-        Found::Entry { path, kind, bytes, mtime } => {
+        Found::Entry(FoundEntry { path, kind, bytes, mtime }) => {
             let slash = if *kind == NodeKind::Dir { "/" } else { "" };
             let name = format!("{}{slash}", human::text(path.as_bytes()));
             let size = bytes.map(human::size).unwrap_or_default();

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Found;
+use super::entries::FoundEntry;
 use crate::commands::view::PathJson;
 use crate::ui::SCHEMA_VERSION;
 
@@ -24,7 +25,7 @@ pub(super) struct FoundJson<'a> {
 impl<'a> FoundJson<'a> {
     pub(super) fn of(info: &'a SnapshotInfo, found: &'a Found) -> Self {
         let what = match found {
-            Found::Entry { path, bytes, mtime, .. } => WhatJson {
+            Found::Entry(FoundEntry { path, bytes, mtime, .. }) => WhatJson {
                 path: Some(PathJson::from(path)),
                 bytes: *bytes,
                 mtime: Some(*mtime),
