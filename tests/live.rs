@@ -55,6 +55,7 @@ mod scenarios {
     mod logs_with_restic;
     mod processes;
     mod pruning;
+    mod requests;
     mod shadows;
     mod stores {
         mod cold;

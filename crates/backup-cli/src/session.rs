@@ -73,6 +73,19 @@ impl Session {
         Ok(cache.insert(loaded).clone())
     }
 
+    /// The file of the configuration, with the SHA-256 of the text that is in use: none if it has a
+    /// mistake, or is a copy that the daemon keeps.
+    pub(crate) fn config_file(&self) -> (Option<PathBuf>, Option<String>) {
+        match self.config() {
+            Ok(None) => (None, None),
+            Ok(Some(loaded)) => (Some(loaded.file.clone()), loaded.sha256.clone()),
+            Err(_) => {
+                let found = config::find(self.global.config.as_deref(), &self.env);
+                (found.ok().flatten().map(config::original), None)
+            }
+        }
+    }
+
     /// The configuration, for commands that can do nothing without one.
     pub(crate) fn require_config(&self) -> CommandResult<Arc<LoadedConfig>> {
         self.config()?.ok_or_else(|| config::not_found(&self.env).into())

@@ -13,7 +13,6 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use backup_control::alerts::Affected;
 use backup_control::audit::{self, Appended, Audit, Class, Record, Status};
-use backup_control::config;
 use backup_control::repositories::RepositorySpec;
 use backup_control::runs::{Run, State, What};
 use backup_control::state;
@@ -335,14 +334,14 @@ async fn append(session: &Session, record: Record) {
         .on_behalf(&session.env)
         .with("command", audit::without_secrets(session.trail.words()))
         .with("sudo_user", session.env.text("SUDO_USER").unwrap_or_default());
-    let file = config::find(session.global.config.as_deref(), &session.env).ok().flatten();
-    let file = file.map(config::original);
+    let (file, used) = session.config_file();
     let (machine, now) = (session.machine.clone(), session.cx.clock.now());
     let env = session.env.clone();
     let writing = tokio::task::spawn_blocking(move || {
         let audit = Audit::in_state(&dir).shipped(&env);
         // That a change is not noted keeps nothing else from being recorded.
-        let noted = file.map_or(Ok(false), |file| audit.note_configuration(&file, &machine, now));
+        let noted =
+            file.map_or(Ok(false), |file| audit.note_configuration(&file, used, &machine, now));
         (audit.append(record, &machine), noted)
     });
     match writing.await {

@@ -15,19 +15,21 @@ use crate::machine::Machine;
 use crate::state;
 
 impl Audit {
-    /// Records that a configuration file is not what it was when a command last used it. Says
-    /// whether it is another. Blocks.
+    /// Records that a configuration file is not what it was when a command last used it. `used` is
+    /// the hexadecimal SHA-256 of the text that this process loaded; without it the file is read.
+    /// Says whether it is another. Blocks.
     ///
     /// # Errors
     /// [`Error`]
     pub fn note_configuration(
         &self,
         file: &Path,
+        used: Option<String>,
         machine: &Machine,
         now: Timestamp,
     ) -> Result<bool, Error> {
-        let Ok(text) = std::fs::read(file) else { return Ok(false) };
-        let digest = hex(&Sha256::digest(&text));
+        let read = || Some(hex(&Sha256::digest(std::fs::read(file).ok()?)));
+        let Some(digest) = used.or_else(read) else { return Ok(false) };
         let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
         let name = file.display().to_string();
         let known_at = self.path().with_file_name("audit-configuration.json");
@@ -78,12 +80,19 @@ mod tests {
         let machine = Machine { host: "h".into(), user: "me".into(), zone: crate::zone::Zone::UTC };
         let (audit, file) =
             (Audit::in_state(&dir.path().join("state")), dir.path().join("backup.toml"));
-        let note = || audit.note_configuration(&file, &machine, Timestamp::UNIX_EPOCH).unwrap();
+        let note_used = |used: Option<&str>| {
+            let used = used.map(str::to_owned);
+            audit.note_configuration(&file, used, &machine, Timestamp::UNIX_EPOCH).unwrap()
+        };
+        let note = || note_used(None);
         assert!(!note(), "there is none");
         std::fs::write(&file, "a = 1").unwrap();
         assert!(note() && !note());
         std::fs::write(&file, "a = 2").unwrap();
         assert!(note() && !note());
+        // By another program: printf 'a = 2' | sha256sum.
+        let used = "d6caeea65266578487abe1370e07a0238918637bd5e81e923e12a24c618ab60e";
+        assert!(!note_used(Some(used)), "the text that was loaded is the known one");
         let records = audit
             .read(&Filter { operation: Some("config".into()), ..Filter::default() })
             .unwrap()

@@ -41,6 +41,7 @@ mod words;
 
 pub use behalf::{USER_VARIABLE, is_name};
 pub use file::{Appended, Audit, Error, Filter, Found, Head};
+pub(crate) use line::hex;
 pub use record::{Class, Record, Status};
 pub use retain::Retained;
 pub use standing::{DAMAGE, found_damage, standing};

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use backup_storage::Location;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use toml::Spanned;
 use toml::de::{DeTable, Deserializer};
 
@@ -13,6 +14,7 @@ use super::last_good::{Kept, Resolved};
 use super::mistakes::Collector;
 use super::origins::{self, Origins};
 use super::{Config, ServerConfig, interpolate};
+use crate::audit::hex;
 use crate::environment::Environment;
 use crate::error::{ConfigError, Result};
 
@@ -28,6 +30,8 @@ pub struct LoadedConfig {
     pub origins: Origins,
     /// Its text with references resolved, for [`LastGood`](super::LastGood).
     pub resolved: Resolved,
+    /// SHA-256 of the file's text, in hexadecimal; none for a copy that the daemon keeps.
+    pub sha256: Option<String>,
 }
 
 /// Loads a configuration file, or a copy that the daemon keeps of one
@@ -40,7 +44,10 @@ pub fn load(file: &Path, env: &Environment) -> Result<LoadedConfig> {
         ConfigError::new(file, format!("cannot read the configuration: {error}"))
     })?;
     match Kept::of_text(&text) {
-        None => Ok(read(&text, file, env)?),
+        None => {
+            let sha256 = Some(hex(&Sha256::digest(&text)));
+            Ok(LoadedConfig { sha256, ..read(&text, file, env)? })
+        }
         Some(Ok(kept)) => {
             let source = Source { text: &kept.toml.0, file: &kept.file };
             Ok(assemble(source, source.table()?, Vec::new(), Origins::new())?)
@@ -91,7 +98,7 @@ fn assemble(
     let resolved = toml::to_string(&values)
         .map_err(|error| ConfigError::new(file, format!("cannot be written again: {error}")))?;
     let resolved = Resolved(resolved);
-    Ok(LoadedConfig { file: file.to_path_buf(), config, origins, resolved })
+    Ok(LoadedConfig { file: file.to_path_buf(), config, origins, resolved, sha256: None })
 }
 
 /// The text of a configuration and its file; makes errors with their lines.

@@ -86,6 +86,7 @@ fn configured(jobs: usize) -> (Config, Scope) {
         config: config.clone(),
         origins: Default::default(),
         resolved: Default::default(),
+        sha256: None,
     });
     (config, scope)
 }
