@@ -39,6 +39,8 @@ pub struct Row {
 pub enum Measure {
     /// CPU seconds.
     Cpu,
+    /// Those of them that the kernel took.
+    System,
     /// Seconds.
     Wall,
     /// Largest resident set.
@@ -53,6 +55,7 @@ impl Measure {
     pub fn name(self) -> &'static str {
         match self {
             Self::Cpu => "CPU",
+            Self::System => "system",
             Self::Wall => "wall",
             Self::Peak => "memory",
             Self::Requests => "requests",
@@ -63,6 +66,7 @@ impl Measure {
     fn of(self, cost: &Cost) -> Option<f64> {
         match self {
             Self::Cpu => Some(cost.cpu),
+            Self::System => Some(cost.system),
             Self::Wall => Some(cost.wall),
             Self::Peak => Some(cost.peak),
             Self::Requests => cost.requests.map(|count| count as f64),
@@ -149,6 +153,7 @@ impl Row {
             self.step.clone(),
             self.tool.clone(),
             cell(Measure::Cpu, 2),
+            cell(Measure::System, 2),
             cell(Measure::Wall, 2),
             cell(Measure::Peak, 0),
             stored,
@@ -160,10 +165,11 @@ impl Row {
     }
 }
 
-const HEAD: [&str; 10] = [
+const HEAD: [&str; 11] = [
     "step",
     "tool",
     "CPU s",
+    "system",
     "wall s",
     "peak MB",
     "stored MB",

@@ -12,6 +12,8 @@ use crate::{Result, tools};
 pub struct Cost {
     /// User and system time of it and its children, seconds.
     pub cpu: f64,
+    /// The part of it that the kernel took.
+    pub system: f64,
     /// Wall-clock time, seconds.
     pub wall: f64,
     /// Largest resident set of a process, megabytes.
@@ -44,9 +46,13 @@ pub fn timed(script: &str, place: &Path, variables: &[(String, String)]) -> Resu
     let numbers: Vec<f64> =
         text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
     match numbers[..] {
-        [user, system, wall, kilobytes] => {
-            Ok(Cost { cpu: user + system, wall, peak: kilobytes * 1024.0 / 1e6, ..Cost::default() })
-        }
+        [user, system, wall, kilobytes] => Ok(Cost {
+            cpu: user + system,
+            system,
+            wall,
+            peak: kilobytes * 1024.0 / 1e6,
+            ..Cost::default()
+        }),
         _ => Err(format!("GNU time wrote {text:?}").into()),
     }
 }

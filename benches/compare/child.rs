@@ -33,7 +33,8 @@ const BLOB: u32 = 4096;
 
 /// `generate SEED BYTES` writes to the standard output, `stream REPOSITORY` backs the standard
 /// input up, `blobs REPOSITORY SEED BLOBS` so many small blobs, and says which snapshot that is;
-/// `snapshots REPOSITORY COUNT` makes so many, all with the same.
+/// `snapshots REPOSITORY COUNT` makes so many, all with the same; `jobs JOBS SNAPSHOTS` so many of
+/// each job, in the repository `repo`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {
@@ -63,6 +64,10 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
                 }
                 Ok(())
             })
+        }
+        ["floor", ref words @ ..] => crate::floor::run(words),
+        ["jobs", jobs, snapshots] => {
+            runtime()?.block_on(crate::jobs::add_snapshots(jobs.parse()?, snapshots.parse()?))
         }
         _ => Err(format!("{WORD} is an internal argument of this program").into()),
     }

@@ -48,6 +48,19 @@ pub(crate) struct Contest<'a> {
     pub(crate) steps: &'a [Step],
     pub(crate) runs: u32,
     pub(crate) store: &'a dyn Store,
+    /// See [`has_room`].
+    pub(crate) is_kept: bool,
+}
+
+/// Whether everything that is written for a source of so many files can stay until the contest ends.
+/// On ext4, files cost more to create within minutes after others were deleted.
+pub(crate) fn has_room(source: &Path, files: u64, tools: usize, runs: u32) -> Result<bool> {
+    let free = rustix::fs::statvfs(source)?;
+    // The repository, the restored files, and as much again.
+    let times = 3 * tools as u64 * u64::from(runs);
+    let bytes = data::size_of(source)?.saturating_mul(times);
+    let has_bytes = free.f_bavail.saturating_mul(free.f_frsize) > bytes;
+    Ok(has_bytes && free.f_favail > files.saturating_mul(times))
 }
 
 /// The tools take turns, and each run begins with another one, so that neither a slow minute of the
@@ -86,8 +99,8 @@ pub(crate) fn measure(contest: &Contest<'_>, peers: &[Peer]) -> Result<Vec<Row>>
 }
 
 fn one_run(contest: &Contest<'_>, peer: &Peer, costs: &mut [Vec<Cost>]) -> Result<()> {
-    let room = tempfile::tempdir_in(contest.scratch)?;
-    let room = room.path();
+    let kept = tempfile::tempdir_in(contest.scratch)?;
+    let room = &kept.path().to_path_buf();
     let place = Place {
         source: contest.source.clone(),
         repo: contest.store.repository(peer.kind, room),
@@ -108,8 +121,14 @@ fn one_run(contest: &Contest<'_>, peer: &Peer, costs: &mut [Vec<Cost>]) -> Resul
         if *step == Step::Restore {
             same::require(&contest.source, &place.target)
                 .map_err(|error| format!("{}: {error}", peer.name))?;
-            fs::remove_dir_all(&place.target)?;
+            if !contest.is_kept {
+                fs::remove_dir_all(&place.target)?;
+            }
         }
+    }
+    if contest.is_kept {
+        // Removed with the scratch directory.
+        _ = kept.keep();
     }
     Ok(())
 }

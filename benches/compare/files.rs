@@ -3,7 +3,7 @@
 use backup_benches::{Bar, Measure, Report, Result, data};
 
 use crate::Options;
-use crate::contest::{Contest, Directories, measure};
+use crate::contest::{Contest, Directories, has_room, measure};
 use crate::peers::{Kind, Step, available};
 
 const MIXED: [Bar; 8] = [
@@ -32,13 +32,16 @@ pub(crate) fn mixed(options: &Options) -> Result<Report> {
     let files = data::create(&source, megabytes * 1_000_000)?;
     let steps =
         [Step::Init, Step::First, Step::Unchanged, Step::Reread, Step::Restore, Step::Check];
-    let peers = available(&[Kind::Backup, Kind::Restic, Kind::Rustic, Kind::Borg, Kind::Tar])?;
+    let peers =
+        available(&[Kind::Backup, Kind::Restic, Kind::Rustic, Kind::Borg, Kind::Tar, Kind::Floor])?;
+    let is_kept = has_room(&source, files, peers.len(), options.runs)?;
     let contest = Contest {
         source,
         scratch: &scratch,
         steps: &steps,
         runs: options.runs,
         store: &Directories,
+        is_kept,
     };
     let rows = measure(&contest, &peers)?;
     let title = format!("{megabytes} MB in {files} files; {}", options.told());
@@ -51,14 +54,17 @@ pub(crate) fn small(options: &Options) -> Result<Report> {
     let scratch = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
     let source = scratch.path().join("data");
     let bytes = data::create_small(&source, files)?;
+    let peers = available(&[Kind::Backup, Kind::Restic])?;
+    let is_kept = has_room(&source, files, peers.len(), options.runs)?;
     let contest = Contest {
         source,
         scratch: &scratch,
         steps: &[Step::Init, Step::First, Step::Restore],
         runs: options.runs,
         store: &Directories,
+        is_kept,
     };
-    let rows = measure(&contest, &available(&[Kind::Backup, Kind::Restic])?)?;
+    let rows = measure(&contest, &peers)?;
     let title = format!("{files} files of {} MB; {}", bytes / 1_000_000, options.told());
     Ok(Report::new("small", title, rows, &SMALL))
 }

@@ -7,10 +7,12 @@
 //! | `contest.rs` | measuring step by step, each tool in turn |
 //! | `peers.rs` | the commands of each tool |
 //! | `same.rs` | whether what was restored is what was backed up |
+//! | `floor.rs` | the primitives of each step alone |
 //! | `files.rs` | directories of files: large ones, a million small ones |
 //! | `stream.rs` | one endless stream |
 //! | `seaweed.rs` | an object store |
 //! | `prune.rs` | half of a repository is no longer needed |
+//! | `jobs.rs` | very many jobs in one configuration |
 //! | `curves.rs`, `svg.rs` | what grows with what, and pictures of it |
 //! | `child.rs` | processes of this program: what feeds a stream, and a source that reads one |
 //!
@@ -22,6 +24,8 @@ mod child;
 mod contest;
 mod curves;
 mod files;
+mod floor;
+mod jobs;
 mod peers;
 mod prune;
 mod same;
@@ -41,6 +45,7 @@ cargo bench -p backup-benches --bench compare -- [OPTIONS] [CONTEST...]
   stream       20 GB from a pipe
   seaweedfs    2 GB of files into an object store, and back
   prune        forget and prune half of 2 million blobs
+  jobs         up to 2000 jobs in one configuration and one repository
   curves       cost against the number of bytes, files, blobs and snapshots
 
   --runs N     measure each step N times (3)
@@ -65,6 +70,11 @@ impl Options {
         self.size.unwrap_or(if self.quick { quick } else { full })
     }
 
+    /// Whether small sizes are asked for.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.quick
+    }
+
     /// What the numbers of a table are.
     pub(crate) fn told(&self) -> String {
         if self.runs == 1 {
@@ -77,12 +87,13 @@ impl Options {
 
 type Contest = (&'static str, fn(&Options) -> Result<Report>);
 
-const CONTESTS: [Contest; 6] = [
+const CONTESTS: [Contest; 7] = [
     ("files", files::mixed),
     ("small", files::small),
     ("stream", stream::contest),
     ("seaweedfs", seaweed::contest),
     ("prune", prune::contest),
+    ("jobs", jobs::contest),
     ("curves", curves::contest),
 ];
 

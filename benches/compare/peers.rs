@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use backup_benches::{Result, tools};
 
+use crate::child;
+
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -35,6 +37,7 @@ pub(crate) enum Kind {
     Rustic,
     Borg,
     Tar,
+    Floor,
 }
 
 impl Kind {
@@ -82,6 +85,14 @@ pub(crate) fn available(wanted: &[Kind]) -> Result<Vec<Peer>> {
                     kind: *kind,
                     name: "tar, zstd -3".to_owned(),
                     program: tools::tool("zstd")?,
+                });
+                continue;
+            }
+            Kind::Floor => {
+                peers.push(Peer {
+                    kind: *kind,
+                    name: "primitives".to_owned(),
+                    program: std::env::current_exe()?,
                 });
                 continue;
             }
@@ -174,6 +185,20 @@ impl Peer {
                 )),
                 _ => None,
             },
+            Kind::Floor => floor(&self.program, step, place),
         }
     }
+}
+
+/// The primitives of a step.
+fn floor(program: &Path, step: Step, place: &Place) -> Option<String> {
+    let (source, stored, target) = (place.source.display(), &place.repo, place.target.display());
+    let words = match step {
+        Step::First => format!("first {source} {stored}"),
+        Step::Reread => format!("reread {source}"),
+        Step::Restore => format!("restore {stored} {target}"),
+        Step::Check => format!("check {stored}"),
+        Step::Init | Step::Unchanged => return None,
+    };
+    Some(format!("{} {} floor {words}", program.display(), child::WORD))
 }

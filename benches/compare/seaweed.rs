@@ -37,8 +37,14 @@ pub(crate) fn contest(options: &Options) -> Result<Report> {
     let files = data::create(&source, megabytes * 1_000_000)?;
     let seaweed = Seaweed::start()?;
     let steps = [Step::Init, Step::First, Step::Restore];
-    let contest =
-        Contest { source, scratch: &scratch, steps: &steps, runs: options.runs, store: &seaweed };
+    let contest = Contest {
+        source,
+        scratch: &scratch,
+        steps: &steps,
+        runs: options.runs,
+        store: &seaweed,
+        is_kept: false,
+    };
     let rows = measure(&contest, &available(&[Kind::Backup, Kind::Restic])?)?;
     let title = format!(
         "{megabytes} MB in {files} files into SeaweedFS on the same machine; {}",

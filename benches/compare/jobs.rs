@@ -1,0 +1,171 @@
+//! Very many jobs in one configuration and one repository. Cost must grow with the jobs, not with
+//! their square.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use backup_benches::{Cost, Judged, Measure, Report, Result, Row, timed, tools, untimed};
+use backup_core::context::Context;
+use backup_core::crypto::Passphrase;
+use backup_core::format::{KeyFile, Snapshot, seal_json};
+use backup_core::id::SnapshotId;
+use backup_core::repository::Repository;
+use backup_core::sink::{Key, Prefix, SinkOps};
+use backup_storage::LocalSink;
+use jiff::SignedDuration;
+
+use crate::peers::variables;
+use crate::{Options, child};
+
+/// Jobs, and snapshots of each. The last two are compared.
+const SIZES: [(u64, u64); 7] =
+    [(1, 1000), (20, 1000), (1, 10), (20, 10), (100, 10), (500, 10), (2000, 10)];
+const QUICK: [(u64, u64); 2] = [(5, 3), (20, 3)];
+/// With so many jobs at most, all of them are run.
+const ALL_OF: u64 = 500;
+
+/// Steps, their arguments, and the CPU seconds that they may take with 500 jobs.
+const STEPS: [(&str, &str, Option<f64>); 8] = [
+    ("config check", "config check", None),
+    ("list", "list", None),
+    ("status", "status", Some(0.6)),
+    ("alerts check", "alerts check", Some(0.6)),
+    ("report", "report", None),
+    ("cleanup --all --dry-run", "cleanup --all --dry-run", Some(1.5)),
+    (ONE, "run job-0", None),
+    (ALONE, "--config one.toml run job-0", None),
+];
+const ONE: &str = "run of one job";
+const ALONE: &str = "run of the only configured job";
+/// The work of 2000 jobs, as a multiple of that of 500.
+const SLOPE: f64 = 4.5;
+/// What the other jobs of the configuration may add to a run.
+const SHARE: f64 = 1.3;
+/// Megabytes.
+const MEMORY: f64 = 150.0;
+
+pub(crate) fn contest(options: &Options) -> Result<Report> {
+    let sizes = if options.is_quick() { &QUICK[..] } else { &SIZES[..] };
+    let mut rows = Vec::new();
+    for (jobs, snapshots) in sizes {
+        rows.extend(measure(options, *jobs, *snapshots)?);
+    }
+    let title = format!("`backup` with many jobs; {}", options.told());
+    let mut report = Report::new("jobs", title, rows, &[]);
+    if !options.is_quick() {
+        report.bars = bars(&report.rows);
+    }
+    Ok(report)
+}
+
+fn named(step: &str, jobs: u64, snapshots: u64) -> String {
+    format!("{step}: {jobs} jobs, {snapshots} snapshots each")
+}
+
+fn measure(options: &Options, jobs: u64, snapshots: u64) -> Result<Vec<Row>> {
+    let room = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
+    let (room, backup) = (room.path(), tools::backup()?.display().to_string());
+    let phrase = variables(room);
+    fs::write(room.join("backup.toml"), configuration(room, jobs)?)?;
+    fs::write(room.join("one.toml"), configuration(room, 1)?)?;
+    let all = (0..jobs).map(|job| format!("job-{job}")).collect::<Vec<_>>().join(" ");
+    let within = |words: &str| format!("cd {} && {backup} {words}", room.display());
+    untimed(&within("init --quiet -r main"), room, &phrase)?;
+    untimed(&within("run --quiet job-0"), room, &phrase)?;
+    let itself = std::env::current_exe()?;
+    let more = format!("{} {} jobs {jobs} {snapshots}", itself.display(), child::WORD);
+    untimed(&format!("cd {} && {more} </dev/null", room.display()), room, &phrase)?;
+    // Writes receipts, and caches.
+    untimed(&within("run --quiet job-0"), room, &phrase)?;
+    let mut rows = Vec::new();
+    let steps = STEPS.iter().map(|(step, words, _)| (*step, (*words).to_owned()));
+    let whole = (jobs <= ALL_OF && snapshots < 1000).then(|| ("run of all", format!("run {all}")));
+    for (step, words) in steps.chain(whole) {
+        let script = within(&format!("{words} >/dev/null"));
+        let costs = (0..options.runs).map(|_| timed(&script, room, &phrase));
+        let costs = costs.collect::<Result<Vec<Cost>>>()?;
+        rows.push(Row { step: named(step, jobs, snapshots), tool: "backup".to_owned(), costs });
+    }
+    Ok(rows)
+}
+
+/// Jobs of one small file each, with a policy and an alert.
+fn configuration(room: &Path, jobs: u64) -> Result<String> {
+    let mut text = "[repositories.main]\nurl = \"repo\"\n[notify.none]\nkind = \"command\"\n\
+                    command = \"true\"\n[alerts.stale]\ncondition = \"stale > 24h\"\n\
+                    severity = \"high\"\nnotify = [\"none\"]\n[defaults]\nkeep = { last = 7 }\n"
+        .to_owned();
+    for job in 0..jobs {
+        let source = format!("source-{job}");
+        fs::create_dir_all(room.join(&source))?;
+        fs::write(room.join(&source).join("file"), format!("content of {job}"))?;
+        write!(
+            text,
+            "[sources.s{job}]\nkind = \"files\"\npaths = [\"{source}\"]\n[jobs.job-{job}]\n\
+             source = \"s{job}\"\nrepository = \"main\"\nschedule = \"{} 2 * * *\"\n",
+            job % 60
+        )?;
+    }
+    Ok(text)
+}
+
+/// Gives each of `jobs` jobs so many snapshots with the tree of the only one that is there: a
+/// process of this program, in the directory of the repository `repo`.
+pub(crate) async fn add_snapshots(jobs: u64, snapshots: u64) -> Result<()> {
+    let sink = LocalSink::without_fsync("repo")?;
+    let phrase = Passphrase::new(std::env::var("BACKUP_PASSWORD")?);
+    let files = sink.list_all(&Prefix::new("keys")?).await?;
+    let file = files.first().ok_or("the repository has no key")?;
+    let key = KeyFile::from_json(&sink.get_bytes(&file.key).await?)?.unwrap_with(&phrase)?;
+    let key = key.ok_or("the pass phrase is wrong")?;
+    let repository = Repository::open(Arc::new(sink.clone()), &phrase).await?;
+    let list = repository.snapshots(&Context::silent()).await?;
+    let first = list.snapshots.first().ok_or("the repository has no snapshot")?.snapshot.clone();
+    for job in 0..jobs {
+        for number in 0..snapshots {
+            let minutes = i64::try_from(number + 1)?;
+            let mut snapshot = Snapshot {
+                time: first.time - SignedDuration::from_mins(minutes),
+                paths: first
+                    .paths
+                    .iter()
+                    .map(|path| path.replace("source-0", &format!("source-{job}")))
+                    .collect(),
+                parent: None,
+                x_previous: None,
+                ..first.clone()
+            };
+            snapshot.tags.retain(|tag| !tag.starts_with("job="));
+            snapshot.tags.push(format!("job=job-{job}"));
+            let sealed = seal_json(&key, &snapshot)?;
+            let name = Key::new(format!("snapshots/{}", SnapshotId::digest(&sealed)))?;
+            sink.put_bytes(&name, sealed).await?;
+        }
+    }
+    Ok(())
+}
+
+fn bars(rows: &[Row]) -> Vec<Judged> {
+    let median = |step: &str, jobs: u64, measure: Measure| {
+        let name = named(step, jobs, 10);
+        rows.iter().find(|row| row.step == name).and_then(|row| row.median(measure))
+    };
+    let mut bars = Vec::new();
+    for (step, _, limit) in STEPS {
+        let (at_500, at_2000) = (median(step, 500, Measure::Cpu), median(step, 2000, Measure::Cpu));
+        if let Some(at_most) = limit {
+            bars.push(Judged { what: format!("{step}, 500 jobs: CPU"), value: at_500, at_most });
+        }
+        let value = at_500.zip(at_2000).map(|(before, after)| after / before);
+        let what = format!("{step}, 2000 jobs: CPU beside 500 jobs");
+        bars.push(Judged { what, value, at_most: SLOPE });
+    }
+    let value = median(ONE, 500, Measure::Cpu).zip(median(ALONE, 500, Measure::Cpu));
+    let what = format!("{ONE}, 500 jobs: CPU beside the only configured job");
+    bars.push(Judged { what, value: value.map(|(among, alone)| among / alone), at_most: SHARE });
+    let largest = rows.iter().filter_map(|row| row.median(Measure::Peak)).max_by(f64::total_cmp);
+    bars.push(Judged { what: "all steps: memory, MB".to_owned(), value: largest, at_most: MEMORY });
+    bars
+}
