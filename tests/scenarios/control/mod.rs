@@ -14,6 +14,7 @@
 //! | `hosts.rs` | machines that want to execute the same job |
 //! | `loans.rs` | one MongoDB database by hand: compression, limits, cleanup, audit |
 //! | `soak/` | the daemon with an example and faults: which notifications arrive |
+//! | `server_clocks.rs` | offsets of the clocks of database servers |
 //! | `week.rs` | the lines for crontab of an example, and restores of what they made |
 
 mod aquarium;
@@ -26,6 +27,7 @@ mod found;
 mod groups;
 mod hosts;
 mod loans;
+mod server_clocks;
 mod soak;
 mod week;
 

@@ -45,6 +45,10 @@ pub struct Evidence {
     /// no clock of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_offset_seconds: Option<i64>,
+    /// Seconds by which the clock of the server that was backed up was ahead of that of the
+    /// machine; none for sources without a server, and where the server does not report its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_clock_offset_seconds: Option<i64>,
     /// How long its stages took.
     pub stages: Vec<StageTime>,
     /// Of a group: the first moment that has all snapshots of this run before it. None if one of
@@ -106,6 +110,7 @@ impl Evidence {
         self.new_bytes = report.stored.added_bytes;
         self.stored_bytes = report.stored.packed_bytes;
         self.clock_offset_seconds = report.clock_offset_seconds;
+        self.server_clock_offset_seconds = report.server_clock_offset_seconds;
         self.warnings = report.warnings;
     }
 

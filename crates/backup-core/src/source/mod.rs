@@ -8,6 +8,7 @@
 //! | `path.rs` | [`EntryPath`]: absolute paths of any bytes inside a snapshot |
 //! | `exclude.rs` | [`ExcludePatterns`]: their order counts |
 //! | `request.rs` | what is asked for: [`BackupRequest`], [`RestoreRequest`], [`Selection`] |
+//! | `server_clock.rs` | [`ServerClock`]: the clock of a server beside that of this process |
 //! | `report.rs` | what is answered: [`Probe`], [`RestoreReport`], [`Digest`] |
 //! | `checkpoint.rs` | [`Checkpoint`]: what a backup stands for; [`LogSegment`]: a piece of a log |
 //! | `error.rs` | [`SourceError`] |
@@ -20,6 +21,7 @@ mod metadata;
 mod path;
 mod report;
 mod request;
+mod server_clock;
 
 use std::fmt::{Debug, Display};
 
@@ -41,6 +43,7 @@ pub use request::{
     BackupKind, BackupRequest, Delete, IfExists, MatchRecord, RestoreRequest, Selection,
     SelectionError,
 };
+pub use server_clock::ServerClock;
 
 use crate::context::Context;
 use crate::log::{Position, Timeline, Watermark};

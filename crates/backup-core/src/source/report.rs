@@ -3,11 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{BackupKind, SourceError};
-use crate::context::Context;
 
 /// Which source this is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,15 +95,6 @@ pub struct Probe {
     pub clock_ahead_seconds: Option<i64>,
 }
 
-impl Probe {
-    /// Records the time that a server reported between `before` and now.
-    pub fn note_clock(&mut self, server: Timestamp, before: Timestamp, cx: &Context) {
-        let now = cx.clock.now();
-        let nearest = server.clamp(before.min(now), now.max(before));
-        self.clock_ahead_seconds = Some(nearest.duration_until(server).as_secs());
-    }
-}
-
 /// The tag of snapshots that stand for no moment: their parts were read one after the other, while
 /// others may have written.
 pub const NOT_POINT_IN_TIME: &str = "not-point-in-time";
@@ -126,6 +115,10 @@ pub struct Facts {
     pub remarks: Vec<String>,
     /// Tags that mark the snapshot wherever snapshots are listed.
     pub tags: Vec<String>,
+    /// Seconds by which the clock of the server was ahead of that of this machine when the source
+    /// connected; negative if it was behind. None for sources without a server, and where the
+    /// server does not report its time.
+    pub clock_ahead_seconds: Option<i64>,
 }
 
 /// An object at the target that a restore removes because the snapshot lacks it.

@@ -32,9 +32,12 @@ gauges! {
         "Size of the data in the snapshot of the last successful backup.";
     STORED = "backup_last_stored_bytes" ["backup_job"]
         "Bytes that the last successful backup added to the repository.";
-    CLOCK_OFFSET = "backup_clock_offset_seconds" ["backup_job"]
-        "Seconds by which the store's clock was ahead of that of this machine at the last successful \
-         backup; absent for stores without a clock of their own.";
+    CLOCK_OFFSET = "backup_clock_offset_seconds" ["backup_job", "clock"]
+        "Seconds by which another clock was ahead of that of the machine at the last successful \
+         backup. `store`: of the store, absent for a directory. `server`: of the database server, \
+         absent for files.";
+    CLOCK_MEASURED = "backup_clock_measured_timestamp_seconds" ["backup_job"]
+        "Start of the backup that measured `backup_clock_offset_seconds`.";
     REDUCTION = "backup_reduction_ratio" ["backup_job"]
         "Bytes read divided by bytes stored, over the successes among the newest 25 backups.";
     SUCCESS_RATIO = "backup_success_ratio" ["backup_job"]

@@ -2,15 +2,16 @@
 
 use backup_control::alerts::{Facts, JobFacts};
 use backup_control::config::{Config, JobConfig};
-use backup_control::runs::{Run, State};
+use backup_control::runs::{Evidence, Run, State};
 use backup_control::words::between;
 use jiff::Timestamp;
 use prometheus::Result;
 
 use super::board::{Board, time, yes};
 use super::gauges::{
-    AGE, CLOCK_OFFSET, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION, RESTORE_COMPARED,
-    RESTORE_DURATION, RESTORE_LAST, RESTORE_SUCCESS, RPO, RTO, SIZE, STATUS, STORED, SUCCESS_RATIO,
+    AGE, CLOCK_MEASURED, CLOCK_OFFSET, DURATION, EXPOSED, LAST_SUCCESS, LOG_LAG, REDUCTION,
+    RESTORE_COMPARED, RESTORE_DURATION, RESTORE_LAST, RESTORE_SUCCESS, RPO, RTO, SIZE, STATUS,
+    STORED, SUCCESS_RATIO,
 };
 use super::looked::{JobLooked, Looked};
 
@@ -72,8 +73,13 @@ fn of_runs(board: &Board, name: &str, runs: &[Run]) -> Result<()> {
         board.set(&DURATION, &[name], took(last))?;
         board.set(&SIZE, &[name], last.evidence.bytes as f64)?;
         board.set(&STORED, &[name], last.evidence.stored_bytes as f64)?;
-        let offset = last.evidence.clock_offset_seconds.map(|seconds| seconds as f64);
-        board.set(&CLOCK_OFFSET, &[name], offset)?;
+        let Evidence { clock_offset_seconds, server_clock_offset_seconds, .. } = last.evidence;
+        let offsets = [("store", clock_offset_seconds), ("server", server_clock_offset_seconds)];
+        for (clock, offset) in offsets {
+            board.set(&CLOCK_OFFSET, &[name, clock], offset.map(|seconds| seconds as f64))?;
+        }
+        let is_measured = offsets.iter().any(|(_, offset)| offset.is_some());
+        board.set(&CLOCK_MEASURED, &[name], is_measured.then(|| time(last.started)))?;
     }
     let (read, stored) = successes().fold((0, 0), |(read, stored): (u64, u64), run| {
         (read.saturating_add(run.evidence.bytes), stored.saturating_add(run.evidence.stored_bytes))

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::counters;
 use super::gauges::{ALL, Gauge};
 use crate::engine::TaskEvent;
-use crate::testing::{ScriptedEngine, Server};
+use crate::testing::{ScriptedEngine, Server, now};
 use crate::tokens::Role;
 
 fn workspace() -> PathBuf {
@@ -63,7 +63,14 @@ async fn everything_is_measured_and_said_in_base_units() {
     has(r#"storage_lasts_seconds{repository="main"} 7776000"#);
     has(r#"backup_last_verified_sound{repository="main"} 1"#);
     has(r#"backup_alert{rule="stale",severity="high",subject="docs"} 1"#);
-    has(r#"backup_clock_offset_seconds{backup_job="docs"} 2"#);
+    has(r#"backup_clock_offset_seconds{backup_job="docs",clock="store"} 2"#);
+    has(r#"backup_clock_offset_seconds{backup_job="docs",clock="server"} -7200"#);
+    // The helper remembers a backup 20 minutes ago.
+    let measured = text.lines().find_map(|line| {
+        line.strip_prefix(r#"backup_clock_measured_timestamp_seconds{backup_job="docs"} "#)
+    });
+    let ago = now().as_second() as f64 - measured.unwrap().parse::<f64>().unwrap();
+    assert!((1200.0..1500.0).contains(&ago), "{ago}");
     has(r#"backupd_running{work="restore"} 1"#);
     has(r#"backupd_waiting{work="backup"} 1"#);
     has(r#"backupd_running{work="cleanup"} 0"#);

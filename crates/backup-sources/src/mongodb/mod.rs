@@ -222,7 +222,9 @@ impl Source for MongoSource {
         let server = self.server.reporting_to(cx);
         let layout = Layout::of(&server);
         let reader = scan::open(cx, &server, layout, request, &self.options).await;
-        Ok(Box::new(Naming::new(server.named(reader)?, &server)))
+        let reader = Naming::new(server.named(reader)?, &server);
+        let clock = unless_cancelled(cx, async { Ok(probe::clock_ahead(cx, &server).await) });
+        Ok(Box::new(reader.with_clock(clock.await?)))
     }
 
     async fn open_log(

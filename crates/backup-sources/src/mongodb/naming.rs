@@ -15,12 +15,19 @@ use super::user::{User, named};
 /// A reader and the user of its connection.
 pub(super) struct Naming<R: ?Sized> {
     user: Option<User>,
+    /// Seconds by which the clock of the server is ahead, of readers of backups.
+    clock_ahead_seconds: Option<i64>,
     reader: Box<R>,
 }
 
 impl<R: ?Sized> Naming<R> {
     pub(super) fn new(reader: Box<R>, server: &Server) -> Self {
-        Self { user: server.user.clone(), reader }
+        Self { user: server.user.clone(), clock_ahead_seconds: None, reader }
+    }
+
+    /// The same with the offset of the clock of the server.
+    pub(super) fn with_clock(self, ahead_seconds: Option<i64>) -> Self {
+        Self { clock_ahead_seconds: ahead_seconds, ..self }
     }
 
     fn named<T>(&self, result: SourceResult<T>) -> SourceResult<T> {
@@ -50,11 +57,11 @@ impl BackupReader for Naming<dyn BackupReader> {
     }
 
     fn facts(&self) -> Facts {
-        self.reader.facts()
+        Facts { clock_ahead_seconds: self.clock_ahead_seconds, ..self.reader.facts() }
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
-        let Self { user, reader } = *self;
+        let Self { user, reader, .. } = *self;
         reader.finish().await.map_err(|error| named(error, user.as_ref()))
     }
 

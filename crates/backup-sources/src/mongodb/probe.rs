@@ -1,9 +1,9 @@
 //! What stands in the way of a backup.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backup_core::context::Context;
-use backup_core::source::{Probe, ProbeProblem, SourceResult};
+use backup_core::source::{Probe, ProbeProblem, ServerClock, SourceResult};
 use bson::doc;
 use jiff::Timestamp;
 
@@ -63,14 +63,17 @@ pub(super) async fn probe(
     if server.is_replica_set() {
         probe.problems.extend(window(server, log_interval).await?);
     }
-    let before = cx.clock.now();
-    if let Ok(hello) = server.run("admin", doc! { "hello": 1 }).await
-        && let Ok(time) = hello.get_datetime("localTime")
-        && let Ok(time) = Timestamp::from_millisecond(time.timestamp_millis())
-    {
-        probe.note_clock(time, before, cx);
-    }
+    probe.clock_ahead_seconds = clock_ahead(cx, server).await;
     Ok(probe)
+}
+
+/// Seconds by which the clock of the server is ahead of that of this machine.
+pub(super) async fn clock_ahead(cx: &Context, server: &Server) -> Option<i64> {
+    let before = Instant::now();
+    let hello = server.run("admin", doc! { "hello": 1 }).await.ok()?;
+    let time = hello.get_datetime("localTime").ok()?;
+    let time = Timestamp::from_millisecond(time.timestamp_millis()).ok()?;
+    Some(ServerClock::reported(time, before).ahead_seconds(cx))
 }
 
 /// What a backup does and this user may not.

@@ -1,7 +1,9 @@
 //! What stands in the way of a backup, and the statement or setting that mends it.
 
+use std::time::Instant;
+
 use backup_core::context::Context;
-use backup_core::source::{Probe, ProbeProblem, SourceResult};
+use backup_core::source::{Probe, ProbeProblem, ServerClock, SourceResult};
 use jiff::Timestamp;
 
 use super::backup;
@@ -41,7 +43,7 @@ pub(super) async fn probe(
     match sql {
         Ok(sql) => {
             size(&sql, &mut probe).await;
-            clock(cx, &sql, &mut probe).await;
+            probe.clock_ahead_seconds = clock_ahead(cx, &sql).await;
         }
         Err(error) => cx.events.note(format!(
             "SQL is not possible, so sizes and the state of the slot are unknown: {}. In \
@@ -110,15 +112,13 @@ async fn managed(sql: &Sql) -> Option<&'static str> {
     })
 }
 
-/// Compares the clock of the server with that of this machine.
-pub(super) async fn clock(cx: &Context, sql: &Sql, probe: &mut Probe) {
-    const SECONDS: &str = "SELECT extract(epoch FROM clock_timestamp())::bigint";
-    let before = cx.clock.now();
-    let row = sql.client.query_one(SECONDS, &[]).await;
-    let seconds: Option<i64> = row.ok().and_then(|row| row.try_get(0).ok());
-    if let Some(Ok(server)) = seconds.map(Timestamp::from_second) {
-        probe.note_clock(server, before, cx);
-    }
+/// Seconds by which the clock of the server is ahead of that of this machine.
+pub(super) async fn clock_ahead(cx: &Context, sql: &Sql) -> Option<i64> {
+    const SECONDS: &str = "SELECT floor(extract(epoch FROM clock_timestamp()))::bigint";
+    let before = Instant::now();
+    let row = sql.client.query_one(SECONDS, &[]).await.ok()?;
+    let time = Timestamp::from_second(row.try_get(0).ok()?).ok()?;
+    Some(ServerClock::reported(time, before).ahead_seconds(cx))
 }
 
 /// Estimates the size of all visible databases. A session sees the tables of one database only, so

@@ -196,16 +196,17 @@ impl Source for RedisSource {
         let is_scan = self.options.reader == Some(SnapshotReading::Scan);
         let parent =
             request.parent.clone().filter(|_| request.kind != BackupKind::Full && !is_scan);
+        let clock = self.server.clock;
         if self.is_cluster() {
             let version = self.server.version.clone();
-            return Ok(reader::reader(cx, async move |feed: reader::Feed| match &parent {
+            return Ok(reader::reader(cx, clock, async move |feed: reader::Feed| match &parent {
                 Some(parent) => {
                     cluster::since(&own, &options, version.as_ref(), parent, &feed).await
                 }
                 None => cluster::full(&own, &options, version.as_ref(), &feed).await,
             }));
         }
-        Ok(reader::reader(cx, async move |feed: reader::Feed| match &parent {
+        Ok(reader::reader(cx, clock, async move |feed: reader::Feed| match &parent {
             Some(parent) => since::since(&own, &options, &layout, parent, &feed).await,
             None => backup::full(&own, &options, &layout, &feed, Some(BackupKind::Full)).await,
         }))

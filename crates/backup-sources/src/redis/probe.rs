@@ -1,7 +1,9 @@
 //! What stands in the way of a snapshot, and the statement or setting that mends it.
 
+use std::time::Instant;
+
 use backup_core::context::Context;
-use backup_core::source::{Probe, ProbeProblem, SourceResult};
+use backup_core::source::{Probe, ProbeProblem, ServerClock, SourceResult};
 use backup_core::words;
 use jiff::Timestamp;
 
@@ -36,12 +38,13 @@ pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<
         ));
     }
     limits(cx, &mut connection).await?;
-    let before = cx.clock.now();
+    let before = Instant::now();
     if let Some(reply) = ask(&mut connection, &["TIME"]).await?
         && let Some(seconds) = reply.parts().first().and_then(Reply::text)
         && let Ok(Ok(server)) = seconds.parse().map(Timestamp::from_second)
     {
-        probe.note_clock(server, before, cx);
+        let clock = ServerClock::reported(server, before);
+        probe.clock_ahead_seconds = Some(clock.ahead_seconds(cx));
     }
     Ok(probe)
 }

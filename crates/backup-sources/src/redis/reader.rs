@@ -7,7 +7,7 @@ use backup_core::context::Context;
 use backup_core::log::Position;
 use backup_core::source::{
     BackupKind, BackupReader, Checkpoint, Chunking, Content, Entry, EntryPath, Facts, Item,
-    LogStart, Metadata, NOT_POINT_IN_TIME, ObjectDigest, SourceError, SourceErrorKind,
+    LogStart, Metadata, NOT_POINT_IN_TIME, ObjectDigest, ServerClock, SourceError, SourceErrorKind,
     SourceResult,
 };
 use bytes::Bytes;
@@ -49,6 +49,8 @@ pub(super) struct Reader {
     items: Receiver<SourceResult<Item>>,
     done: tokio::sync::watch::Receiver<Option<Done>>,
     task: AbortOnDropHandle<()>,
+    /// Seconds by which the clock of the server is ahead.
+    clock_ahead_seconds: Option<i64>,
 }
 
 /// Where the task puts what it reads.
@@ -94,9 +96,10 @@ impl Feed {
     }
 }
 
-/// Begins a backup whose items `work` makes.
+/// Begins a backup of a server with this clock, whose items `work` makes.
 pub(super) fn reader<W>(
     cx: &Context,
+    clock: Option<ServerClock>,
     work: impl FnOnce(Feed) -> W + Send + 'static,
 ) -> Box<dyn BackupReader>
 where
@@ -116,7 +119,8 @@ where
             Err(error) => _ = sender.send(Err(error)).await,
         }
     });
-    Box::new(Reader { items, done, task: AbortOnDropHandle::new(task) })
+    let clock_ahead_seconds = clock.map(|clock| clock.ahead_seconds(cx));
+    Box::new(Reader { items, done, task: AbortOnDropHandle::new(task), clock_ahead_seconds })
 }
 
 #[async_trait]
@@ -139,6 +143,7 @@ impl BackupReader for Reader {
                 .chain(done.remarks)
                 .collect(),
             tags: done.scanned.then(|| NOT_POINT_IN_TIME.to_owned()).into_iter().collect(),
+            clock_ahead_seconds: self.clock_ahead_seconds,
         })
     }
 

@@ -1,8 +1,10 @@
 //! What a server says of itself, as far as it lets us ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
-use backup_core::source::SourceResult;
+use backup_core::source::{ServerClock, SourceResult};
+use jiff::Timestamp;
 
 use super::error::WireError;
 use super::options::RedisOptions;
@@ -53,6 +55,11 @@ impl Info {
     /// A number, of 63 bits: servers count with a sign.
     pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.get(name)?.parse().ok().filter(|number| *number <= u64::MAX >> 1)
+    }
+
+    /// Time of the server.
+    fn time(&self) -> Option<Timestamp> {
+        Timestamp::from_microsecond(self.get("server_time_usec")?.parse().ok()?).ok()
     }
 
     pub(super) fn is_known(&self) -> bool {
@@ -131,6 +138,8 @@ impl std::fmt::Display for Version {
 pub(super) struct Server {
     pub(super) info: Info,
     pub(super) version: Option<Version>,
+    /// Its clock when it was asked; none if INFO lacks the time, as before Redis 6.2.
+    pub(super) clock: Option<ServerClock>,
 }
 
 impl Server {
@@ -142,12 +151,15 @@ impl Server {
                 Err(error) if error.is_denied() => {}
                 other => _ = other?,
             }
-            Info::ask(&mut connection).await
+            let before = Instant::now();
+            let info = Info::ask(&mut connection).await?;
+            let clock = info.time().map(|time| ServerClock::reported(time, before));
+            Ok((info, clock))
         };
-        let info = asking
-            .await
-            .map_err(|error| error.into_source(format!("cannot connect to {}", options.label())))?;
-        Ok(Self { version: info.version(), info })
+        let (info, clock) = asking.await.map_err(|error: WireError| {
+            error.into_source(format!("cannot connect to {}", options.label()))
+        })?;
+        Ok(Self { version: info.version(), info, clock })
     }
 }
 
@@ -162,7 +174,9 @@ mod tests {
              Keyspace\r\ndb3:keys=7,expires=1\r\n",
         );
         assert_eq!(info.version().unwrap().to_string(), "Valkey 8.1.1");
-        assert_eq!(info.keys(), BTreeMap::from([(3, 7)]));
+        assert_eq!((info.keys(), info.time()), (BTreeMap::from([(3, 7)]), None));
+        let info = Info::parse("# Server\r\nserver_time_usec:1782907200250000\r\n");
+        assert_eq!(info.time().unwrap().to_string(), "2026-07-01T12:00:00.25Z");
         assert_eq!(Info::default().version(), None);
         let info = Info::parse(
             "# Modules\r\nmodule:name=ReJSON,ver=20,api=1\r\nmodule:name=bf,ver=1\r\nmodule:name=lua,ver=1\r\n",

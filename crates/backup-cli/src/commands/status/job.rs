@@ -7,9 +7,7 @@ use backup_control::catalog::RunFilter;
 use backup_control::repositories::RepositorySpec;
 use backup_core::id::SnapshotId;
 use backup_core::log::{LogView, Target};
-use backup_core::repository::{
-    IndexedRepository, LARGEST_SKEW, Repository, SnapshotInfo, SnapshotList,
-};
+use backup_core::repository::{IndexedRepository, Repository, SnapshotInfo, SnapshotList};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -194,10 +192,7 @@ impl JobStatus {
             .recovery_refused
             .as_ref()
             .map(|why| format!("no moment of the log can be restored: {why}"));
-        let offset = self.last_run.as_ref().and_then(|run| run.clock_offset_seconds);
-        let clock = offset.filter(|offset| offset.abs() > LARGEST_SKEW.as_secs()).map(|offset| {
-            format!("the clock of the store was ahead by {offset} s at the last run")
-        });
+        let clock = self.last_run.as_ref().map(|run| run.clock_remarks(zone)).unwrap_or_default();
         let misdated = self.last_success.as_ref().filter(|success| success.is_misdated);
         let wrong = misdated.and_then(|success| success.own_time);
         let wrong = wrong.map(|own| {
@@ -205,9 +200,10 @@ impl JobStatus {
             format!("the last snapshot states {own}: the clock was wrong")
         });
         let line = |text: String| human::text(format!("{}: {text}", self.job).as_bytes());
-        [failed, damaged, incomplete, of_no_moment, clock, wrong, refused]
+        [failed, damaged, incomplete, of_no_moment, wrong, refused]
             .into_iter()
             .flatten()
+            .chain(clock)
             .map(line)
             .collect()
     }

@@ -109,6 +109,11 @@ pub struct BackupReport {
     /// stored. None where the store has no clock of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock_offset_seconds: Option<i64>,
+    /// Seconds by which the clock of the server that was backed up was ahead of that of this
+    /// machine, when the source connected. None for sources without a server, and where the server
+    /// does not report its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_clock_offset_seconds: Option<i64>,
     /// When reading began.
     pub started: Timestamp,
     /// When the snapshot was published.

@@ -79,6 +79,7 @@ impl Publication<'_> {
             lost_packs: self.lost_packs,
             clock_doubt: self.doubt,
             clock_offset_seconds,
+            server_clock_offset_seconds: self.facts.clock_ahead_seconds,
             started: self.started,
             finished,
         })

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::super::error::{WireError, invalid, malformed, of_sql};
 use super::super::layout::{Layout, Segments, TOP};
 use super::super::options::PostgresOptions;
+use super::super::probe::clock_ahead;
 use super::super::wire::{Connection, Sql};
 
 /// A server that replays a log must have these at least as large as the one that wrote it.
@@ -116,11 +117,25 @@ const GRANTS: &str = "GRANT pg_read_all_settings, pg_read_server_files TO backup
                       FUNCTION pg_read_file(text) TO backup; and in pg_hba.conf: hostssl postgres \
                       backup ADDRESS scram-sha-256";
 
-/// Files of the configuration outside of the data directory, by name, as far as they may be read. A
-/// note says why not.
-pub(super) async fn configuration(cx: &Context, options: &PostgresOptions) -> Vec<(String, Bytes)> {
-    match read_configuration(options).await {
-        Ok(files) => files,
+/// Facts about the server that replication does not report.
+#[derive(Debug, Default)]
+pub(super) struct BySql {
+    /// Files of the configuration outside of the data directory, by name.
+    pub(super) files: Vec<(String, Bytes)>,
+    /// Seconds by which its clock is ahead of that of this machine.
+    pub(super) clock_ahead_seconds: Option<i64>,
+}
+
+/// Reads these facts, as far as the user may. A note says why files are missing.
+pub(super) async fn by_sql(cx: &Context, options: &PostgresOptions) -> BySql {
+    let mut facts = BySql::default();
+    let reading = async {
+        let sql = Sql::open(options, &options.database).await?;
+        facts.clock_ahead_seconds = clock_ahead(cx, &sql).await;
+        read_configuration(&sql).await
+    };
+    match reading.await {
+        Ok(files) => facts.files = files,
         Err(error) => {
             let text = format!(
                 "configuration files outside of the data directory, if any, are not in the \
@@ -128,17 +143,16 @@ pub(super) async fn configuration(cx: &Context, options: &PostgresOptions) -> Ve
                 error.chain()
             );
             cx.events.note(text);
-            Vec::new()
         }
     }
+    facts
 }
 
-async fn read_configuration(options: &PostgresOptions) -> SourceResult<Vec<(String, Bytes)>> {
+async fn read_configuration(sql: &Sql) -> SourceResult<Vec<(String, Bytes)>> {
     const FILES: &str = "SELECT setting FROM pg_settings WHERE name IN ('config_file', 'hba_file', \
                          'ident_file') AND NOT starts_with(setting, (SELECT setting FROM \
                          pg_settings WHERE name = 'data_directory') || '/')";
     let doing = "cannot read the configuration";
-    let sql = Sql::open(options, &options.database).await?;
     // Without the right to, these settings are not listed at all.
     let may = sql
         .client

@@ -1,8 +1,8 @@
 //! The backup reader: what is held while it runs, and what it stands for.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use backup_core::context::Context;
@@ -22,7 +22,7 @@ use super::super::layout::Layout;
 use super::super::lsn::Lsn;
 use super::super::options::PostgresOptions;
 use super::super::wire::{BackupStream, BaseBackup, Connection};
-use super::describe::{Description, configuration, settings};
+use super::describe::{BySql, Description, by_sql, settings};
 use super::earlier::{Earlier, SINCE, because, is_passing};
 use super::feed::Feed;
 use super::fetch::Fetch;
@@ -44,12 +44,14 @@ pub(in super::super) fn open(
 ) -> Box<dyn BackupReader> {
     let (feed, items) = Feed::new();
     let (version, is_full) = (cluster.version, Arc::new(AtomicBool::new(true)));
+    let clock_ahead = Arc::<OnceLock<Option<i64>>>::default();
     let run = Run {
         cx: cx.clone(),
         cluster: cluster.clone(),
         options: options.clone(),
         parent: request.parent.clone(),
         is_full: Arc::clone(&is_full),
+        clock_ahead: Arc::clone(&clock_ahead),
         feed,
     };
     let task = tokio::spawn(async move {
@@ -66,7 +68,7 @@ pub(in super::super) fn open(
             }
         }
     });
-    Box::new(Reader { items, version, is_full, task: AbortOnDropHandle::new(task) })
+    Box::new(Reader { items, version, is_full, clock_ahead, task: AbortOnDropHandle::new(task) })
 }
 
 /// A backup that is being made.
@@ -78,6 +80,7 @@ struct Run {
     parent: Option<SnapshotReader>,
     /// Set to false when it is.
     is_full: Arc<AtomicBool>,
+    clock_ahead: Arc<OnceLock<Option<i64>>>,
     feed: Feed,
 }
 
@@ -86,6 +89,8 @@ struct Reader {
     version: u32,
     /// It builds on nothing, whatever was asked for.
     is_full: Arc<AtomicBool>,
+    /// Seconds by which the clock of the server is ahead, once it was read.
+    clock_ahead: Arc<OnceLock<Option<i64>>>,
     items: Receiver<SourceResult<Item>>,
     /// What it stands for, unless an error was handed on.
     task: AbortOnDropHandle<Option<Done>>,
@@ -108,7 +113,12 @@ impl BackupReader for Reader {
 
     fn facts(&self) -> Facts {
         let kind = self.is_full.load(Ordering::Acquire).then_some(BackupKind::Full);
-        Facts { kind, server_version: Some(version_text(self.version)), ..Facts::default() }
+        Facts {
+            kind,
+            server_version: Some(version_text(self.version)),
+            clock_ahead_seconds: self.clock_ahead.get().copied().flatten(),
+            ..Facts::default()
+        }
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
@@ -183,7 +193,10 @@ impl Run {
             .await
             .map_err(|error| error.into_source(BEGINNING))?;
         let layout = Layout::of(cluster.system_id);
-        for (name, data) in configuration(cx, options).await {
+        let BySql { files, clock_ahead_seconds } = by_sql(cx, options).await;
+        // The run sets it once.
+        _ = self.clock_ahead.set(clock_ahead_seconds);
+        for (name, data) in files {
             let path = layout.config().join(name.as_bytes());
             feed.whole(path, Metadata::stream(started), Chunking::default(), data).await?;
         }

@@ -4,6 +4,7 @@ use backup_core::context::Context;
 use backup_core::source::{Probe, ProbeProblem, SelectedPart, Selection, SourceResult};
 
 use super::super::cluster::Cluster;
+use super::super::probe::clock_ahead;
 use super::super::wire::Sql;
 use super::catalog::{Catalog, Kind};
 use super::error::reading;
@@ -32,7 +33,7 @@ pub(super) async fn probe(
         probe.problems.push(ProbeProblem::of_error(&error, remedy));
     }
     let sql = session::open(&options.connection, None, &options.connection.database).await?;
-    super::super::probe::clock(cx, &sql, &mut probe).await;
+    probe.clock_ahead_seconds = clock_ahead(cx, &sql).await;
     for name in databases(&sql).await? {
         cx.check_cancelled()?;
         match session::open(&options.connection, Some(&sql.host), &name).await {

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 
 use super::super::super::cluster::Cluster;
 use super::super::super::options::Host;
+use super::super::super::probe::clock_ahead;
 use super::super::catalog::{Kind, Relation};
 use super::super::filter::Filter;
 use super::super::layout::{Place, file_name};
@@ -46,6 +47,7 @@ pub(in super::super) async fn open(
     let programs = Programs::find(options, cluster.version).await?;
     let sql = session::open(&options.connection, None, &options.connection.database).await?;
     let host = sql.host.clone();
+    let clock_ahead_seconds = clock_ahead(cx, &sql).await;
     let (mut held, mut definitions) = (Vec::new(), Vec::new());
     for name in databases(&sql).await?.into_iter().filter(|name| filter.may_cover(name)) {
         let (database, of_it) =
@@ -82,6 +84,7 @@ pub(in super::super) async fn open(
         state: Arc::new(State::new(cx, options, &request.selection, held)),
         place: Place::of(cluster.system_id),
         version: cluster.version,
+        clock_ahead_seconds,
         started,
         taken,
         items: unread.iter().map(|name| Next::Warning(closed::warning(name))).collect(),
@@ -119,6 +122,7 @@ struct Reader {
     state: Arc<State>,
     place: Place,
     version: u32,
+    clock_ahead_seconds: Option<i64>,
     started: Timestamp,
     taken: Timestamp,
     items: VecDeque<Next>,
@@ -386,7 +390,8 @@ impl BackupReader for Reader {
     fn facts(&self) -> Facts {
         let server_version = Some(format!("{}.{}", self.version / 10_000, self.version % 10_000));
         let (objects, counted) = (self.state.digests(), self.state.options.digests);
-        Facts { kind: Some(BackupKind::Full), server_version, objects, counted, ..Facts::default() }
+        let (kind, clock_ahead_seconds) = (Some(BackupKind::Full), self.clock_ahead_seconds);
+        Facts { kind, server_version, objects, counted, clock_ahead_seconds, ..Facts::default() }
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
