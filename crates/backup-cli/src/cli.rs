@@ -163,7 +163,7 @@ pub(crate) enum Command {
 impl Command {
     /// True if no time zone matters to the verb, or if it reports a wrong one itself.
     pub(crate) fn ignores_zone(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Completions(_) | Self::Man(_))
+        matches!(self, Self::Config(_) | Self::Completions(_) | Self::Version(_) | Self::Man(_))
     }
 
     /// Output of `--json`: one object, or the events of a long operation.

@@ -112,8 +112,10 @@ fn tz_that_is_not_understood_fails_config_check_and_warns_elsewhere() {
         assert!(schedule.stderr.starts_with("Warning: TZ "), "{}", schedule.text());
         let zone = "Times are in UTC, because the zone of the machine is not understood.";
         assert!(schedule.stderr.contains(zone), "{}", schedule.text());
-        let quiet = without_database(&env, &["completions", "bash"], tz).ok();
-        assert!(quiet.stderr.is_empty(), "{}", quiet.text());
+        for verb in [&["completions", "bash"][..], &["version"]] {
+            let quiet = without_database(&env, verb, tz).ok();
+            assert!(quiet.stderr.is_empty(), "{}", quiet.text());
+        }
     }
     let misspelt = env.run_with(&["config", "check"], &[("TZ", "Europe/Roma")]);
     assert!(misspelt.stderr.contains("Hint: did you mean `Europe/Rome`?"), "{}", misspelt.text());
@@ -151,4 +153,35 @@ fn windows_are_checked_if_the_configuration_names_their_zone() {
     let tokyo = without_database(&env, &["schedule"], "Europe/Rome");
     assert_eq!(tokyo.code, 2, "{}", tokyo.text());
     assert!(tokyo.stderr.contains("is never in the window of the job"), "{}", tokyo.text());
+}
+
+#[test]
+fn plan_of_cleanup_names_the_zone_of_its_days() {
+    let env = configured(&CONFIG.replace("schedule =", "keep = { daily = 7 }\nschedule ="));
+    std::fs::create_dir(env.path("data")).unwrap();
+    env.run(&["init"]).ok();
+    env.run(&["run", "docs"]).ok();
+    let cleanup = ["cleanup", "docs", "--dry-run"];
+    let named = |run: Run| {
+        let text = run.ok().stderr;
+        text.lines().find(|line| line.contains("days, weeks")).unwrap().to_owned()
+    };
+    assert_eq!(
+        named(env.run_with(&cleanup, &[("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")])),
+        "Job docs: days, weeks and months are in CET-1CEST,M3.5.0,M10.5.0/3 (from TZ)."
+    );
+    // Schedules have another zone, and no say in this.
+    let config = std::fs::read_to_string(env.path("backup.toml")).unwrap();
+    let zoned = format!("[schedule]\ntime_zone = \"Asia/Tokyo\"\n{config}");
+    env.write("backup.toml", &zoned);
+    let rome = [("TZ", "Europe/Rome")];
+    assert!(named(env.run_with(&cleanup, &rome)).ends_with("in Europe/Rome (from TZ)."));
+    env.write("backup.toml", &format!("[defaults]\ntime_zone = \"Asia/Tokyo\"\n{config}"));
+    let text = "in Asia/Tokyo (from `defaults.time_zone`).";
+    assert!(named(env.run_with(&cleanup, &rome)).ends_with(text));
+    let plan = env.run_with(&[&cleanup[..], &["--json"]].concat(), &rome).ok().json();
+    assert_eq!(
+        (&plan["time_zone"], &plan["time_zone_origin"]),
+        (&"Asia/Tokyo".into(), &"defaults.time_zone".into())
+    );
 }

@@ -39,6 +39,9 @@ struct PlanEvent<'a> {
     repository: String,
     job: &'a str,
     dry_run: bool,
+    /// The time zone of days, weeks, months and years, and the place that selects it.
+    time_zone: &'a str,
+    time_zone_origin: &'static str,
     kept: usize,
     dropped: usize,
     /// Snapshots whose times this cleanup adopts.
@@ -58,6 +61,7 @@ pub(super) fn show(
     dry_run: bool,
 ) -> CommandResult<()> {
     warn(session, cleanup, plan);
+    let zone = session.zones().calendar.clone();
     let (ui, dropped) = (&session.ui, plan.dropped().len());
     let kept = plan.snapshots.len() - dropped;
     if ui.is_json() {
@@ -68,6 +72,8 @@ pub(super) fn show(
             repository: cleanup.repository.to_string(),
             job: &cleanup.job,
             dry_run,
+            time_zone: &zone.name,
+            time_zone_origin: zone.origin.as_str(),
             kept,
             dropped,
             adopted: plan.adopted.iter().map(|info| info.id.to_hex()).collect(),
@@ -81,6 +87,7 @@ pub(super) fn show(
     if plan.snapshots.is_empty() {
         return ui.print(format_args!("{heading}: no snapshots"));
     }
+    ui.status(format_args!("Job {}: days, weeks and months are in {zone}.", cleanup.job));
     let mut table = view::snapshot_table(&[("", Align::Left), ("Reason", Align::Left)]);
     for planned in &plan.snapshots {
         let mut row = view::snapshot_row(session, &planned.info);

@@ -132,10 +132,11 @@ impl Core {
     /// Takes tasks over, with what is remembered of them, and makes up for what they owe.
     fn take_over(&mut self, planned: Vec<Planned>, mut memory: Memory, now: Now) {
         for planned in planned {
-            let schedule = planned.timetable.as_ref().map_or(String::new(), |table| {
-                format!("{} {}", table.cron, table.zone.iana_name().unwrap_or("local"))
-            });
+            let (schedule, earlier_form) = self.identities(&planned);
             let mut remembered = memory.tasks.remove(&planned.name).unwrap_or_default();
+            if earlier_form.is_some_and(|form| form == remembered.schedule) {
+                remembered.schedule.clone_from(&schedule);
+            }
             if remembered.schedule != schedule {
                 // It was due at other times: none of them was missed.
                 remembered = Remembered { handled: None, owed: None, schedule, ..remembered };
@@ -156,6 +157,15 @@ impl Core {
         for at in 0..self.tasks.len() {
             self.make_up(at, now);
         }
+    }
+
+    /// The stored text that identifies the times of a task: its expression and its time zone. Then
+    /// the text that earlier versions stored for zones without a name in the database.
+    fn identities(&self, planned: &Planned) -> (String, Option<String>) {
+        let Some(table) = &planned.timetable else { return (String::new(), None) };
+        let earlier_form =
+            table.zone.iana_name().is_none().then(|| format!("{} local", table.cron));
+        (format!("{} {}", table.cron, self.plan.zone.name), earlier_form)
     }
 
     /// What a task owes since before a restart is due, unless it is too old.

@@ -63,9 +63,13 @@ fn orders(loaded: &LoadedConfig) -> Orders {
 }
 
 fn plan(loaded: &LoadedConfig) -> Plan {
-    let machine =
-        Machine { host: "h".into(), user: "u".into(), zone: backup_control::zone::Zone::UTC };
-    Plan::new(&loaded.config, &machine)
+    plan_in(loaded, "")
+}
+
+/// The plan of a machine with this value of `TZ`.
+fn plan_in(loaded: &LoadedConfig, tz: &str) -> Plan {
+    let zone = backup_control::zone::local(&[("TZ", tz)].into_iter().collect()).unwrap();
+    Plan::new(&loaded.config, &Machine { host: "h".into(), user: "u".into(), zone })
 }
 
 impl World {

@@ -265,3 +265,44 @@ fn a_jitter_that_is_raised_and_lowered_repeats_nothing() {
     assert!((2..=3).contains(&nights), "{:?}", world.times("night/daily", zone));
     assert!(!world.said.iter().any(|line| line.contains("set back")), "{:?}", world.said);
 }
+
+#[test]
+fn change_of_the_zone_of_the_machine_is_noticed_also_between_rules() {
+    let text = config("UTC").replace("time_zone = \"UTC\"", "");
+    let noon = "2026-05-04T12:00:00Z";
+    // At noon in UTC, 02:30 of 4 May was at 00:30 in Rome, and at 06:30 in New York.
+    for (before, after, is_due) in [
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "EST5EDT,M3.2.0,M11.1.0", false),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "America/New_York", false),
+        ("Europe/Rome", "EST5EDT,M3.2.0,M11.1.0", false),
+        ("EST5EDT,M3.2.0,M11.1.0", "EST5EDT,M3.2.0,M11.1.0", true),
+    ] {
+        let mut world = World::new(&text, "2026-05-04T03:00:00Z", |_| Duration::from_secs(60));
+        world.core.replace(plan_in(&world.loaded, before), orders(&world.loaded), world.now);
+        world.look();
+        world.now.wall = noon.parse().unwrap();
+        world.core.replace(plan_in(&world.loaded, after), orders(&world.loaded), world.now);
+        world.minutes(60);
+        let times = world.times("night/daily", "UTC");
+        assert_eq!(!times.is_empty(), is_due, "{before} to {after}: {times:?}");
+    }
+}
+
+#[test]
+fn memory_of_earlier_versions_about_zones_without_a_name_is_kept() {
+    const RULE: &str = "EST5EDT,M3.2.0,M11.1.0";
+    let text = config("UTC").replace("time_zone = \"UTC\"", "");
+    for (stored, is_due) in [("30 2 * * * local", true), ("30 3 * * * local", false)] {
+        // 02:30 in New York, at 06:30 in UTC, was missed.
+        let memory = serde_json::json!({"tasks": {"night/daily": {
+            "schedule": stored, "handled": "2026-05-04T00:00:00Z", "delay": 0, "paused": false,
+        }}});
+        let mut world = World::new(&text, "2026-05-04T12:00:00Z", |_| Duration::from_secs(60));
+        let memory: Memory = serde_json::from_value(memory).unwrap();
+        let (plan, orders) = (plan_in(&world.loaded, RULE), orders(&world.loaded));
+        world.core = Core::new(plan, orders, memory, GRACE, world.now);
+        world.minutes(60);
+        let times = world.times("night/daily", "UTC");
+        assert_eq!(!times.is_empty(), is_due, "{stored}: {times:?}");
+    }
+}
