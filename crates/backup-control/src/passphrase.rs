@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backup_core::crypto::Passphrase;
-use backup_process::{Failure, LIMIT_VARIABLE};
+use backup_process::{DEFAULT_LIMIT, Failure, LIMIT_VARIABLE, MAX_OUTPUT};
 use zeroize::Zeroizing;
 
 use crate::config::{Config, RepositoryConfig};
@@ -234,7 +234,7 @@ fn check_file(what: &str, path: &Path) -> Result<Option<Zeroizing<String>>> {
     let is_stream =
         std::fs::metadata(path).is_ok_and(|data| backup_process::is_stream(data.file_type()));
     if !is_stream {
-        let bytes = std::fs::read(path).map(Zeroizing::new);
+        let bytes = backup_process::read_file_blocking(path, DEFAULT_LIMIT);
         return text_of_file(what, path, bytes).map(Some);
     }
     let readable = rustix::fs::access(path, rustix::fs::Access::READ_OK);
@@ -293,8 +293,9 @@ fn read_variable(what: &str, name: &str, env: &Environment) -> Result<Zeroizing<
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Runs a shell command and returns the first line of its output. What it prints is never shown,
-/// nor is the command itself, which may hold a secret; what it complains about is.
+/// Runs a shell command and returns the first line of its output. Neither the command nor its
+/// outputs are shown: each of them may hold the secret, also the standard error of a shell with
+/// `set -x`.
 async fn run(
     what: &str,
     line: &str,
@@ -315,29 +316,23 @@ async fn run(
         let error = if let Some(cause) = cause { error.with_source(cause) } else { error };
         error.with_hint(hint)
     })?;
-    let text = std::str::from_utf8(&output.stdout).map_err(|_| {
+    if !output.status.success() {
+        let text = format!("the command for the {what} failed ({})", output.status);
+        let hint = "run the command by hand to find the cause: its outputs may hold the secret, and \
+                    are not shown";
+        return Err(Error::passphrase(text).with_hint(hint));
+    }
+    let first = output.stdout.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if output.is_cut && first.len() == output.stdout.len() {
+        let limit = MAX_OUTPUT >> 10;
+        let text = format!("the output of the command for the {what} has a line above {limit} KiB");
+        return Err(Error::passphrase(text).with_hint("the first line must be the secret"));
+    }
+    let first = std::str::from_utf8(first).map_err(|_| {
         Error::passphrase(format!("the output of the command for the {what} is not UTF-8 text"))
+            .with_hint("the first line must be the secret as UTF-8 text")
     })?;
-    let first = Zeroizing::new(text.lines().next().unwrap_or_default().trim().to_owned());
-    if output.status.success() {
-        return Ok(first);
-    }
-    let status = output.status;
-    let mut error = Error::passphrase(format!("the command for the {what} failed ({status})"))
-        .with_hint("run the command by hand to find the cause");
-    let shown = presentable(&output.stderr, &first);
-    if !shown.is_empty() {
-        error = error.with_source(shown);
-    }
-    Err(error)
-}
-
-/// The end of what a command complained about, without the secret in case it repeated it.
-fn presentable(complaints: &[u8], secret: &str) -> String {
-    let text = String::from_utf8_lossy(complaints);
-    let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let last = lines.split_off(lines.len().saturating_sub(5)).join("; ");
-    if secret.is_empty() { last } else { last.replace(secret, "[secret]") }
+    Ok(Zeroizing::new(first.trim().to_owned()))
 }
 
 #[cfg(test)]
@@ -420,17 +415,42 @@ mod tests {
             command("echo \"secret of $NAME\"; echo more").await.unwrap().as_str(),
             "secret of joe"
         );
-        let error = command("echo hunter2; echo 'locked: hunter2' >&2; exit 3").await.unwrap_err();
-        assert_eq!(error.to_string(), "the command for the pass phrase failed (exit status: 3)");
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert_eq!(cause, "locked: [secret]");
-        assert!(!format!("{error:?}").contains("hunter2"));
+        for line in [
+            "echo hunter2; echo 'locked: hunter2' >&2; exit 3",
+            "echo 'expected hunter2' >&2; exit 3",
+            "set -x; printf '\\377%s' hunter2; exit 3",
+        ] {
+            let error = command(line).await.unwrap_err();
+            let text = "the command for the pass phrase failed (exit status: 3)";
+            assert_eq!(error.to_string(), text, "{line}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+            assert!(error.hint().unwrap().contains("by hand"), "{error:?}");
+        }
         let error = command("sleep 60").await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "the command for the pass phrase did not exit within 0.5 seconds"
         );
         assert!(error.hint().unwrap().contains("BACKUP_HELPER_TIMEOUT"));
+    }
+
+    #[tokio::test]
+    async fn first_line_of_a_command_is_whole_or_refused() {
+        let command = async |line: &str| {
+            let variables = env(&[("PATH", "/usr/bin:/bin")]);
+            run(PASS_PHRASE, line, &variables, Duration::from_secs(60)).await
+        };
+        // Anything may follow, as much as there is, and no line end is needed.
+        let noise = "printf 'hunter2\\r\\n\\377'; head -c 300000 /dev/zero";
+        assert_eq!(command(noise).await.unwrap().as_str(), "hunter2");
+        assert_eq!(command("printf hunter2").await.unwrap().as_str(), "hunter2");
+        let long = "head -c 262144 /dev/zero | tr '\\0' x";
+        assert_eq!(command(long).await.unwrap().len(), 262_144);
+        let error = command("head -c 262145 /dev/zero | tr '\\0' x").await.unwrap_err();
+        assert!(error.to_string().contains("has a line above 256 KiB"), "{error}");
+        let error = command("printf 'hunter2\\377'").await.unwrap_err();
+        assert!(error.to_string().contains("is not UTF-8 text"), "{error}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
     }
 
     #[tokio::test]
@@ -451,8 +471,13 @@ mod tests {
         let wrong = env(&[("BACKUP_HELPER_TIMEOUT", "soon")]);
         let error = PassphraseOrigin::File(fifo.clone()).fetch(&wrong).await.unwrap_err();
         assert!(error.to_string().contains("BACKUP_HELPER_TIMEOUT is not a duration"), "{error}");
-        // A check of the configuration reads neither.
+        // A check of the configuration reads neither, and of a large file no more than a backup does.
         assert!(check_file(PASS_PHRASE, &fifo).unwrap().is_none());
+        let large = dir.path().join("large");
+        std::fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
+        let error = check_file(PASS_PHRASE, &large).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("larger than 1 MiB"), "{cause}");
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Output {
     pub status: ExitStatus,
     /// The first [`MAX_OUTPUT`] bytes of its standard output.
     pub stdout: Zeroizing<Vec<u8>>,
+    /// True if its standard output has more bytes.
+    pub is_cut: bool,
     /// The first [`MAX_OUTPUT`] bytes of its standard error.
     pub stderr: Zeroizing<Vec<u8>>,
 }
@@ -50,7 +52,8 @@ pub enum Failure {
 /// `limit` the program is killed with everything it started, as a [`Family`].
 ///
 /// The standard input is that of the command. No process group is created, so that the program
-/// can read a terminal. Cancel safe: dropping the future kills the family.
+/// can read a terminal; outside Linux, the limit kills the program alone. Cancel safe: dropping the
+/// future kills the family.
 ///
 /// # Errors
 /// [`Failure`]. An exit status other than 0 is not an error.
@@ -59,8 +62,7 @@ pub async fn run(command: &mut Command, limit: Duration) -> Result<Output, Failu
     let mut family = Family::of(command);
     let mut child = command.spawn().map_err(Failure::Start)?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let mut out = Zeroizing::new(Vec::new());
-    let mut err = Zeroizing::new(Vec::new());
+    let (mut out, mut err) = (Kept::default(), Kept::default());
     let work = async {
         let reading = async { tokio::join!(keep(stdout, &mut out), keep(stderr, &mut err)) };
         tokio::pin!(reading);
@@ -77,18 +79,26 @@ pub async fn run(command: &mut Command, limit: Duration) -> Result<Output, Failu
     let status = tokio::time::timeout(limit, work).await;
     let status = status.map_err(|_| Failure::Late(limit))?.map_err(Failure::Wait)?;
     family.release();
-    Ok(Output { status, stdout: out, stderr: err })
+    Ok(Output { status, stdout: out.bytes, is_cut: out.is_cut, stderr: err.bytes })
+}
+
+/// The beginning of a stream.
+#[derive(Default)]
+struct Kept {
+    bytes: Zeroizing<Vec<u8>>,
+    is_cut: bool,
 }
 
 /// Keeps the first bytes of a stream, and reads it to its end, so that its writer never waits.
-async fn keep(stream: Option<impl AsyncRead + Unpin>, kept: &mut Zeroizing<Vec<u8>>) {
+async fn keep(stream: Option<impl AsyncRead + Unpin>, kept: &mut Kept) {
     let Some(mut stream) = stream else { return };
     let mut buffer = Zeroizing::new(vec![0; BUFFER]);
     // All at once: a vector that grows leaves copies of a secret in memory.
-    kept.reserve_exact(MAX_OUTPUT);
+    kept.bytes.reserve_exact(MAX_OUTPUT);
     while let Ok(len @ 1..) = stream.read(&mut buffer[..]).await {
-        let room = MAX_OUTPUT - kept.len();
-        kept.extend_from_slice(&buffer[..len.min(room)]);
+        let room = MAX_OUTPUT - kept.bytes.len();
+        kept.bytes.extend_from_slice(&buffer[..len.min(room)]);
+        kept.is_cut |= len > room;
     }
 }
 
@@ -149,5 +159,9 @@ mod tests {
         let output =
             shell("head -c 5000000 /dev/zero; exit 3", Duration::from_secs(60)).await.unwrap();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(3), MAX_OUTPUT));
+        assert!(output.is_cut);
+        let line = format!("head -c {MAX_OUTPUT} /dev/zero");
+        let output = shell(&line, Duration::from_secs(60)).await.unwrap();
+        assert_eq!((output.is_cut, output.stdout.len()), (false, MAX_OUTPUT));
     }
 }
