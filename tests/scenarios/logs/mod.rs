@@ -14,6 +14,7 @@ mod rolling;
 
 use std::sync::Arc;
 
+use backup_core::clock::SharedClock;
 use backup_core::testing::{FakeClock, FaultySink, MemorySink};
 
 use crate::support::logs::Logged;
@@ -30,8 +31,17 @@ struct World {
 }
 
 async fn world() -> World {
+    world_on(|clock| MemorySink::on_clock(clock)).await
+}
+
+/// The same on a disk: the clock of the machine dates its objects.
+async fn disk_world() -> World {
+    world_on(|clock| MemorySink::on_disk(clock)).await
+}
+
+async fn world_on(sink: impl FnOnce(SharedClock) -> MemorySink) -> World {
     let clock = Arc::new(FakeClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
-    let sink = MemorySink::on_clock(clock.clone());
+    let sink = sink(clock.clone());
     let repo = Repo::init(Arc::new(sink.clone())).await;
     let faulty = FaultySink::new(Arc::new(sink.clone()));
     let logged = Logged::new(&repo.repository, clock.clone());

@@ -9,7 +9,7 @@ use backup_core::retention::Hold;
 use backup_core::sink::{Prefix, SinkOps};
 use jiff::{SignedDuration, Span};
 
-use super::{World, world};
+use super::{World, disk_world, world};
 use crate::support::logs::fast;
 use crate::support::noise::noise;
 
@@ -99,6 +99,28 @@ async fn slices_go_when_they_are_old_and_the_last_one_stays() {
     assert!((1..=2).contains(&left), "{left} are left");
     world.happen(10, 500);
     assert_eq!(logged.catch_up().await.gaps, 0, "it goes on from the last one");
+    logged.assert_all_there().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn roll_up_on_a_disk_removes_no_slice_by_a_clock_in_doubt() {
+    let world = disk_world().await;
+    let logged = &world.logged;
+    logged.back_up().await;
+    world.happen(50, 500);
+    logged.catch_up().await;
+    logged.roll_up().await;
+    let right = logged.cx.clock.now();
+    let before = world.count("x-lane").await;
+    for wrong in [SignedDuration::from_hours(183 * 24), SignedDuration::from_hours(30 * 365 * 24)] {
+        world.clock.set(right + wrong);
+        assert_eq!(logged.roll_up().await.removed, 0, "{wrong}");
+        assert_eq!(world.count("x-lane").await, before, "{wrong}");
+    }
+    // Two hours later by the right clock they are removed.
+    world.clock.set(right + SignedDuration::from_hours(2));
+    assert!(logged.roll_up().await.removed > 0);
+    assert!(world.count("x-lane").await < before);
     logged.assert_all_there().await;
 }
 

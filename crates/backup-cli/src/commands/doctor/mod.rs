@@ -120,7 +120,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     }
     let cleared_uploads = match (&custody, args.clear_unfinished) {
         (Some(custody), true) => {
-            let before = cx.clock.now() - UNFINISHED_AFTER;
+            // The store dates uploads.
+            let ahead = SignedDuration::from_secs(verdict.clock_ahead_seconds.unwrap_or(0));
+            let now = cx.clock.now();
+            let before = now.checked_add(ahead).unwrap_or(now) - UNFINISHED_AFTER;
             Some(custody.clear_unfinished(before).await.map_err(backup_core::error::Error::from)?)
         }
         (None, true) => {
