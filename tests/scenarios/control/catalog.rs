@@ -36,6 +36,7 @@ scenarios! {
         what_is_silent_is_closed,
         a_server_may_go_and_come_back,
         what_stands_in_the_way_is_told,
+        failed_change_of_tables_leaves_nothing,
         alone_a_hundred_thousand_are_no_burden,
     }
 }
@@ -249,6 +250,23 @@ async fn alone_a_hundred_thousand_are_no_burden(version: Version) {
     place.done(&["run", "-q", "docs"]);
     let left: i64 = sql.query_one("SELECT count(*) FROM backup_runs", &[]).await.unwrap().get(0);
     assert_eq!(left, 90_001);
+}
+
+/// A step that fails in the middle: the tables of the steps before it are not there either.
+async fn failed_change_of_tables_leaves_nothing(version: Version) {
+    let server = Postgres::start(version).await;
+    let url = database(&server, "shared").await;
+    let sql = server.client_of("shared").await;
+    // It has the name of the last table.
+    sql.batch_execute("CREATE TABLE backup_flights (mine int)").await.unwrap();
+    opened(&url).await.add(&run_on("host", "docs", 0)).await.unwrap_err();
+    let tables = "SELECT relname::text FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace \
+                  WHERE nspname = 'public'";
+    let rows = sql.query(tables, &[]).await.unwrap();
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(names, ["backup_flights"]);
+    sql.batch_execute("DROP TABLE backup_flights").await.unwrap();
+    opened(&url).await.add(&run_on("host", "docs", 0)).await.unwrap();
 }
 
 async fn what_stands_in_the_way_is_told(version: Version) {

@@ -47,7 +47,9 @@ pub(super) fn copy(connection: &Connection, file: &Path, version: i64) -> Result
     written?;
     let dir = file.parent().unwrap_or(Path::new("."));
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-    thin_out(dir, file).map_err(failed)
+    // An old copy that cannot be removed is no reason to do without the catalog.
+    _ = thin_out(dir, file);
+    Ok(())
 }
 
 /// Removes all copies but [`KEPT`].
@@ -127,5 +129,17 @@ mod tests {
         let kept = Connection::open(dir.path().join("catalog.db.3.bak")).unwrap();
         let rows: i64 = kept.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
         assert_eq!(rows, 2);
+    }
+
+    #[test]
+    fn surplus_copy_that_cannot_be_removed_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("catalog.db");
+        for surplus in [1, 2] {
+            std::fs::create_dir(dir.path().join(format!("catalog.db.{surplus}.bak"))).unwrap();
+        }
+        copy(&database(&file, 3), &file, 3).unwrap();
+        let names = names(dir.path());
+        assert_eq!(names, ["catalog.db.1.bak", "catalog.db.2.bak", "catalog.db.3.bak"]);
     }
 }
