@@ -178,6 +178,16 @@ fn groups_stand_for_their_jobs_where_jobs_are_named() {
     env.run(&["run", "-q", "all"]).ok();
     env.run(&["cleanup", "--job", "docs", "--job", "more", "--yes", "--no-prune"]).ok();
     assert_eq!([snapshots("docs"), snapshots("more")], [1, 1]);
+    // A misspelt group, and a group where one job is expected.
+    for verb in ["run", "cleanup", "doctor", "advise"] {
+        let misspelt = env.run(&[verb, "alll"]);
+        assert_eq!(misspelt.code, 2, "{}", misspelt.text());
+        assert!(misspelt.stderr.contains("did you mean `all`?"), "{}", misspelt.text());
+    }
+    let group = env.run(&["logs", "follow", "all"]);
+    assert_eq!(group.code, 2, "{}", group.text());
+    assert!(group.stderr.contains("`all` is a group, and one job is expected"), "{}", group.text());
+    assert!(group.stderr.contains("choose from `docs`, `more`"), "{}", group.text());
     for mixed in [["--all", "docs"], ["--all", "--job=docs"]] {
         assert_eq!(env.run(&["cleanup", mixed[0], mixed[1]]).code, 2);
     }

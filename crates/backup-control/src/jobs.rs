@@ -238,10 +238,16 @@ pub const GLOB_HINT: &str =
     "patterns are globs: `*`, `**`, `?`, `[a-z]`, `{a,b}`; a backslash escapes the next character";
 
 pub(crate) fn find<'a>(name: &str, config: &'a Config) -> Result<&'a JobConfig> {
-    config
-        .jobs
-        .get(name)
-        .ok_or_else(|| unknown(name, &config.jobs.keys().map(String::as_str).collect::<Vec<_>>()))
+    if let Some(job) = config.jobs.get(name) {
+        return Ok(job);
+    }
+    if let Some(group) = config.groups.get(name) {
+        let error = Error::invalid(format!("`{name}` is a group, and one job is expected"));
+        let hint = suggest::hint(name, group.jobs.iter().map(String::as_str));
+        return Err(hint.into_iter().fold(error, Error::with_hint));
+    }
+    let known = config.jobs.keys().chain(config.groups.keys());
+    Err(unknown(name, &known.map(String::as_str).collect::<Vec<_>>()))
 }
 
 /// The error for a name that no job has: [`Error::Invalid`], whose hint names the most similar of
