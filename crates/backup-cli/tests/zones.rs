@@ -157,7 +157,9 @@ fn windows_are_checked_if_the_configuration_names_their_zone() {
 
 #[test]
 fn plan_of_cleanup_names_the_zone_of_its_days() {
-    let env = configured(&CONFIG.replace("schedule =", "keep = { daily = 7 }\nschedule ="));
+    let config = CONFIG.replace("schedule =", "keep = { daily = 7 }\nschedule =");
+    let env = configured(&config.replace("\"repo\"", "\"repo\"\npassphrase_file = \"key\""));
+    env.write("key", "secret");
     std::fs::create_dir(env.path("data")).unwrap();
     env.run(&["init"]).ok();
     env.run(&["run", "docs"]).ok();
@@ -170,7 +172,7 @@ fn plan_of_cleanup_names_the_zone_of_its_days() {
         named(env.run_with(&cleanup, &[("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")])),
         "Job docs: days, weeks and months are in CET-1CEST,M3.5.0,M10.5.0/3 (from TZ)."
     );
-    // Schedules have another zone, and no say in this.
+    // The zone of schedules has no effect.
     let config = std::fs::read_to_string(env.path("backup.toml")).unwrap();
     let zoned = format!("[schedule]\ntime_zone = \"Asia/Tokyo\"\n{config}");
     env.write("backup.toml", &zoned);

@@ -57,7 +57,8 @@ fn of_variable(value: &OsStr) -> Result<Zone> {
                 .with_hint("set TZ to the name of a zone, for instance TZ=Europe/Berlin")
         });
     }
-    if let Some(rules) = Database::of_process().get(text) {
+    if let Some(rules) = Database::of_process().get(text.strip_prefix(SECOND_COPY).unwrap_or(text))
+    {
         return Ok(Zone::of_database(rules, Origin::Variable));
     }
     match TimeZone::posix(text) {
@@ -149,6 +150,7 @@ mod tests {
             (":/nowhere/zoneinfo/Europe/Rome", "Europe/Rome", ROME),
             ("/usr/share/zoneinfo/posix/Europe/Rome", "Europe/Rome", ROME),
             ("../zoneinfo/Europe/Rome", "Europe/Rome", ROME),
+            ("posix/Europe/Rome", "Europe/Rome", ROME),
             ("CET-1CEST,M3.5.0,M10.5.0/3", "CET-1CEST,M3.5.0,M10.5.0/3", ROME),
             ("<+0330>-3:30", "<+0330>-3:30", [12_600, 12_600]),
             ("EST5", "EST5", [-18_000, -18_000]),

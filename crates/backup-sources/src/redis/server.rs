@@ -1,4 +1,4 @@
-//! What a server says of itself, as far as it lets us ask.
+//! Facts about a server, as far as the user may read them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -138,7 +138,7 @@ impl std::fmt::Display for Version {
 pub(super) struct Server {
     pub(super) info: Info,
     pub(super) version: Option<Version>,
-    /// Its clock when it was asked; none if INFO lacks the time, as before Redis 6.2.
+    /// Its clock at the time of the connection; none if INFO lacks the time.
     pub(super) clock: Option<ServerClock>,
 }
 

@@ -1,4 +1,4 @@
-//! What is known of one job: from its repository, and from the runs that this machine remembers.
+//! Status of one job: from its repository, and from the recorded runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -20,7 +20,7 @@ use crate::human;
 use crate::records::{self, Records};
 use crate::session::Session;
 
-/// What is known of a job.
+/// Status of a job.
 #[derive(Debug, Serialize)]
 pub(super) struct JobStatus {
     pub(super) job: String,

@@ -1,4 +1,4 @@
-//! What is asked of a backup, and what came of it.
+//! Options of a backup, and its report.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -16,7 +16,6 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
 
 use super::super::super::cluster::Cluster;
-use super::super::super::options::Host;
 use super::super::super::probe::clock_ahead;
 use super::super::catalog::{Kind, Relation};
 use super::super::filter::Filter;
@@ -27,6 +26,7 @@ use super::super::programs::Programs;
 use super::super::{closed, databases, session};
 use super::copy::{self, Part};
 use super::database::{Database, Definitions};
+use super::globals::globals;
 use super::objects;
 use super::state::State;
 
@@ -92,30 +92,6 @@ pub(in super::super) async fn open(
     filter.note_matches(unread);
     reader.prepare(globals.map(|(text, _)| text), definitions, &whole, &filter)?;
     Ok(Box::new(reader))
-}
-
-/// Roles and the like, and whether their passwords are there. Not everybody may read these.
-async fn globals(
-    cx: &Context,
-    options: &LogicalOptions,
-    host: &Host,
-    programs: &Programs,
-) -> SourceResult<Option<(String, bool)>> {
-    let database = &options.connection.database;
-    if let Ok(text) = programs.globals(cx, options, host, database, true).await {
-        return Ok(Some((text, true)));
-    }
-    cx.check_cancelled()?;
-    match programs.globals(cx, options, host, database, false).await {
-        Ok(text) => {
-            cx.events.note(
-                "Passwords of roles are not in the backup: only a superuser can read them \
-                 (pg_authid).",
-            );
-            Ok(Some((text, false)))
-        }
-        Err(error) => Err(error),
-    }
 }
 
 struct Reader {
@@ -390,8 +366,14 @@ impl BackupReader for Reader {
     fn facts(&self) -> Facts {
         let server_version = Some(format!("{}.{}", self.version / 10_000, self.version % 10_000));
         let (objects, counted) = (self.state.digests(), self.state.options.digests);
-        let (kind, clock_ahead_seconds) = (Some(BackupKind::Full), self.clock_ahead_seconds);
-        Facts { kind, server_version, objects, counted, clock_ahead_seconds, ..Facts::default() }
+        Facts {
+            kind: Some(BackupKind::Full),
+            server_version,
+            objects,
+            counted,
+            clock_ahead_seconds: self.clock_ahead_seconds,
+            ..Facts::default()
+        }
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {
