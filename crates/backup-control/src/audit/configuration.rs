@@ -65,14 +65,27 @@ pub(super) fn write(file: &Path, known: &impl serde::Serialize) -> io::Result<()
     let new = file.with_extension(format!("new-{}", std::process::id()));
     let mut writing =
         std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    writing.write_all(&json)?;
-    std::fs::rename(new, file)
+    let written = writing.write_all(&json).and_then(|()| std::fs::rename(&new, file));
+    if written.is_err() {
+        // Its name has the process in it: on a full disk, one would stay of each command.
+        _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::Filter;
     use super::*;
+
+    #[test]
+    fn failed_write_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("note.json");
+        std::fs::create_dir_all(target.join("in the way")).unwrap();
+        write(&target, &"text").unwrap_err();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn a_change_is_recorded_once() {
