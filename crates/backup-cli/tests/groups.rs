@@ -87,7 +87,7 @@ fn group_restore_refuses_an_older_snapshot_of_a_member() {
 }
 
 #[test]
-fn failed_job_stops_no_other_job_of_its_group() {
+fn failed_job_stops_no_other_job_of_the_group() {
     let env = env();
     std::fs::remove_dir_all(env.path("data")).unwrap();
     let run = env.run(&["run", "all"]);

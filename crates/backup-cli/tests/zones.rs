@@ -156,7 +156,7 @@ fn windows_are_checked_if_the_configuration_names_their_zone() {
 }
 
 #[test]
-fn plan_of_cleanup_names_the_zone_of_its_days() {
+fn plan_of_cleanup_names_the_zone_of_days() {
     let config = CONFIG.replace("schedule =", "keep = { daily = 7 }\nschedule =");
     let env = configured(&config.replace("\"repo\"", "\"repo\"\npassphrase_file = \"key\""));
     env.write("key", "secret");
