@@ -31,12 +31,12 @@ struct World {
 }
 
 async fn world() -> World {
-    world_on(|clock| MemorySink::on_clock(clock)).await
+    world_on(MemorySink::on_clock).await
 }
 
 /// The same on a disk: the clock of the machine dates its objects.
 async fn disk_world() -> World {
-    world_on(|clock| MemorySink::on_disk(clock)).await
+    world_on(MemorySink::on_disk).await
 }
 
 async fn world_on(sink: impl FnOnce(SharedClock) -> MemorySink) -> World {
