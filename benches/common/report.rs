@@ -39,7 +39,7 @@ pub struct Row {
 pub enum Measure {
     /// CPU seconds.
     Cpu,
-    /// Those of them that the kernel took.
+    /// CPU seconds of the kernel.
     System,
     /// Seconds.
     Wall,

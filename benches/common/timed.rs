@@ -12,7 +12,7 @@ use crate::{Result, tools};
 pub struct Cost {
     /// User and system time of it and its children, seconds.
     pub cpu: f64,
-    /// The part of it that the kernel took.
+    /// CPU seconds of the kernel.
     pub system: f64,
     /// Wall-clock time, seconds.
     pub wall: f64,

@@ -33,8 +33,8 @@ const BLOB: u32 = 4096;
 
 /// `generate SEED BYTES` writes to the standard output, `stream REPOSITORY` backs the standard
 /// input up, `blobs REPOSITORY SEED BLOBS` so many small blobs, and says which snapshot that is;
-/// `snapshots REPOSITORY COUNT` makes so many, all with the same; `jobs JOBS SNAPSHOTS` so many of
-/// each job, in the repository `repo`.
+/// `snapshots REPOSITORY COUNT` makes so many, all with the same; `jobs JOBS SNAPSHOTS` adds
+/// snapshots of each job to the repository `repo`.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words[..] {

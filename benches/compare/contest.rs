@@ -52,7 +52,7 @@ pub(crate) struct Contest<'a> {
     pub(crate) is_kept: bool,
 }
 
-/// Whether everything that is written for a source of so many files can stay until the contest ends.
+/// True if the disk has room for the results of all runs, which then stay until the contest ends.
 /// On ext4, files cost more to create within minutes after others were deleted.
 pub(crate) fn has_room(source: &Path, files: u64, tools: usize, runs: u32) -> Result<bool> {
     let free = rustix::fs::statvfs(source)?;

@@ -1,13 +1,13 @@
 //! The primitives of each step alone: reading, cutting, SHA-256, zstd, AES-CTR with Poly1305,
-//! writing. One thread, no index, no deduplication, no directories as objects: what is left of a
-//! tool's CPU above this can be saved.
+//! writing. One thread, no index, no deduplication, no directories as objects: only the CPU above
+//! this can be saved.
 //!
 //! | step | primitives |
 //! |---|---|
-//! | first backup | read, cut, SHA-256, zstd 3, seal, SHA-256 of what is stored, write |
+//! | first backup | read, cut, SHA-256, zstd 3, seal, SHA-256 of the sealed chunk, write |
 //! | forced re-read | read, cut, SHA-256 |
 //! | restore | read, open, decompress, SHA-256, write |
-//! | check, all data | read, SHA-256 of what is stored, open, decompress, SHA-256 |
+//! | check, all data | read, SHA-256 of the sealed chunk, open, decompress, SHA-256 |
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -25,7 +25,7 @@ const LEVEL: i32 = 3;
 /// Read at a time.
 const PIECE: usize = 256 << 10;
 
-/// What is stored: for each file its path, then its chunks; a length of zero ends both.
+/// A stored backup: for each file its path, then its chunks; a length of zero ends both.
 struct Stored {
     file: BufReader<File>,
     key: MasterKey,

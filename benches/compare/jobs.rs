@@ -23,7 +23,7 @@ use crate::{Options, child};
 const SIZES: [(u64, u64); 7] =
     [(1, 1000), (20, 1000), (1, 10), (20, 10), (100, 10), (500, 10), (2000, 10)];
 const QUICK: [(u64, u64); 2] = [(5, 3), (20, 3)];
-/// With so many jobs at most, all of them are run.
+/// `run of all` is left out with more jobs.
 const ALL_OF: u64 = 500;
 
 /// Steps, their arguments, and the CPU seconds that they may take with 500 jobs.
@@ -41,7 +41,7 @@ const ONE: &str = "run of one job";
 const ALONE: &str = "run of the only configured job";
 /// The work of 2000 jobs, as a multiple of that of 500.
 const SLOPE: f64 = 4.5;
-/// What the other jobs of the configuration may add to a run.
+/// CPU of a run beside one with a single job in the configuration.
 const SHARE: f64 = 1.3;
 /// Megabytes.
 const MEMORY: f64 = 150.0;
@@ -111,8 +111,8 @@ fn configuration(room: &Path, jobs: u64) -> Result<String> {
     Ok(text)
 }
 
-/// Gives each of `jobs` jobs so many snapshots with the tree of the only one that is there: a
-/// process of this program, in the directory of the repository `repo`.
+/// Adds snapshots of each job to the repository `repo` in the current directory, with the tree of
+/// its first snapshot. Runs in a process of this program.
 pub(crate) async fn add_snapshots(jobs: u64, snapshots: u64) -> Result<()> {
     let sink = LocalSink::without_fsync("repo")?;
     let phrase = Passphrase::new(std::env::var("BACKUP_PASSWORD")?);

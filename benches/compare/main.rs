@@ -70,12 +70,12 @@ impl Options {
         self.size.unwrap_or(if self.quick { quick } else { full })
     }
 
-    /// Whether small sizes are asked for.
+    /// True for a contest with small sizes.
     pub(crate) fn is_quick(&self) -> bool {
         self.quick
     }
 
-    /// What the numbers of a table are.
+    /// The meaning of the numbers in a table.
     pub(crate) fn told(&self) -> String {
         if self.runs == 1 {
             "one run".to_owned()

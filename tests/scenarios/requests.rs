@@ -67,7 +67,7 @@ mod needs_moto_server {
         }
     }
 
-    /// What one command cost.
+    /// Requests and readings of one command.
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct Requests {
         /// Readings of the configuration.

@@ -89,7 +89,7 @@ impl Planned {
     }
 }
 
-/// A repository that is cleaned up, with what was read of it for all plans.
+/// A repository that is cleaned up, with the evidence for all its plans.
 struct Opened {
     spec: RepositorySpec,
     repository: Repository,
@@ -189,7 +189,7 @@ fn hand_over_first(stopped: &mut [Planned], plans: &mut [Planned]) {
     }
 }
 
-/// Opens the repository of a cleanup, once, and reads what all plans need.
+/// Opens the repository of a cleanup, once, and reads the evidence for all its plans.
 async fn open(
     session: &Session,
     opened: &mut Vec<Opened>,

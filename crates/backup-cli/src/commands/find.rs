@@ -204,12 +204,12 @@ fn table() -> Table {
     ])
 }
 
-/// What goes on, and what it came to so far.
+/// The search of one repository, with its results so far.
 struct Search<'a> {
     session: &'a Session,
     spec: &'a RepositorySpec,
     opened: &'a Opened,
-    /// Whether dumps are read.
+    /// True if dumps are read.
     keys: bool,
     searched: Searched,
     table: Table,

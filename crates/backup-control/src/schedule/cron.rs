@@ -31,7 +31,7 @@ const MAX_STRETCHES: usize = 1000;
 /// has no more minutes.
 const MAX_REPEATED: usize = 2 * 24 * 60;
 
-/// What helps if an expression cannot be understood.
+/// The hint for an expression with a mistake.
 const LIKE: &str = "write minute, hour, day, month and weekday like `30 2 * * 1-5`, or @daily";
 /// Most expressions of which the parsed form is kept: parsing one takes 20 µs, and many jobs share
 /// few.

@@ -97,7 +97,7 @@ pub struct CleanupEvidence {
 /// Decides about the snapshots that `filter` matches: [`CleanupEvidence`] for a single plan.
 ///
 /// # Errors
-/// Those of [`CleanupEvidence::read`] and [`CleanupEvidence::plan`].
+/// As [`CleanupEvidence::read`] and [`CleanupEvidence::plan`].
 pub async fn plan_cleanup(
     repository: &Repository,
     filter: &SnapshotFilter,

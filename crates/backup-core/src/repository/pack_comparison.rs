@@ -6,7 +6,7 @@ use super::IndexedRepository;
 use crate::error::Result;
 use crate::id::PackId;
 
-/// How the packs in the store differ from those in the index.
+/// Differences of the packs in the store from those in the index.
 #[derive(Debug, Default)]
 pub(crate) struct PackComparison {
     /// Packs that are gone.

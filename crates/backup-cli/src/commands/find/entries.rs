@@ -131,7 +131,7 @@ mod tests {
         let globs = Selection::new(vec!["*.txt".to_owned()], Vec::new()).unwrap();
         let (mut searched, mut found, mut reads) = (Searched::with_room(room), Vec::new(), 0);
         for info in &list.snapshots {
-            // Without what the reader of the other snapshot has in memory.
+            // A new index: the reader of the other snapshot keeps directories in memory.
             let indexed = repository.load_index(&cx).await.unwrap();
             sink.reset();
             let entries = searched.entries(&indexed.snapshot(info), &globs, &cx).await.unwrap();
@@ -159,7 +159,7 @@ mod tests {
 
     /// The same tree has other paths below another name.
     #[tokio::test]
-    async fn moved_directory_is_found_at_its_new_path() {
+    async fn find_names_the_new_path_of_a_moved_directory() {
         let (found, _) = searched(ROOM, |source| {
             source.remove("/a/deep/one.txt");
             source.remove("/a/deep");
