@@ -20,6 +20,8 @@ mod pace;
 mod parent;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(any(feature = "files", feature = "mongodb"))]
+mod progress;
 #[cfg(feature = "redis")]
 pub mod redis;
 #[cfg(any(feature = "mongodb", feature = "postgres", feature = "redis"))]

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
 
-use backup_core::event::{Event, Events, Progress, Stage, WarningKind};
+use backup_core::event::{Events, Progress, Stage, WarningKind};
 use backup_core::source::{
     EntryPath, ExistingObject, MAX_PLANNED_FILES, PlannedObject, Removal, RestoreReport,
 };
 use rustix::io::Errno;
 
-/// Shortest time between two progress events, in milliseconds.
-const INTERVAL: u64 = 100;
+use crate::progress::StageProgress;
+
 /// As root, trouble with metadata is unexpected: so many cases of a kind are reported one by one.
 const SINGLY: u64 = 20;
 
@@ -57,11 +56,7 @@ struct Cases {
 #[derive(Debug)]
 pub(super) struct Tally {
     events: Events,
-    began: Instant,
-    last_event: AtomicU64,
-    totals: Progress,
-    done_items: AtomicU64,
-    done_bytes: AtomicU64,
+    stage: StageProgress,
     pub(super) files_written: AtomicU64,
     pub(super) files_unchanged: AtomicU64,
     pub(super) removed: AtomicU64,
@@ -85,14 +80,9 @@ impl Tally {
     /// Begins to count; of `totals` the expected numbers are used.
     pub(super) fn new(events: Events, totals: Progress) -> Self {
         let singly = if rustix::process::geteuid().is_root() { SINGLY } else { 0 };
-        events.emit(&Event::StageStarted { stage: Stage::Restore });
         Self {
+            stage: StageProgress::start(&events, Stage::Restore, totals),
             events,
-            began: Instant::now(),
-            last_event: AtomicU64::new(0),
-            totals,
-            done_items: AtomicU64::new(0),
-            done_bytes: AtomicU64::new(0),
             files_written: AtomicU64::new(0),
             files_unchanged: AtomicU64::new(0),
             removed: AtomicU64::new(0),
@@ -108,26 +98,12 @@ impl Tally {
 
     /// Counts entries and bytes that are done.
     pub(super) fn done(&self, items: u64, bytes: u64) {
-        self.done_items.fetch_add(items, Relaxed);
-        self.done_bytes.fetch_add(bytes, Relaxed);
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let last = self.last_event.load(Relaxed);
-        if now.saturating_sub(last) >= INTERVAL
-            && self.last_event.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
-        {
-            self.events.emit(&Event::Progress { stage: Stage::Restore, progress: self.progress() });
-        }
+        self.stage.done(items, bytes);
     }
 
     /// Takes back bytes that were counted as done but have to be written after all.
     pub(super) fn undone(&self, bytes: u64) {
-        self.done_bytes.fetch_sub(bytes, Relaxed);
-    }
-
-    fn progress(&self) -> Progress {
-        let (done_items, done_bytes) =
-            (self.done_items.load(Relaxed), self.done_bytes.load(Relaxed));
-        Progress { done_items, done_bytes, ..self.totals }
+        self.stage.undone(bytes);
     }
 
     /// Reports something the user must know.
@@ -191,7 +167,6 @@ impl Tally {
 
     /// Reports what is still to be reported, and says what was done.
     pub(super) fn finish(&self) -> RestoreReport {
-        let progress = self.progress();
         let trouble =
             std::mem::take(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner));
         for (part, cases) in trouble.into_iter().filter(|(_, cases)| cases.waiting > 0) {
@@ -205,14 +180,14 @@ impl Tally {
             );
             self.warn(part.kind(), cases.first, message);
         }
-        self.events.emit(&Event::StageFinished { stage: Stage::Restore, progress });
+        self.stage.finish();
         let named = std::mem::take(&mut *self.named.lock().unwrap_or_else(PoisonError::into_inner));
         let mut objects = named.changed;
         objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         RestoreReport {
             objects,
             removals: named.removed,
-            entries: progress.done_items,
+            entries: self.stage.totals().done_items,
             files_written: self.files_written.load(Relaxed),
             files_unchanged: self.files_unchanged.load(Relaxed),
             removed: self.removed.load(Relaxed),
