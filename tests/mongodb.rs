@@ -15,6 +15,7 @@ mod support {
     pub(crate) mod killing;
     pub(crate) mod long;
     pub(crate) mod mongod;
+    pub(crate) mod mongod_raw;
     pub(crate) mod mongod_state;
     pub(crate) mod notes;
     pub(crate) mod plain;

@@ -109,6 +109,12 @@ impl Waits {
         }
     }
 
+    /// Warns where waits are reported.
+    #[cfg(feature = "mongodb")]
+    pub(crate) fn warn(&self, text: String) {
+        self.events.warn(WarningKind::Other, "", text);
+    }
+
     /// Reports and a longer time-out, if `limit` is longer.
     pub(crate) fn at_least(&self, limit: Duration) -> Self {
         Self { timeout: self.timeout.max(limit), ..self.clone() }

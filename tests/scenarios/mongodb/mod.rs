@@ -6,6 +6,7 @@
 //! | `odd.rs` | everything that can be in a database |
 //! | `round_trip.rs` | backup and restore of it, the conformance suite, selections, renames, conflicts |
 //! | `small.rs` | many small collections |
+//! | `cut.rs` | many small collections of all kinds, and restores that are killed among them |
 //! | `slow.rs` | a source that is read slowly, for things to happen meanwhile |
 //! | `workload.rs` | writers and schema changers that spare nothing |
 //! | `hostile.rs` | backups while they are at work, and the fold to one exact moment |
@@ -37,6 +38,7 @@
 
 mod built_on;
 mod capped;
+mod cut;
 mod damaged;
 mod deaths;
 mod failover;
@@ -166,6 +168,7 @@ scenarios! {
         told::a_short_oplog as a_short_oplog_is_told,
         told::remarks_of_a_snapshot as remarks_of_a_snapshot,
         told::the_write_concern_of_a_restore as the_write_concern_of_a_restore,
+        told::ignored_options_of_the_address_are_named as ignored_options_of_the_address_are_named,
         targets::what_no_majority_has_is_an_error as what_no_majority_has_is_an_error,
         targets::nobody_sees_half_a_collection as nobody_sees_half_a_collection,
         targets::two_restores_at_once as two_restores_at_once,
@@ -221,6 +224,11 @@ scenarios! {
         replaced::restore_failure_leaves_no_half_collection as restore_failure_leaves_no_half_collection,
         replaced::hint_of_a_denied_restore_can_be_run as hint_of_a_denied_restore_can_be_run,
         small::small_collections_are_restored_together as small_collections_are_restored_together,
+        cut::killed_restore_shows_no_half_collection as killed_restore_shows_no_half_collection,
+        cut::definitions_are_equal_byte_by_byte as definitions_are_equal_byte_by_byte,
+        cut::progress_counts_collections as progress_counts_collections,
+        cut::expired_documents_survive_the_restore as expired_documents_survive_the_restore,
+        cut::merge_refuses_other_kinds_before_writing as merge_refuses_other_kinds_before_writing,
         rights::the_role_backup_is_enough as the_role_backup_is_enough,
         rights::what_is_denied_names_the_role as what_is_denied_names_the_role,
         rights::users_come_back as users_come_back,

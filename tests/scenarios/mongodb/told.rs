@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use backup_core::context::Context;
 use backup_core::event::{Event, Events, Reporter};
 use backup_core::source::{RestoreRequest, Selection, Source as _};
+use backup_sources::Waits;
 use backup_sources::mongodb::{MongoOptions, MongoSource, WriteConcern};
 use bson::{Document, doc};
 
@@ -151,4 +152,22 @@ pub(super) async fn the_write_concern_of_a_restore(version: Version) {
     let error =
         try_restore(&snapshot, &to(three).await, RestoreRequest::default()).await.unwrap_err();
     assert!(error.chain().contains("Not enough data-bearing nodes"), "{}", error.chain());
+}
+
+/// The connection string of an application connects; options without an effect are named.
+pub(super) async fn ignored_options_of_the_address_are_named(version: Version) {
+    let server = Mongod::start(version).await;
+    server.run("db", doc! { "insert": "c", "documents": [{ "_id": 1 }] }).await;
+    let warnings = Arc::new(Warnings::default());
+    let waits = Waits::new(Duration::from_secs(60), Events::to(Arc::clone(&warnings) as _));
+    let uri = format!(
+        "{}&retryWrites=true&w=majority&compressors=zstd&timeoutMS=5000&noSuchOption=1",
+        server.uri()
+    );
+    let source = MongoSource::connect(MongoOptions { waits, ..MongoOptions::new(uri) }).await;
+    let snapshot = snapshot_of(&source.unwrap(), Selection::all()).await;
+    assert!(snapshot.manifest().await.unwrap().is_some());
+    let told = warnings.0.lock().unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].ends_with("ignored: compressors, timeoutMS, noSuchOption"), "{told:?}");
 }

@@ -213,6 +213,8 @@ pub struct SourceConfig {
     pub programs: Option<PathBuf>,
     /// `postgres`, logical: number of tables, or parts of tables, to read concurrently, from 1 to
     /// 64. This is also the number of connections, with one more for each database. Default: 4.
+    /// `mongodb`: number of collections that a restore creates, indexes or renames concurrently,
+    /// from 1 to 64. Default: 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<usize>,
     /// `postgres`, logical: seconds to wait for a lock that another session holds. Default: 60.

@@ -37,7 +37,7 @@ impl SourceConfig {
             fast_checkpoint: _,
             weak_passwords: _,
             programs: _,
-            parallel: _,
+            parallel,
             lock_timeout: _,
             digests: _,
             name: _,
@@ -61,7 +61,10 @@ impl SourceConfig {
             ("password_command", password_command.is_some()),
             ("tls_ca_file", tls_ca_file.is_some()),
         ];
-        let paced = [("max_bytes_per_second", max_bytes_per_second.is_some())];
+        let paced = [
+            ("max_bytes_per_second", max_bytes_per_second.is_some()),
+            ("parallel", parallel.is_some()),
+        ];
         let of = |kinds: &'static [SourceKind]| {
             move |(key, given): (&'static str, bool)| given.then_some((key, kinds))
         };
@@ -86,7 +89,7 @@ impl SourceConfig {
     }
 
     /// Keys of PostgreSQL sources, and whether each is given.
-    fn postgres_keys(&self) -> [(&'static str, bool); 9] {
+    fn postgres_keys(&self) -> [(&'static str, bool); 8] {
         [
             ("method", self.method.is_some()),
             ("slot", self.slot.is_some()),
@@ -94,7 +97,6 @@ impl SourceConfig {
             ("fast_checkpoint", self.fast_checkpoint.is_some()),
             ("weak_passwords", self.weak_passwords.is_some()),
             ("programs", self.programs.is_some()),
-            ("parallel", self.parallel.is_some()),
             ("lock_timeout", self.lock_timeout.is_some()),
             ("digests", self.digests.is_some()),
         ]

@@ -130,6 +130,7 @@ impl MongoSpec {
                 Some(SnapshotReadsConfig::Never) => SnapshotReads::Never,
             },
             cursors: self.config.cursors.unwrap_or(defaults.cursors),
+            parallel: self.config.parallel.unwrap_or(defaults.parallel),
             max_bytes_per_second: self.config.max_bytes_per_second.map(Rate::get),
             replay: match self.config.replay {
                 None | Some(ReplayConfig::Fold) => Replay::Fold,
@@ -159,7 +160,8 @@ impl fmt::Display for MongoSpec {
 /// Takes a setting of a restore from the command line, as it would stand in the configuration.
 fn set(config: &mut SourceConfig, setting: &str) -> Result<()> {
     const HINT: &str = "use for MongoDB: write_concern=majority (or a number), \
-                        max_bytes_per_second=50MiB, replay=fold or apply_ops";
+                        max_bytes_per_second=50MiB, parallel=8 (1 to 64), replay=fold or \
+                        apply_ops";
     let refused = |text: String| Error::invalid(text).with_hint(HINT);
     let (name, value) = setting
         .split_once('=')
@@ -176,6 +178,11 @@ fn set(config: &mut SourceConfig, setting: &str) -> Result<()> {
             );
         }
         "max_bytes_per_second" => config.max_bytes_per_second = Some(value.parse().map_err(bad)?),
+        "parallel" => {
+            let count = value.parse().ok().filter(|count| (1..=64).contains(count));
+            config.parallel =
+                Some(count.ok_or_else(|| bad("not a number from 1 to 64".to_owned()))?);
+        }
         "replay" => {
             config.replay = Some(
                 word.try_into()
@@ -261,11 +268,13 @@ mod tests {
             (plain.cursors, plain.max_bytes_per_second, plain.replay),
             (4, None, Replay::Fold)
         );
-        let all = "cursors = 1\nmax_bytes_per_second = \"2MiB\"\nreplay = \
+        assert_eq!(plain.parallel, 8);
+        let all = "cursors = 1\nparallel = 3\nmax_bytes_per_second = \"2MiB\"\nreplay = \
                    \"apply_ops\"\nsnapshot_reads = \"never\"\ntls_ca_file = \
                    \"/ca.pem\"\ntls_certificate_key_file = \"/key.pem\"";
         let options = options(all);
         assert_eq!((options.cursors, options.max_bytes_per_second), (1, Some(2 << 20)));
+        assert_eq!(options.parallel, 3);
         assert_eq!(
             (options.replay, options.snapshot_reads),
             (Replay::ApplyOps, SnapshotReads::Never)
@@ -299,12 +308,15 @@ mod tests {
             (WriteConcern::Majority, Some(2 << 20))
         );
         assert_eq!(chosen.replay, Replay::ApplyOps);
+        assert_eq!(options(&["parallel=2"]).unwrap().parallel, 2);
         let three = options(&["write_concern=3"]).unwrap().write_concern;
         assert_eq!(three, WriteConcern::Members(3.try_into().unwrap()));
         for bad in [
             "write_concern=0",
             "write_concern=most",
             "replay=x",
+            "parallel=0",
+            "parallel=many",
             "max_bytes_per_second=x",
             "port=1",
             "x",

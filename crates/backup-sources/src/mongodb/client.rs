@@ -9,9 +9,9 @@ use ::mongodb::options::{
 use backup_core::source::{MissingPassword, SourceError, SourceErrorKind, SourceResult};
 use bson::doc;
 
+use super::address::{Address, BALANCED, unsupported};
 use super::error::{Explain as _, is_refused};
 use super::options::MongoOptions;
-use super::restore::TOGETHER;
 use super::server::SETTLING;
 
 /// Longest that connecting waits for a suitable server, unless the address says something else.
@@ -24,8 +24,16 @@ const DEFAULT_POOL_SIZE: u32 = 10;
 pub(super) async fn client_of(
     options: &MongoOptions,
 ) -> SourceResult<(Client, Option<SelectionCriteria>, String)> {
+    let address = Address::new(&options.uri)?;
+    if let Some(warning) = address.warning() {
+        options.waits.warn(warning);
+    }
     let mut settings =
-        ClientOptions::parse(&options.uri).await.reading("cannot parse the server's address")?;
+        ClientOptions::parse(&address.uri).await.reading("cannot parse the server's address")?;
+    // Also by the DNS records of a `mongodb+srv` address.
+    if settings.load_balanced == Some(true) {
+        return Err(unsupported("loadBalanced", BALANCED));
+    }
     if let Some(password) = &options.password {
         let credential = settings.credential.as_mut().ok_or_else(|| {
             SourceError::new(SourceErrorKind::Invalid, "the address has no user for the password")
@@ -52,7 +60,7 @@ pub(super) async fn client_of(
     // means no limit.
     let pool = settings.max_pool_size.unwrap_or(DEFAULT_POOL_SIZE);
     if pool != 0 {
-        let commands = u32::try_from(options.cursors.max(TOGETHER)).unwrap_or(u32::MAX);
+        let commands = u32::try_from(options.cursors.max(options.parallel)).unwrap_or(u32::MAX);
         settings.max_pool_size = Some(pool.max(commands.saturating_add(2)));
     }
     let preference = settings.selection_criteria.clone();

@@ -6,6 +6,7 @@
 //! | `options.rs` | [`MongoOptions`]: what it can be told |
 //! | `rename.rs` | [`Renames`]: restoring under other names |
 //! | `position.rs` | [`Position`]: moments of a replica set's history |
+//! | `address.rs` | options of connection strings |
 //! | `client.rs` | the driver's client for an address |
 //! | `server.rs` | connecting, choosing a member, what kind of deployment it is |
 //! | `probe.rs` | what stands in the way of a backup |
@@ -46,6 +47,7 @@
 //! they build on and the oplog since (`since/<last entry before>.bson`); those of type `log` hold
 //! the captured oplog as well (`oplog/<first entry>-<set>.bson`).
 
+mod address;
 mod capture;
 mod catalog;
 mod client;

@@ -37,8 +37,8 @@ pub enum Replay {
     ApplyOps,
 }
 
-/// How many members of the target must have a batch of documents before the next one is sent in its
-/// place.
+/// Number of the target's members that must have a batch of documents, or a definition, before the
+/// next one is sent in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriteConcern {
     /// So many; at least one.
@@ -81,6 +81,8 @@ pub struct MongoOptions {
     /// Most cursors for one large collection whose documents lie in order of `_id`; they read ahead
     /// of each other, with up to 32 MiB of memory each. 1 reads every collection with one cursor.
     pub cursors: usize,
+    /// Collections that a restore creates, indexes or renames at the same time; at least 1.
+    pub parallel: usize,
     /// Most bytes of documents per second that are read in a backup, or written in a restore.
     pub max_bytes_per_second: Option<u64>,
     /// Restore other names than those in the snapshot.
@@ -92,8 +94,8 @@ pub struct MongoOptions {
     pub defer_ttl: bool,
     /// What brings restored documents to the moment.
     pub replay: Replay,
-    /// When an insertion counts as done; at the end of a restore, a majority has everything in any
-    /// case.
+    /// When an insertion or a definition counts as done. At the end of a restore, a majority has
+    /// everything in any case.
     pub write_concern: WriteConcern,
     /// How much of the log may wait to be captured: what
     /// [`probe`](backup_core::source::Source::probe) compares the oplog with. `None` if it is not
@@ -129,6 +131,7 @@ impl MongoOptions {
             tls_certificate_key_file: None,
             snapshot_reads: SnapshotReads::Auto,
             cursors: 4,
+            parallel: 8,
             max_bytes_per_second: None,
             renames: Renames::default(),
             restore_users: true,
@@ -147,6 +150,7 @@ impl fmt::Debug for MongoOptions {
         f.debug_struct("MongoOptions")
             .field("snapshot_reads", &self.snapshot_reads)
             .field("cursors", &self.cursors)
+            .field("parallel", &self.parallel)
             .field("max_bytes_per_second", &self.max_bytes_per_second)
             .field("renames", &self.renames)
             .field("replay", &self.replay)

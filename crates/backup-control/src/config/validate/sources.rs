@@ -99,7 +99,17 @@ fn mongodb(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
             CURSORS.end()
         ))));
     }
-    Ok(())
+    parallel(own, source, 8)
+}
+
+/// Checks the range of `parallel`; without the key it is `default`.
+fn parallel(own: &str, source: &SourceConfig, default: usize) -> Result<(), Mistake> {
+    if source.parallel.is_none_or(|count| CURSORS.contains(&count)) {
+        return Ok(());
+    }
+    let (start, end) = (CURSORS.start(), CURSORS.end());
+    let hint = format!("choose from {start} to {end}; without the key it is {default}");
+    Err(Mistake::new(["sources", own, "parallel"], "`parallel` is out of range").hint(Some(hint)))
 }
 
 fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
@@ -128,15 +138,7 @@ fn postgres(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
         )
         .hint(Some(hint)));
     }
-    if source.parallel.is_some_and(|count| !CURSORS.contains(&count)) {
-        let hint = format!(
-            "choose from {} to {}; without the key it is 4",
-            CURSORS.start(),
-            CURSORS.end()
-        );
-        return Err(Mistake::new(["sources", own, "parallel"], "`parallel` is out of range")
-            .hint(Some(hint)));
-    }
+    parallel(own, source, 4)?;
     // As the server takes them; so it is no statement either.
     let is_name = |name: &str| {
         name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')

@@ -10,8 +10,10 @@ use std::time::Duration;
 use backup_core::context::Context;
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use bson::doc;
+use futures::FutureExt as _;
 
 use super::target::{Target, came_meanwhile};
+use super::together::together;
 use crate::mongodb::catalog::{Collection, Kind, uuid_at};
 use crate::mongodb::error::{Explain as _, code, code_of, malformed};
 use crate::mongodb::namespace::Namespace;
@@ -23,8 +25,9 @@ const PREFIX: &str = "tmp.restore.";
 const DIGITS: usize = 8;
 /// Longest name of a collection with its database, bytes: what every server from 4.4 on takes.
 const LONGEST: usize = 255;
-/// How long a restore that has failed tries to clear up.
+/// How long a restore that has failed tries to clear up, and how much longer for each collection.
 const CLEARING: Duration = Duration::from_secs(10);
+const CLEARING_ONE: Duration = Duration::from_millis(20);
 /// How often that is done, and the pause in between.
 const ROUNDS: u32 = 2;
 const SETTLING: Duration = Duration::from_millis(200);
@@ -104,7 +107,6 @@ fn is_left_of(found: &Namespace, names: &HashSet<Namespace>) -> bool {
 impl Target {
     /// Remembers a collection that was made to be renamed.
     pub(super) async fn made_aside(&self, namespace: &Namespace) -> SourceResult<()> {
-        self.state().staged.insert(namespace.clone(), None);
         let uuid = uuid_at(&self.server, namespace).await.writing("cannot list the collections")?;
         self.state().staged.insert(namespace.clone(), uuid);
         Ok(())
@@ -127,7 +129,7 @@ impl Target {
             self.make_room(to).await?;
         }
         let command = doc! { "renameCollection": from.to_string(), "to": to.to_string(), "dropTarget": replaces };
-        match self.server.write("admin", command).await {
+        match self.define("admin", command).await {
             Ok(_) => {}
             Err(error) if code_of(&error) == Some(code::NAMESPACE_EXISTS) => {
                 return Err(came_meanwhile(to));
@@ -148,6 +150,7 @@ impl Target {
     /// replaced; else returns what to say of it. A restore that is still at it notices.
     pub(super) async fn clear_leftovers(
         &self,
+        cx: &Context,
         names: &HashSet<Namespace>,
     ) -> SourceResult<Option<String>> {
         let leftovers: Vec<Namespace> = {
@@ -155,10 +158,8 @@ impl Target {
             state.existing.keys().filter(|found| is_left_of(found, names)).cloned().collect()
         };
         if self.if_exists == IfExists::Replace {
-            for leftover in &leftovers {
-                self.drop(leftover).await?;
-            }
-            return Ok(None);
+            let dropping = leftovers.iter().map(|leftover| self.drop(leftover).boxed());
+            return together(cx, self.parallel, dropping.collect()).await.1.map(|()| None);
         }
         let shown: Vec<String> = leftovers.iter().take(NAMED).map(ToString::to_string).collect();
         let more = if leftovers.len() > NAMED { ", …" } else { "" };
@@ -214,14 +215,16 @@ impl Target {
                 if round > 0 {
                     tokio::time::sleep(SETTLING).await;
                 }
-                for namespace in &own {
-                    self.drop_own(namespace, round == 0).await?;
-                }
+                let dropping =
+                    own.iter().map(|namespace| self.drop_own(namespace, round == 0).boxed());
+                // The restore's own context may be cancelled.
+                together(&Context::silent(), self.parallel, dropping.collect()).await.1?;
             }
             SourceResult::Ok(())
         };
+        let limit = CLEARING + CLEARING_ONE * u32::try_from(own.len()).unwrap_or(u32::MAX);
         // What failed is reported already; leftovers are named with it.
-        if let Ok(Ok(())) = tokio::time::timeout(CLEARING, clearing).await {
+        if let Ok(Ok(())) = tokio::time::timeout(limit, clearing).await {
             let mut state = self.state();
             own.iter().for_each(|namespace| {
                 state.staged.remove(namespace);

@@ -6,19 +6,24 @@ use backup_core::context::Context;
 use backup_core::source::{
     ObjectDigest, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
 };
+use futures::future;
+use tokio::sync::mpsc;
 
-use super::finish;
+use super::indexes::Indexes;
 use super::loader::Loader;
+use super::make::{Planning, make};
+use super::target::Target;
 use super::verify::Restored;
+use super::{Plan, finish};
 use crate::mongodb::catalog::Collection;
 use crate::mongodb::digest::Sum;
 use crate::mongodb::dump::Dump;
 use crate::mongodb::fold::{Folded, Live};
 use crate::mongodb::namespace::Namespace;
-use crate::mongodb::options::MongoOptions;
 use crate::mongodb::ordered::Ordered;
 use crate::mongodb::raw::first_of;
-use crate::mongodb::server::{Server, unless_cancelled};
+use crate::mongodb::server::unless_cancelled;
+use crate::progress::StageProgress;
 
 /// One collection on its way.
 pub(super) struct Work {
@@ -27,33 +32,64 @@ pub(super) struct Work {
     pub(super) collection: Collection,
     /// The name it gets when it is complete.
     pub(super) renamed_to: Option<Namespace>,
-    /// It has its indexes already.
-    pub(super) is_indexed: bool,
+    /// Those that it has, and those that it gets after its documents.
+    pub(super) indexes: Indexes,
     pub(super) loader: Loader,
 }
 
-/// All documents: those of the dump, then those that operations touch, then what must be in order.
+/// Makes the collections and fills them: with the documents of the dump, then with those that
+/// operations touch, then with those that must be in order.
 pub(super) async fn load(
-    cx: &Context,
-    dump: &Dump,
+    plan: &Plan<'_>,
+    target: &Target,
     folded: &mut Folded,
-    works: &mut [Work],
-) -> SourceResult<()> {
-    let mut ordered: HashMap<u32, Ordered> = HashMap::new();
-    let places: HashMap<u32, usize> =
-        works.iter().enumerate().map(|(at, work)| (work.live.number, at)).collect();
-    for work in works.iter_mut() {
-        let Some(mut reading) = dump.documents(&work.live)? else { continue };
-        while let Some(mut piece) = unless_cancelled(cx, reading.piece()).await? {
+    planning: Planning,
+    progress: &StageProgress,
+) -> SourceResult<Vec<Work>> {
+    // Collections that were made wait here for their documents.
+    let (sender, made) = mpsc::channel(target.parallel);
+    let making = make(plan, target, planning, sender);
+    let dumped = dumped(plan, folded, made, progress);
+    let ((), mut works) = future::try_join(making, dumped).await?;
+    settled(&plan.dump, folded, &mut works).await?;
+    Ok(works)
+}
+
+/// Documents of the dump, one collection after another.
+async fn dumped(
+    plan: &Plan<'_>,
+    folded: &mut Folded,
+    mut made: mpsc::Receiver<Work>,
+    progress: &StageProgress,
+) -> SourceResult<Vec<Work>> {
+    let cx = plan.cx;
+    let mut works = Vec::new();
+    while let Some(mut work) = made.recv().await {
+        let mut reading = plan.dump.documents(&work.live)?;
+        while let Some(reading) = &mut reading
+            && let Some(mut piece) = unless_cancelled(cx, reading.piece()).await?
+        {
+            let bytes = piece.len() as u64;
             while let Some(document) = first_of(&mut piece)? {
                 if let Some(document) = folded.base(&work.live, document)? {
                     work.loader.insert(document).await?;
                 }
             }
+            progress.done(0, bytes);
         }
         // The last batch of one collection is not kept waiting while the next is read.
         work.loader.flush().await?;
+        progress.done(u64::from(work.indexes.late.is_empty()), 0);
+        works.push(work);
     }
+    Ok(works)
+}
+
+/// Documents that operations touch, then those of capped collections, in their order.
+async fn settled(dump: &Dump, folded: &mut Folded, works: &mut [Work]) -> SourceResult<()> {
+    let mut ordered: HashMap<u32, Ordered> = HashMap::new();
+    let places: HashMap<u32, usize> =
+        works.iter().enumerate().map(|(at, work)| (work.live.number, at)).collect();
     while let Some(settled) = folded.settle()? {
         for found in settled {
             let Some(work) = places.get(&found.number).and_then(|at| works.get_mut(*at)) else {
@@ -81,22 +117,22 @@ pub(super) async fn load(
 }
 
 impl Work {
-    /// What comes after the documents: indexes and validator; returns what can be read back.
+    /// Waits for the documents, builds the indexes that remain and sets the validator.
     pub(super) async fn finish(
         self,
         cx: &Context,
-        server: &Server,
-        options: &MongoOptions,
+        target: &Target,
         dump: &Dump,
         request: &RestoreRequest,
     ) -> SourceResult<Restored> {
-        let Self { collection, loader, live, is_indexed, .. } = self;
+        let Self { collection, loader, live, indexes, .. } = self;
         as_recorded(dump, &live.collection, loader.sum(), request.verify)?;
         let loaded = loader.finish().await?;
-        if !is_indexed {
-            unless_cancelled(cx, finish::indexes(server, &collection, options)).await?;
+        if collection.namespace.is_buckets() {
+            unless_cancelled(cx, target.drop_other_indexes(&collection)).await?;
         }
-        unless_cancelled(cx, finish::validator(server, &collection.namespace, &live.changes))
+        unless_cancelled(cx, target.build(&collection.namespace, &indexes.late)).await?;
+        unless_cancelled(cx, finish::validator(target, &collection.namespace, &live.changes))
             .await?;
         Ok(Restored { collection, live, loaded })
     }

@@ -8,18 +8,22 @@
 //! | `aside.rs` | collections under temporary names until they are complete |
 //! | `others.rs` | objects at the target that the snapshot lacks |
 //! | `planned.rs` | objects that a plan names, and their documents |
+//! | `make.rs` | making collections, a few ahead of their documents |
+//! | `indexes.rs` | indexes: before the documents, or after them |
 //! | `load.rs` | the collections on their way: documents, then indexes and validators |
 //! | `loader.rs` | inserting documents in batches, several at a time |
 //! | `writer.rs` | writing one batch: insertions, replacements, reading back |
 //! | `command.rs` | write commands assembled from bytes |
 //! | `replay.rs` | operations of the oplog, applied by the target's server |
-//! | `finish.rs` | indexes, validators, views, the wait for a majority |
+//! | `finish.rs` | validators, views, the wait for a majority |
+//! | `together.rs` | several commands at a time |
 //! | `users.rs` | users and roles: compared, added, replaced |
 //! | `verify.rs` | reading it all back |
 //! | `failure.rs` | the state in which a failed restore leaves the target |
 //!
-//! Documents first, into collections without indexes and past their validators; then indexes,
-//! views, and users last. Nothing is written before everything that stands in the way is known, and
+//! Small collections get their indexes while they are empty, others after their documents, which are
+//! written past the validators; then come views, and users last. TTL indexes come after all other
+//! indexes: the server deletes by them from then on. Nothing is written before everything that stands in the way is known, and
 //! what the repository has lost as far as its index says.
 //!
 //! Plain collections are filled and indexed as `tmp.restore.RUN.NAME` and then renamed: nobody
@@ -32,23 +36,25 @@ mod aside;
 mod command;
 mod failure;
 mod finish;
+mod indexes;
 mod load;
 mod loader;
+mod make;
 mod others;
 mod planned;
 mod replay;
 mod target;
+mod together;
 mod users;
 mod verify;
 mod wanted;
 mod writer;
 
-use std::collections::HashSet;
-
 use backup_core::context::Context;
+use backup_core::event::{Progress, Stage};
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{RestoreReport, RestoreRequest, SourceResult};
-use futures::future::join_all;
+use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::catalog::Collection;
@@ -58,17 +64,13 @@ use super::namespace::{Filter, Namespace};
 use super::options::MongoOptions;
 use super::scan::Scan;
 use super::server::{Primary, Server, unless_cancelled};
-use crate::pace::Pace;
+use crate::progress::StageProgress;
 use failure::Left;
 use load::Work;
-use loader::{Flow, Loaded, Loader};
+use loader::Loaded;
 use target::Target;
+use together::together;
 use verify::{Restored, Verifier};
-
-/// Collections that are made, indexed or renamed at the same time.
-pub(super) const TOGETHER: usize = 8;
-/// Bytes of documents up to which a collection gets its indexes before its documents.
-const SMALL: u64 = 16 << 20;
 
 /// Writes the selected part of a snapshot to `server`.
 pub(super) async fn restore(
@@ -89,8 +91,8 @@ pub(super) async fn restore(
     let (wanted, views) = wanted::wanted(&folded, &filter, options)?;
     let names = wanted.iter().map(|(_, collection)| collection).chain(&views);
     let names: Vec<Namespace> = names.map(|collection| collection.namespace.clone()).collect();
-    let target = Target::look(cx, server, request.if_exists).await?;
-    target.refuse_conflicts(&names, &views)?;
+    let target = Target::look(cx, server, options, request.if_exists).await?;
+    target.refuse_conflicts(&names, &wanted, &views)?;
     let collections = wanted.len() as u64;
     let mut report =
         RestoreReport { entries: collections + views.len() as u64, ..RestoreReport::default() };
@@ -104,21 +106,8 @@ pub(super) async fn restore(
         return Ok(report);
     }
     let primary = unless_cancelled(cx, server.primary()).await?;
-    let plan = Plan {
-        cx,
-        server,
-        primary,
-        options,
-        request,
-        dump,
-        folded,
-        replays,
-        wanted,
-        views,
-        names,
-        others,
-    };
-    match plan.carry_out(&target, &mut report).await {
+    let plan = Plan { cx, server, primary, options, request, dump, replays, views, names, others };
+    match plan.carry_out(&target, folded, wanted, &mut report).await {
         Ok(()) => Ok(report),
         Err(error) => {
             target.clear_own().await;
@@ -137,10 +126,8 @@ struct Plan<'a> {
     options: &'a MongoOptions,
     request: &'a RestoreRequest,
     dump: Dump,
-    folded: Folded,
     /// The target's server applies operations.
     replays: bool,
-    wanted: Vec<(Live, Collection)>,
     views: Vec<Collection>,
     /// Of all of them.
     names: Vec<Namespace>,
@@ -149,24 +136,32 @@ struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    async fn carry_out(mut self, target: &Target, report: &mut RestoreReport) -> SourceResult<()> {
+    async fn carry_out(
+        self,
+        target: &Target,
+        mut folded: Folded,
+        wanted: Vec<(Live, Collection)>,
+        report: &mut RestoreReport,
+    ) -> SourceResult<()> {
         let Self { cx, server, options, request, .. } = self;
-        let wanted = std::mem::take(&mut self.wanted);
-        let mut works = self.prepare(target, wanted).await?;
-        load::load(cx, &self.dump, &mut self.folded, &mut works).await?;
+        let progress = self.progress(&wanted)?;
+        let planning = self.planning(target, &folded, wanted).await?;
+        let mut works = load::load(&self, target, &mut folded, planning, &progress).await?;
         if self.replays {
             replay::replay(cx, server, &self.dump, options, &mut works).await?;
         }
         let (users, works): (Vec<_>, Vec<_>) =
             works.into_iter().partition(|work| work.collection.namespace.is_authorization());
-        let finishing = stream::iter(works).map(|work| self.finish(work)).buffered(TOGETHER);
-        let finished: Vec<Finished> = finishing.try_collect().await?;
+        let finished = self.finish(target, works, &progress).await?;
+        progress.finish();
         // Nothing that is there goes before what takes its place is known to last.
         let again = failure::again(request.if_exists);
         finish::barrier(cx, server, &self.names, self.primary, again).await?;
-        let restored = complete(cx, target, finished, report).await?;
+        let objects = finished.len() + self.views.len();
+        let progress = StageProgress::start(&cx.events, Stage::Commit, items(objects));
+        let restored = complete(cx, target, finished, report, &progress).await?;
         target.remove(cx, &self.others).await?;
-        finish::views(cx, target, &self.views).await?;
+        finish::views(cx, target, &self.views, &progress).await?;
         target.clear_late_leftovers(cx, &self.names.iter().cloned().collect()).await?;
         for Work { collection, loader, live, .. } in users {
             load::as_recorded(&self.dump, &live.collection, loader.sum(), request.verify)?;
@@ -174,115 +169,104 @@ impl Plan<'_> {
             add(report, &loaded);
         }
         finish::barrier(cx, server, &self.names, self.primary, again).await?;
-        if request.verify {
-            let mut verifier =
-                Verifier::new(Scan::at_once(cx, server), server, options, self.dump.state.newest());
-            for restored in &restored {
-                report.verified_bytes +=
-                    unless_cancelled(cx, verifier.collection(restored)).await?;
-            }
-            for view in &self.views {
-                unless_cancelled(cx, verifier.view(view)).await?;
-            }
-            cx.events.note(verifier.told(self.views.len()));
+        progress.finish();
+        if request.verify { self.verify(&restored, report).await } else { Ok(()) }
+    }
+
+    /// Begins the stage of the documents: its collections, and the bytes of the dump.
+    fn progress(&self, wanted: &[(Live, Collection)]) -> SourceResult<StageProgress> {
+        let bytes = wanted.iter().map(|(live, _)| self.dump.bytes_of(live));
+        let total_bytes = bytes.sum::<SourceResult<u64>>()?;
+        let expected = Progress { total_bytes, ..items(wanted.len()) };
+        Ok(StageProgress::start(&self.cx.events, Stage::Restore, expected))
+    }
+
+    /// Waits for the documents and builds the indexes that remain; those by which the server deletes
+    /// come last, so that it has little time before the collections are complete.
+    async fn finish(
+        &self,
+        target: &Target,
+        works: Vec<Work>,
+        progress: &StageProgress,
+    ) -> SourceResult<Vec<Finished>> {
+        let (expiring, works): (Vec<_>, Vec<_>) =
+            works.into_iter().partition(|work| work.indexes.expires());
+        let mut finished = Vec::with_capacity(works.len() + expiring.len());
+        for works in [works, expiring] {
+            let finishing =
+                stream::iter(works).map(|work| self.finish_one(target, work, progress).boxed());
+            let finishing = finishing.buffered(target.parallel).boxed();
+            finished.extend(finishing.try_collect::<Vec<_>>().await?);
         }
+        Ok(finished)
+    }
+
+    async fn finish_one(
+        &self,
+        target: &Target,
+        work: Work,
+        progress: &StageProgress,
+    ) -> SourceResult<Finished> {
+        let renamed_to = work.renamed_to.clone();
+        let is_counted = work.indexes.late.is_empty();
+        let restored = work.finish(self.cx, target, &self.dump, self.request).await?;
+        progress.done(u64::from(!is_counted), 0);
+        Ok((restored, renamed_to))
+    }
+
+    /// Reads everything back and compares it with the snapshot.
+    async fn verify(&self, restored: &[Restored], report: &mut RestoreReport) -> SourceResult<()> {
+        let Self { cx, server, options, .. } = *self;
+        let objects = restored.len() + self.views.len();
+        let progress = StageProgress::start(&cx.events, Stage::Verify, items(objects));
+        let mut verifier =
+            Verifier::new(Scan::at_once(cx, server), server, options, self.dump.state.newest());
+        for restored in restored {
+            let bytes = unless_cancelled(cx, verifier.collection(restored)).await?;
+            report.verified_bytes += bytes;
+            progress.done(1, bytes);
+        }
+        for view in &self.views {
+            unless_cancelled(cx, verifier.view(view)).await?;
+            progress.done(1, 0);
+        }
+        progress.finish();
+        cx.events.note(verifier.told(self.views.len()));
         Ok(())
     }
+}
 
-    /// Makes a place for the documents of each collection. Those under temporary names do not
-    /// depend on each other, and are made several at a time.
-    async fn prepare(
-        &self,
-        target: &Target,
-        wanted: Vec<(Live, Collection)>,
-    ) -> SourceResult<Vec<Work>> {
-        let (cx, options) = (self.cx, self.options);
-        let names: HashSet<Namespace> = self.names.iter().cloned().collect();
-        if let Some(left) = unless_cancelled(cx, target.clear_leftovers(&names)).await? {
-            cx.events.note(left);
-        }
-        let flow = Flow::new(Pace::of(options.max_bytes_per_second), options.write_concern);
-        let (mut works, mut staged) = (Vec::new(), Vec::new());
-        for (live, mut collection) in wanted {
-            let renamed_to = target.aside.name(&mut collection, &names, self.request.if_exists)?;
-            match renamed_to {
-                Some(_) => staged.push((live, collection, renamed_to)),
-                None => {
-                    works.push(self.make(target, &flow, (live, collection, renamed_to)).await?);
-                }
-            }
-        }
-        let making = stream::iter(staged).map(|one| self.make(target, &flow, one));
-        let made: Vec<Work> = making.buffered(TOGETHER).try_collect().await?;
-        works.extend(made);
-        Ok(works)
-    }
-
-    /// Makes one collection; a small one under a temporary name with its indexes. Building these
-    /// on documents takes the server at least a tenth of a second for each collection.
-    async fn make(
-        &self,
-        target: &Target,
-        flow: &Flow,
-        (live, collection, renamed_to): (Live, Collection, Option<Namespace>),
-    ) -> SourceResult<Work> {
-        let (cx, server, options) = (self.cx, self.server, self.options);
-        let existed = unless_cancelled(cx, target.prepare(&live, &collection, options)).await?;
-        let is_indexed = renamed_to.is_some() && self.is_small(&live)?;
-        if is_indexed {
-            unless_cancelled(cx, finish::indexes(server, &collection, options)).await?;
-        }
-        let shown = renamed_to.clone().unwrap_or_else(|| collection.namespace.clone());
-        let verify = self.request.verify;
-        let loader = Loader::new((cx, server), (&collection, shown), flow, existed, verify);
-        Ok(Work { live, collection, renamed_to, is_indexed, loader })
-    }
-
-    /// Whether a collection has few documents, each of which is written once: while the server
-    /// applies operations, a unique index may not hold.
-    fn is_small(&self, live: &Live) -> SourceResult<bool> {
-        let operations = if self.folded.is_touched(live) { self.dump.entry_bytes() } else { 0 };
-        let bytes = self.dump.bytes_of(live)?.saturating_add(operations);
-        Ok(!self.replays && bytes <= SMALL)
-    }
-
-    async fn finish(&self, work: Work) -> SourceResult<Finished> {
-        let renamed_to = work.renamed_to.clone();
-        let Self { cx, server, options, request, .. } = *self;
-        Ok((work.finish(cx, server, options, &self.dump, request).await?, renamed_to))
-    }
+/// The expected number of objects of a stage.
+fn items(count: usize) -> Progress {
+    Progress { total_items: count as u64, ..Progress::default() }
 }
 
 /// A collection with its indexes, and the name that it gets.
 type Finished = (Restored, Option<Namespace>);
 
-/// Gives the collections their names, several at a time. A rename that has begun is waited for:
-/// the state of the target is known whatever happens.
+/// Gives the collections their names, several at a time.
 async fn complete(
     cx: &Context,
     target: &Target,
     finished: Vec<Finished>,
     report: &mut RestoreReport,
+    progress: &StageProgress,
 ) -> SourceResult<Vec<Restored>> {
-    let mut restored = Vec::with_capacity(finished.len());
-    let mut finished = finished.into_iter().peekable();
-    while finished.peek().is_some() {
-        cx.check_cancelled()?;
-        let some = finished.by_ref().take(TOGETHER).map(|(mut one, renamed_to)| async move {
+    let renaming = finished.into_iter().map(|(mut one, renamed_to)| {
+        let renamed = async move {
             if let Some(name) = renamed_to {
                 target.complete(&one.collection.namespace, &name).await?;
                 one.collection.namespace = name;
             }
             target.completed(&one.collection.namespace);
-            SourceResult::Ok(one)
-        });
-        let some = join_all(some).await;
-        some.iter().flatten().for_each(|one| add(report, &one.loaded));
-        for one in some {
-            restored.push(one?);
-        }
-    }
-    Ok(restored)
+            progress.done(1, 0);
+            Ok(one)
+        };
+        renamed.boxed()
+    });
+    let (restored, outcome) = together(cx, target.parallel, renaming.collect()).await;
+    restored.iter().for_each(|one| add(report, &one.loaded));
+    outcome.map(|()| restored)
 }
 
 /// Counts a collection that is complete.

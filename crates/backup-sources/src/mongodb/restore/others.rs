@@ -7,9 +7,11 @@ use backup_core::context::Context;
 use backup_core::source::{
     Delete, IfExists, Removal, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
 };
+use futures::FutureExt as _;
 
 use super::aside::run_of;
 use super::target::Target;
+use super::together::together;
 use crate::mongodb::namespace::{Filter, Namespace};
 use crate::mongodb::options::MongoOptions;
 use crate::mongodb::server::unless_cancelled;
@@ -100,9 +102,7 @@ impl Target {
 
     /// Drops these objects.
     pub(super) async fn remove(&self, cx: &Context, others: &[Namespace]) -> SourceResult<()> {
-        for namespace in others {
-            unless_cancelled(cx, self.drop(namespace)).await?;
-        }
-        Ok(())
+        let dropping = others.iter().map(|namespace| self.drop(namespace).boxed());
+        together(cx, self.parallel, dropping.collect()).await.1
     }
 }

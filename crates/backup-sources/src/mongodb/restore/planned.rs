@@ -6,7 +6,6 @@ use backup_core::source::{ExistingObject, PlannedObject, SourceResult};
 use bson::doc;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::TOGETHER;
 use super::target::Target;
 use crate::mongodb::catalog::{Collection, Kind, whole};
 use crate::mongodb::dump::Dump;
@@ -42,7 +41,7 @@ impl Target {
             let (kind, name) = (word(kind).to_owned(), namespace.to_string());
             SourceResult::Ok(PlannedObject { kind, name, count, existing })
         });
-        stream::iter(planning).buffered(TOGETHER).try_collect().await
+        stream::iter(planning).buffered(self.parallel).try_collect().await
     }
 
     /// The object that is replaced or merged into. Users and roles are compared one by one.

@@ -1,9 +1,10 @@
 //! What is at the target, and what stands in the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ::mongodb::error::Error;
 use backup_core::context::Context;
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use bson::{Bson, Document, doc};
@@ -13,7 +14,7 @@ use crate::mongodb::catalog::{self, Collection, CollectionUuid, Kind};
 use crate::mongodb::error::{Explain as _, code, code_of, malformed};
 use crate::mongodb::fold::Live;
 use crate::mongodb::namespace::Namespace;
-use crate::mongodb::options::MongoOptions;
+use crate::mongodb::options::{MongoOptions, WriteConcern};
 use crate::mongodb::server::{Server, unless_cancelled};
 
 /// Seconds after which a deferred TTL deletes: 47 years, the longest that every server takes for
@@ -31,6 +32,9 @@ pub(super) struct Target {
     pub(super) server: Server,
     pub(super) if_exists: IfExists,
     pub(super) aside: Aside,
+    /// Commands that define, rename or drop collections at the same time; at least 1.
+    pub(super) parallel: usize,
+    write_concern: WriteConcern,
     state: Mutex<State>,
 }
 
@@ -63,6 +67,7 @@ impl Target {
     pub(super) async fn look(
         cx: &Context,
         server: &Server,
+        options: &MongoOptions,
         if_exists: IfExists,
     ) -> SourceResult<Self> {
         let mut state = State::default();
@@ -78,13 +83,29 @@ impl Target {
                 state.existing.insert(Namespace::new(&*db, name), kind);
             }
         }
-        let (server, state) = (server.clone(), Mutex::new(state));
-        Ok(Self { server, if_exists, aside: Aside::new(), state })
+        Ok(Self {
+            server: server.clone(),
+            if_exists,
+            aside: Aside::new(),
+            parallel: options.parallel.max(1),
+            write_concern: options.write_concern,
+            state: Mutex::new(state),
+        })
     }
 
     /// Never held across a command.
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a command that creates, indexes, changes, renames or drops a collection. Without a write
+    /// concern, a server from 5.0 on waits for the journals of a majority after each of them: three
+    /// times as long as the command itself. A restore waits for that once, in [`barrier`].
+    ///
+    /// [`barrier`]: super::finish::barrier
+    pub(super) async fn define(&self, db: &str, mut command: Document) -> Result<Document, Error> {
+        command.insert("writeConcern", self.write_concern.document());
+        self.server.write(db, command).await
     }
 
     fn exists(&self, namespace: &Namespace) -> bool {
@@ -97,20 +118,27 @@ impl Target {
         self.state().existing.get(namespace).copied()
     }
 
-    /// With `fail`, nothing of what is restored may be there; with `merge`, nothing else in place
-    /// of a view.
+    /// With `fail`, nothing of what is restored may be there; with `merge`, nothing of another kind.
     pub(super) fn refuse_conflicts(
         &self,
         names: &[Namespace],
+        wanted: &[(Live, Collection)],
         views: &[Collection],
     ) -> SourceResult<()> {
         if self.if_exists == IfExists::Merge {
             views
                 .iter()
                 .try_for_each(|view| self.refuse_other_kinds(&view.namespace, Kind::View))?;
+            for (_, collection) in wanted.iter().filter(|(live, _)| !live.orphan) {
+                let namespace = &collection.namespace;
+                let is_buckets = namespace.is_buckets();
+                let kind = if is_buckets { Kind::TimeSeries } else { Kind::Collection };
+                self.refuse_other_kinds(namespace, kind)?;
+            }
         }
+        let all: HashSet<&Namespace> = names.iter().collect();
         let beside_buckets =
-            |name: &&Namespace| names.contains(&name.buckets()) && self.kind_of(name).is_some();
+            |name: &&Namespace| all.contains(&name.buckets()) && self.kind_of(name).is_some();
         if let (IfExists::Merge, Some(name)) = (self.if_exists, names.iter().find(beside_buckets)) {
             let text = format!(
                 "cannot merge into {name}: time-series buckets of the same name exist beside it"
@@ -157,7 +185,7 @@ impl Target {
     }
 
     pub(super) async fn drop(&self, namespace: &Namespace) -> SourceResult<()> {
-        match self.server.write(&namespace.db, doc! { "drop": &namespace.name }).await {
+        match self.define(&namespace.db, doc! { "drop": &namespace.name }).await {
             Ok(_) => {}
             Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => {}
             Err(error) => return Err(error).writing(format_args!("cannot drop {namespace}")),
@@ -181,17 +209,6 @@ impl Target {
         }
         if self.exists(&collection.namespace) {
             if self.if_exists == IfExists::Merge {
-                let kind = if collection.namespace.is_buckets() {
-                    Kind::TimeSeries
-                } else {
-                    Kind::Collection
-                };
-                let checked = if live.orphan {
-                    Ok(())
-                } else {
-                    self.refuse_other_kinds(&collection.namespace, kind)
-                };
-                checked?;
                 self.state().merging.insert(collection.namespace.visible());
                 return Ok(true);
             }
@@ -259,6 +276,10 @@ impl Target {
         if options.defer_ttl && command.contains_key("expireAfterSeconds") {
             command.insert("expireAfterSeconds", i64::from(FAR_AWAY));
         }
+        if self.aside.is_one(namespace) {
+            // Remembered before it exists: a command that is given up may still make it.
+            self.state().staged.insert(namespace.clone(), None);
+        }
         self.make(namespace, &command).await?;
         self.state().existing.insert(namespace.clone(), collection.kind);
         if self.aside.is_one(namespace) {
@@ -274,7 +295,7 @@ impl Target {
     async fn make(&self, namespace: &Namespace, command: &Document) -> SourceResult<()> {
         let mut attempt = 0;
         loop {
-            let error = match self.server.write(&namespace.db, command.clone()).await {
+            let error = match self.define(&namespace.db, command.clone()).await {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };

@@ -12,7 +12,7 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::{Bson, Document};
 
 use super::Loaded;
-use super::finish::is_made_by_the_server;
+use super::indexes::is_made_by_the_server;
 use super::target::{FAR_AWAY, fields};
 use crate::mongodb::catalog::{self, Collection};
 use crate::mongodb::digest;
