@@ -19,7 +19,7 @@ mod timed;
 pub mod tools;
 
 pub use args::Args;
-pub use process::{ALLOCATOR, cpu_of, cpu_of_children, kilobytes, peak};
+pub use process::{ALLOCATOR, cpu_of, cpu_of_children, kilobytes, peak, user_of};
 pub use report::{Bar, Judged, Measure, Report, Row};
 pub use timed::{Cost, timed, untimed};
 

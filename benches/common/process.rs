@@ -1,5 +1,7 @@
 //! What the system says of processes.
 
+use std::ops::Range;
+
 use crate::Result;
 
 /// What `backup` sets for itself (`crates/backup-cli/src/allocator.rs`): for steps of ours that are
@@ -16,7 +18,15 @@ pub const ALLOCATOR: [(&str, &str); 3] = [
 /// # Errors
 /// There is no such process.
 pub fn cpu_of(id: impl std::fmt::Display) -> Result<f64> {
-    times(id, 11)
+    times(id, 11..13)
+}
+
+/// The same without system time.
+///
+/// # Errors
+/// There is no such process.
+pub fn user_of(id: impl std::fmt::Display) -> Result<f64> {
+    times(id, 11..12)
 }
 
 /// The same of its children that have ended.
@@ -24,20 +34,21 @@ pub fn cpu_of(id: impl std::fmt::Display) -> Result<f64> {
 /// # Errors
 /// There is no such process.
 pub fn cpu_of_children(id: impl std::fmt::Display) -> Result<f64> {
-    times(id, 13)
+    times(id, 13..15)
 }
 
-fn times(id: impl std::fmt::Display, at: usize) -> Result<f64> {
+/// The sum of some fields of `/proc/ID/stat` behind the name, in seconds.
+fn times(id: impl std::fmt::Display, fields: Range<usize>) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     // The name of the program, in parentheses, may hold anything.
     let rest = text.rsplit_once(')').ok_or("no name in /proc")?.1;
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let ticks = |at: usize| {
-        fields.get(at).and_then(|text| text.parse::<f64>().ok()).ok_or("no times in /proc")
-    };
+    let mut ticks = 0.0;
+    for text in rest.split_whitespace().take(fields.end).skip(fields.start) {
+        ticks += text.parse::<f64>().map_err(|_| "no times in /proc")?;
+    }
     #[expect(clippy::cast_precision_loss, reason = "a hundred or so")]
     let per_second = rustix::param::clock_ticks_per_second() as f64;
-    Ok((ticks(at)? + ticks(at + 1)?) / per_second)
+    Ok(ticks / per_second)
 }
 
 /// The largest resident set of this process so far, megabytes.

@@ -36,6 +36,11 @@ fn program() -> Result<PathBuf> {
 }
 
 impl Server {
+    /// Number of the server's process.
+    pub(crate) fn process(&self) -> String {
+        self.child.id().to_string()
+    }
+
     pub(crate) fn start() -> Result<Self> {
         let data = tempfile::Builder::new().prefix("backup-bench-mongod-").tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();

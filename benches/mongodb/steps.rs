@@ -219,7 +219,7 @@ async fn compressed(origin: &str, level: i32) -> Result<Cost> {
     clock.stop(documents.len() as u64)
 }
 
-async fn source(uri: &str) -> Result<MongoSource> {
+pub(crate) async fn source(uri: &str) -> Result<MongoSource> {
     Ok(MongoSource::connect(MongoOptions::new(uri)).await?)
 }
 
@@ -257,7 +257,10 @@ async fn read(origin: &str) -> Result<Cost> {
     clock.stop(bytes)
 }
 
-async fn backed_up(source: &dyn Source, scratch: &Path) -> Result<(Cost, SnapshotReader)> {
+pub(crate) async fn backed_up(
+    source: &dyn Source,
+    scratch: &Path,
+) -> Result<(Cost, SnapshotReader)> {
     let cx = Context::silent();
     let sink = Arc::new(LocalSink::create(scratch.join("repo"))?);
     let repository =

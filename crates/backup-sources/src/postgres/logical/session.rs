@@ -59,6 +59,9 @@ pub(super) fn lock_timeout(limit: Duration) -> String {
 /// somebody is in between who waits for that one, and for the end of the backup.
 const BEHIND: Duration = Duration::from_millis(500);
 
+/// Marks the state that [`FORGET`] returns to.
+pub(super) const REMEMBER: &str = "SAVEPOINT begun";
+
 /// Puts a session back to before what it has done last, without the locks that this took.
 pub(super) const FORGET: &str = "ROLLBACK TO SAVEPOINT begun";
 
@@ -72,7 +75,7 @@ pub(super) async fn join(
     let sql = open(&options.connection, Some(host), database).await?;
     let begin = format!(
         "{}; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT \
-         '{snapshot}'; SAVEPOINT begun",
+         '{snapshot}'; {REMEMBER}",
         lock_timeout(options.lock_timeout.min(BEHIND))
     );
     let doing = |error: tokio_postgres::Error| {

@@ -85,6 +85,24 @@ async fn refuse_unknown(job: &Job<'_>) -> SourceResult<()> {
     Ok(())
 }
 
+/// The directories of a layer, in the order of their places. The list of tablespaces, which can be
+/// long, is read once for all of them.
+pub(super) async fn directories(
+    job: &Job<'_>,
+    target: &Target,
+    layer: &Layout,
+) -> SourceResult<Vec<Option<Node>>> {
+    let list = job.snapshot.find(&layer.tablespaces()).await?.and_then(|node| node.subtree);
+    let list = match list {
+        Some(id) => job.snapshot.tree(&id).await?,
+        None => Tree::default(),
+    };
+    let mut found = vec![job.snapshot.find(&layer.base()).await?];
+    let tablespaces = target.places(layer).skip(1);
+    found.extend(tablespaces.map(|(path, _)| list.get(path.name()).cloned()));
+    Ok(found)
+}
+
 /// A directory in all layers, oldest first.
 struct Level {
     place: PathBuf,
@@ -132,16 +150,16 @@ impl<'a> Walk<'a> {
 
     async fn all(&mut self, report: &mut RestoreReport) -> SourceResult<()> {
         let layers: Vec<Layout> = self.job.layout.layers(self.job.description.increments).collect();
-        let places: Vec<Vec<_>> =
-            layers.iter().map(|layer| self.target.places(layer).collect()).collect();
+        let mut found = Vec::with_capacity(layers.len());
+        for layer in &layers {
+            found.push(directories(self.job, self.target, layer).await?.into_iter());
+        }
+        let target = self.target;
         let mut waiting = Vec::new();
-        for at in 0..places[0].len() {
-            let mut nodes = Vec::new();
-            for layer in &places {
-                nodes.push(self.job.snapshot.find(&layer[at].0).await?);
-            }
+        for (at, (_, place)) in target.places(&layers[0]).enumerate() {
+            let nodes: Vec<Option<Node>> = found.iter_mut().map(|of| of.next().flatten()).collect();
             let Some(Some(newest)) = nodes.last() else { continue };
-            let place = places[0][at].1.to_path_buf();
+            let place = place.to_path_buf();
             self.directory(&place, newest, report)?;
             let trees = nodes.into_iter().map(|node| node?.subtree).collect();
             waiting.push(Level { place, trees, has_relations: at > 0 });

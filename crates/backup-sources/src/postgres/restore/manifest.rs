@@ -9,6 +9,7 @@ use backup_core::source::{RestoreReport, SourceError, SourceErrorKind, SourceRes
 use futures::StreamExt as _;
 
 use super::Job;
+use super::layers::directories;
 use super::target::{Target, failed};
 use crate::postgres::backup::Sums;
 use crate::postgres::error::malformed;
@@ -17,10 +18,10 @@ use crate::postgres::error::malformed;
 pub(super) async fn verify_names(job: &Job<'_>, target: &Target) -> SourceResult<()> {
     let newest = job.layout.newest(job.description.increments);
     let mut sums = Sums::of_sizes();
-    for ((top, _), (prefix, _)) in target.places(&newest).zip(target.roots()) {
-        let Some(tree) = job.snapshot.find(&top).await?.and_then(|node| node.subtree) else {
-            continue;
-        };
+    let nodes = directories(job, target, &newest).await?;
+    let places = target.places(&newest).zip(target.roots());
+    for (((top, _), (prefix, _)), node) in places.zip(nodes) {
+        let Some(tree) = node.and_then(|node| node.subtree) else { continue };
         let mut walk = job.snapshot.walk_below(top.clone(), tree);
         while let Some((path, node)) = walk.next().await? {
             let name = &path.as_bytes()[top.as_bytes().len() + 1..];

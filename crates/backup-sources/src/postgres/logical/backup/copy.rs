@@ -15,6 +15,7 @@ use super::super::error::{code_of, reading};
 use super::super::layout;
 use super::super::manifest::File;
 use super::super::sql::quoted;
+use super::reader::SMALL;
 use super::state::{Session, State};
 
 /// Bytes that are handed on at once.
@@ -129,7 +130,7 @@ pub(super) fn content(state: &Arc<State>, part: Part) -> BoxStream<'static, Sour
 }
 
 async fn begin(state: &State, part: &Part) -> SourceResult<Box<Copying>> {
-    let mut session = state.session(part.database).await?;
+    let mut session = state.session(part.database, part.size < SMALL).await?;
     let mut rows = session.sql().client.copy_out(&part.sql).await;
     // Somebody waits to lock the table for himself.
     if rows.as_ref().is_err_and(|error| code_of(error) == "55P03") && !session.is_holder() {

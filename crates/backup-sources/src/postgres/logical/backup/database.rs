@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use futures::FutureExt as _;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::super::super::options::Host;
@@ -57,6 +60,8 @@ pub(super) struct Database {
     pub(super) encoding: String,
     /// Name of the exported snapshot.
     pub(super) snapshot: String,
+    /// When the snapshot was taken, by the clock of this program.
+    pub(super) taken: Timestamp,
     /// What it has, as the snapshot shows it.
     pub(super) catalog: Catalog,
     /// What of it is meant.
@@ -89,49 +94,105 @@ const SNAPSHOT_QUERY: &str = "SELECT pg_export_snapshot(), current_setting('serv
                               pg_is_in_recovery(), (CASE WHEN pg_is_in_recovery() THEN \
                               pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END)::text";
 
+/// Takes the snapshots of databases, several at a time; leaves out those of which nothing is
+/// selected.
+pub(super) async fn hold_all(
+    cx: &Context,
+    options: &LogicalOptions,
+    filter: &Filter,
+    host: &Host,
+    names: Vec<String>,
+) -> SourceResult<Vec<Database>> {
+    let holding = stream::iter(names).map(|name| {
+        async move { Database::hold(cx, options, filter, (host, &name)).await }.boxed()
+    });
+    let mut holding = holding.buffered(options.jobs.max(1)).boxed();
+    let mut held = Vec::new();
+    while let Some(database) = holding.try_next().await? {
+        if !database.covered.is_empty() || filter.covers_database(&database.name) {
+            held.push(database);
+        }
+    }
+    Ok(held)
+}
+
+/// Reads the definitions of these databases. Each takes two programs at a time.
+pub(super) async fn define_all(
+    cx: &Context,
+    options: &LogicalOptions,
+    filter: &Filter,
+    programs: &Programs,
+    held: Vec<Database>,
+) -> SourceResult<(Vec<Database>, Vec<Definitions>)> {
+    let defining = stream::iter(held)
+        .map(|database: Database| database.define(cx, options, filter, programs).boxed());
+    let defining = defining.buffered((options.jobs / 2).max(1)).boxed();
+    let defined: Vec<(Database, Definitions)> = defining.try_collect().await?;
+    Ok(defined.into_iter().unzip())
+}
+
 impl Database {
-    /// Holds a database, and reads its definitions: whoever wants to change a table meanwhile waits
-    /// for us, and would be waited for by `pg_dump`, which then begins anew with us.
+    /// Takes the snapshot of a database and locks its tables.
     pub(super) async fn hold(
         cx: &Context,
         options: &LogicalOptions,
         filter: &Filter,
-        programs: &Programs,
         (host, name): (&Host, &str),
-    ) -> SourceResult<(Self, Definitions)> {
-        let mut reason = None;
-        for number in 1..=TRIES {
+    ) -> SourceResult<Self> {
+        for _ in 0..TRIES {
             cx.check_cancelled()?;
-            let Some(mut held) = Self::try_hold(options, filter, host, name).await? else {
-                continue;
-            };
-            match held.definitions(cx, options, filter, programs).await {
-                Ok(definitions) => {
-                    held.is_mixed = held.has_changed(options, filter).await?;
-                    if !held.is_mixed || number >= MIXED {
-                        return Ok((held, definitions));
-                    }
-                }
-                Err(error) if error.kind() == SourceErrorKind::Unavailable => reason = Some(error),
-                Err(error) => return Err(error),
+            if let Some(held) = Self::try_hold(cx, options, filter, (host, name)).await? {
+                return Ok(held);
             }
         }
-        Err(reason.unwrap_or_else(|| {
-            let text = format!(
-                "tables of {name} are created and dropped too quickly to be locked together"
-            );
-            let error = SourceError::new(SourceErrorKind::Unavailable, text);
-            error.with_hint("exclude these tables, or try again later")
-        }))
+        let text =
+            format!("tables of {name} are created and dropped too quickly to be locked together");
+        Err(SourceError::new(SourceErrorKind::Unavailable, text)
+            .with_hint("exclude these tables, or try again later"))
+    }
+
+    /// Reads the definitions of a database that is held. If they change meanwhile, takes a new
+    /// snapshot: a session that wants to change a table waits for the locks of this backup, and
+    /// `pg_dump` would wait for that session.
+    pub(super) async fn define(
+        mut self,
+        cx: &Context,
+        options: &LogicalOptions,
+        filter: &Filter,
+        programs: &Programs,
+    ) -> SourceResult<(Self, Definitions)> {
+        let mut number = 1;
+        loop {
+            cx.check_cancelled()?;
+            let reason = match self.definitions(cx, options, filter, programs).await {
+                Ok(definitions) => {
+                    self.is_mixed = self.has_changed(options, filter).await?;
+                    if !self.is_mixed || number >= MIXED {
+                        return Ok((self, definitions));
+                    }
+                    None
+                }
+                Err(error) if error.kind() == SourceErrorKind::Unavailable => Some(error),
+                Err(error) => return Err(error),
+            };
+            if let Some(reason) = reason.filter(|_| number >= TRIES) {
+                return Err(reason);
+            }
+            number += 1;
+            let (host, name) = (self.host.clone(), self.name.clone());
+            // Its locks would be in the way of the next one.
+            drop(self);
+            self = Self::hold(cx, options, filter, (&host, &name)).await?;
+        }
     }
 
     /// `None` if what is there changed before it was locked: rows of a table that was rewritten or
     /// emptied after the snapshot was taken would be missing, so that locks come first.
     async fn try_hold(
+        cx: &Context,
         options: &LogicalOptions,
         filter: &Filter,
-        host: &Host,
-        name: &str,
+        (host, name): (&Host, &str),
     ) -> SourceResult<Option<Self>> {
         let sql = session::open(&options.connection, Some(host), name).await?;
         let doing = |error: tokio_postgres::Error| {
@@ -144,10 +205,7 @@ impl Database {
             session::lock_timeout(options.lock_timeout)
         );
         sql.client.batch_execute(&begin).await.map_err(doing)?;
-        let is_table = |one: &&Relation| {
-            matches!(one.kind, Kind::Table | Kind::Partitioned) && covered.contains(&one.oid)
-        };
-        let tables: Vec<&Relation> = before.relations.iter().filter(is_table).collect();
+        let tables = tables(&before, &covered);
         for some in tables.chunks(LOCKED) {
             match sql.client.batch_execute(&lock(some)).await {
                 Ok(()) => {}
@@ -161,19 +219,16 @@ impl Database {
             }
         }
         let row = sql.client.query_one(SNAPSHOT_QUERY, &[]).await.map_err(doing)?;
+        let taken = cx.clock.now();
         let mut catalog = Catalog::read(&sql, name).await?;
         let covered_now = catalog.covered(filter, name);
-        let locked: HashSet<u32> = tables.iter().map(|table| table.oid).collect();
-        let now = catalog
-            .relations
-            .iter()
-            .filter(|one| matches!(one.kind, Kind::Table | Kind::Partitioned));
-        let now: HashSet<u32> =
-            now.map(|one| one.oid).filter(|oid| covered_now.contains(oid)).collect();
-        if now != locked {
+        let oids = |tables: &[&Relation]| tables.iter().map(|one| one.oid).collect::<HashSet<_>>();
+        if oids(&self::tables(&catalog, &covered_now)) != oids(&tables) {
             return Ok(None);
         }
         catalog.measure(&sql, &covered_now).await?;
+        // Locks that reading takes are given back; those of above stay.
+        sql.client.batch_execute(session::REMEMBER).await.map_err(doing)?;
         let large_objects = filter.covers(name, "pg_catalog", "pg_largeobject");
         let whole = filter.covers_database(name)
             && large_objects
@@ -189,6 +244,7 @@ impl Database {
             position: row.try_get(3).map_err(doing)?,
             large_objects,
             covered: covered_now,
+            taken,
             is_mixed: false,
             whole,
             catalog,
@@ -280,6 +336,14 @@ impl Database {
         let (database, before) = (guarded(&database, key), guarded(&before, key));
         Ok(Definitions { database, before, after })
     }
+}
+
+/// Covered tables, which are locked.
+fn tables<'a>(catalog: &'a Catalog, covered: &HashSet<u32>) -> Vec<&'a Relation> {
+    let is_table = |one: &&Relation| {
+        matches!(one.kind, Kind::Table | Kind::Partitioned) && covered.contains(&one.oid)
+    };
+    catalog.relations.iter().filter(is_table).collect()
 }
 
 fn lock(tables: &[&Relation]) -> String {

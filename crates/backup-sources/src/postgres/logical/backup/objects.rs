@@ -46,7 +46,7 @@ pub(super) async fn sequences(state: &State, at: usize) -> SourceResult<Vec<Sequ
     if wanted.is_empty() {
         return Ok(found);
     }
-    let session = state.session(at).await?;
+    let session = state.session(at, true).await?;
     let doing = |error: tokio_postgres::Error| {
         reading(&error, format!("cannot read the sequences of {}", database.name))
     };
@@ -103,7 +103,7 @@ pub(super) fn large_objects(
     state.announce();
     let state = Arc::clone(state);
     let begin = async move {
-        let session = state.session(at).await?;
+        let session = state.session(at, false).await?;
         let asking = "SELECT oid FROM pg_largeobject_metadata ORDER BY oid";
         let rows = session.sql().client.query(asking, &[]).await;
         let ids = rows.and_then(|rows| {

@@ -25,13 +25,13 @@ use super::super::options::LogicalOptions;
 use super::super::programs::Programs;
 use super::super::{closed, databases, session};
 use super::copy::{self, Part};
-use super::database::{Database, Definitions};
+use super::database::{Database, Definitions, define_all, hold_all};
 use super::globals::globals;
 use super::objects;
 use super::state::State;
 
-/// Below so many bytes it does not matter which table is read first.
-const SMALL: u64 = 16 << 20;
+/// Bytes below which it does not matter which table is read first.
+pub(super) const SMALL: u64 = 16 << 20;
 /// Names that a warning lists.
 const NAMED: usize = 10;
 
@@ -48,19 +48,14 @@ pub(in super::super) async fn open(
     let sql = session::open(&options.connection, None, &options.connection.database).await?;
     let host = sql.host.clone();
     let clock_ahead_seconds = clock_ahead(cx, &sql).await;
-    let (mut held, mut definitions) = (Vec::new(), Vec::new());
-    for name in databases(&sql).await?.into_iter().filter(|name| filter.may_cover(name)) {
-        let (database, of_it) =
-            Database::hold(cx, options, &filter, &programs, (&host, &name)).await?;
-        if !database.covered.is_empty() || filter.covers_database(&name) {
-            held.push(database);
-            definitions.push(of_it);
-        }
-    }
+    let names = databases(&sql).await?.into_iter().filter(|name| filter.may_cover(name)).collect();
+    // All snapshots first: reading the definitions takes much longer.
+    let held = hold_all(cx, options, &filter, &host, names).await?;
+    let (held, definitions) = define_all(cx, options, &filter, &programs, held).await?;
+    // The moment that the snapshots stand for.
+    let taken = held.iter().map(|one| one.taken).max().unwrap_or_else(|| cx.clock.now());
     let unread = closed::closed(&sql, &filter, held.is_empty()).await?;
     drop(sql);
-    // The moment that the snapshots stand for.
-    let taken = cx.clock.now();
     let globals = globals(cx, options, &host, &programs).await?;
     if held.len() > 1 {
         cx.events.note(format!(
@@ -143,25 +138,29 @@ impl Reader {
             self.items.push_back(text("database.sql", definitions.database));
             self.items.push_back(text("pre-data.sql", definitions.before));
             self.items.push_back(text("post-data.sql", definitions.after));
-            for part in parts(at, database, self.state.options.split_bytes, self.version) {
+            let parts = parts(at, database, self.state.options.split_bytes, self.version);
+            for (turn, part) in parts.into_iter().enumerate() {
                 let path = part
                     .path
                     .split('/')
                     .fold(here.clone(), |path, name| path.join(name.as_bytes()));
-                data.push((part.size, Next::Data(path, part)));
+                data.push((part.size, turn, Next::Data(path, part)));
             }
             if database.large_objects {
-                data.push((u64::MAX, Next::LargeObjects(here.join(b"large-objects.sql"), at)));
+                data.push((u64::MAX, 0, Next::LargeObjects(here.join(b"large-objects.sql"), at)));
             }
             last.push(Next::Sequences(here.join(b"sequences.sql"), at));
             last.push(Next::Manifest(here.join(b"manifest.json"), at));
         }
-        // Small ones stay together by database: sessions are of one.
-        data.sort_by_key(|(size, _)| std::cmp::Reverse(*size / SMALL));
+        // Small ones take turns by database: the session that holds each one reads its tables.
+        data.sort_by_key(|(size, turn, _)| {
+            let turn = if *size < SMALL { *turn } else { 0 };
+            (std::cmp::Reverse(*size / SMALL), turn)
+        });
         if let Some(globals) = globals {
             self.items.push_back(Next::Text(self.place.globals(), globals.into()));
         }
-        self.items.extend(data.into_iter().map(|(_, next)| next));
+        self.items.extend(data.into_iter().map(|(_, _, next)| next));
         self.items.extend(last);
         self.items.push_back(Next::Text(self.place.manifest(), manifest::encode(whole)?));
         Ok(())

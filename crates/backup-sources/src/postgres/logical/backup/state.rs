@@ -107,12 +107,18 @@ impl State {
         self.until_cancelled(passing).await
     }
 
-    /// A session under the snapshot of a database.
-    pub(super) async fn session(&self, database: usize) -> SourceResult<Session> {
+    /// A session under the snapshot of a database. Work that `is_short` takes the one that holds the
+    /// database, if that has nothing to do: another one costs the server as much as many small
+    /// tables.
+    pub(super) async fn session(&self, database: usize, is_short: bool) -> SourceResult<Session> {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
             .await
             .map_err(|_| SourceError::cancelled())?;
+        let holder = Arc::clone(&self.databases[database].holder);
+        if is_short && let Ok(holder) = holder.try_lock_owned() {
+            return Ok(Session { lent: Lent::Holder(holder), database, permit });
+        }
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             match idle.iter().position(|(of, _)| *of == database) {
@@ -145,14 +151,18 @@ impl State {
         self.give_back(session.lent, session.database).await
     }
 
-    /// Readers keep no locks that they do not need: all tables times all sessions would be more
-    /// than servers have room for.
+    /// Sessions keep no locks that they do not need: all tables, or all indexes, times all sessions
+    /// would be more than servers have room for.
     async fn give_back(&self, lent: Lent, database: usize) -> SourceResult<()> {
+        let sql = match &lent {
+            Lent::Reader(sql) => sql,
+            Lent::Holder(sql) => sql,
+        };
+        let forgetting = sql.client.batch_execute(session::FORGET).await;
+        forgetting.map_err(|error| {
+            reading(&error, format!("cannot read {}", self.databases[database].name))
+        })?;
         if let Lent::Reader(sql) = lent {
-            let forgetting = sql.client.batch_execute(session::FORGET).await;
-            forgetting.map_err(|error| {
-                reading(&error, format!("cannot read {}", self.databases[database].name))
-            })?;
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((database, sql));
         }
         Ok(())
