@@ -163,7 +163,7 @@ mod tests {
         let found = |early: &str, late: &str, expires| (early.to_owned(), late.to_owned(), expires);
         let id = doc! { "key": { "_id": 1 }, "name": "_id_" };
         let unique = with("u", "unique", true.into());
-        let plain = [id.clone(), index("a"), unique.clone()];
+        let plain = [id, index("a"), unique.clone()];
         assert_eq!(names(false, true, &plain), found("au", "", false));
         assert_eq!(names(false, false, &plain), found("", "au", false));
         assert_eq!(names(true, true, &plain), found("a", "u", false));
