@@ -249,48 +249,6 @@ pub(super) async fn progress_counts_collections(version: Version) {
     }
 }
 
-/// The server deletes nothing by a TTL index before the collection has its own name.
-pub(super) async fn expired_documents_survive_the_restore(version: Version) {
-    let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
-    origin.run("admin", doc! { "setParameter": 1, "ttlMonitorEnabled": false }).await;
-    let long_ago = bson::DateTime::from_millis(1_000_000_000_000);
-    let documents: Vec<_> = (0..50).map(|id| doc! { "_id": id, "at": long_ago }).collect();
-    origin.run("db", doc! { "insert": "a", "documents": documents }).await;
-    let index = doc! { "key": { "at": 1 }, "name": "ttl", "expireAfterSeconds": 1 };
-    origin.run("db", doc! { "createIndexes": "a", "indexes": [index] }).await;
-    let slow: Vec<_> = (0..16).map(|id| doc! { "_id": id, "p": "x".repeat(1 << 20) }).collect();
-    origin.run("db", doc! { "insert": "b", "documents": slow }).await;
-    let snapshot = snapshot_of(&source(&origin).await, Selection::all()).await;
-    target.run("admin", doc! { "setParameter": 1, "ttlMonitorSleepSecs": 1 }).await;
-    let limited = MongoSource::connect(MongoOptions {
-        max_bytes_per_second: Some(1 << 20),
-        ..options(&target)
-    });
-    let limited = limited.await.unwrap();
-    let restoring =
-        tokio::spawn(async move { restored(&snapshot, &limited, RestoreRequest::default()).await });
-    let passes = async || {
-        let status = target.run("admin", doc! { "serverStatus": 1 }).await;
-        let ttl = status.get_document("metrics").unwrap().get_document("ttl").unwrap().clone();
-        (ttl.get_i64("passes").unwrap(), ttl.get_i64("deletedDocuments").unwrap())
-    };
-    let (before, _) = passes().await;
-    while passes().await.0 < before + 4 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    assert!(!restoring.is_finished(), "the restore was too quick to be watched");
-    let names = target.client.database("db").list_collection_names().await.unwrap();
-    let staged = names.iter().find(|name| name.ends_with(".a")).expect("the first one is filled");
-    let count = target.run("db", doc! { "count": staged }).await.get_i32("n").unwrap();
-    assert_eq!((count, passes().await.1), (50, 0), "documents of {names:?} were deleted");
-    restoring.await.unwrap();
-    let waiting = Instant::now();
-    while passes().await.1 < 50 {
-        assert!(waiting.elapsed() < Duration::from_secs(60), "the index does not expire documents");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
 /// With `merge`, an object of another kind is refused before the first document is merged.
 pub(super) async fn merge_refuses_other_kinds_before_writing(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);

@@ -227,7 +227,6 @@ scenarios! {
         cut::killed_restore_shows_no_half_collection as killed_restore_shows_no_half_collection,
         cut::definitions_are_equal_byte_by_byte as definitions_are_equal_byte_by_byte,
         cut::progress_counts_collections as progress_counts_collections,
-        cut::expired_documents_survive_the_restore as expired_documents_survive_the_restore,
         cut::merge_refuses_other_kinds_before_writing as merge_refuses_other_kinds_before_writing,
         rights::the_role_backup_is_enough as the_role_backup_is_enough,
         rights::what_is_denied_names_the_role as what_is_denied_names_the_role,
