@@ -145,6 +145,15 @@ impl<'a> Faults<'a> {
         }
     }
 
+    /// True if the daemon runs a task; a queued one has no start.
+    fn is_running(&self, task: &str) -> bool {
+        let answer = self.place.run(&["running", "--json"]).text();
+        let answer: serde_json::Value =
+            serde_json::from_str(answer.lines().last().unwrap()).unwrap();
+        let mut running = answer["running"].as_array().unwrap().iter();
+        running.any(|one| one["task"] == task && !one["since"].is_null())
+    }
+
     /// Pauses or resumes a task of the daemon.
     fn task(&self, verb: &str, task: &str) {
         self.place.done(&["schedule", verb, task]);
@@ -158,6 +167,10 @@ impl<'a> Faults<'a> {
     /// Writes more than the replication backlog holds while the log is not followed.
     async fn lose_log(&self) {
         self.task("pause", "cache/backup");
+        // One that began before would end after the gap, and close it.
+        while self.is_running("cache/backup") {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
         self.task("pause", "cache/logs");
         let cache = &self.servers.cache;
         while cache.info("connected_slaves") != "0" {
@@ -191,10 +204,12 @@ pub(super) fn largest_pack(place: &Place) -> PathBuf {
 }
 
 /// Flips a bit of the content of a pack; done twice, the pack is as before. In one step: a backup that
-/// found the pack missing or truncated would store its data again, and nothing would be damaged.
+/// found the pack missing or truncated would store its data again, and nothing would be damaged. In
+/// the middle, which is the film: the manifest of the first snapshot may lie before it.
 fn flip(pack: &Path) {
     let mut bytes = std::fs::read(pack).unwrap();
-    bytes[40] ^= 1;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
     // Beside `data`, on the same disk.
     let flipped = pack.ancestors().nth(3).unwrap().join("flipped");
     std::fs::write(&flipped, bytes).unwrap();
