@@ -14,6 +14,7 @@ use backup_core::id::SnapshotId;
 use backup_core::repository::Repository;
 use backup_core::sink::{Key, Prefix, SinkOps};
 use backup_storage::LocalSink;
+use futures::{StreamExt, TryStreamExt};
 use jiff::SignedDuration;
 
 use crate::peers::{phrases, variables};
@@ -126,28 +127,27 @@ pub(crate) async fn add_snapshots(jobs: u64, snapshots: u64) -> Result<()> {
     let repository = Repository::open(Arc::new(sink.clone()), &phrase).await?;
     let list = repository.snapshots(&Context::silent()).await?;
     let first = list.snapshots.first().ok_or("the repository has no snapshot")?.snapshot.clone();
-    for job in 0..jobs {
-        for number in 0..snapshots {
-            let minutes = i64::try_from(number + 1)?;
+    let all = (0..jobs).flat_map(|job| (1..=snapshots).map(move |number| (job, number)));
+    let store = |(job, number): (u64, u64)| {
+        let (first, key, sink) = (&first, &key, &sink);
+        async move {
+            let own = format!("source-{job}");
             let mut snapshot = Snapshot {
-                time: first.time - SignedDuration::from_mins(minutes),
-                paths: first
-                    .paths
-                    .iter()
-                    .map(|path| path.replace("source-0", &format!("source-{job}")))
-                    .collect(),
+                time: first.time - SignedDuration::from_mins(i64::try_from(number)?),
+                paths: first.paths.iter().map(|path| path.replace("source-0", &own)).collect(),
                 parent: None,
                 x_previous: None,
                 ..first.clone()
             };
             snapshot.tags.retain(|tag| !tag.starts_with("job="));
             snapshot.tags.push(format!("job=job-{job}"));
-            let sealed = seal_json(&key, &snapshot)?;
+            let sealed = seal_json(key, &snapshot)?;
             let name = Key::new(format!("snapshots/{}", SnapshotId::digest(&sealed)))?;
             sink.put_bytes(&name, sealed).await?;
+            Ok(())
         }
-    }
-    Ok(())
+    };
+    futures::stream::iter(all).map(store).buffer_unordered(16).try_collect::<()>().await
 }
 
 fn bars(rows: &[Row]) -> Vec<Judged> {
