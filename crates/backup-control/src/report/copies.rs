@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Given, RepositoryGiven, SnapshotGiven};
+use super::by_job::ByJob;
+use super::{Given, RepositoryGiven};
 use crate::config::JobConfig;
 use crate::disk::Medium;
 
@@ -26,10 +27,15 @@ pub(super) struct Copies {
 }
 
 /// None if the repository of the job could not be read.
-pub(super) fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> Option<Copies> {
+pub(super) fn of_job<'a>(
+    given: &'a Given<'_>,
+    sorted: &ByJob<'a>,
+    name: &'a str,
+    job: &'a JobConfig,
+) -> Option<Copies> {
     let own = given.repositories.get(&job.repository)?;
-    let mut meant: Vec<&SnapshotGiven> =
-        own.snapshots.as_ref()?.iter().filter(|snapshot| snapshot.job == name).collect();
+    own.snapshots.as_ref()?;
+    let mut meant = sorted.snapshots(&job.repository, name);
     meant.sort_by_key(|snapshot| snapshot.time);
     let newest = meant.last().copied();
     meant.retain(|snapshot| snapshot.time >= given.from && snapshot.time < given.to);
@@ -44,8 +50,9 @@ pub(super) fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> Option<C
         ..Copies::default()
     };
     for (at, snapshot) in meant.iter().enumerate() {
-        let holders: Vec<(&String, &RepositoryGiven)> =
-            given.repositories.iter().filter(|(_, known)| holds(known, snapshot)).collect();
+        let names = sorted.holders(snapshot);
+        let holders: Vec<(&str, &RepositoryGiven)> =
+            names.iter().filter_map(|name| Some((*name, given.repositories.get(*name)?))).collect();
         let count = 1 + distinct(holders.iter().map(|(_, known)| *known));
         let is_offsite = holders.iter().any(|(_, known)| known.medium == Medium::Store);
         if count < 3 || !is_offsite {
@@ -53,18 +60,13 @@ pub(super) fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> Option<C
         }
         copies.fewest = copies.fewest.min(count);
         copies.is_offsite &= is_offsite;
-        let names: BTreeSet<String> = holders.iter().map(|(name, _)| (*name).clone()).collect();
+        let names: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
         copies.held_by = match at {
             0 => names,
             _ => copies.held_by.intersection(&names).cloned().collect(),
         };
     }
     Some(copies)
-}
-
-fn holds(known: &RepositoryGiven, snapshot: &SnapshotGiven) -> bool {
-    let all = known.snapshots.iter().flatten();
-    all.into_iter().any(|other| other.origin == snapshot.origin || other.id == snapshot.id)
 }
 
 /// The number of places that are known to be on disks of their own.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::by_job::ByJob;
 use super::model::{Day, JobReport, LogEntry, Report, RepositoryReport, RestoreReport, Totals};
 use super::{Given, checklist, copies, loss};
 use crate::audit::{Record, Status};
@@ -28,11 +29,12 @@ impl Report {
             .keys()
             .map(|name| of_repository(given, name))
             .collect::<Vec<_>>();
+        let sorted = ByJob::of(given);
         let jobs = given
             .config
             .jobs
             .iter()
-            .map(|(name, job)| of_job(given, name, job))
+            .map(|(name, job)| of_job(given, &sorted, name, job))
             .collect::<Vec<_>>();
         let mut restores: Vec<&Run> =
             given.runs.iter().filter(|run| run.what == What::Restore).collect();
@@ -92,9 +94,11 @@ fn log(given: &Given<'_>) -> (Vec<LogEntry>, usize) {
 
 /// Ended backups of whole jobs: one of a part is neither a success nor a failure of its job.
 fn backups<'a>(given: &'a Given<'_>) -> impl Iterator<Item = &'a Run> {
-    let is_meant =
-        |run: &&Run| run.what == What::Backup && run.finished.is_some() && !run.evidence.is_part;
-    given.runs.iter().filter(is_meant)
+    given.runs.iter().filter(|run| is_ended_backup(run))
+}
+
+fn is_ended_backup(run: &Run) -> bool {
+    run.what == What::Backup && run.finished.is_some() && !run.evidence.is_part
 }
 
 fn totals<'a>(runs: impl Iterator<Item = &'a Run>) -> Totals {
@@ -143,8 +147,14 @@ fn took(run: &Run) -> Option<Duration> {
     run.finished.map(|finished| words::between(run.started, finished))
 }
 
-fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> JobReport {
-    let mut runs: Vec<&Run> = backups(given).filter(|run| run.job == name).collect();
+fn of_job<'a>(
+    given: &'a Given<'_>,
+    sorted: &ByJob<'a>,
+    name: &'a str,
+    job: &'a JobConfig,
+) -> JobReport {
+    let all = sorted.runs(name);
+    let mut runs: Vec<&Run> = all.iter().copied().filter(|run| is_ended_backup(run)).collect();
     runs.sort_by_key(|run| run.started);
     let Totals { backups, succeeded, failed, success_rate, stored_bytes, .. } =
         totals(runs.iter().copied());
@@ -152,11 +162,8 @@ fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> JobReport {
     let (first, last) = (successes.first(), successes.last());
     let times: Vec<u64> = successes.iter().filter_map(|run| took(run)).map(seconds).collect();
     let read: u64 = successes.iter().map(|run| run.evidence.bytes).sum();
-    let restores = given.runs.iter().filter(|run| {
-        run.what == What::Restore
-            && run.job == name
-            && run.state.is_success()
-            && run.evidence.is_whole == Some(true)
+    let restores = all.iter().copied().filter(|run| {
+        run.what == What::Restore && run.state.is_success() && run.evidence.is_whole == Some(true)
     });
     let failure = runs
         .iter()
@@ -168,7 +175,7 @@ fn of_job(given: &Given<'_>, name: &str, job: &JobConfig) -> JobReport {
             (i64::try_from(first.evidence.bytes).ok()?, i64::try_from(last.evidence.bytes).ok()?);
         Some(last - first)
     };
-    let copies = copies::of_job(given, name, job);
+    let copies = copies::of_job(given, sorted, name, job);
     let loss = loss::of_job(given, name, job, &successes);
     JobReport {
         job: name.to_owned(),

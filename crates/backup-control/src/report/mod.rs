@@ -10,6 +10,7 @@
 //! | `given.rs` | [`Given`]: the input of a report |
 //! | `model.rs` | [`Report`]: its figures |
 //! | `figures.rs` | making a report |
+//! | `by_job.rs` | runs and snapshots by job |
 //! | `copies.rs`, `loss.rs` | where snapshots of a job lie; the possible data loss |
 //! | `checklist/` | [`Check`]: demands, and the evidence for them by job or repository |
 //! | `markdown.rs`, `html.rs` | as text, and as a page that needs nothing else |
@@ -20,6 +21,7 @@
 
 #[cfg(test)]
 mod browser;
+mod by_job;
 mod chart;
 mod checklist;
 mod copies;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{Check, Evidence, short};
 use crate::audit::Record;
 use crate::config::JobConfig;
+use crate::report::by_job::ByJob;
 use crate::report::figures::is_done;
 use crate::report::{Given, Report, RepositoryGiven, RestoreReport, copies};
 use crate::words;
@@ -22,8 +23,9 @@ fn list(snapshots: &[String]) -> String {
 }
 
 pub(super) fn offsite(given: &Given<'_>) -> Check {
-    let of_job = |(name, job): (&String, &JobConfig)| {
-        let Some(copies) = copies::of_job(given, name, job) else {
+    let sorted = ByJob::of(given);
+    let subjects = given.config.jobs.iter().map(|(name, job)| {
+        let Some(copies) = copies::of_job(given, &sorted, name, job) else {
             return Evidence::not_known(name, "its repository could not be read");
         };
         if copies.snapshots.is_empty() {
@@ -41,8 +43,8 @@ pub(super) fn offsite(given: &Given<'_>) -> Check {
             Some(reason) => Evidence::not_known(name, format!("{reason}; {text}")),
             None => Evidence::no(name, text),
         }
-    };
-    let subjects = given.config.jobs.iter().map(of_job).collect();
+    });
+    let subjects = subjects.collect();
     Check::of_each("Three copies, one of them off-site (3-2-1)", NO_JOBS, subjects)
 }
 
