@@ -21,7 +21,7 @@ pub mod tools;
 pub use args::Args;
 pub use process::{ALLOCATOR, cpu_of, cpu_of_children, kilobytes, peak, user_of};
 pub use report::{Bar, Judged, Measure, Report, Row};
-pub use timed::{Cost, timed, untimed};
+pub use timed::{Cost, numbers, timed, untimed};
 
 /// What fails here is told and ends the bench.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

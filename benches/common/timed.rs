@@ -43,18 +43,9 @@ pub fn timed(script: &str, place: &Path, variables: &[(String, String)]) -> Resu
         .args(["bash", "-o", "pipefail", "-c", script]);
     run(command.env("HOME", place).envs(variables.iter().cloned()), script)?;
     let text = std::fs::read_to_string(&report)?;
-    let numbers: Vec<f64> =
-        text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
-    match numbers[..] {
-        [user, system, wall, kilobytes] => Ok(Cost {
-            cpu: user + system,
-            system,
-            wall,
-            peak: kilobytes * 1024.0 / 1e6,
-            ..Cost::default()
-        }),
-        _ => Err(format!("GNU time wrote {text:?}").into()),
-    }
+    let [user, system, wall, kilobytes] = numbers(&text, "GNU time")?;
+    let peak = kilobytes * 1024.0 / 1e6;
+    Ok(Cost { cpu: user + system, system, wall, peak, ..Cost::default() })
 }
 
 /// Runs a shell command that is not measured.
@@ -75,4 +66,15 @@ fn run(command: &mut Command, script: &str) -> Result<String> {
         return Err(format!("{script}\nfailed: {}{}", said.0, said.1).into());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The `N` numbers that `program` printed.
+///
+/// # Errors
+/// The output has other words than `N` numbers.
+pub fn numbers<const N: usize>(text: &str, program: &str) -> Result<[f64; N]> {
+    let parsed: std::result::Result<Vec<f64>, _> =
+        text.split_whitespace().map(str::parse).collect();
+    let exact = parsed.ok().and_then(|numbers| numbers.try_into().ok());
+    exact.ok_or_else(|| format!("cannot parse the output of {program}: {text:?}").into())
 }

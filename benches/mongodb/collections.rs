@@ -8,7 +8,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Instant;
 
-use backup_benches::{cpu_of, peak, user_of};
+use backup_benches::{cpu_of, numbers, peak, user_of};
 use backup_core::context::Context;
 use backup_core::pipeline::restore;
 use backup_core::source::RestoreRequest;
@@ -53,12 +53,8 @@ impl FromStr for Cost {
     type Err = Box<dyn std::error::Error + Send + Sync>;
 
     fn from_str(text: &str) -> Result<Self> {
-        let numbers: Vec<f64> =
-            text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
-        match numbers[..] {
-            [user, cpu, wall, peak, server] => Ok(Self { user, cpu, wall, peak, server }),
-            _ => Err(format!("cannot parse the output of a step: {text:?}").into()),
-        }
+        let [user, cpu, wall, peak, server] = numbers(text, "a step")?;
+        Ok(Self { user, cpu, wall, peak, server })
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use backup_benches::peak;
+use backup_benches::{numbers, peak};
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::log::Position;
@@ -144,12 +144,8 @@ impl FromStr for Cost {
     type Err = Box<dyn std::error::Error + Send + Sync>;
 
     fn from_str(text: &str) -> Result<Self> {
-        let numbers: Vec<f64> =
-            text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?;
-        match numbers[..] {
-            [cpu, wall, peak, gb] => Ok(Self { cpu, wall, peak, gb }),
-            _ => Err(format!("cannot parse the output of a step: {text:?}").into()),
-        }
+        let [cpu, wall, peak, gb] = numbers(text, "a step")?;
+        Ok(Self { cpu, wall, peak, gb })
     }
 }
 

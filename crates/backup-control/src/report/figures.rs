@@ -59,7 +59,7 @@ impl Report {
             currency: given.config.report.currency.clone().unwrap_or_else(|| "USD".to_owned()),
             days: days(given),
         };
-        report.checklist = checklist::of(given, &report);
+        report.checklist = checklist::of(given, &sorted, &report);
         report
     }
 }

@@ -16,6 +16,7 @@ mod snapshots;
 
 use serde::Serialize;
 
+use super::by_job::ByJob;
 use super::{Given, Report};
 
 /// Subjects that are listed in the evidence of a demand; the JSON form has all.
@@ -115,7 +116,7 @@ impl Check {
 }
 
 /// All demands, in the order in which they are shown.
-pub(super) fn of(given: &Given<'_>, report: &Report) -> Vec<Check> {
+pub(super) fn of<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>, report: &Report) -> Vec<Check> {
     vec![
         jobs::documented(given),
         jobs::backed_up(given, report),
@@ -124,7 +125,7 @@ pub(super) fn of(given: &Given<'_>, report: &Report) -> Vec<Check> {
         jobs::retention(given),
         repositories::keys(given),
         repositories::encrypted(given),
-        snapshots::offsite(given),
+        snapshots::offsite(given, sorted),
         repositories::audit(given),
         snapshots::verified(given, report),
         snapshots::restores(report),

@@ -22,10 +22,9 @@ fn list(snapshots: &[String]) -> String {
     }
 }
 
-pub(super) fn offsite(given: &Given<'_>) -> Check {
-    let sorted = ByJob::of(given);
+pub(super) fn offsite<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>) -> Check {
     let subjects = given.config.jobs.iter().map(|(name, job)| {
-        let Some(copies) = copies::of_job(given, &sorted, name, job) else {
+        let Some(copies) = copies::of_job(given, sorted, name, job) else {
             return Evidence::not_known(name, "its repository could not be read");
         };
         if copies.snapshots.is_empty() {
