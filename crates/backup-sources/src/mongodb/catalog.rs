@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use ::mongodb::error::Error;
 use backup_core::context::Context;
+use backup_core::event::WarningKind;
 use backup_core::source::SourceResult;
 use bson::spec::BinarySubtype;
-use bson::{Binary, Bson, Document, doc};
+use bson::{Binary, Bson, RawDocumentBuf, doc};
 
 use super::error::{Explain as _, code, code_of, is_denied, malformed};
 use super::namespace::{Filter, Namespace};
+use super::raw::{Fields, Value, refuse_deep};
 use super::server::{Server, unless_cancelled};
 
 /// Binary form of a collection's UUID.
@@ -47,21 +49,27 @@ pub(super) struct Collection {
     pub(super) kind: Kind,
     /// `None` for views and time-series views.
     pub(super) uuid: Option<CollectionUuid>,
-    pub(super) options: Document,
+    /// As the server lists them, byte for byte.
+    pub(super) options: Fields,
     /// Finished indexes as the server lists them, `_id_` included.
-    pub(super) indexes: Vec<Document>,
+    pub(super) indexes: Vec<Fields>,
 }
 
 impl Collection {
     pub(super) fn is_capped(&self) -> bool {
-        self.options.get_bool("capped").unwrap_or(false)
+        self.options.is_true("capped")
     }
 
     /// Most documents and bytes of a capped collection.
     pub(super) fn capped_limits(&self) -> (u64, u64) {
-        let limit = |option: &str| match whole(self.options.get(option)) {
-            0 => u64::MAX,
-            limit => limit,
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "limits are whole and positive"
+        )]
+        let limit = |option: &str| {
+            let limit = self.options.get(option).and_then(Value::number).unwrap_or_default();
+            if limit == 0.0 { u64::MAX } else { limit as u64 }
         };
         (limit("max"), limit("size"))
     }
@@ -75,13 +83,6 @@ impl Collection {
 /// The UUID as commands take it.
 pub(super) fn uuid_bson(uuid: &CollectionUuid) -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: uuid.to_vec() })
-}
-
-pub(super) fn uuid_of(value: Option<&Bson>) -> Option<CollectionUuid> {
-    match value {
-        Some(Bson::Binary(binary)) => binary.bytes.as_slice().try_into().ok(),
-        _ => None,
-    }
 }
 
 /// Names and sizes (bytes in data files) of all databases but the server's own.
@@ -124,25 +125,51 @@ pub(super) fn whole(value: Option<&Bson>) -> u64 {
     number(value) as u64
 }
 
+/// Collections and views of a server.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) collections: Vec<Collection>,
+    /// `database.name` of those whose names are not UTF-8, made printable. Servers allow them; no
+    /// selection, file name or option of this program can name one.
+    pub(super) unnamed: Vec<String>,
+}
+
+impl Listed {
+    /// Warns of the collections that cannot be backed up or compared.
+    pub(super) fn warn(&self, cx: &Context) {
+        for name in &self.unnamed {
+            let text = "is left out: its name is not valid UTF-8";
+            cx.events.warn(WarningKind::Unreadable, name, text);
+        }
+    }
+}
+
 /// The collections and views of the server that the filter covers, without their indexes. Records
 /// the include patterns that match.
 pub(super) async fn covered(
     cx: &Context,
     server: &Server,
     filter: &Filter,
-) -> SourceResult<Vec<Collection>> {
-    let mut found = Vec::new();
+) -> SourceResult<Listed> {
+    let mut found = Listed::default();
     for db in databases(server).await?.into_keys() {
         let listing = async {
             server
-                .list(&db, doc! { "listCollections": 1 })
+                .list_raw(&db, doc! { "listCollections": 1 })
                 .await
                 .reading("cannot list the collections")
         };
         for entry in unless_cancelled(cx, listing).await? {
-            let collection = collection_of(&db, &entry)?;
-            if !collection.namespace.is_internal() && filter.covers(&collection.namespace) {
-                found.push(collection);
+            match collection_of(&db, entry.as_bytes())? {
+                Ok(collection) => {
+                    let namespace = &collection.namespace;
+                    if !namespace.is_internal() && filter.covers(namespace) {
+                        found.collections.push(collection);
+                    }
+                }
+                // As far as it can be told: its name may match a pattern, but no name in a file.
+                Err(name) if filter.covers(&name) => found.unnamed.push(name.to_string()),
+                Err(_) => {}
             }
         }
     }
@@ -150,17 +177,13 @@ pub(super) async fn covered(
 }
 
 /// Everything that the filter covers, in order of names.
-pub(super) async fn read(
-    cx: &Context,
-    server: &Server,
-    filter: &Filter,
-) -> SourceResult<Vec<Collection>> {
+pub(super) async fn read(cx: &Context, server: &Server, filter: &Filter) -> SourceResult<Listed> {
     let mut found = covered(cx, server, filter).await?;
-    for collection in found.iter_mut().filter(|one| one.kind != Kind::View) {
+    for collection in found.collections.iter_mut().filter(|one| one.kind != Kind::View) {
         let listing = indexes(server, collection);
         collection.indexes = unless_cancelled(cx, listing).await?;
     }
-    found.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+    found.collections.sort_by(|a, b| a.namespace.cmp(&b.namespace));
     Ok(found)
 }
 
@@ -173,7 +196,9 @@ pub(super) async fn find(
     else {
         return Ok(None);
     };
-    let mut collection = collection_of(&namespace.db, &entry)?;
+    let Ok(mut collection) = collection_of(&namespace.db, entry.as_bytes())? else {
+        return Ok(None);
+    };
     if collection.kind != Kind::View {
         collection.indexes = indexes(server, &collection).await?;
     }
@@ -186,39 +211,52 @@ pub(super) async fn uuid_at(
     namespace: &Namespace,
 ) -> Result<Option<CollectionUuid>, Error> {
     let entry = listed(server, namespace).await?;
-    Ok(entry.and_then(|entry| uuid_of(entry.get_document("info").ok()?.get("uuid"))))
+    Ok(entry.and_then(|entry| uuid_in(&Fields::parse(entry.as_bytes()).ok()?)))
 }
 
 /// What the server lists of one collection.
-async fn listed(server: &Server, namespace: &Namespace) -> Result<Option<Document>, Error> {
+async fn listed(server: &Server, namespace: &Namespace) -> Result<Option<RawDocumentBuf>, Error> {
     let command = doc! { "listCollections": 1, "filter": { "name": &namespace.name } };
-    Ok(server.list(&namespace.db, command).await?.into_iter().next())
+    Ok(server.list_raw(&namespace.db, command).await?.into_iter().next())
 }
 
-fn collection_of(db: &str, entry: &Document) -> SourceResult<Collection> {
-    let name = entry.get_str("name").map_err(|_| malformed("collection name"))?;
+/// The UUID in an entry of `listCollections`.
+fn uuid_in(entry: &Fields) -> Option<CollectionUuid> {
+    entry.document("info")?.get("uuid")?.uuid()
+}
+
+/// The collection of an entry of `listCollections`; its name made printable if that is not UTF-8.
+fn collection_of(db: &str, entry: &[u8]) -> SourceResult<Result<Collection, Namespace>> {
+    refuse_deep(entry, format_args!("description of a collection in {db}"))?;
+    let entry = Fields::parse(entry)?;
+    let name = entry.get("name").and_then(Value::string);
+    let name = name.ok_or_else(|| malformed("collection name"))?;
+    let Ok(name) = std::str::from_utf8(name) else {
+        return Ok(Err(Namespace::new(db, name.escape_ascii().to_string())));
+    };
     // What it is called is left out by servers that know no views.
-    let kind = entry.get_str("type").unwrap_or("collection");
+    let kind = entry.text("type").unwrap_or("collection");
     let kind = Kind::parse(kind)
         .ok_or_else(|| malformed(format!("collection {db}.{name}: unknown type {kind:?}")))?;
-    let uuid = uuid_of(entry.get_document("info").ok().and_then(|info| info.get("uuid")));
+    let uuid = uuid_in(&entry);
     if kind == Kind::Collection && uuid.is_none() {
         return Err(malformed(format!("collection {db}.{name}: no UUID")));
     }
-    let options = entry.get_document("options").cloned().unwrap_or_default();
-    Ok(Collection { namespace: Namespace::new(db, name), kind, uuid, options, indexes: Vec::new() })
+    let options = entry.document("options").unwrap_or_default();
+    let namespace = Namespace::new(db, name);
+    Ok(Ok(Collection { namespace, kind, uuid, options, indexes: Vec::new() }))
 }
 
 /// The finished indexes of a collection; none if it is gone. An index that is still being built is
 /// listed like a finished one unless one asks for the ids of builds. Asked for by UUID if the
 /// rights allow: by name, they would be those of another collection, or none, if it was renamed
 /// since it was listed.
-async fn indexes(server: &Server, collection: &Collection) -> SourceResult<Vec<Document>> {
+async fn indexes(server: &Server, collection: &Collection) -> SourceResult<Vec<Fields>> {
     let namespace = &collection.namespace;
     let command = |which: Bson| doc! { "listIndexes": which, "includeBuildUUIDs": true };
-    let by_name = || server.list(&namespace.db, command(namespace.name.as_str().into()));
+    let by_name = || server.list_raw(&namespace.db, command(namespace.name.as_str().into()));
     let listed = match &collection.uuid {
-        Some(uuid) => match server.list(&namespace.db, command(uuid_bson(uuid))).await {
+        Some(uuid) => match server.list_raw(&namespace.db, command(uuid_bson(uuid))).await {
             Err(error) if is_denied(&error) => by_name().await,
             listed => listed,
         },
@@ -231,36 +269,46 @@ async fn indexes(server: &Server, collection: &Collection) -> SourceResult<Vec<D
         Err(error) if is_gone(&error) => Vec::new(),
         other => other.reading(format_args!("cannot list the indexes of {namespace}"))?,
     };
-    let finished = |index: Document| {
-        let building = index.contains_key("buildUUID") || index.contains_key("indexBuildInfo");
-        (!building).then_some(match index.get_document("spec") {
-            Ok(spec) => spec.clone(),
-            Err(_) => index,
-        })
-    };
-    Ok(listed.into_iter().filter_map(finished).collect())
+    let mut finished = Vec::with_capacity(listed.len());
+    for index in listed {
+        refuse_deep(index.as_bytes(), format_args!("index of {namespace}"))?;
+        let index = Fields::parse(index.as_bytes())?;
+        if !index.has("buildUUID") && !index.has("indexBuildInfo") {
+            finished.push(index.document("spec").unwrap_or(index));
+        }
+    }
+    Ok(finished)
 }
 
 #[cfg(test)]
 mod tests {
+    use bson::Document;
+
     use super::*;
 
     #[test]
     fn entries_are_understood() {
         let uuid = [7; 16];
         let entry = doc! { "name": "c", "type": "collection", "options": { "capped": true }, "info": { "uuid": uuid_bson(&uuid) } };
-        let collection = collection_of("db", &entry).unwrap();
+        let found = |entry: &Document| {
+            collection_of("db", RawDocumentBuf::try_from(entry).unwrap().as_bytes())
+        };
+        let collection = found(&entry).unwrap().unwrap();
         assert!(collection.is_capped() && collection.has_documents());
         assert_eq!(collection.uuid, Some(uuid));
         let view =
             doc! { "name": "v", "type": "view", "options": {}, "info": { "readOnly": true } };
-        assert_eq!(collection_of("db", &view).unwrap().kind, Kind::View);
+        assert_eq!(found(&view).unwrap().unwrap().kind, Kind::View);
         for bad in [
             doc! {},
             doc! { "name": "c", "type": "sphere" },
             doc! { "name": "c", "type": "collection" },
         ] {
-            assert!(collection_of("db", &bad).is_err(), "{bad}");
+            assert!(found(&bad).is_err(), "{bad}");
         }
+        let mut odd = RawDocumentBuf::try_from(&view).unwrap().into_bytes();
+        let at = odd.windows(2).position(|bytes| bytes == b"v\0").unwrap();
+        odd[at] = 0xff;
+        assert_eq!(collection_of("db", &odd).unwrap(), Err(Namespace::new("db", "\\xff")));
     }
 }

@@ -11,13 +11,15 @@ use backup_core::context::Context;
 use backup_core::source::{
     Digest, ObjectDigest, Selection, SourceError, SourceErrorKind, SourceResult,
 };
-use bson::{Bson, Document};
 use futures::{StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 use twox_hash::XxHash3_128;
 
 use super::catalog::{self, Collection, Kind};
+use super::extjson;
 use super::namespace::Filter;
+use super::parsed::parsed;
+use super::raw::{self, Fields, OwnedValue};
 use super::scan::{self, Scan};
 use super::server::Server;
 
@@ -71,33 +73,43 @@ impl Sum {
 
 /// What a collection is, without its documents and without what a copy has of its own.
 pub(super) fn describe(collection: &Collection) -> Vec<u8> {
-    let mut indexes: Vec<Document> = collection.indexes.iter().map(comparable_index).collect();
-    indexes.sort_by_key(ToString::to_string);
-    let indexes = indexes.into_iter().map(Bson::Document).collect::<Vec<_>>();
-    let mut options = sorted(&collection.options);
     // Users and roles have indexes and options that the server makes by itself.
-    if collection.namespace.is_authorization() {
-        options.clear();
+    let (options, indexes) = if collection.namespace.is_authorization() {
+        (Fields::default(), Vec::new())
+    } else {
+        let mut indexes: Vec<Fields> = collection.indexes.iter().map(comparable_index).collect();
+        indexes.sort_by_cached_key(place);
+        (sorted(&collection.options), indexes)
+    };
+    let whole = Fields::default()
+        .with("kind", collection.kind.word())
+        .with("options", options)
+        .with("indexes", OwnedValue::list(indexes.iter().map(OwnedValue::from)));
+    let (text, is_exact) = extjson::canonical_if_exact(&whole);
+    let mut description = text.into_bytes();
+    if !is_exact {
+        // JSON has no words for some of it.
+        description.extend_from_slice(&whole.encode());
     }
-    let indexes = if collection.namespace.is_authorization() { Vec::new() } else { indexes };
-    let whole =
-        bson::doc! { "kind": collection.kind.word(), "options": options, "indexes": indexes };
-    super::extjson::canonical(&whole).into_bytes()
+    description
 }
 
 /// Options and index fields say the same in any order; within values, order counts.
-fn sorted(document: &Document) -> Document {
-    let mut fields: Vec<_> = document.iter().filter(|(key, _)| *key != "uuid").collect();
-    fields.sort_by_key(|(key, _)| *key);
-    fields.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+fn sorted(document: &Fields) -> Fields {
+    document.only(|field| field != b"uuid").sorted()
 }
 
 /// Namespaces stand in indexes of old servers; building in the background is how, not what.
-fn comparable_index(index: &Document) -> Document {
-    let mut index = sorted(index);
-    index.remove("ns");
-    index.remove("background");
-    index
+fn comparable_index(index: &Fields) -> Fields {
+    sorted(&index.only(|field| !matches!(field, b"ns" | b"background")))
+}
+
+/// The order of indexes in the digests of every snapshot there is: that of their text as the driver
+/// writes it.
+fn place(index: &Fields) -> (Option<String>, Vec<u8>) {
+    let bytes = index.encode();
+    let parsed = raw::document(&bytes).and_then(|document| parsed(document, "index")).ok();
+    (parsed.map(|index| index.to_string()), bytes)
 }
 
 /// Digests of everything on the server that the selection covers, by `database.collection`.
@@ -118,7 +130,9 @@ pub(super) async fn digest_of(
     wanted: impl Fn(&Collection) -> bool,
 ) -> SourceResult<Digest> {
     server.refuse_sharded()?;
-    let mut collections = catalog::read(cx, server, filter).await?;
+    let listed = catalog::read(cx, server, filter).await?;
+    listed.warn(cx);
+    let mut collections = listed.collections;
     collections.retain(wanted);
     let scan = Scan::at_once(cx, server);
     let mut objects: BTreeMap<String, ObjectDigest> = futures::stream::iter(collections)
@@ -163,13 +177,15 @@ pub(super) async fn sum_of(
 
 #[cfg(test)]
 mod tests {
-    use bson::{doc, rawdoc};
+    use bson::{Document, doc, rawdoc};
 
     use super::*;
     use crate::mongodb::namespace::Namespace;
 
     fn collection(options: Document, indexes: Vec<Document>) -> Collection {
         let namespace = Namespace::new("db", "c");
+        let indexes = indexes.into_iter().map(Fields::from).collect();
+        let options = options.into();
         Collection { namespace, kind: Kind::Collection, uuid: Some([0; 16]), options, indexes }
     }
 

@@ -15,7 +15,6 @@ use super::error::malformed;
 use super::fold::{Flat, Fold, Folded, Live};
 use super::layout::{Layout, TOP};
 use super::namespace::Filter;
-use super::parsed::parsed;
 use super::position::Position;
 use super::raw;
 use super::reading::Reading;
@@ -79,7 +78,7 @@ impl Dump {
         let mut reading = Reading::new(snapshot.content(catalog));
         let mut documents = Vec::new();
         while let Some(document) = reading.next().await? {
-            documents.push(parsed(raw::document(&document)?, "catalog.bson in the snapshot")?);
+            documents.push(document);
         }
         let state = State::decode(&documents)?;
         let since = added(&state, &layout, &nodes)?;

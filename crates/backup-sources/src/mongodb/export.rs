@@ -13,7 +13,6 @@ use backup_core::context::Context;
 use backup_core::log::LogReplay;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{EntryPath, Selection, SourceError, SourceErrorKind, SourceResult};
-use bson::{Bson, Document, doc};
 use bytes::Bytes;
 use tokio::fs::{DirBuilder, File, OpenOptions};
 use tokio::io::{AsyncWriteExt as _, BufWriter};
@@ -25,6 +24,7 @@ use super::layout;
 use super::namespace::{Filter, Namespace};
 use super::ordered::Ordered;
 use super::position::Position;
+use super::raw::{Element, Fields, Value};
 use super::rename::Renames;
 use super::server::unless_cancelled;
 
@@ -294,12 +294,9 @@ pub(super) fn described(collection: &Collection, orphan: bool) -> Collection {
     if !collection.namespace.is_buckets() || orphan {
         return collection.clone();
     }
-    let mut options = Document::new();
-    for option in ["expireAfterSeconds", "timeseries"] {
-        options
-            .extend(collection.options.get(option).map(|value| (option.to_owned(), value.clone())));
-    }
-    let timeseries = options.get_document("timeseries").cloned().unwrap_or_default();
+    let options =
+        collection.options.only(|option| matches!(option, b"expireAfterSeconds" | b"timeseries"));
+    let timeseries = options.document("timeseries").unwrap_or_default();
     let indexes =
         collection.indexes.iter().map(|index| visible_index(index, &timeseries)).collect();
     Collection {
@@ -313,57 +310,59 @@ pub(super) fn described(collection: &Collection, orphan: bool) -> Collection {
 
 /// An index of buckets in the terms of their collection: `meta` is the field for metadata, and
 /// bounds of the time in either order are the time, upwards or downwards.
-fn visible_index(index: &Document, timeseries: &Document) -> Document {
-    let mut index = index.clone();
-    if let Some(Bson::Document(original)) = index.remove("originalSpec") {
+fn visible_index(index: &Fields, timeseries: &Fields) -> Fields {
+    if let Some(original) = index.document("originalSpec") {
         return original;
     }
-    let text = |field: &str| timeseries.get_str(field).unwrap_or_default().to_owned();
-    let (time, meta) = (text("timeField"), text("metaField"));
-    let mut key = Document::new();
-    for (field, direction) in index.get_document("key").into_iter().flatten() {
-        if field == "meta" {
-            key.insert(&meta, direction.clone());
-        } else if let Some(rest) = field.strip_prefix("meta.") {
-            key.insert(format!("{meta}.{rest}"), direction.clone());
-        } else if let Some(rest) =
-            field.strip_prefix("control.min.").or(field.strip_prefix("control.max."))
-        {
-            let first = if *rest == *time { &time } else { rest };
-            key.entry(first.to_owned()).or_insert(direction.clone());
+    let field = |name: &str| timeseries.get(name).and_then(Value::string).unwrap_or_default();
+    let (time, meta) = (field("timeField"), field("metaField"));
+    let mut key = Fields::default();
+    for Element { name, value } in index.document("key").unwrap_or_default().iter() {
+        let bound = name.strip_prefix(b"control.min.").or(name.strip_prefix(b"control.max."));
+        if name == b"meta" {
+            key.set(meta, value);
+        } else if let Some(rest) = name.strip_prefix(b"meta.") {
+            key.set([meta, b".", rest].concat(), value);
+        } else if let Some(bound) = bound {
+            let bound = if bound == time { time } else { bound };
+            if !key.iter().any(|field| field.name == bound) {
+                key.push(bound, value);
+            }
         } else {
-            key.insert(field, direction.clone());
+            key.set(name, value);
         }
     }
-    let mut out = doc! {};
-    for (field, value) in index {
-        out.insert(field.clone(), if field == "key" { Bson::Document(key.clone()) } else { value });
+    let mut out = index.clone();
+    if out.has("key") {
+        out.set("key", key);
     }
     out
 }
 
 #[cfg(test)]
 mod tests {
+    use bson::{Document, doc};
+
     use super::*;
 
     #[test]
     fn indexes_of_buckets_are_shown_as_those_of_their_collection() {
-        let timeseries = doc! { "timeField": "t", "metaField": "m" };
+        let timeseries = doc! { "timeField": "t", "metaField": "m" }.into();
         let shown = |key: Document| {
-            let index = visible_index(&doc! { "v": 2, "key": key, "name": "x" }, &timeseries);
-            index.get_document("key").unwrap().clone()
+            let index = doc! { "v": 2, "key": key, "name": "x" }.into();
+            visible_index(&index, &timeseries).document("key").unwrap()
         };
         assert_eq!(
             shown(doc! { "meta": 1, "control.min.t": 1, "control.max.t": 1 }),
-            doc! { "m": 1, "t": 1 }
+            doc! { "m": 1, "t": 1 }.into()
         );
         assert_eq!(
             shown(doc! { "meta.a": -1, "control.max.t": -1, "control.min.t": -1 }),
-            doc! { "m.a": -1, "t": -1 }
+            doc! { "m.a": -1, "t": -1 }.into()
         );
         let original = doc! { "v": 2, "key": { "v": 1 }, "name": "x" };
         let index = doc! { "v": 2, "key": { "control.min.v": 1 }, "name": "x", "originalSpec": original.clone() };
-        assert_eq!(visible_index(&index, &timeseries), original);
+        assert_eq!(visible_index(&index.into(), &timeseries), original.into());
     }
 
     #[test]

@@ -4,113 +4,170 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bson::{Bson, Document};
 use serde_json::json;
 
-/// One document, without line breaks.
-pub(super) fn canonical(document: &Document) -> String {
-    let mut out = String::new();
-    object(document, &mut out);
-    out
+use super::raw::{Fields, Value, elements, kind};
+
+/// One document, without line breaks. Bytes that are not UTF-8 become U+FFFD, as in mongodump's
+/// files.
+pub(super) fn canonical(document: &Fields) -> String {
+    canonical_if_exact(document).0
 }
 
-fn object(document: &Document, out: &mut String) {
-    out.push('{');
-    for (at, (key, value)) in document.iter().enumerate() {
-        if at > 0 {
-            out.push(',');
-        }
-        string(key, out);
-        out.push(':');
-        self::value(value, out);
-    }
-    out.push('}');
+/// The same, and whether nothing else has the same text: JSON has no words for strings that are not
+/// UTF-8, and for arrays whose names are no indexes.
+pub(super) fn canonical_if_exact(document: &Fields) -> (String, bool) {
+    let mut writer = Writer { out: String::new(), is_exact: true };
+    writer.object(&document.encode());
+    (writer.out, writer.is_exact)
 }
 
-fn string(text: &str, out: &mut String) {
-    // Go's encoder of these files escapes what browsers might take for markup.
-    for letter in json!(text).to_string().chars() {
-        match letter {
-            '<' | '>' | '&' => out.push_str(&format!("\\u{:04x}", u32::from(letter))),
-            '\u{2028}' => out.push_str("\\u2028"),
-            '\u{2029}' => out.push_str("\\u2029"),
-            other => out.push(other),
-        }
-    }
+struct Writer {
+    out: String,
+    is_exact: bool,
 }
 
-fn tagged(tag: &str, text: &str, out: &mut String) {
-    out.push_str(&format!("{{\"{tag}\":"));
-    string(text, out);
-    out.push('}');
-}
-
-fn value(value: &Bson, out: &mut String) {
-    match value {
-        Bson::Document(document) => object(document, out),
-        Bson::Array(items) => {
-            out.push('[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    out.push(',');
-                }
-                self::value(item, out);
+impl Writer {
+    fn object(&mut self, document: &[u8]) {
+        self.out.push('{');
+        for (at, element) in elements(document).map_while(Result::ok).enumerate() {
+            if at > 0 {
+                self.out.push(',');
             }
-            out.push(']');
+            self.string(element.name);
+            self.out.push(':');
+            self.value(element.value);
         }
-        Bson::String(text) => string(text, out),
-        Bson::Boolean(value) => out.push_str(if *value { "true" } else { "false" }),
-        Bson::Null => out.push_str("null"),
-        Bson::Int32(number) => tagged("$numberInt", &number.to_string(), out),
-        Bson::Int64(number) => tagged("$numberLong", &number.to_string(), out),
-        Bson::Double(number) => tagged("$numberDouble", &double(*number), out),
-        Bson::Decimal128(number) => tagged("$numberDecimal", &number.to_string(), out),
-        Bson::ObjectId(id) => tagged("$oid", &id.to_hex(), out),
-        Bson::Symbol(text) => tagged("$symbol", text, out),
-        Bson::JavaScriptCode(code) => tagged("$code", code, out),
-        Bson::DateTime(time) => {
-            out.push_str("{\"$date\":");
-            tagged("$numberLong", &time.timestamp_millis().to_string(), out);
-            out.push('}');
+        self.out.push('}');
+    }
+
+    fn array(&mut self, array: &[u8]) {
+        self.out.push('[');
+        for (at, element) in elements(array).map_while(Result::ok).enumerate() {
+            if at > 0 {
+                self.out.push(',');
+            }
+            self.is_exact &= element.name == at.to_string().as_bytes();
+            self.value(element.value);
         }
-        // The rest as the driver writes it: none of these holds fields whose order counts.
-        other => rare(other, out),
+        self.out.push(']');
+    }
+
+    fn string(&mut self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        self.is_exact &= matches!(text, std::borrow::Cow::Borrowed(_));
+        // Go's encoder of these files escapes what browsers might take for markup.
+        for letter in json!(text).to_string().chars() {
+            match letter {
+                '<' | '>' | '&' => self.out.push_str(&format!("\\u{:04x}", u32::from(letter))),
+                '\u{2028}' => self.out.push_str("\\u2028"),
+                '\u{2029}' => self.out.push_str("\\u2029"),
+                other => self.out.push(other),
+            }
+        }
+    }
+
+    fn tagged(&mut self, tag: &str, text: &str) {
+        self.out.push_str(&format!("{{\"{tag}\":"));
+        self.string(text.as_bytes());
+        self.out.push('}');
+    }
+
+    fn value(&mut self, value: Value<'_>) {
+        let Value { kind, bytes } = value;
+        let four = || i32::from_le_bytes(bytes.try_into().unwrap_or_default());
+        let eight: [u8; 8] = bytes.try_into().unwrap_or_default();
+        match kind {
+            kind::DOCUMENT => self.object(bytes),
+            kind::ARRAY => self.array(bytes),
+            kind::STRING => self.string(value.string().unwrap_or_default()),
+            kind::BOOLEAN => self.out.push_str(if bytes == [1] { "true" } else { "false" }),
+            kind::NULL => self.out.push_str("null"),
+            kind::INT32 => self.tagged("$numberInt", &four().to_string()),
+            kind::INT64 => self.tagged("$numberLong", &i64::from_le_bytes(eight).to_string()),
+            kind::DOUBLE => self.tagged("$numberDouble", &double(f64::from_le_bytes(eight))),
+            kind::DECIMAL => {
+                let bytes = bytes.try_into().unwrap_or_default();
+                self.tagged("$numberDecimal", &bson::Decimal128::from_bytes(bytes).to_string());
+            }
+            kind::OBJECT_ID => self.tagged("$oid", &hex::encode(bytes)),
+            kind::DATE => {
+                self.out.push_str("{\"$date\":");
+                self.tagged("$numberLong", &i64::from_le_bytes(eight).to_string());
+                self.out.push('}');
+            }
+            _ => self.rare(value),
+        }
+    }
+
+    fn rare(&mut self, value: Value<'_>) {
+        let Value { kind, bytes } = value;
+        match kind {
+            kind::SYMBOL | kind::CODE => {
+                self.out.push_str(if kind == kind::CODE { "{\"$code\":" } else { "{\"$symbol\":" });
+                self.string(text_of(bytes));
+                self.out.push('}');
+            }
+            kind::TIMESTAMP => {
+                let (time, increment) =
+                    value.timestamp().map_or((0, 0), |at| (at.time, at.increment));
+                self.out
+                    .push_str(&format!("{{\"$timestamp\":{{\"t\":{time},\"i\":{increment}}}}}"));
+            }
+            kind::BINARY => self.binary(bytes),
+            kind::REGEX => {
+                let mut parts = bytes.split(|byte| *byte == 0);
+                self.out.push_str("{\"$regularExpression\":{\"pattern\":");
+                self.string(parts.next().unwrap_or_default());
+                self.out.push_str(",\"options\":");
+                self.string(parts.next().unwrap_or_default());
+                self.out.push_str("}}");
+            }
+            kind::CODE_WITH_SCOPE => {
+                // Its length, the code with its own, the scope.
+                let inside = bytes.get(4..).unwrap_or_default();
+                let length = inside.first_chunk().map_or(0, |length| u32::from_le_bytes(*length));
+                let (code, scope) =
+                    inside.split_at_checked(4 + length as usize).unwrap_or_default();
+                self.out.push_str("{\"$code\":");
+                self.string(text_of(code));
+                self.out.push_str(",\"$scope\":");
+                self.object(scope);
+                self.out.push('}');
+            }
+            kind::DB_POINTER => {
+                let (text, id) =
+                    bytes.split_at_checked(bytes.len().saturating_sub(12)).unwrap_or_default();
+                self.out.push_str("{\"$dbPointer\":{\"$ref\":");
+                self.string(text_of(text));
+                self.out.push_str(",\"$id\":");
+                self.tagged("$oid", &hex::encode(id));
+                self.out.push_str("}}");
+            }
+            kind::MIN_KEY => self.out.push_str("{\"$minKey\":1}"),
+            kind::MAX_KEY => self.out.push_str("{\"$maxKey\":1}"),
+            _ => self.out.push_str("{\"$undefined\":true}"),
+        }
+    }
+
+    fn binary(&mut self, bytes: &[u8]) {
+        let subtype = bytes.get(4).copied().unwrap_or_default();
+        let mut content = bytes.get(5..).unwrap_or_default();
+        // An old subtype that repeats the length inside.
+        if let (2, Some((length, inside))) = (subtype, content.split_first_chunk::<4>())
+            && usize::try_from(i32::from_le_bytes(*length)) == Ok(inside.len())
+        {
+            content = inside;
+        }
+        self.out.push_str("{\"$binary\":{\"base64\":");
+        self.string(STANDARD.encode(content).as_bytes());
+        self.out.push_str(&format!(",\"subType\":\"{subtype:02x}\"}}}}"));
     }
 }
 
-fn rare(value: &Bson, out: &mut String) {
-    match value {
-        Bson::Timestamp(ts) => {
-            out.push_str(&format!(
-                "{{\"$timestamp\":{{\"t\":{},\"i\":{}}}}}",
-                ts.time, ts.increment
-            ));
-        }
-        Bson::Binary(binary) => {
-            let subtype: u8 = binary.subtype.into();
-            out.push_str("{\"$binary\":{\"base64\":");
-            string(&STANDARD.encode(&binary.bytes), out);
-            out.push_str(&format!(",\"subType\":\"{subtype:02x}\"}}}}"));
-        }
-        Bson::RegularExpression(regex) => {
-            out.push_str("{\"$regularExpression\":{\"pattern\":");
-            string(regex.pattern.as_str(), out);
-            out.push_str(",\"options\":");
-            string(regex.options.as_str(), out);
-            out.push_str("}}");
-        }
-        Bson::JavaScriptCodeWithScope(code) => {
-            out.push_str("{\"$code\":");
-            string(&code.code, out);
-            out.push_str(",\"$scope\":");
-            object(&code.scope, out);
-            out.push('}');
-        }
-        Bson::MinKey => out.push_str("{\"$minKey\":1}"),
-        Bson::MaxKey => out.push_str("{\"$maxKey\":1}"),
-        Bson::Undefined => out.push_str("{\"$undefined\":true}"),
-        other => out.push_str(&other.clone().into_canonical_extjson().to_string()),
-    }
+/// The bytes of a string, without length and terminator.
+fn text_of(bytes: &[u8]) -> &[u8] {
+    bytes.get(4..bytes.len().saturating_sub(1)).unwrap_or_default()
 }
 
 fn double(number: f64) -> String {
@@ -137,10 +194,12 @@ fn double(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use bson::doc;
     use bson::spec::BinarySubtype;
+    use bson::{Bson, Document, doc};
 
-    use super::*;
+    fn canonical(document: &Document) -> String {
+        super::canonical(&document.clone().into())
+    }
 
     #[test]
     fn order_and_types_are_kept() {

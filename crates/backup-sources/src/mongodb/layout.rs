@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use backup_core::source::EntryPath;
-use bson::{Bson, Document, doc};
 
 use super::catalog::{Collection, Kind};
 use super::extjson;
 use super::namespace::{self, Namespace, file_stem};
 use super::position::Position;
+use super::raw::{Fields, OwnedValue};
 use super::server::{Server, Topology};
 
 /// Paths of one replica set or server.
@@ -151,32 +151,30 @@ impl Layout {
 /// The text of a `.metadata.json`: canonical extended JSON with options, indexes, UUID, name and
 /// type, as mongodump (100.x) writes it.
 pub(super) fn metadata(collection: &Collection) -> String {
-    let mut out = Document::new();
+    let mut out = Fields::default();
     if !collection.options.is_empty() {
-        out.insert("options", collection.options.clone());
+        out.set("options", &collection.options);
     }
-    out.insert(
-        "indexes",
-        collection.indexes.iter().cloned().map(Bson::Document).collect::<Vec<_>>(),
-    );
+    out.set("indexes", OwnedValue::list(collection.indexes.iter().map(OwnedValue::from)));
     if let (Some(uuid), Kind::Collection) = (&collection.uuid, collection.kind) {
-        out.insert("uuid", hex::encode(uuid));
+        out.set("uuid", &hex::encode(uuid));
     }
-    out.extend(
-        doc! { "collectionName": &collection.namespace.name, "type": collection.kind.word() },
-    );
+    out.set("collectionName", &collection.namespace.name);
+    out.set("type", collection.kind.word());
     extjson::canonical(&out)
 }
 
 #[cfg(test)]
 mod tests {
+    use bson::doc;
+
     use super::*;
 
     fn collection(name: &str, kind: Kind) -> Collection {
         let namespace = Namespace::new("db", name);
         let uuid = (kind == Kind::Collection).then_some([0xab; 16]);
-        let index = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
-        Collection { namespace, kind, uuid, options: Document::new(), indexes: vec![index] }
+        let index = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" }.into();
+        Collection { namespace, kind, uuid, options: Fields::default(), indexes: vec![index] }
     }
 
     #[test]

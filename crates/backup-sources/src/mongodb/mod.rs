@@ -210,7 +210,7 @@ impl Source for MongoSource {
     ) -> SourceResult<Vec<SelectedPart>> {
         self.server.refuse_sharded()?;
         let filter = namespace::Filter::new(selection)?;
-        let covered = catalog::covered(cx, &self.server, &filter).await?;
+        let covered = catalog::covered(cx, &self.server, &filter).await?.collections;
         // The documents of a time series are in another collection, which counts.
         let counted = covered.into_iter().filter(|one| one.kind != catalog::Kind::TimeSeries);
         Ok(SelectedPart::count(counted.map(|one| one.namespace.db), "collections"))

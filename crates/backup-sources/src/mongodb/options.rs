@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bson::{Document, doc};
 
+use super::raw::Fields;
 use super::rename::Renames;
 use crate::waits::Waits;
 
@@ -60,6 +61,14 @@ impl WriteConcern {
         match self {
             Self::Members(count) => doc! { "w": i32::from(count.get()) },
             Self::Majority => doc! { "w": "majority" },
+        }
+    }
+
+    /// As commands in bytes take it.
+    pub(super) fn fields(self) -> Fields {
+        match self {
+            Self::Members(count) => Fields::default().with("w", i32::from(count.get())),
+            Self::Majority => Fields::default().with("w", "majority"),
         }
     }
 }

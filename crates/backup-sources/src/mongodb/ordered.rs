@@ -80,7 +80,7 @@ mod tests {
             namespace,
             kind: Kind::Collection,
             uuid: None,
-            options,
+            options: options.into(),
             indexes: Vec::new(),
         };
         let mut ordered = Ordered::default();

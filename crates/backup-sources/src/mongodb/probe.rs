@@ -43,7 +43,8 @@ pub(super) async fn probe(
             probe.estimated_bytes = Some(databases.values().sum());
             let mut collections = 0;
             for db in databases.keys() {
-                let listed = server.list(db, doc! { "listCollections": 1, "nameOnly": true }).await;
+                let listed =
+                    server.list_raw(db, doc! { "listCollections": 1, "nameOnly": true }).await;
                 match listed {
                     Ok(listed) => collections += listed.len() as u64,
                     Err(error) if is_denied(&error) => denied.push("listCollections"),

@@ -56,13 +56,27 @@ impl Server {
 
     /// All results of a command that answers with a cursor.
     pub(super) async fn list(&self, db: &str, command: Document) -> Result<Vec<Document>> {
+        let found = self.list_raw(db, command).await?;
+        found.into_iter().map(|raw| Document::try_from(raw).map_err(Error::from)).collect()
+    }
+
+    /// As [`Self::list`], every result as its bytes.
+    pub(super) async fn list_raw(
+        &self,
+        db: &str,
+        command: Document,
+    ) -> Result<Vec<RawDocumentBuf>> {
         let db = self.client.database(db);
         let listing = db.run_cursor_command(command);
         self.collect(listing.selection_criteria(self.member.clone())).await
     }
 
-    /// As [`Self::list`], on the primary.
-    pub(super) async fn list_written(&self, db: &str, command: Document) -> Result<Vec<Document>> {
+    /// As [`Self::list_raw`], on the primary.
+    pub(super) async fn list_written(
+        &self,
+        db: &str,
+        command: Document,
+    ) -> Result<Vec<RawDocumentBuf>> {
         let db = self.client.database(db);
         self.collect(db.run_cursor_command(command)).await
     }
@@ -70,11 +84,11 @@ impl Server {
     async fn collect(
         &self,
         listing: impl IntoFuture<Output = Result<Cursor<Document>>>,
-    ) -> Result<Vec<Document>> {
+    ) -> Result<Vec<RawDocumentBuf>> {
         let mut cursor = self.within(listing.into_future()).await?;
         let mut found = Vec::new();
-        while let Some(document) = self.within(cursor.try_next()).await? {
-            found.push(document);
+        while self.within(cursor.advance()).await? {
+            found.push(cursor.current().to_owned());
         }
         Ok(found)
     }

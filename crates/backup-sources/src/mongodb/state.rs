@@ -3,13 +3,14 @@
 //! first one about the whole.
 
 use backup_core::source::{ObjectDigest, Selection, SourceResult};
-use bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
+use bson::Timestamp;
 use bytes::{Bytes, BytesMut};
 
-use super::catalog::{Collection, Kind, uuid_bson, uuid_of};
+use super::catalog::{Collection, Kind};
 use super::error::malformed;
 use super::namespace::{Filter, Namespace};
 use super::position::Position;
+use super::raw::{Fields, OwnedValue, Value, elements, kind, refuse_deep};
 
 /// Version of this form, and that of catalogs which say what was added to their dump: whoever does
 /// not know of that would restore an older state.
@@ -47,21 +48,26 @@ pub(super) struct Since {
 }
 
 impl Since {
-    fn document(&self) -> Document {
-        let [from, to] = [Timestamp::from(self.dumped), Timestamp::from(self.ends)];
-        let file = |(behind, to): &(Position, Position)| doc! { "behind": Timestamp::from(*behind), "to": Timestamp::from(*to) };
-        let files = self.files.iter().map(file).collect::<Vec<_>>();
-        doc! { "dumped": from, "ends": to, "files": files, "newest": self.newest.to_vec() }
+    fn document(&self) -> Fields {
+        let at = |position: Position| OwnedValue::from(Timestamp::from(position));
+        let file = |(behind, to): &(Position, Position)| {
+            Fields::default().with("behind", at(*behind)).with("to", at(*to)).into()
+        };
+        Fields::default()
+            .with("dumped", at(self.dumped))
+            .with("ends", at(self.ends))
+            .with("files", OwnedValue::list(self.files.iter().map(file)))
+            .with("newest", version_list(self.newest))
     }
 
-    fn of(document: &Document) -> Option<Self> {
-        let at = |document: &Document, key| document.get_timestamp(key).map(Position::from).ok();
-        let files = document.get_array("files").ok()?.iter().map(|file| {
-            let file = file.as_document()?;
-            Some((at(file, "behind")?, at(file, "to")?))
-        });
-        let files = files.collect::<Option<Vec<_>>>()?;
-        let newest = document.get_array("newest").ok().and_then(version_of).unwrap_or_default();
+    fn of(document: &Fields) -> Option<Self> {
+        let at = |document: &Fields, name| document.get(name)?.timestamp().map(Position::from);
+        let file = |file: Value<'_>| {
+            let file = Fields::parse(file.document()?).ok()?;
+            Some((at(&file, "behind")?, at(&file, "to")?))
+        };
+        let files = items(document.get("files")?)?.into_iter().map(file).collect::<Option<_>>()?;
+        let newest = document.get("newest").and_then(version_of).unwrap_or_default();
         let since =
             Self { dumped: at(document, "dumped")?, ends: at(document, "ends")?, files, newest };
         since.is_complete().then_some(since)
@@ -91,7 +97,7 @@ pub(super) struct Saved {
     /// The scan had to start again: documents may be there twice, of which the later one counts.
     pub(super) repeated: bool,
     /// Options that have to be set by `collMod` when it is there: a fold has found them so.
-    pub(super) changes: Document,
+    pub(super) changes: Fields,
 }
 
 impl Saved {
@@ -102,65 +108,85 @@ impl Saved {
             path,
             digest: None,
             repeated: false,
-            changes: Document::new(),
+            changes: Fields::default(),
         }
     }
 }
 
-fn saved_document(saved: &Saved) -> Document {
+fn saved_document(saved: &Saved) -> Fields {
     let Collection { namespace, kind, uuid, options, indexes } = &saved.collection;
-    let mut out = doc! { "db": &namespace.db, "name": &namespace.name, "type": kind.word() };
+    let mut out = Fields::default()
+        .with("db", &namespace.db)
+        .with("name", &namespace.name)
+        .with("type", kind.word());
     if let Some(uuid) = uuid {
-        out.insert("uuid", uuid_bson(uuid));
+        out.set("uuid", *uuid);
     }
-    out.insert("options", options.clone());
-    out.insert("indexes", indexes.iter().cloned().map(Bson::Document).collect::<Vec<_>>());
+    out.set("options", options);
+    out.set("indexes", OwnedValue::list(indexes.iter().map(OwnedValue::from)));
     if let Some(path) = &saved.path {
-        out.insert("path", path);
+        out.set("path", path);
     }
     if let Some(digest) = &saved.digest {
         // 2⁶³ documents or bytes fit into no collection.
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        let digest = doc! { "count": number(digest.count), "bytes": number(digest.bytes), "digest": &digest.digest };
-        out.insert("digest", digest);
+        let digest = Fields::default()
+            .with("count", number(digest.count))
+            .with("bytes", number(digest.bytes))
+            .with("digest", &digest.digest);
+        out.set("digest", digest);
     }
     if saved.repeated {
-        out.insert("repeated", true);
+        out.set("repeated", true);
     }
     if !saved.changes.is_empty() {
-        out.insert("changes", saved.changes.clone());
+        out.set("changes", &saved.changes);
     }
     out
 }
 
-fn saved_of(document: &Document) -> Option<Saved> {
-    let namespace = Namespace::new(document.get_str("db").ok()?, document.get_str("name").ok()?);
-    let kind = Kind::parse(document.get_str("type").ok()?)?;
-    let indexes =
-        document.get_array("indexes").ok()?.iter().map(|index| index.as_document().cloned());
-    let digest = document.get_document("digest").ok().map(|digest| ObjectDigest {
-        count: digest.get_i64("count").ok().and_then(|n| n.try_into().ok()).unwrap_or(0),
-        bytes: digest.get_i64("bytes").ok().and_then(|n| n.try_into().ok()).unwrap_or(0),
-        digest: digest.get_str("digest").unwrap_or_default().to_owned(),
+fn saved_of(document: &Fields) -> Option<Saved> {
+    let namespace = Namespace::new(document.text("db")?, document.text("name")?);
+    let kind = Kind::parse(document.text("type")?)?;
+    let indexes = items(document.get("indexes")?)?.into_iter();
+    let indexes = indexes.map(|index| Fields::parse(index.document()?).ok());
+    let count = |digest: &Fields, name| digest.get(name).and_then(Value::index).unwrap_or(0) as u64;
+    let digest = document.document("digest").map(|digest| ObjectDigest {
+        count: count(&digest, "count"),
+        bytes: count(&digest, "bytes"),
+        digest: digest.text("digest").unwrap_or_default().to_owned(),
     });
     let collection = Collection {
         namespace,
         kind,
-        uuid: uuid_of(document.get("uuid")),
-        options: document.get_document("options").ok()?.clone(),
+        uuid: document.get("uuid").and_then(Value::uuid),
+        options: document.document("options")?,
         indexes: indexes.collect::<Option<_>>()?,
     };
     if kind == Kind::Collection && collection.uuid.is_none() {
         return None;
     }
-    let path = document.get_str("path").ok().map(str::to_owned);
-    let repeated = document.get_bool("repeated").unwrap_or(false);
-    let changes = document.get_document("changes").cloned().unwrap_or_default();
+    let path = document.text("path").map(str::to_owned);
+    let repeated = document.is_true("repeated");
+    let changes = document.document("changes").unwrap_or_default();
     Some(Saved { collection, path, digest, repeated, changes })
 }
 
-fn version_of(numbers: &bson::Array) -> Option<[i32; 3]> {
-    numbers.iter().filter_map(Bson::as_i32).collect::<Vec<_>>().try_into().ok()
+/// The items of an array.
+fn items(array: Value<'_>) -> Option<Vec<Value<'_>>> {
+    elements(array.array()?).map(|item| item.ok().map(|item| item.value)).collect()
+}
+
+fn version_list(version: [i32; 3]) -> OwnedValue {
+    OwnedValue::list(version.map(OwnedValue::from))
+}
+
+fn version_of(numbers: Value<'_>) -> Option<[i32; 3]> {
+    let number = |value: Value<'_>| match value.kind {
+        kind::INT32 => value.bytes.try_into().ok().map(i32::from_le_bytes),
+        _ => None,
+    };
+    items(numbers)?.into_iter().filter_map(number).collect::<Vec<_>>().try_into().ok()
 }
 
 impl State {
@@ -169,58 +195,63 @@ impl State {
         self.since.as_ref().map_or(self.version, |since| since.newest.max(self.version))
     }
 
-    pub(super) fn encode(&self) -> SourceResult<Bytes> {
+    pub(super) fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         let has_more =
             self.since.is_some() || self.collections.iter().any(|saved| !saved.changes.is_empty());
-        let mut head = doc! {
-            "schema": if has_more { SCHEMA_WITH_MORE } else { SCHEMA }, "version": self.version.to_vec(), "needs_oplog": self.needs_oplog,
-            "include": self.include.clone(), "exclude": self.exclude.clone(),
-        };
+        let list = |patterns: &[String]| OwnedValue::list(patterns.iter().map(OwnedValue::from));
+        let mut head = Fields::default()
+            .with("schema", if has_more { SCHEMA_WITH_MORE } else { SCHEMA })
+            .with("version", version_list(self.version))
+            .with("needs_oplog", self.needs_oplog)
+            .with("include", list(&self.include))
+            .with("exclude", list(&self.exclude));
         if let Some(since) = &self.since {
-            head.insert("since", since.document());
+            head.set("since", since.document());
         }
-        for document in std::iter::once(head).chain(self.collections.iter().map(saved_document)) {
-            let raw = RawDocumentBuf::try_from(&document)
-                .map_err(|error| malformed("catalog").with_source(error))?;
-            out.extend_from_slice(raw.as_bytes());
+        out.extend_from_slice(&head.encode());
+        for saved in &self.collections {
+            out.extend_from_slice(&saved_document(saved).encode());
         }
-        Ok(out.freeze())
+        out.freeze()
     }
 
-    pub(super) fn decode(documents: &[Document]) -> SourceResult<Self> {
-        let broken = || malformed("catalog.bson in the snapshot");
+    /// Reads the documents of `catalog.bson`.
+    pub(super) fn decode(documents: &[Bytes]) -> SourceResult<Self> {
+        const SUBJECT: &str = "catalog.bson in the snapshot";
+        let broken = || malformed(SUBJECT);
+        let parse = |document: &Bytes| {
+            refuse_deep(document, SUBJECT)?;
+            Fields::parse(document)
+        };
         let (head, rest) = documents.split_first().ok_or_else(broken)?;
-        match head.get_i32("schema") {
-            Ok(SCHEMA | SCHEMA_WITH_MORE) => {}
-            Ok(other) => {
-                return Err(malformed(format!(
-                    "catalog.bson in the snapshot: unknown format {other}"
-                ))
-                .with_hint(
+        let head = parse(head)?;
+        match head.get("schema").and_then(Value::index).and_then(|schema| schema.try_into().ok()) {
+            Some(SCHEMA | SCHEMA_WITH_MORE) => {}
+            Some(other) => {
+                return Err(malformed(format!("{SUBJECT}: unknown format {other}")).with_hint(
                     "use the version of this program that made the snapshot, or a newer one",
                 ));
             }
-            Err(_) => return Err(broken()),
+            None => return Err(broken()),
         }
-        let version = head.get_array("version").map_err(|_| broken())?;
-        let patterns = |key: &str| {
-            let list = head
-                .get_array(key)
-                .map(|list| list.iter().filter_map(Bson::as_str).map(str::to_owned).collect());
-            list.map_err(|_| broken())
+        let patterns = |name: &str| {
+            let list = items(head.get(name).ok_or_else(broken)?).ok_or_else(broken)?;
+            let texts = list.into_iter().filter_map(|item| item.text().map(str::to_owned));
+            SourceResult::Ok(texts.collect::<Vec<_>>())
         };
-        let since = match head.get_document("since") {
-            Err(_) => None,
-            Ok(since) => Some(Since::of(since).ok_or_else(broken)?),
+        let since = match head.document("since") {
+            None => None,
+            Some(since) => Some(Since::of(&since).ok_or_else(broken)?),
         };
+        let saved = |document| saved_of(&parse(document)?).ok_or_else(broken);
         Ok(Self {
-            version: version_of(version).ok_or_else(broken)?,
-            needs_oplog: head.get_bool("needs_oplog").map_err(|_| broken())?,
+            version: head.get("version").and_then(version_of).ok_or_else(broken)?,
+            needs_oplog: head.get("needs_oplog").and_then(Value::boolean).ok_or_else(broken)?,
             include: patterns("include")?,
             exclude: patterns("exclude")?,
             since,
-            collections: rest.iter().map(saved_of).collect::<Option<_>>().ok_or_else(broken)?,
+            collections: rest.iter().map(saved).collect::<SourceResult<_>>()?,
         })
     }
 
@@ -245,6 +276,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use bson::doc;
+
     use super::*;
 
     #[test]
@@ -253,14 +286,14 @@ mod tests {
             namespace: Namespace::new("db", "c"),
             kind: Kind::Collection,
             uuid: Some([1; 16]),
-            options: doc! { "capped": true, "size": 4096 },
-            indexes: vec![doc! { "v": 2, "key": { "b": 1, "a": 1 }, "name": "x" }],
+            options: doc! { "capped": true, "size": 4096 }.into(),
+            indexes: vec![doc! { "v": 2, "key": { "b": 1, "a": 1 }, "name": "x" }.into()],
         };
         let view = Collection {
             namespace: Namespace::new("db", "v"),
             kind: Kind::View,
             uuid: None,
-            options: doc! { "viewOn": "c", "pipeline": [] },
+            options: doc! { "viewOn": "c", "pipeline": [] }.into(),
             indexes: Vec::new(),
         };
         let digest = ObjectDigest { count: 3, bytes: 99, digest: "ab".to_owned() };
@@ -275,14 +308,14 @@ mod tests {
                     path: Some("dump/db/c.bson".to_owned()),
                     digest: Some(digest),
                     repeated: true,
-                    changes: doc! { "validator": { "a": 1 } },
+                    changes: doc! { "validator": { "a": 1 } }.into(),
                 },
                 Saved {
                     collection: view,
                     path: None,
                     digest: None,
                     repeated: false,
-                    changes: doc! {},
+                    changes: Fields::default(),
                 },
             ],
             since: Some(Since {
@@ -295,19 +328,15 @@ mod tests {
                 newest: [7, 0, 2],
             }),
         };
-        let bytes = state.encode().unwrap();
-        let (mut cut, mut documents) = (super::super::raw::Documents::default(), Vec::new());
-        cut.push(&bytes);
-        while let Some(document) = cut.next().unwrap() {
-            documents
-                .push(Document::try_from(super::super::raw::document(&document).unwrap()).unwrap());
-        }
+        let mut documents: Vec<Bytes> = super::super::raw::split(&state.encode())
+            .map(|document| Bytes::copy_from_slice(document.unwrap()))
+            .collect();
         assert_eq!(State::decode(&documents).unwrap(), state);
         assert_eq!(state.newest(), [7, 0, 2]);
         assert!(state.digest_of(&Namespace::new("db", "c")).is_some());
         assert!(state.digest_of(&Namespace::new("db", "v")).is_none());
         assert!(State::decode(&documents[1..]).is_err());
-        documents[0].insert("schema", 3);
+        documents[0] = Fields::parse(&documents[0]).unwrap().with("schema", 3).encode().into();
         assert!(State::decode(&documents).unwrap_err().hint().is_some());
     }
 

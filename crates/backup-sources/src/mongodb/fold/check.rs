@@ -4,11 +4,10 @@ use backup_core::source::SourceResult;
 use bson::RawDocument;
 
 use super::ddl::Catalog;
-use super::{meant, operation_of, raw_value, transactions};
-use crate::mongodb::catalog::uuid_of;
+use super::{meant, operation_of, transactions, uuid_in};
 use crate::mongodb::error::malformed;
 use crate::mongodb::namespace::Namespace;
-use crate::mongodb::parsed::parsed;
+use crate::mongodb::raw::{Fields, Value, get};
 
 /// Does nothing with what an entry holds but to see that a fold would know what to do. Details of
 /// collections that are not `wanted` do not matter: a fold does not look at them.
@@ -29,17 +28,16 @@ pub(in crate::mongodb) fn understand(
 }
 
 fn command(db: &str, entry: &RawDocument, wanted: impl Fn(&Namespace) -> bool) -> SourceResult<()> {
-    let object = entry.get_document("o").map_err(|_| malformed("oplog entry"))?;
-    let object = parsed(object, "command in the oplog")?;
+    let object = get(entry.as_bytes(), "o")?.and_then(Value::document);
+    let object = Fields::parse(object.ok_or_else(|| malformed("oplog entry"))?)?;
     // A rename says the whole name, everything else the one in its database.
-    let name = object.iter().next().and_then(|(command, name)| Some((command, name.as_str()?)));
-    let name = name.and_then(|(command, name)| match &**command {
-        "renameCollection" => Namespace::parse(name),
+    let name = object.iter().next().and_then(|first| Some((first.name, first.value.text()?)));
+    let name = name.and_then(|(command, name)| match command {
+        b"renameCollection" => Namespace::parse(name),
         _ => Some(Namespace::new(db, name)),
     });
-    let uuid = uuid_of(raw_value(entry, "ui")?.as_ref());
-    let known = uuid.zip(name.filter(wanted));
-    Catalog::of_one(known, object.get_document("index").ok())?.command(db, entry).map(drop)
+    let known = uuid_in(entry)?.zip(name.filter(wanted));
+    Catalog::of_one(known, object.document("index").as_ref())?.command(db, entry).map(drop)
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@
 use std::collections::{HashMap, HashSet};
 
 use backup_core::source::{Selection, SourceError, SourceErrorKind, SourceResult};
-use bson::{Bson, Document, RawDocument, doc};
+use bson::RawDocument;
 
-use super::{Live, unknown};
-use crate::mongodb::catalog::{Collection, CollectionUuid, Kind, uuid_of};
+use super::{Live, unknown, uuid_in};
+use crate::mongodb::catalog::{Collection, CollectionUuid, Kind};
 use crate::mongodb::error::malformed;
 use crate::mongodb::namespace::{Filter, Namespace};
-use crate::mongodb::parsed::parsed;
+use crate::mongodb::raw::{Element, Fields, OwnedValue, Value, elements, get, refuse_deep};
 use crate::mongodb::state::State;
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ struct Known {
     collection: Collection,
     /// Changes of the validator. The server fills in what a change leaves out, but not what
     /// creation leaves out: so they are made again as changes.
-    changes: Document,
+    changes: Fields,
     path: Option<String>,
     repeated: bool,
     temporary: bool,
@@ -35,7 +35,7 @@ impl Known {
     fn new(collection: Collection) -> Self {
         Self {
             collection,
-            changes: Document::new(),
+            changes: Fields::default(),
             path: None,
             repeated: false,
             temporary: false,
@@ -61,10 +61,7 @@ impl Catalog {
         for saved in &state.collections {
             if let Some(uuid) = saved.collection.uuid {
                 let mut collection = saved.collection.clone();
-                let temporary = collection
-                    .options
-                    .remove("temp")
-                    .is_some_and(|temp| temp == Bson::Boolean(true));
+                let temporary = is_true(collection.options.remove("temp"));
                 catalog.add(
                     uuid,
                     Known {
@@ -86,7 +83,7 @@ impl Catalog {
     /// is one at all.
     pub(super) fn of_one(
         known: Option<(CollectionUuid, Namespace)>,
-        index: Option<&Document>,
+        index: Option<&Fields>,
     ) -> SourceResult<Self> {
         let mut catalog = Self {
             known: Vec::new(),
@@ -94,13 +91,14 @@ impl Catalog {
             filter: Filter::new(&Selection::default())?,
         };
         if let Some((uuid, namespace)) = known {
-            let named = |index: &Document| {
-                doc! {
-                    "name": index.get("name").cloned().unwrap_or_default(),
-                    "key": index.get("keyPattern").cloned().unwrap_or_default(),
+            let named = |index: &Fields| {
+                let mut named = index.only(|field| field == b"name");
+                if let Some(key) = index.get("keyPattern") {
+                    named.set("key", key);
                 }
+                named
             };
-            let (options, indexes) = (Document::new(), index.map(named).into_iter().collect());
+            let (options, indexes) = (Fields::default(), index.map(named).into_iter().collect());
             let collection = Collection {
                 namespace,
                 kind: Kind::Collection,
@@ -143,17 +141,22 @@ impl Catalog {
         db: &str,
         entry: &RawDocument,
     ) -> SourceResult<Option<String>> {
-        let object = entry.get_document("o").map_err(|_| malformed("oplog entry"))?;
-        let object = parsed(object, "command in the oplog")?;
-        let Some((command, argument)) = object.iter().next() else {
+        let object = get(entry.as_bytes(), "o")?.and_then(Value::document);
+        let object = object.ok_or_else(|| malformed("oplog entry"))?;
+        refuse_deep(object, "command in the oplog")?;
+        let object = Fields::parse(object)?;
+        let Some(Element { name: command, value: argument }) = object.iter().next() else {
             return Err(unknown("an empty command", entry));
         };
-        let uuid = uuid_of(super::raw_value(entry, "ui")?.as_ref());
-        let name = argument.as_str();
-        match (&**command, uuid, name) {
+        let command = String::from_utf8_lossy(command);
+        let uuid = uuid_in(entry)?;
+        let name = argument.text();
+        match (&*command, uuid, name) {
             ("create", Some(uuid), Some(name)) => {
                 self.create(uuid, Namespace::new(db, name), &object);
             }
+            // A name that is not UTF-8: it was left out of the backup.
+            ("create", Some(_), None) if argument.string().is_some() => {}
             ("drop", _, Some("system.views")) => return Ok(Some(db.to_owned())),
             ("drop", Some(uuid), _) => {
                 if let Some(known) = self.get(&uuid) {
@@ -167,24 +170,24 @@ impl Catalog {
                 }
             }
             ("createIndexes", Some(uuid), _) => {
-                let spec: Document = object.clone().into_iter().skip(1).collect();
-                self.index(&uuid, &[Bson::Document(spec)], entry)?;
+                self.index(&uuid, object.behind_the_first(), entry)?;
             }
             ("commitIndexBuild", Some(uuid), _) => {
-                let specs = object
-                    .get_array("indexes")
-                    .map_err(|_| unknown("an index build without indexes", entry))?;
-                self.index(&uuid, specs, entry)?;
+                let specs = object.get("indexes").and_then(Value::array);
+                let specs =
+                    specs.ok_or_else(|| unknown("an index build without indexes", entry))?;
+                for spec in elements(specs) {
+                    let spec = spec?.value.document();
+                    let spec =
+                        spec.ok_or_else(|| unknown("an index without a specification", entry))?;
+                    self.index(&uuid, Fields::parse(spec)?, entry)?;
+                }
             }
             ("dropIndexes" | "deleteIndexes" | "dropIndex" | "deleteIndex", Some(uuid), _) => {
-                let index = object
-                    .get_str("index")
-                    .map_err(|_| unknown("an index drop without a name", entry))?;
+                let index = object.get("index").filter(|index| index.string().is_some());
+                let index = index.ok_or_else(|| unknown("an index drop without a name", entry))?;
                 if let Some(known) = self.get(&uuid) {
-                    known
-                        .collection
-                        .indexes
-                        .retain(|spec| spec.get_str("name").ok() != Some(index));
+                    known.collection.indexes.retain(|spec| spec.get("name") != Some(index));
                 }
             }
             // Before it, every collection is dropped by an entry of its own; indexes count when
@@ -199,17 +202,15 @@ impl Catalog {
         Ok(None)
     }
 
-    fn create(&mut self, uuid: CollectionUuid, namespace: Namespace, object: &Document) {
+    fn create(&mut self, uuid: CollectionUuid, namespace: Namespace, object: &Fields) {
         // It was listed when it was there already: then with all that came after.
         if self.numbers.contains_key(&uuid) {
             return;
         }
-        let mut options: Document = object.clone().into_iter().skip(1).collect();
-        let mut indexes = Vec::new();
-        if let Some(Bson::Document(id)) = options.remove("idIndex") {
-            indexes.push(id);
-        }
-        let temporary = options.remove("temp").is_some_and(|temp| temp == Bson::Boolean(true));
+        let mut options = object.behind_the_first();
+        let indexes = options.document("idIndex").into_iter().collect();
+        options.remove("idIndex");
+        let temporary = is_true(options.remove("temp"));
         for of_the_member in ["autoIndexId", "uuid", "recordIdsReplicated"] {
             options.remove(of_the_member);
         }
@@ -221,17 +222,21 @@ impl Catalog {
     fn rename(
         &mut self,
         uuid: CollectionUuid,
-        object: &Document,
+        object: &Fields,
         entry: &RawDocument,
     ) -> SourceResult<()> {
-        let to = object.get_str("to").ok().and_then(Namespace::parse);
-        let to = to.ok_or_else(|| unknown("a rename without a new name", entry))?;
-        if let Some(target) = uuid_of(object.get("dropTarget"))
+        let Some(to) = object.text("to").and_then(Namespace::parse) else {
+            return match self.get(&uuid) {
+                Some(_) => Err(unknown("a rename to a name that is not UTF-8", entry)),
+                None => Ok(()),
+            };
+        };
+        if let Some(target) = object.get("dropTarget").and_then(Value::uuid)
             && let Some(target) = self.get(&target)
         {
             target.dead = true;
         }
-        let stays = object.get_bool("stayTemp").unwrap_or(false);
+        let stays = object.is_true("stayTemp");
         match self.get(&uuid) {
             Some(known) => {
                 known.temporary &= stays;
@@ -242,7 +247,7 @@ impl Catalog {
                     namespace: to,
                     kind: Kind::Collection,
                     uuid: Some(uuid),
-                    options: Document::new(),
+                    options: Fields::default(),
                     indexes: Vec::new(),
                 };
                 self.add(uuid, Known { foreign: true, ..Known::new(collection) });
@@ -254,19 +259,14 @@ impl Catalog {
     fn index(
         &mut self,
         uuid: &CollectionUuid,
-        specs: &[Bson],
+        spec: Fields,
         entry: &RawDocument,
     ) -> SourceResult<()> {
         let Some(known) = self.get(uuid) else { return Ok(()) };
-        for spec in specs {
-            let spec = spec
-                .as_document()
-                .ok_or_else(|| unknown("an index without a specification", entry))?;
-            let name =
-                spec.get_str("name").map_err(|_| unknown("an index without a name", entry))?;
-            known.collection.indexes.retain(|other| other.get_str("name").ok() != Some(name));
-            known.collection.indexes.push(spec.clone());
-        }
+        let name = spec.get("name").filter(|name| name.string().is_some());
+        let name = name.ok_or_else(|| unknown("an index without a name", entry))?;
+        known.collection.indexes.retain(|other| other.get("name") != Some(name));
+        known.collection.indexes.push(spec);
         Ok(())
     }
 
@@ -308,58 +308,100 @@ impl Catalog {
     }
 }
 
+fn is_true(value: Option<OwnedValue>) -> bool {
+    value.is_some_and(|value| value.get().boolean() == Some(true))
+}
+
 /// Changes of options and indexes by `collMod`.
-fn modify(known: &mut Known, object: &Document, entry: &RawDocument) -> SourceResult<()> {
+fn modify(known: &mut Known, object: &Fields, entry: &RawDocument) -> SourceResult<()> {
     let collection = &mut known.collection;
-    for (option, value) in object.iter().skip(1) {
-        match (&**option, value) {
-            ("index", Bson::Document(change)) => modify_index(collection, change, entry)?,
-            ("validator" | "validationLevel" | "validationAction", value) => {
-                known.changes.insert(option, value.clone());
+    let options = &mut collection.options;
+    for Element { name: option, value } in object.iter().skip(1) {
+        match (option, value.document()) {
+            (b"index", Some(change)) => {
+                modify_index(&mut collection.indexes, &Fields::parse(change)?, entry)?;
             }
-            ("expireAfterSeconds", Bson::String(off)) if off == "off" => {
-                collection.options.remove("expireAfterSeconds");
+            (b"validator" | b"validationLevel" | b"validationAction", _) => {
+                known.changes.set(option, value);
             }
-            ("timeseries", Bson::Document(change)) => {
-                let mut timeseries =
-                    collection.options.get_document("timeseries").cloned().unwrap_or_default();
-                timeseries.extend(change.clone());
-                collection.options.insert("timeseries", timeseries);
+            (b"expireAfterSeconds", None) if value.text() == Some("off") => {
+                options.remove("expireAfterSeconds");
             }
-            ("cappedSize", size) => _ = collection.options.insert("size", size.clone()),
-            ("cappedMax", max) => _ = collection.options.insert("max", max.clone()),
-            ("expireAfterSeconds" | "recordPreImages" | "changeStreamPreAndPostImages", value) => {
-                _ = collection.options.insert(option, value.clone());
+            (b"timeseries", Some(change)) => {
+                let mut timeseries = options.document("timeseries").unwrap_or_default();
+                change_timeseries(&mut timeseries, &Fields::parse(change)?);
+                options.set("timeseries", timeseries);
             }
-            _ => return Err(unknown(format_args!("a change of the option {option}"), entry)),
+            (b"cappedSize", _) => options.set("size", value),
+            (b"cappedMax", _) => options.set("max", value),
+            (b"expireAfterSeconds" | b"recordPreImages" | b"changeStreamPreAndPostImages", _) => {
+                options.set(option, value);
+            }
+            // Markings that the server makes by itself.
+            (
+                b"timeseriesBucketsMayHaveMixedSchemaData"
+                | b"timeseriesBucketingParametersHaveChanged"
+                | b"_removeLegacyTimeseriesBucketingParametersHaveChanged"
+                | b"isUnsplittable",
+                _,
+            ) => {}
+            _ => {
+                let option = String::from_utf8_lossy(option);
+                return Err(unknown(format_args!("a change of the option {option}"), entry));
+            }
         }
     }
     Ok(())
 }
 
-fn modify_index(
-    collection: &mut Collection,
-    change: &Document,
-    entry: &RawDocument,
-) -> SourceResult<()> {
-    let is_meant = |spec: &&mut Document| match (change.get_str("name"), change.get("keyPattern")) {
-        (Ok(name), _) => spec.get_str("name").ok() == Some(name),
-        (_, key) => key.is_some() && spec.get("key") == key,
+/// Changes how measurements are put into buckets. The oplog holds what the user asked for; the span
+/// that follows from a granularity is the server's
+/// (<https://www.mongodb.com/docs/manual/core/timeseries/timeseries-granularity/>).
+fn change_timeseries(timeseries: &mut Fields, change: &Fields) {
+    for Element { name, value } in change.iter() {
+        timeseries.set(name, value);
+    }
+    let span = match change.text("granularity") {
+        Some("seconds") => 3600,
+        Some("minutes") => 24 * 3600,
+        Some("hours") => 30 * 24 * 3600,
+        _ => {
+            if change.has("bucketMaxSpanSeconds") {
+                timeseries.remove("granularity");
+            }
+            return;
+        }
+    };
+    if !change.has("bucketMaxSpanSeconds") {
+        timeseries.remove("bucketRoundingSeconds");
+        timeseries.set("bucketMaxSpanSeconds", span);
+    }
+}
+
+fn modify_index(indexes: &mut [Fields], change: &Fields, entry: &RawDocument) -> SourceResult<()> {
+    let (name, key) = (change.get("name"), change.get("keyPattern"));
+    let is_meant = |spec: &&mut Fields| match name {
+        Some(name) => spec.get("name") == Some(name),
+        None => key.is_some() && spec.get("key") == key,
     };
     // Of one that was dropped later on, or that is still being built.
-    let Some(spec) = collection.indexes.iter_mut().find(is_meant) else { return Ok(()) };
-    for (field, value) in change {
-        let is_true = value.as_bool() == Some(true);
-        match &**field {
-            "name" | "keyPattern" => {}
-            "expireAfterSeconds" => _ = spec.insert(field, value.clone()),
-            "hidden" | "prepareUnique" if is_true => _ = spec.insert(field, true),
-            "hidden" | "prepareUnique" => _ = spec.remove(field),
-            "unique" if is_true => {
+    let Some(spec) = indexes.iter_mut().find(is_meant) else { return Ok(()) };
+    for Element { name: field, value } in change.iter() {
+        let is_true = value.boolean() == Some(true);
+        match field {
+            b"name" | b"keyPattern" => {}
+            b"expireAfterSeconds" => spec.set(field, value),
+            b"hidden" if is_true => spec.set(field, true),
+            b"hidden" => _ = spec.remove("hidden"),
+            b"prepareUnique" if is_true => spec.set(field, true),
+            b"prepareUnique" => _ = spec.remove("prepareUnique"),
+            b"unique" if is_true => {
                 spec.remove("prepareUnique");
-                spec.insert("unique", true);
+                spec.set("unique", true);
             }
+            b"forceNonUnique" if is_true => _ = spec.remove("unique"),
             other => {
+                let other = String::from_utf8_lossy(other);
                 return Err(unknown(format_args!("a change of the index option {other}"), entry));
             }
         }

@@ -6,7 +6,8 @@
 //! | `transactions.rs` | from entries to operations: transactions take effect where they commit |
 //! | `check.rs` | whether an entry can be folded, before it is stored |
 //! | `ddl.rs` | which collections there are at the moment, under which names, with which options and indexes |
-//! | `update.rs` | updates as the oplog records them, applied to a document |
+//! | `update.rs` | updates as the oplog records them |
+//! | `tree.rs` | a document that is being changed |
 //! | `users.rs` | operations on users and roles, kept in memory |
 //! | `spill.rs` | operations and documents on disk, in partitions that fit into memory |
 //!
@@ -24,21 +25,21 @@ mod check;
 mod ddl;
 mod spill;
 mod transactions;
+mod tree;
 mod update;
 mod users;
 
 use std::collections::{BTreeMap, HashSet};
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::{Bson, Document, RawDocument, RawDocumentBuf};
+use bson::RawDocument;
 use bytes::Bytes;
 
 use super::catalog::{Collection, CollectionUuid, Kind};
 use super::error::malformed;
 use super::namespace::{BUCKETS, Namespace};
-use super::parsed::parsed;
 use super::position::Position;
-use super::raw::id_of;
+use super::raw::{Fields, Value, elements, get, id_of, kind, refuse_deep};
 use super::state::State;
 pub(super) use check::understand;
 use ddl::Catalog;
@@ -48,17 +49,20 @@ use transactions::Transactions;
 pub(super) use transactions::{Ready, held, is_of_several, restructures};
 use users::Users;
 
-/// Something the fold does not know: it stops.
+/// An operation that the fold does not know. Names what it is about, and nothing of its content.
 fn unknown(what: impl std::fmt::Display, entry: &RawDocument) -> SourceError {
-    let mut text = parsed(entry, "oplog entry")
-        .map_or_else(|_| "unreadable".to_owned(), |entry| entry.to_string());
-    if let Some((at, _)) = text.char_indices().nth(500) {
-        text.truncate(at);
-        text.push_str(" …");
-    }
+    let text = |field| entry.get_str(field).unwrap_or("?");
+    let id = ["o2", "o"].into_iter().find_map(|object| {
+        get(entry.get_document(object).ok()?.as_bytes(), "_id").ok()?.map(|id| id.kind)
+    });
+    let id = id.map(|kind| format!(", _id of type {}", kind::name(kind))).unwrap_or_default();
     SourceError::new(
         SourceErrorKind::Unsupported,
-        format!("the oplog holds {what}, which this version cannot apply: {text}"),
+        format!(
+            "the oplog holds {what} ({}, operation {}{id}), which this version cannot apply",
+            text("ns"),
+            text("op"),
+        ),
     )
     .with_hint("use a newer version of this program, or restore to a moment before that operation")
 }
@@ -121,15 +125,15 @@ impl Fold {
             let Collection { namespace, kind, options, .. } = &saved.collection;
             if *kind != Kind::Collection {
                 let id = namespace.to_string();
-                let mut view = bson::doc! { "_id": &id };
+                let mut view = Fields::default().with("_id", &id);
                 match kind {
                     // Its pipeline is made anew by the server.
                     Kind::TimeSeries => {
-                        _ = view.insert("viewOn", format!("{BUCKETS}{}", namespace.name));
+                        view.set("viewOn", &format!("{BUCKETS}{}", namespace.name));
                     }
-                    _ => view.extend(options.clone()),
+                    _ => view.extend(options),
                 }
-                views.insert((namespace.db.clone(), id), encode(&view)?);
+                views.insert((namespace.db.clone(), id), view.encode().into());
             }
         }
         let (catalog, spill) = (Catalog::new(state)?, Spill::new(oplog_bytes));
@@ -172,8 +176,7 @@ impl Fold {
         if namespace.is_internal() || namespace.is_restored_by_the_server() {
             return Ok(());
         }
-        let uuid = super::catalog::uuid_of(raw_value(entry, "ui")?.as_ref());
-        let uuid = uuid.ok_or_else(|| malformed("oplog entry: no collection UUID"))?;
+        let uuid = uuid_in(entry)?.ok_or_else(|| malformed("oplog entry: no collection UUID"))?;
         if self.only.as_ref().is_some_and(|only| !only.contains(&uuid)) {
             return Ok(());
         }
@@ -231,9 +234,14 @@ impl Fold {
 
 /// The kind of an operation and what it is about; `None` if it changes nothing that a dump holds.
 fn meant(entry: &RawDocument) -> SourceResult<Option<(&str, Namespace)>> {
-    let text =
-        |key: &str| entry.get_str(key).map_err(|_| malformed(format!("oplog entry: no {key}")));
-    let (op, ns) = (text("op")?, text("ns")?);
+    let field = |key: &str| match get(entry.as_bytes(), key)?.and_then(Value::string) {
+        Some(text) => Ok(text),
+        None => Err(malformed(format!("oplog entry: no {key}"))),
+    };
+    let (op, ns) = (field("op")?, field("ns")?);
+    let op = std::str::from_utf8(op).map_err(|_| malformed("oplog entry: op"))?;
+    // A name that is not UTF-8: it was left out of the backup.
+    let Ok(ns) = std::str::from_utf8(ns) else { return Ok(None) };
     // No-ops, and kinds of later servers.
     if matches!(op, "n" | "km" | "ci" | "cu" | "cd") {
         return Ok(None);
@@ -243,26 +251,18 @@ fn meant(entry: &RawDocument) -> SourceResult<Option<(&str, Namespace)>> {
     Ok((!matches!(&*namespace.db, "config" | "local")).then_some((op, namespace)))
 }
 
-fn raw_value(document: &RawDocument, key: &str) -> SourceResult<Option<Bson>> {
-    let value = document.get(key).map_err(|error| malformed("oplog entry").with_source(error))?;
-    value
-        .map(Bson::try_from)
-        .transpose()
-        .map_err(|error| malformed("oplog entry").with_source(error))
-}
-
-fn encode(document: &Document) -> SourceResult<Bytes> {
-    let raw = RawDocumentBuf::try_from(document)
-        .map_err(|error| malformed("document").with_source(error))?;
-    Ok(raw.into_bytes().into())
+/// The collection that an entry is about.
+fn uuid_in(entry: &RawDocument) -> SourceResult<Option<CollectionUuid>> {
+    Ok(get(entry.as_bytes(), "ui")?.and_then(Value::uuid))
 }
 
 /// A view; `None` for the view half of a time-series collection, which its buckets bring along.
 fn view_of(db: &str, id: &str, view: &[u8]) -> SourceResult<Option<Collection>> {
     let broken = || malformed(format!("view {id}"));
-    let mut options = parsed(super::raw::document(view)?, format_args!("view {id}"))?;
+    refuse_deep(view, format_args!("view {id}"))?;
+    let mut options = Fields::parse(view)?;
     options.remove("_id");
-    if options.get_str("viewOn").map_err(|_| broken())?.starts_with(BUCKETS) {
+    if options.text("viewOn").ok_or_else(broken)?.starts_with(BUCKETS) {
         return Ok(None);
     }
     let name = id.strip_prefix(db).and_then(|rest| rest.strip_prefix('.')).ok_or_else(broken)?;
@@ -271,10 +271,12 @@ fn view_of(db: &str, id: &str, view: &[u8]) -> SourceResult<Option<Collection>> 
 }
 
 fn operation_of(op: &str, entry: &RawDocument) -> SourceResult<(Vec<u8>, Operation)> {
-    let object = |key: &str| entry.get_document(key).map_err(|_| malformed("oplog entry"));
-    let bytes = |document: &RawDocument| Bytes::copy_from_slice(document.as_bytes());
+    let object = |key: &str| match get(entry.as_bytes(), key)?.and_then(Value::document) {
+        Some(object) => Ok(object),
+        None => Err(malformed("oplog entry")),
+    };
     match op {
-        "i" => Ok((id_of(object("o")?)?, Operation::Insert(bytes(object("o")?)))),
+        "i" => Ok((id_of(object("o")?)?, Operation::Insert(Bytes::copy_from_slice(object("o")?)))),
         "d" => Ok((id_of(object("o")?)?, Operation::Delete)),
         "u" => Ok((id_of(object("o2")?)?, update::read(entry, object("o")?)?)),
         _ => Err(unknown("an entry of an unknown type", entry)),
@@ -289,7 +291,7 @@ pub(super) struct Live {
     /// Under its name, with its options and indexes at the moment.
     pub(super) collection: Collection,
     /// What `collMod` has to change when it is created like that: its validator.
-    pub(super) changes: Document,
+    pub(super) changes: Fields,
     /// Path of its dumped documents, if it was there when the dump was made.
     pub(super) path: Option<String>,
     /// Documents may be in the dump twice.
@@ -305,12 +307,13 @@ impl Live {
     /// The collection with its changes made, as far as they can be known without a server.
     pub(super) fn changed(&self) -> Collection {
         let mut collection = self.collection.clone();
-        for (option, value) in &self.changes {
-            match value {
-                Bson::Document(nothing) if nothing.is_empty() => {
-                    _ = collection.options.remove(option);
+        for change in self.changes.iter() {
+            let option = String::from_utf8_lossy(change.name);
+            match change.value.document() {
+                Some(nothing) if elements(nothing).next().is_none() => {
+                    _ = collection.options.remove(&option);
                 }
-                value => _ = collection.options.insert(option, value.clone()),
+                _ => collection.options.set(change.name, change.value),
             }
         }
         collection
@@ -357,7 +360,7 @@ impl Folded {
         if !self.is_touched(live) {
             return Ok(None);
         }
-        let id = id_of(super::raw::document(document)?)?;
+        let id = id_of(document)?;
         // Order counts where the oldest documents go first: then all of them are put in order
         // together.
         let together = live.collection.is_capped() || live.repeated;

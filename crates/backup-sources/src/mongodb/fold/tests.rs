@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, Timestamp, doc, rawdoc};
+use bson::{Bson, Document, RawDocumentBuf, Timestamp, doc, rawdoc};
 
 use super::*;
 use crate::mongodb::catalog::uuid_bson;
@@ -16,10 +16,10 @@ fn saved(name: &str, uuid: CollectionUuid, options: Document) -> Saved {
         namespace: Namespace::parse(name).unwrap(),
         kind: Kind::Collection,
         uuid: Some(uuid),
-        options,
+        options: options.into(),
         indexes: vec![
-            doc! { "key": { "_id": 1 }, "name": "_id_" },
-            doc! { "key": { "x": 1 }, "name": "x_1" },
+            doc! { "key": { "_id": 1 }, "name": "_id_" }.into(),
+            doc! { "key": { "x": 1 }, "name": "x_1" }.into(),
         ],
     };
     Saved {
@@ -27,7 +27,7 @@ fn saved(name: &str, uuid: CollectionUuid, options: Document) -> Saved {
         path: Some(name.to_owned()),
         digest: None,
         repeated: false,
-        changes: doc! {},
+        changes: Fields::default(),
     }
 }
 
@@ -92,7 +92,9 @@ impl Script {
                 .filter(|(uuid, _)| *uuid == one.uuid)
                 .flat_map(|(_, documents)| documents);
             for (place, document) in documents.enumerate() {
-                if let Some(bytes) = folded.base(one, encode(document).unwrap()).unwrap() {
+                if let Some(bytes) =
+                    folded.base(one, Fields::from(document.clone()).encode().into()).unwrap()
+                {
                     list.push((place as u64, read(&bytes)));
                 }
             }
@@ -187,12 +189,14 @@ fn options_and_indexes_are_those_of_the_moment() {
     let folded = script.fold.finish().unwrap();
     let Collection { options, indexes, .. } = &folded.live[0].collection;
     // A change is made again as a change.
-    assert_eq!(options, &doc! { "validator": { "a": 1 } });
-    assert_eq!(folded.live[0].changes, doc! { "validator": {}, "validationLevel": "moderate" });
-    assert_eq!(folded.live[0].changed().options, doc! { "validationLevel": "moderate" });
-    let names: Vec<_> = indexes.iter().map(|index| index.get_str("name").unwrap()).collect();
+    assert_eq!(*options, doc! { "validator": { "a": 1 } }.into());
+    let changes = doc! { "validator": {}, "validationLevel": "moderate" };
+    assert_eq!(folded.live[0].changes, changes.into());
+    let changed = doc! { "validationLevel": "moderate" };
+    assert_eq!(folded.live[0].changed().options, changed.into());
+    let names: Vec<_> = indexes.iter().map(|index| index.text("name").unwrap()).collect();
     assert_eq!(names, ["_id_", "x_1", "y_1"]);
-    assert!(indexes[1].get_bool("hidden").unwrap());
+    assert!(indexes[1].is_true("hidden"));
 }
 
 #[test]
@@ -206,7 +210,7 @@ fn what_was_listed_as_temporary_may_get_a_name() {
     );
     let folded = script.fold.finish().unwrap();
     assert!(!folded.live[0].temporary);
-    assert_eq!(folded.live[0].collection.options, doc! {});
+    assert_eq!(folded.live[0].collection.options, Fields::default());
 }
 
 #[test]
@@ -215,7 +219,7 @@ fn views_are_documents() {
         namespace: Namespace::new("db", "v"),
         kind: Kind::View,
         uuid: None,
-        options: doc! { "viewOn": "c", "pipeline": [] },
+        options: doc! { "viewOn": "c", "pipeline": [] }.into(),
         indexes: Vec::new(),
     };
     let mut script = Script::new(&state(vec![Saved {
@@ -223,7 +227,7 @@ fn views_are_documents() {
         path: None,
         digest: None,
         repeated: false,
-        changes: doc! {},
+        changes: Fields::default(),
     }]));
     let entry = |op: &str, o: Document| doc! { "op": op, "ns": "db.system.views", "ui": uuid_bson(&B), "o": o };
     script
@@ -236,7 +240,8 @@ fn views_are_documents() {
     let folded = script.fold.finish().unwrap();
     assert_eq!(folded.views.len(), 1);
     assert_eq!(folded.views[0].namespace.to_string(), "db.w");
-    assert_eq!(folded.views[0].options, doc! { "viewOn": "v", "pipeline": [{ "$match": {} }] });
+    let view = doc! { "viewOn": "v", "pipeline": [{ "$match": {} }] };
+    assert_eq!(folded.views[0].options, view.into());
 }
 
 #[test]

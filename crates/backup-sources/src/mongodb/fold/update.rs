@@ -3,67 +3,78 @@
 //! Three forms: the whole new document; from 5.0 on a difference (`$v: 2`, `diff`) with sections
 //! `d` (fields removed), `u` (set where they are), `i` (new, at the end) and `s<field>` (a
 //! difference of what is inside), where arrays have `a: true`, `l` (new length), `u<n>` and `s<n>`;
-//! up to 4.4 `$set` and `$unset` of dotted paths (`$v: 1`). From the server's
-//! `src/mongo/db/update/document_diff_serialization.h`; what it does in cases that cannot arise (a
-//! difference of a field that is a number by now) was observed (mongo.md section 4).
+//! up to 4.4 `$set` and `$unset` of dotted paths (`$v: 1`). A whole document is known by its `_id`,
+//! which the other two lack: its fields may have any name, `$v` and `$set` too. From the server's
+//! `src/mongo/db/update/document_diff_serialization.h` and
+//! `src/mongo/db/ops/write_ops_parsers.cpp`; what it does in cases that cannot arise (a difference
+//! of a field that is a number by now) was observed.
 
 use backup_core::source::SourceResult;
-use bson::{Array, Bson, Document, RawDocument};
+use bson::RawDocument;
 use bytes::Bytes;
 
 use super::spill::Operation;
-use super::{encode, unknown};
-use crate::mongodb::error::malformed;
-use crate::mongodb::parsed::parsed;
+use super::{tree, unknown};
+use crate::mongodb::raw::{Value, elements, get, refuse_deep};
+
+/// Most parts of a dotted path; servers accept 200 levels.
+const LONGEST_PATH: usize = 256;
 
 /// The operation of an update entry whose `o` is `object`.
-pub(super) fn read(entry: &RawDocument, object: &RawDocument) -> SourceResult<Operation> {
-    let bytes = |document: &RawDocument| Bytes::copy_from_slice(document.as_bytes());
-    let fields = |object: &RawDocument| -> SourceResult<Vec<String>> {
-        let keys = object.iter().map(|field| field.map(|(key, _)| key.as_str().to_owned()));
-        keys.collect::<Result<_, _>>()
-            .map_err(|error| malformed("update in the oplog").with_source(error))
-    };
-    match object.get("$v") {
-        Ok(Some(version)) if version.as_i32() == Some(2) => {
-            let diff = object
-                .get_document("diff")
-                .map_err(|_| unknown("an update without a diff", entry))?;
+pub(super) fn read(entry: &RawDocument, object: &[u8]) -> SourceResult<Operation> {
+    if get(object, "_id")?.is_some() {
+        return Ok(Operation::Replace(Bytes::copy_from_slice(object)));
+    }
+    refuse_deep(object, "update in the oplog")?;
+    match get(object, "$v")?.map(Value::number) {
+        Some(Some(2.0)) => {
+            let diff = get(object, "diff")?.and_then(Value::document);
+            let diff = diff.ok_or_else(|| unknown("an update without a diff", entry))?;
             if !is_known(diff) {
                 return Err(unknown("a diff with an unknown section", entry));
             }
-            Ok(Operation::Diff(bytes(diff)))
+            Ok(Operation::Diff(Bytes::copy_from_slice(diff)))
         }
-        Ok(Some(version)) if version.as_i32() == Some(1) => {
-            if fields(object)?.iter().all(|key| matches!(&**key, "$v" | "$set" | "$unset")) {
-                Ok(Operation::Modify(bytes(object)))
-            } else {
-                Err(unknown("an update with an unknown operator", entry))
-            }
+        None | Some(Some(1.0)) if is_modifier(object)? => {
+            Ok(Operation::Modify(Bytes::copy_from_slice(object)))
         }
-        Ok(Some(_)) => Err(unknown("an update of an unknown version", entry)),
-        Ok(None) if fields(object)?.iter().any(|key| key == "$set" || key == "$unset") => {
-            if fields(object)?.iter().all(|key| matches!(&**key, "$set" | "$unset")) {
-                Ok(Operation::Modify(bytes(object)))
-            } else {
-                Err(unknown("an update with an unknown operator", entry))
-            }
-        }
-        Ok(None) => Ok(Operation::Replace(bytes(object))),
-        Err(_) => Err(malformed("update in the oplog")),
+        None | Some(Some(1.0)) => Err(unknown("an update with an unknown operator", entry)),
+        Some(_) => Err(unknown("an update of an unknown version", entry)),
     }
 }
 
+/// Whether an update only sets and removes fields.
+fn is_modifier(object: &[u8]) -> SourceResult<bool> {
+    let mut sections = 0;
+    for element in elements(object) {
+        let element = element?;
+        match (element.name, element.value.document()) {
+            (b"$v", _) => continue,
+            (b"$set" | b"$unset", Some(paths)) => {
+                sections += 1;
+                for path in elements(paths) {
+                    if path?.name.split(|byte| *byte == b'.').count() > LONGEST_PATH {
+                        return Ok(false);
+                    }
+                }
+            }
+            _ => return Ok(false),
+        }
+    }
+    Ok(sections > 0)
+}
+
 /// Whether a difference has only sections that are understood.
-fn is_known(diff: &RawDocument) -> bool {
-    let is_array = diff.get_bool("a").ok() == Some(true);
-    diff.iter().all(|section| {
-        let Ok((key, value)) = section else { return false };
-        let (kind, rest) = key.as_str().split_at_checked(1).unwrap_or_default();
+fn is_known(diff: &[u8]) -> bool {
+    let is_array = get(diff, "a").is_ok_and(|a| a.and_then(Value::boolean) == Some(true));
+    elements(diff).all(|section| {
+        let Ok(section) = section else { return false };
+        let Some((kind, rest)) = section.name.split_first() else { return false };
         match (is_array, kind, rest.is_empty()) {
-            (_, "s", false) => value.as_document().is_some_and(is_known),
-            (true, "a" | "l", true) | (false, "d" | "u" | "i", true) => true,
-            (true, "u", false) => rest.bytes().all(|byte| byte.is_ascii_digit()),
+            (_, b's', false) => section.value.document().is_some_and(is_known),
+            (true, b'a' | b'l', true) => true,
+            (false, b'd' | b'u' | b'i', true) => section.value.document().is_some(),
+            (true, b'u', false) => rest.iter().all(u8::is_ascii_digit),
             _ => false,
         }
     })
@@ -73,183 +84,42 @@ impl Operation {
     /// The document after the operation. A change of a document that is not there changes nothing:
     /// its end is in the oplog as well.
     pub(super) fn apply(&self, document: Option<Bytes>) -> SourceResult<Option<Bytes>> {
-        let change = |document: &Bytes, change: &Bytes, apply: fn(&mut Document, &Document)| {
-            let mut document = parse(document)?;
-            apply(&mut document, &parse(change)?);
-            encode(&document)
-        };
         Ok(match (self, document) {
             (Self::Insert(new) | Self::Replace(new), _) => Some(new.clone()),
             (Self::Delete, _) | (Self::Diff(_) | Self::Modify(_), None) => None,
-            (Self::Diff(diff), Some(document)) => Some(change(&document, diff, patch)?),
-            (Self::Modify(modifier), Some(document)) => Some(change(&document, modifier, modify)?),
+            (Self::Diff(diff), Some(document)) => Some(tree::patched(&document, diff)?.into()),
+            (Self::Modify(modifier), Some(document)) => {
+                Some(tree::modified(&document, modifier)?.into())
+            }
         })
-    }
-}
-
-fn parse(bytes: &Bytes) -> SourceResult<Document> {
-    let raw = crate::mongodb::raw::document(bytes)?;
-    parsed(raw, "document to update")
-}
-
-fn patch(document: &mut Document, diff: &Document) {
-    let section = |name: &str| diff.get_document(name).ok();
-    for key in section("d").into_iter().flat_map(Document::keys) {
-        document.remove(key);
-    }
-    for (key, change) in diff {
-        if let (Some(field), Bson::Document(change)) = (inner(key), change)
-            && let Some(value) = document.get_mut(field)
-        {
-            patch_value(value, change);
-        }
-    }
-    for (key, value) in section("u").into_iter().flatten() {
-        document.insert(key, value.clone());
-    }
-    for (key, value) in section("i").into_iter().flatten() {
-        document.remove(key);
-        document.insert(key, value.clone());
-    }
-}
-
-/// The field that a section `s<field>` is about.
-fn inner(key: &str) -> Option<&str> {
-    key.strip_prefix('s').filter(|field| !field.is_empty())
-}
-
-fn patch_value(value: &mut Bson, diff: &Document) {
-    let is_array = diff.get_bool("a").unwrap_or(false);
-    match value {
-        Bson::Document(document) if !is_array => patch(document, diff),
-        Bson::Array(items) if is_array => patch_array(items, diff),
-        // A later operation overwrites it: that is what made the difference impossible.
-        other => *other = Bson::Null,
-    }
-}
-
-fn patch_array(items: &mut Array, diff: &Document) {
-    if let Some(length) = diff.get("l").and_then(whole) {
-        items.truncate(length);
-    }
-    for (key, change) in diff {
-        let Some((kind, index)) = key.split_at_checked(1) else { continue };
-        let Ok(index) = index.parse::<usize>() else { continue };
-        let Some(item) = padded(items, index) else { continue };
-        match (kind, change) {
-            ("u", value) => *item = value.clone(),
-            ("s", Bson::Document(change)) => patch_value(item, change),
-            _ => {}
-        }
-    }
-}
-
-fn whole(value: &Bson) -> Option<usize> {
-    value.as_i32().map(i64::from).or(value.as_i64()).and_then(|number| number.try_into().ok())
-}
-
-/// Longest gap that an update can open in an array (the server's limit).
-const PADDING: usize = 1_500_000;
-
-/// The item at `index`, after as many nulls as are missing.
-fn padded(items: &mut Array, index: usize) -> Option<&mut Bson> {
-    if index >= items.len() {
-        if index - items.len() > PADDING {
-            return None;
-        }
-        items.resize(index + 1, Bson::Null);
-    }
-    items.get_mut(index)
-}
-
-fn modify(document: &mut Document, modifier: &Document) {
-    for path in modifier.get_document("$unset").into_iter().flat_map(Document::keys) {
-        let parts: Vec<&str> = path.split('.').collect();
-        unset(document, &parts);
-    }
-    for (path, value) in modifier.get_document("$set").into_iter().flatten() {
-        let parts: Vec<&str> = path.split('.').collect();
-        set(document, &parts, value);
-    }
-}
-
-fn unset(document: &mut Document, path: &[&str]) {
-    match path {
-        [] => {}
-        [field] => _ = document.remove(*field),
-        [field, rest @ ..] => {
-            if let Some(value) = document.get_mut(*field) {
-                unset_value(value, rest);
-            }
-        }
-    }
-}
-
-fn unset_value(value: &mut Bson, path: &[&str]) {
-    match value {
-        Bson::Document(document) => unset(document, path),
-        Bson::Array(items) => {
-            let item = path
-                .first()
-                .and_then(|index| index.parse::<usize>().ok())
-                .and_then(|index| items.get_mut(index));
-            match (item, path) {
-                // Items are not removed: the others would move.
-                (Some(item), [_]) => *item = Bson::Null,
-                (Some(item), [_, rest @ ..]) => unset_value(item, rest),
-                _ => {}
-            }
-        }
-        _ => {}
-    }
-}
-
-fn set(document: &mut Document, path: &[&str], new: &Bson) {
-    match path {
-        [] => {}
-        [field] => _ = document.insert(*field, new.clone()),
-        [field, rest @ ..] => {
-            let value = document
-                .entry((*field).to_owned())
-                .or_insert_with(|| Bson::Document(Document::new()));
-            set_value(value, rest, new);
-        }
-    }
-}
-
-fn set_value(value: &mut Bson, path: &[&str], new: &Bson) {
-    match (value, path) {
-        (Bson::Document(document), path) => set(document, path, new),
-        (Bson::Array(items), [index, rest @ ..]) => {
-            let Some(item) = index.parse().ok().and_then(|index| padded(items, index)) else {
-                return;
-            };
-            match rest {
-                [] => *item = new.clone(),
-                rest => {
-                    if *item == Bson::Null {
-                        *item = Bson::Document(Document::new());
-                    }
-                    set_value(item, rest, new);
-                }
-            }
-        }
-        // A later operation overwrites it.
-        _ => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bson::{RawDocumentBuf, doc, rawdoc};
+    use bson::{Document, RawDocumentBuf, doc, rawdoc};
 
     use super::*;
 
+    fn bytes(document: &Document) -> Vec<u8> {
+        RawDocumentBuf::try_from(document).unwrap().into_bytes()
+    }
+
+    /// Bytes of a document, of its elements' bytes.
+    fn raw(elements: &[&[u8]]) -> Vec<u8> {
+        let body = elements.concat();
+        let length = i32::try_from(body.len() + 5).unwrap();
+        [&length.to_le_bytes()[..], &body, &[0]].concat()
+    }
+
+    fn applied(document: &[u8], object: &[u8]) -> Vec<u8> {
+        let operation = read(&rawdoc! { "op": "u" }, object).unwrap();
+        operation.apply(Some(document.to_vec().into())).unwrap().unwrap().to_vec()
+    }
+
     fn after(document: &Document, object: &Document) -> Document {
-        let entry = rawdoc! { "op": "u" };
-        let operation = read(&entry, &RawDocumentBuf::try_from(object).unwrap()).unwrap();
-        let changed = operation.apply(Some(encode(document).unwrap())).unwrap().unwrap();
-        parse(&changed).unwrap()
+        let changed = applied(&bytes(document), &bytes(object));
+        RawDocumentBuf::from_bytes(changed).unwrap().try_into().unwrap()
     }
 
     fn diff(document: &Document, diff: Document) -> Document {
@@ -266,7 +136,7 @@ mod tests {
             },
         );
         let expected = doc! { "_id": 1, "a": "x", "b": { "d": 3 }, "n": 1, "m": 2 };
-        assert_eq!(encode(&changed).unwrap(), encode(&expected).unwrap());
+        assert_eq!(bytes(&changed), bytes(&expected));
     }
 
     #[test]
@@ -295,7 +165,7 @@ mod tests {
             },
         );
         let expected = doc! { "_id": 1, "a": { "b": 2, "c": { "d": 3 } }, "l": [null, { "x": 2 }, null, 4], "n": 1 };
-        assert_eq!(encode(&changed).unwrap(), encode(&expected).unwrap());
+        assert_eq!(bytes(&changed), bytes(&expected));
     }
 
     #[test]
@@ -305,7 +175,7 @@ mod tests {
             doc! { "_id": 1, "b": 2 }
         );
         assert_eq!(Operation::Delete.apply(Some(Bytes::new())).unwrap(), None);
-        let diff = Operation::Diff(encode(&doc! { "u": { "a": 1 } }).unwrap());
+        let diff = Operation::Diff(bytes(&doc! { "u": { "a": 1 } }).into());
         assert_eq!(diff.apply(None).unwrap(), None);
     }
 
@@ -318,9 +188,65 @@ mod tests {
             doc! { "$v": 2, "diff": { "sx": { "q": 1 } } },
             doc! { "$v": 1, "$inc": { "a": 1 } },
         ] {
-            let raw = RawDocumentBuf::try_from(&object).unwrap();
-            let error = read(&rawdoc! { "op": "u", "o": raw.clone() }, &raw).unwrap_err();
-            assert!(error.chain().contains("cannot apply"), "{object}: {}", error.chain());
+            let entry =
+                rawdoc! { "op": "u", "ns": "shop.orders", "o2": { "_id": "anna@example.org" } };
+            let error = read(&entry, &bytes(&object)).unwrap_err();
+            let text = error.chain();
+            assert!(text.contains("cannot apply"), "{object}: {text}");
+            assert!(text.contains("shop.orders") && !text.contains("anna"), "{text}");
         }
+    }
+
+    /// What no change reaches keeps its bytes: `a` twice, a text that is not UTF-8, an expression
+    /// whose options are out of order, an array whose names are no indexes.
+    #[test]
+    fn bytes_out_of_reach_stay() {
+        let odd: [&[u8]; 6] = [
+            b"\x10_id\0\x01\0\0\0",
+            b"\x10a\0\x01\0\0\0",
+            b"\x10a\0\x02\0\0\0",
+            b"\x02t\0\x03\0\0\0\xff\xfe\0",
+            b"\x0br\0x\0im\0",
+            b"\x04l\0\x13\0\0\0\x107\0\x01\0\0\0\x10x\0\x02\0\0\0\0",
+        ];
+        let with = |last: &[u8]| raw(&[&odd[..], &[last]].concat());
+        let document = with(b"\x10n\0\x01\0\0\0");
+        let expected = with(b"\x10n\0\x05\0\0\0");
+        for object in
+            [doc! { "$v": 2, "diff": { "u": { "n": 5 } } }, doc! { "$v": 1, "$set": { "n": 5 } }]
+        {
+            assert_eq!(applied(&document, &bytes(&object)), expected, "{object}");
+        }
+        // A difference changes each field of its name, and gives an array its indexes.
+        let object = doc! { "$v": 2, "diff": { "u": { "a": 7 }, "sl": { "a": true, "u1": 3 } } };
+        let changed = applied(&document, &bytes(&object));
+        let (one, list) =
+            (b"\x10a\0\x07\0\0\0", b"\x04l\0\x13\0\0\0\x100\0\x01\0\0\0\x101\0\x03\0\0\0\0");
+        let expected: [&[u8]; 7] = [odd[0], one, one, odd[3], odd[4], list, b"\x10n\0\x01\0\0\0"];
+        assert_eq!(changed, raw(&expected));
+    }
+
+    #[test]
+    fn a_document_with_names_of_operators_is_a_replacement() {
+        for object in [
+            doc! { "_id": 1, "$v": 2, "diff": { "u": { "a": 1 } } },
+            doc! { "$set": { "a": 1 }, "_id": 1 },
+            doc! { "_id": 1, "$v": 9 },
+        ] {
+            assert_eq!(after(&doc! { "_id": 1, "b": 1 }, &object), object);
+        }
+    }
+
+    #[test]
+    fn depth_is_limited_before_anything_recurses() {
+        let mut diff = rawdoc! { "u": { "x": 1 } };
+        for _ in 0..300 {
+            diff = rawdoc! { "sa": diff };
+        }
+        let deep = rawdoc! { "$v": 2, "diff": diff };
+        assert!(read(&rawdoc! {}, deep.as_bytes()).is_err());
+        let path = vec!["a"; 300].join(".");
+        let long = doc! { "$v": 1, "$set": { path: 1 } };
+        assert!(read(&rawdoc! {}, &bytes(&long)).is_err());
     }
 }

@@ -7,7 +7,7 @@ use backup_core::source::SourceResult;
 use bytes::Bytes;
 
 use super::spill::Operation;
-use crate::mongodb::raw::{self, id_of};
+use crate::mongodb::raw::id_of;
 
 /// By number of the collection and `_id`, the operations since the last one that sets the whole
 /// document.
@@ -27,7 +27,7 @@ impl Users {
     pub(super) fn of(&self, number: u32, dumped: Vec<Bytes>) -> SourceResult<Vec<Bytes>> {
         let mut documents = BTreeMap::new();
         for document in dumped {
-            documents.insert(id_of(raw::document(&document)?)?, document);
+            documents.insert(id_of(&document)?, document);
         }
         let touched = self.0.iter().filter(|((of, _), _)| *of == number);
         for ((_, id), operations) in touched {
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn users_of_the_moment_have_the_operations_applied() {
-        let id = |name: &str| id_of(&rawdoc! { "_id": name }).unwrap();
+        let id = |name: &str| id_of(rawdoc! { "_id": name }.as_bytes()).unwrap();
         let mut users = Users::default();
         let change = bytes(rawdoc! { "$v": 1, "$set": { "a": 2 } });
         users.operation(1, id("changed"), Operation::Modify(change.clone()));

@@ -17,6 +17,7 @@ use super::together::together;
 use crate::mongodb::catalog::{Collection, Kind, uuid_at};
 use crate::mongodb::error::{Explain as _, code, code_of, malformed};
 use crate::mongodb::namespace::Namespace;
+use crate::mongodb::raw::Fields;
 use crate::mongodb::server::unless_cancelled;
 
 /// What stands before the run's number.
@@ -68,8 +69,8 @@ impl Aside {
         let namespace = &collection.namespace;
         let other =
             Namespace::new(&*namespace.db, format!("{PREFIX}{}.{}", self.run, namespace.name));
-        let is_possible = other.to_string().len() <= LONGEST
-            && !collection.options.contains_key("encryptedFields");
+        let is_possible =
+            other.to_string().len() <= LONGEST && !collection.options.has("encryptedFields");
         let is_free = if_exists != IfExists::Merge && !namespace.name.starts_with("system.");
         let must = !namespace.is_buckets() && names.contains(&namespace.buckets());
         if must && !is_possible {
@@ -128,9 +129,12 @@ impl Target {
         if replaces && self.kind_of(to).is_some_and(|kind| kind != Kind::Collection) {
             self.make_room(to).await?;
         }
-        let command = doc! { "renameCollection": from.to_string(), "to": to.to_string(), "dropTarget": replaces };
-        match self.define("admin", command).await {
-            Ok(_) => {}
+        let command = Fields::default()
+            .with("renameCollection", &from.to_string())
+            .with("to", &to.to_string())
+            .with("dropTarget", replaces);
+        match self.define("admin", &command).await? {
+            Ok(()) => {}
             Err(error) if code_of(&error) == Some(code::NAMESPACE_EXISTS) => {
                 return Err(came_meanwhile(to));
             }
@@ -190,7 +194,9 @@ impl Target {
                 self.server.list_written(db, command).await.writing("cannot list the collections")
             };
             for entry in unless_cancelled(cx, listing).await? {
-                let name = entry.get_str("name").map_err(|_| malformed("list of collections"))?;
+                let entry = Fields::parse(entry.as_bytes())?;
+                let name = entry.get("name").ok_or_else(|| malformed("list of collections"))?;
+                let Some(name) = name.text() else { continue };
                 let found = Namespace::new(db, name);
                 if is_left_of(&found, names) && !self.aside.is_one(&found) {
                     self.drop(&found).await?;
@@ -248,11 +254,9 @@ impl Target {
 
 #[cfg(test)]
 mod tests {
-    use bson::Document;
-
     use super::*;
 
-    fn collection(name: &str, options: Document) -> Collection {
+    fn collection(name: &str, options: Fields) -> Collection {
         let namespace = Namespace::new("db", name);
         Collection { namespace, kind: Kind::Collection, uuid: None, options, indexes: Vec::new() }
     }
@@ -266,7 +270,7 @@ mod tests {
         let names: HashSet<Namespace> =
             names.iter().map(|name| Namespace::parse(name).unwrap()).collect();
         let other = |name: &str, if_exists| {
-            let mut collection = collection(name, Document::new());
+            let mut collection = collection(name, Fields::default());
             let own = aside.name(&mut collection, &names, if_exists).unwrap();
             assert!(own.is_none_or(|own| own == Namespace::new("db", name)));
             collection.namespace.name
@@ -281,19 +285,21 @@ mod tests {
         }
         assert_eq!(other("c", IfExists::Merge), "c");
         assert_eq!(other("b", IfExists::Merge), format!("{prefix}b"));
-        let mut encrypted = collection("c", doc! { "encryptedFields": {} });
+        let mut encrypted = collection("c", doc! { "encryptedFields": {} }.into());
         assert_eq!(aside.name(&mut encrypted, &names, IfExists::Fail).unwrap(), None);
         let long = "x".repeat(250);
         let buckets = HashSet::from([Namespace::new("db", &*long).buckets()]);
         assert!(
-            aside.name(&mut collection(&long, Document::new()), &buckets, IfExists::Fail).is_err()
+            aside
+                .name(&mut collection(&long, Fields::default()), &buckets, IfExists::Fail)
+                .is_err()
         );
     }
 
     #[test]
     fn leftovers_are_told_from_what_users_make() {
         let (aside, other) = (Aside::new(), Aside::new());
-        let mut one = collection("a.b", Document::new());
+        let mut one = collection("a.b", Fields::default());
         aside.name(&mut one, &HashSet::new(), IfExists::Fail).unwrap();
         assert!(aside.is_one(&one.namespace) && !other.is_one(&one.namespace));
         assert_eq!(run_of(&one.namespace), Some((&*aside.run, "a.b")));

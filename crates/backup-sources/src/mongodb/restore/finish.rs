@@ -2,8 +2,8 @@
 
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bson::doc;
 use bson::oid::ObjectId;
-use bson::{Document, doc};
 use futures::FutureExt as _;
 
 use super::target::Target;
@@ -11,6 +11,7 @@ use super::together::together;
 use crate::mongodb::catalog::Collection;
 use crate::mongodb::error::Explain as _;
 use crate::mongodb::namespace::Namespace;
+use crate::mongodb::raw::Fields;
 use crate::mongodb::server::{Primary, Server, unless_cancelled};
 use crate::progress::StageProgress;
 
@@ -18,18 +19,21 @@ use crate::progress::StageProgress;
 pub(super) async fn validator(
     target: &Target,
     namespace: &Namespace,
-    changes: &Document,
+    (changes, options): (&Fields, &Fields),
 ) -> SourceResult<()> {
     if changes.is_empty() || namespace.is_buckets() {
         return Ok(());
     }
-    let mut command = doc! { "collMod": &namespace.name };
-    command.extend(changes.clone());
+    let mut command = Fields::default().with("collMod", &namespace.name);
+    command.extend(changes);
+    if options.is_true("recordPreImages") {
+        // Servers of version 5.0 forget it with every change that does not mention it.
+        command.set("recordPreImages", true);
+    }
     target
-        .define(&namespace.db, command)
-        .await
-        .writing(format_args!("cannot set the validator of {namespace}"))?;
-    Ok(())
+        .define(&namespace.db, &command)
+        .await?
+        .writing(format_args!("cannot set the validator of {namespace}"))
 }
 
 /// Creates all views, after everything else: the server allows a view on another one that does not

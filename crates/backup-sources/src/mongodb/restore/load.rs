@@ -132,8 +132,11 @@ impl Work {
             unless_cancelled(cx, target.drop_other_indexes(&collection)).await?;
         }
         unless_cancelled(cx, target.build(&collection.namespace, &indexes.late)).await?;
-        unless_cancelled(cx, finish::validator(target, &collection.namespace, &live.changes))
-            .await?;
+        unless_cancelled(
+            cx,
+            finish::validator(target, &collection.namespace, (&live.changes, &collection.options)),
+        )
+        .await?;
         Ok(Restored { collection, live, loaded })
     }
 }

@@ -9,7 +9,7 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc::Sender;
 
 use super::Plan;
-use super::indexes::Indexes;
+use super::indexes::{Indexes, Terms};
 use super::load::Work;
 use super::loader::{Flow, Loader};
 use super::target::Target;
@@ -56,6 +56,7 @@ impl Plan<'_> {
             cx.events.note(left);
         }
         let flow = Flow::new(Pace::of(options.max_bytes_per_second), options.write_concern);
+        let terms = Terms { defer_ttl: options.defer_ttl, version: target.server.version };
         let mut planning = Planning { staged: Vec::new(), direct: Vec::new(), flow };
         for (live, mut collection) in wanted {
             let renamed_to = target.aside.name(&mut collection, &names, self.request.if_exists)?;
@@ -63,7 +64,7 @@ impl Plan<'_> {
             let indexes = if collection.namespace.is_authorization() {
                 Indexes::default() // The server has them.
             } else {
-                Indexes::of(&collection, is_small, options.defer_ttl)
+                Indexes::of(&collection, is_small, terms)
             };
             let planned = Planned { live, collection, renamed_to, indexes };
             match planned.renamed_to {

@@ -19,6 +19,7 @@
 //! | `together.rs` | several commands at a time |
 //! | `users.rs` | users and roles: compared, added, replaced |
 //! | `verify.rs` | reading it all back |
+//! | `definitions.rs` | differences between definitions |
 //! | `failure.rs` | the state in which a failed restore leaves the target |
 //!
 //! Small collections get their indexes while they are empty, others after their documents, which are
@@ -34,6 +35,7 @@
 
 mod aside;
 mod command;
+mod definitions;
 mod failure;
 mod finish;
 mod indexes;
@@ -231,6 +233,7 @@ impl Plan<'_> {
             progress.done(1, 0);
         }
         progress.finish();
+        verifier.finish()?;
         cx.events.note(verifier.told(self.views.len()));
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ::mongodb::error::Error;
 use backup_core::context::Context;
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
-use bson::{Bson, Document, doc};
+use bson::doc;
 
 use super::aside::Aside;
 use crate::mongodb::catalog::{self, Collection, CollectionUuid, Kind};
@@ -15,6 +15,7 @@ use crate::mongodb::error::{Explain as _, code, code_of, malformed};
 use crate::mongodb::fold::Live;
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::options::{MongoOptions, WriteConcern};
+use crate::mongodb::raw::Fields;
 use crate::mongodb::server::{Server, unless_cancelled};
 
 /// Seconds after which a deferred TTL deletes: 47 years, the longest that every server takes for
@@ -77,8 +78,11 @@ impl Target {
                 server.list_written(&db, command).await.writing("cannot list the collections")
             };
             for entry in unless_cancelled(cx, listing).await? {
-                let name = entry.get_str("name").map_err(|_| malformed("list of collections"))?;
-                let kind = Kind::parse(entry.get_str("type").unwrap_or("collection"))
+                let entry = Fields::parse(entry.as_bytes())?;
+                let name = entry.get("name").ok_or_else(|| malformed("list of collections"))?;
+                // Nothing that is restored has a name that is not UTF-8.
+                let Some(name) = name.text() else { continue };
+                let kind = Kind::parse(entry.text("type").unwrap_or("collection"))
                     .unwrap_or(Kind::Collection);
                 state.existing.insert(Namespace::new(&*db, name), kind);
             }
@@ -103,9 +107,13 @@ impl Target {
     /// times as long as the command itself. A restore waits for that once, in [`barrier`].
     ///
     /// [`barrier`]: super::finish::barrier
-    pub(super) async fn define(&self, db: &str, mut command: Document) -> Result<Document, Error> {
-        command.insert("writeConcern", self.write_concern.document());
-        self.server.write(db, command).await
+    pub(super) async fn define(
+        &self,
+        db: &str,
+        command: &Fields,
+    ) -> SourceResult<Result<(), Error>> {
+        let command = command.clone().with("writeConcern", self.write_concern.fields());
+        Ok(self.server.write_raw(db, command.to_raw()?).await.map(drop))
     }
 
     fn exists(&self, namespace: &Namespace) -> bool {
@@ -185,8 +193,9 @@ impl Target {
     }
 
     pub(super) async fn drop(&self, namespace: &Namespace) -> SourceResult<()> {
-        match self.define(&namespace.db, doc! { "drop": &namespace.name }).await {
-            Ok(_) => {}
+        let command = Fields::default().with("drop", &namespace.name);
+        match self.define(&namespace.db, &command).await? {
+            Ok(()) => {}
             Err(error) if code_of(&error) == Some(code::NAMESPACE_NOT_FOUND) => {}
             Err(error) => return Err(error).writing(format_args!("cannot drop {namespace}")),
         }
@@ -256,26 +265,7 @@ impl Target {
         options: &MongoOptions,
     ) -> SourceResult<()> {
         let namespace = &collection.namespace;
-        let mut command = doc! {};
-        if namespace.is_buckets() && !live.orphan {
-            // Its view, and the buckets with it.
-            command.insert("create", namespace.visible().name);
-            for option in ["timeseries", "expireAfterSeconds", "storageEngine"] {
-                if let Some(value) = collection.options.get(option) {
-                    command.insert(option, value.clone());
-                }
-            }
-        } else {
-            command.insert("create", &namespace.name);
-            // A validator is there from the beginning; insertions go by it.
-            command.extend(fields(&collection.options, |option| option != "uuid"));
-            if !namespace.is_buckets() && command.get_bool("clusteredIndex").ok() == Some(true) {
-                command.insert("clusteredIndex", doc! { "key": { "_id": 1 }, "unique": true });
-            }
-        }
-        if options.defer_ttl && command.contains_key("expireAfterSeconds") {
-            command.insert("expireAfterSeconds", i64::from(FAR_AWAY));
-        }
+        let command = creation(live, collection, options);
         if self.aside.is_one(namespace) {
             // Remembered before it exists: a command that is given up may still make it.
             self.state().staged.insert(namespace.clone(), None);
@@ -292,11 +282,11 @@ impl Target {
     /// Runs a command that creates what was not there. The server may still be busy with what a
     /// restore asked for that was interrupted a moment ago: what that makes now is replaced like
     /// what was there before.
-    async fn make(&self, namespace: &Namespace, command: &Document) -> SourceResult<()> {
+    async fn make(&self, namespace: &Namespace, command: &Fields) -> SourceResult<()> {
         let mut attempt = 0;
         loop {
-            let error = match self.define(&namespace.db, command.clone()).await {
-                Ok(_) => return Ok(()),
+            let error = match self.define(&namespace.db, command).await? {
+                Ok(()) => return Ok(()),
                 Err(error) => error,
             };
             if code_of(&error) != Some(code::NAMESPACE_EXISTS) {
@@ -320,8 +310,8 @@ impl Target {
         if self.kind_of(&view.namespace).is_some() {
             self.make_room(&view.namespace).await?;
         }
-        let mut command = doc! { "create": &view.namespace.name };
-        command.extend(view.options.clone());
+        let mut command = Fields::default().with("create", &view.namespace.name);
+        command.extend(&view.options);
         self.make(&view.namespace, &command).await?;
         self.completed(&view.namespace);
         Ok(())
@@ -334,8 +324,29 @@ pub(super) fn came_meanwhile(namespace: &Namespace) -> SourceError {
         .with_hint("check for other writers at the target, then run the restore again")
 }
 
-/// Fields of `document` whose names `keep` accepts.
-pub(super) fn fields(document: &Document, keep: impl Fn(&str) -> bool) -> Document {
-    let kept = document.iter().filter(|(key, _)| keep(key));
-    kept.map(|(key, value)| (key.clone(), Bson::clone(value))).collect()
+/// The command that makes a collection. Its options are those of the source, but for what the server
+/// makes by itself.
+fn creation(live: &Live, collection: &Collection, options: &MongoOptions) -> Fields {
+    const OF_BUCKETS: [&[u8]; 5] =
+        [b"uuid", b"clusteredIndex", b"validator", b"validationLevel", b"validationAction"];
+    let namespace = &collection.namespace;
+    let mut command;
+    if namespace.is_buckets() && !live.orphan {
+        // Its view, and the buckets with it.
+        command = Fields::default().with("create", &namespace.visible().name);
+        command.extend(&collection.options.only(|option| !OF_BUCKETS.contains(&option)));
+    } else {
+        command = Fields::default().with("create", &namespace.name);
+        // A validator is there from the beginning; insertions go by it.
+        command.extend(&collection.options.only(|option| option != b"uuid"));
+        if !namespace.is_buckets() && command.is_true("clusteredIndex") {
+            let key = Fields::default().with("_id", 1);
+            let index = Fields::default().with("key", key).with("unique", true);
+            command.set("clusteredIndex", index);
+        }
+    }
+    if options.defer_ttl && command.has("expireAfterSeconds") {
+        command.set("expireAfterSeconds", i64::from(FAR_AWAY));
+    }
+    command
 }

@@ -9,11 +9,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::{Bson, Document};
 
 use super::Loaded;
-use super::indexes::is_made_by_the_server;
-use super::target::{FAR_AWAY, fields};
+use super::definitions::{Comparison, differences};
+use super::indexes::{Terms, is_made_by_the_server};
+use super::target::FAR_AWAY;
 use crate::mongodb::catalog::{self, Collection};
 use crate::mongodb::digest;
 use crate::mongodb::fold::Live;
@@ -41,10 +41,12 @@ pub(super) struct Verifier<'a> {
     indexes: usize,
     /// Collections that were merged into.
     merged: usize,
+    /// By collection, for people.
+    differences: Vec<String>,
 }
 
-/// What changes of a validator set; the server adds what they leave open.
-const VALIDATION: [&str; 3] = ["validator", "validationLevel", "validationAction"];
+/// Differences that an error lists.
+const LISTED: usize = 20;
 
 impl<'a> Verifier<'a> {
     pub(super) fn new(
@@ -54,39 +56,64 @@ impl<'a> Verifier<'a> {
         version: [i32; 3],
     ) -> Self {
         let is_same_version = server.version[..2] == version[..2];
-        Self { scan, server, options, is_same_version, collections: 0, indexes: 0, merged: 0 }
+        Self {
+            scan,
+            server,
+            options,
+            is_same_version,
+            collections: 0,
+            indexes: 0,
+            merged: 0,
+            differences: Vec::new(),
+        }
     }
 
     /// Reads a collection back; returns the bytes of its documents, unless they were read already.
     pub(super) async fn collection(&mut self, restored: &Restored) -> SourceResult<u64> {
         let Restored { collection, live, loaded } = restored;
-        let there = self.find(&collection.namespace).await?;
+        let namespace = &collection.namespace;
+        let Some(there) = self.find(namespace).await? else { return Ok(0) };
+        let expected = self.expected(collection, live);
         if loaded.merged {
             self.merged += 1;
             // What was merged was read back batch by batch.
-            return self.has_indexes(&self.expected(collection, live), &there).map(|()| 0);
+            self.has_indexes(&expected, &there);
+            return Ok(0);
         }
         self.collections += 1;
-        self.compare(&self.expected(collection, live), &there, !live.changes.is_empty())?;
+        self.compare(&expected, &there, !live.changes.is_empty());
         self.indexes += there.indexes.len();
         let sum = digest::sum_of(&self.scan, &there).await?;
-        if sum == loaded.sum {
-            return Ok(sum.bytes);
-        }
         // Capped collections drop what does not fit; the source may have held more than its limits
         // say for a moment.
-        let text = format!(
-            "{}: the target has {} documents with {} bytes, but {} with {} bytes were restored",
-            collection.namespace, sum.count, sum.bytes, loaded.sum.count, loaded.sum.bytes
-        );
-        Err(SourceError::new(SourceErrorKind::Mismatch, text).with_hint(
-            "check for other writers at the target, and for TTL indexes that delete old documents",
-        ))
+        if sum != loaded.sum {
+            self.differences.push(format!(
+                "{namespace}: {} documents with {} bytes, but {} with {} bytes were restored",
+                sum.count, sum.bytes, loaded.sum.count, loaded.sum.bytes
+            ));
+        }
+        Ok(sum.bytes)
     }
 
-    pub(super) async fn view(&self, view: &Collection) -> SourceResult<()> {
-        let there = self.find(&view.namespace).await?;
-        self.compare(view, &there, false)
+    pub(super) async fn view(&mut self, view: &Collection) -> SourceResult<()> {
+        if let Some(there) = self.find(&view.namespace).await? {
+            self.compare(view, &there, false);
+        }
+        Ok(())
+    }
+
+    /// Fails if anything differs, with all differences.
+    pub(super) fn finish(&self) -> SourceResult<()> {
+        let count = self.differences.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let mut text = self.differences.iter().take(LISTED).cloned().collect::<Vec<_>>().join("; ");
+        if count > LISTED {
+            text.push_str(&format!("; and {} more", count - LISTED));
+        }
+        let text = format!("the target differs from the snapshot: {text}");
+        Err(SourceError::new(SourceErrorKind::Mismatch, text))
     }
 
     /// What was compared, for people.
@@ -115,100 +142,41 @@ impl<'a> Verifier<'a> {
         )
     }
 
-    async fn find(&self, namespace: &Namespace) -> SourceResult<Collection> {
-        catalog::find(self.server, namespace).await?.ok_or_else(|| {
-            SourceError::new(
-                SourceErrorKind::Mismatch,
-                format!("{namespace} is missing at the target after the restore"),
-            )
-        })
+    async fn find(&mut self, namespace: &Namespace) -> SourceResult<Option<Collection>> {
+        let found = catalog::find(self.server, namespace).await?;
+        if found.is_none() {
+            self.differences.push(format!("{namespace} is missing"));
+        }
+        Ok(found)
     }
 
     /// A collection that was merged into may have others as well, and keeps its options. The server
     /// refuses one of a name with another key.
-    fn has_indexes(&self, expected: &Collection, there: &Collection) -> SourceResult<()> {
-        let name = |index: &Document| index.get_str("name").unwrap_or_default().to_owned();
-        let names: HashSet<String> = there.indexes.iter().map(name).collect();
-        let mut wanted =
-            expected.indexes.iter().filter(|index| !is_made_by_the_server(index)).map(name);
-        let Some(name) = wanted.find(|name| !names.contains(name)) else { return Ok(()) };
-        let text = format!(
-            "{}: its index {name} is missing at the target after the restore",
-            there.namespace
-        );
-        Err(SourceError::new(SourceErrorKind::Mismatch, text)
-            .with_hint("check for other writers at the target"))
+    fn has_indexes(&mut self, expected: &Collection, there: &Collection) {
+        let names: HashSet<&str> =
+            there.indexes.iter().filter_map(|index| index.text("name")).collect();
+        let wanted = expected.indexes.iter().filter(|index| !is_made_by_the_server(index));
+        for name in wanted.filter_map(|index| index.text("name")) {
+            if !names.contains(name) {
+                self.differences.push(format!("{}: index {name} is missing", there.namespace));
+            }
+        }
     }
 
     /// With what was asked to be different.
     fn expected(&self, collection: &Collection, live: &Live) -> Collection {
         let mut expected = Collection { namespace: collection.namespace.clone(), ..live.changed() };
-        if self.options.defer_ttl {
-            if expected.options.contains_key("expireAfterSeconds") {
-                expected.options.insert("expireAfterSeconds", i64::from(FAR_AWAY));
-            }
-            for index in
-                expected.indexes.iter_mut().filter(|index| index.contains_key("expireAfterSeconds"))
-            {
-                index.insert("expireAfterSeconds", FAR_AWAY);
-            }
+        if self.options.defer_ttl && expected.options.has("expireAfterSeconds") {
+            expected.options.set("expireAfterSeconds", i64::from(FAR_AWAY));
         }
+        let terms = Terms { defer_ttl: self.options.defer_ttl, version: self.server.version };
+        expected.indexes.iter_mut().for_each(|index| terms.set_ttl(index));
         expected
     }
 
-    fn compare(
-        &self,
-        expected: &Collection,
-        there: &Collection,
-        was_changed: bool,
-    ) -> SourceResult<()> {
-        let part = |collection: &Collection| {
-            let mut collection = collection.clone();
-            let validator =
-                collection.options.get_document("validator").cloned().unwrap_or_default();
-            if was_changed {
-                VALIDATION.iter().for_each(|option| _ = collection.options.remove(option));
-            }
-            if !self.is_same_version {
-                collection.options =
-                    fields(&collection.options, |option| matches!(option, "capped" | "viewOn"));
-                let essence = |index| fields(index, |field| matches!(field, "name" | "key"));
-                collection.indexes = collection.indexes.iter().map(essence).collect();
-            }
-            // The one that is the collection itself stands among its options, and not in the oplog.
-            collection.indexes.retain(|index| !index.get_bool("clustered").unwrap_or(false));
-            collection.options = plain(&collection.options);
-            collection.indexes = collection.indexes.iter().map(plain).collect();
-            (collection, validator)
-        };
-        let ((expected, validator), (there, validator_there)) = (part(expected), part(there));
-        let what = if expected.kind != there.kind {
-            "its kind"
-        } else if validator != validator_there {
-            "its validator"
-        } else if digest::describe(&Collection { indexes: Vec::new(), ..expected.clone() })
-            != digest::describe(&Collection { indexes: Vec::new(), ..there.clone() })
-        {
-            "its options"
-        } else if digest::describe(&expected) != digest::describe(&there) {
-            "its indexes"
-        } else {
-            return Ok(());
-        };
-        let namespace = &expected.namespace;
-        let text = format!("{namespace} at the target differs from the snapshot in {what}");
-        Err(SourceError::new(SourceErrorKind::Mismatch, text)
-            .with_hint("check for other writers at the target"))
+    fn compare(&mut self, expected: &Collection, there: &Collection, validator_was_set: bool) {
+        let how = Comparison { is_same_version: self.is_same_version, validator_was_set };
+        let found = differences(expected, there, how).into_iter();
+        self.differences.extend(found.map(|found| format!("{}: {found}", expected.namespace)));
     }
-}
-
-/// Numbers by their value: what changes an option may say it as another kind of number than what
-/// creates it.
-fn plain(fields: &Document) -> Document {
-    let number = |value: &Bson| match value {
-        Bson::Int32(number) => f64::from(*number).into(),
-        Bson::Int64(_) => catalog::number(Some(value)).into(),
-        other => other.clone(),
-    };
-    fields.iter().map(|(field, value)| (field.clone(), number(value))).collect()
 }

@@ -5,7 +5,7 @@ use backup_core::source::SourceResult;
 use jiff::Timestamp as Time;
 
 use super::oplog::{beginning, has_ddl};
-use crate::mongodb::catalog::{self, Collection, databases};
+use crate::mongodb::catalog::{self, Listed, databases};
 use crate::mongodb::namespace::Filter;
 use crate::mongodb::options::SnapshotReads;
 use crate::mongodb::position::Position;
@@ -21,7 +21,7 @@ const TRIES: usize = 3;
 /// How a backup is going to be read.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) collections: Vec<Collection>,
+    pub(super) listed: Listed,
     /// Where the oplog must begin; `None` on servers without one.
     pub(super) beginning: Option<Position>,
     /// What is entered there has been read with the collections: only what comes behind it is
@@ -40,9 +40,9 @@ pub(super) async fn plan(
     snapshot_reads: SnapshotReads,
 ) -> SourceResult<Plan> {
     if !server.is_replica_set() {
-        let collections = catalog::read(cx, server, filter).await?;
+        let listed = catalog::read(cx, server, filter).await?;
         return Ok(Plan {
-            collections,
+            listed,
             beginning: None,
             is_read: false,
             snapshot: None,
@@ -56,10 +56,10 @@ pub(super) async fn plan(
     let mut tries = 0;
     loop {
         let (from, is_read) = unless_cancelled(cx, beginning(server)).await?;
-        let listed = unless_cancelled(cx, server.majority_time()).await?;
-        let collections = catalog::read(cx, server, filter).await?;
+        let before = unless_cancelled(cx, server.majority_time()).await?;
+        let listed = catalog::read(cx, server, filter).await?;
         let plan = Plan {
-            collections,
+            listed,
             beginning: Some(from),
             is_read,
             snapshot: None,
@@ -73,7 +73,7 @@ pub(super) async fn plan(
         // majority may not have seen yet what is listed already: changes are looked for up to the
         // member's last write. A log that is applied afterwards goes on behind `from`: transactions
         // that are under way there must be stored.
-        if is_read && !unless_cancelled(cx, has_ddl(server, from, listed)).await? {
+        if is_read && !unless_cancelled(cx, has_ddl(server, from, before)).await? {
             return Ok(Plan { snapshot: Some(now), ..plan });
         }
         tries += 1;

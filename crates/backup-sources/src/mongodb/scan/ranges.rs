@@ -51,9 +51,7 @@ impl Ranges {
     pub(super) async fn of(place: &Place, collection: &Collection) -> Option<Self> {
         let scan = &place.scan;
         let plain = !collection.is_capped()
-            && !["collation", "clusteredIndex"]
-                .iter()
-                .any(|option| collection.options.contains_key(option));
+            && !["collation", "clusteredIndex"].iter().any(|option| collection.options.has(option));
         if scan.cursors < 2 || !plain {
             return None;
         }

@@ -52,11 +52,13 @@ pub(in crate::mongodb) async fn open(
         options.cursors,
         Pace::of(options.max_bytes_per_second),
     );
-    if plan.snapshot.is_some() && plan.collections.iter().any(Collection::is_capped) {
+    if plan.snapshot.is_some() && plan.listed.collections.iter().any(Collection::is_capped) {
         // The server does not read capped collections at a moment of its history.
         scan.disturb();
     }
     tell(cx, server, &plan);
+    let remarks = unnamed(&plan.listed.unnamed);
+    plan.listed.warn(cx);
     let mut reader = Reader {
         scan,
         layout,
@@ -68,8 +70,9 @@ pub(in crate::mongodb) async fn open(
         is_read: plan.is_read,
         ended: Arc::default(),
         items: VecDeque::new(),
+        remarks,
     };
-    reader.prepare(plan.collections);
+    reader.prepare(plan.listed.collections);
     Ok(Box::new(reader))
 }
 
@@ -98,10 +101,16 @@ fn tell(cx: &Context, server: &Server, plan: &Plan) {
     }
 }
 
+/// Remarks on collections that cannot be named.
+fn unnamed(names: &[String]) -> Vec<String> {
+    let text = "was left out: its name is not valid UTF-8.";
+    names.iter().map(|name| format!("{name} {text}")).collect()
+}
+
 /// What somebody should know who restores the snapshot by other means, or believes it to be one
 /// moment.
-fn remarks(scan: &Scan) -> Vec<String> {
-    let mut remarks = Vec::new();
+fn remarks(scan: &Scan, listed: &[String]) -> Vec<String> {
+    let mut remarks = listed.to_vec();
     if !scan.server.is_replica_set() {
         remarks.push(
             "From a standalone server: each collection was read at its own moment, so related \
@@ -142,6 +151,8 @@ struct Reader {
     /// The moment at which the stored oplog ends.
     ended: Arc<Mutex<Option<Position>>>,
     items: VecDeque<Next>,
+    /// What is known when reading begins.
+    remarks: Vec<String>,
 }
 
 /// What comes next. Contents are made when they are due: a list of thousands of collections costs
@@ -223,15 +234,8 @@ impl Reader {
                 saved.repeated = repeated;
             }
             let since = None;
-            State {
-                version: scan.server.version,
-                needs_oplog,
-                include,
-                exclude,
-                since,
-                collections: saved,
-            }
-            .encode()
+            let version = scan.server.version;
+            Ok(State { version, needs_oplog, include, exclude, since, collections: saved }.encode())
         })
         .boxed()
     }
@@ -277,7 +281,7 @@ impl BackupReader for Reader {
             server_version,
             objects,
             counted,
-            remarks: remarks(&self.scan),
+            remarks: remarks(&self.scan, &self.remarks),
             ..Facts::default()
         }
     }

@@ -68,7 +68,7 @@ pub(super) async fn open(
     }
     if request.selection.record().is_incomplete() {
         // Reads the oplog alone otherwise, which holds no list of collections.
-        catalog::covered(cx, server, &filter).await?;
+        catalog::covered(cx, server, &filter).await?.warn(cx);
     }
     cx.events.note(format!(
         "The oplog from {} to {to} is added to snapshot {}.",
@@ -218,7 +218,7 @@ impl Reader {
         }
         // They were of what the dump stood for.
         state.collections.iter_mut().for_each(|saved| saved.digest = None);
-        let catalog = state.encode()?;
+        let catalog = state.encode();
         self.file(layout.catalog(), stream::once(async { Ok(catalog) }).boxed());
         if self.to > self.from.at {
             let (from, to) = (self.from.needs, self.to);

@@ -4,17 +4,17 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::{Document, RawDocument, Timestamp, doc};
+use bson::{RawDocument, Timestamp, doc};
 use futures::StreamExt as _;
 use futures::stream;
 
 use super::oplog::{Reading, is_of, whole_transaction};
 use super::{Pieces, Scan};
-use crate::mongodb::catalog::uuid_of;
 use crate::mongodb::error::{Explain as _, malformed};
 use crate::mongodb::fold::understand;
 use crate::mongodb::namespace::{Filter, Namespace};
 use crate::mongodb::position::Position;
+use crate::mongodb::raw::{Fields, Value};
 use crate::mongodb::server::Server;
 use crate::mongodb::tail::{Keep, OplogTail};
 
@@ -36,20 +36,21 @@ pub(super) async fn renamed_into(
         },
     };
     let found = server
-        .list("local", find)
+        .list_raw("local", find)
         .await
         .reading("cannot search the oplog for renamed collections")?;
-    Ok(first_renamed_into(filter, &found))
+    let entries = found.iter().map(|entry| Fields::parse(entry.as_bytes()));
+    Ok(first_renamed_into(filter, &entries.collect::<SourceResult<Vec<_>>>()?))
 }
 
-fn first_renamed_into(filter: &Filter, entries: &[Document]) -> Option<Namespace> {
+fn first_renamed_into(filter: &Filter, entries: &[Fields]) -> Option<Namespace> {
     // What the oplog has all documents of.
     let mut created = HashSet::new();
     for entry in entries {
-        let Some(uuid) = uuid_of(entry.get("ui")) else { continue };
-        let Ok(command) = entry.get_document("o") else { continue };
-        let name = |key: &str| command.get_str(key).ok();
-        let db = entry.get_str("ns").unwrap_or_default().split('.').next().unwrap_or_default();
+        let Some(uuid) = entry.get("ui").and_then(Value::uuid) else { continue };
+        let Some(command) = entry.document("o") else { continue };
+        let name = |key: &str| command.text(key);
+        let db = entry.text("ns").unwrap_or_default().split('.').next().unwrap_or_default();
         match (
             name("create"),
             name("renameCollection").and_then(Namespace::parse),
@@ -125,7 +126,7 @@ fn of_the_slice(error: SourceError) -> SourceError {
 #[cfg(test)]
 mod tests {
     use backup_core::source::Selection;
-    use bson::rawdoc;
+    use bson::{Document, rawdoc};
 
     use super::*;
 
@@ -176,7 +177,10 @@ mod tests {
                 doc! { "renameCollection": format!("shop.{old}"), "to": format!("shop.{new}") };
             doc! { "ns": "shop.$cmd", "ui": uuid.clone(), "o": command }
         };
-        let found = |entries: &[Document]| first_renamed_into(&filter, entries).is_some();
+        let found = |entries: &[Document]| {
+            let entries: Vec<Fields> = entries.iter().cloned().map(Fields::from).collect();
+            first_renamed_into(&filter, &entries).is_some()
+        };
         assert!(!found(&[create("a"), rename("a", "b"), rename("b", "c")]));
         assert!(!found(&[create("a"), rename("a", "tmp")]));
         assert!(found(&[create("a"), rename("a", "tmp"), rename("tmp", "b")]));

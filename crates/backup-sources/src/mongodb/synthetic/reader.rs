@@ -205,13 +205,11 @@ impl Reader {
             })
             .await?;
             let digests = shared.digests();
-            for saved in
-                saved.iter_mut().filter(|saved| !saved.collection.options.contains_key("temp"))
-            {
+            for saved in saved.iter_mut().filter(|saved| !saved.collection.options.has("temp")) {
                 saved.digest = digests.get(&saved.collection.namespace).cloned();
             }
             let state = shared.dump.state.clone();
-            State { needs_oplog: false, since: None, collections: saved, ..state }.encode()
+            Ok(State { needs_oplog: false, since: None, collections: saved, ..state }.encode())
         })
         .boxed()
     }
@@ -222,7 +220,7 @@ impl Reader {
 fn saved_of(live: &Live, path: Option<String>) -> Saved {
     let mut collection = live.collection.clone();
     if live.temporary {
-        collection.options.insert("temp", true);
+        collection.options.set("temp", true);
     }
     Saved { changes: live.changes.clone(), ..Saved::of(&collection, path) }
 }

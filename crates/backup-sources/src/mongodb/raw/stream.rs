@@ -1,5 +1,4 @@
-//! BSON as bytes: where documents begin and end, and the few fields that matter, without parsing
-//! the rest.
+//! Documents in files and batches: where they begin and end.
 //!
 //! A document is an `i32` with its own length (little-endian), elements (a type byte, a name ending
 //! in NUL, a value) and a NUL: <https://bsonspec.org/spec.html>.
@@ -8,11 +7,11 @@ use backup_core::source::SourceResult;
 use bson::RawDocument;
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::error::malformed;
+use crate::mongodb::error::malformed;
 
 /// The largest document: the server's own limit for stored ones and room for what the oplog puts
 /// around it.
-pub(super) const LARGEST: usize = 48 << 20;
+pub(in crate::mongodb) const LARGEST: usize = 48 << 20;
 
 /// Length of the document at the beginning of `bytes`; `None` if not even its length is there.
 fn length(bytes: &[u8]) -> Option<SourceResult<usize>> {
@@ -26,12 +25,12 @@ fn length(bytes: &[u8]) -> Option<SourceResult<usize>> {
 }
 
 /// Where the first document of an array of the wire protocol is.
-pub(super) const FIRST: usize = 4;
+pub(in crate::mongodb) const FIRST: usize = 4;
 
 /// Appends the documents of an array of the wire protocol from the one at `at` on, one after
 /// another, as files hold them, until there are `enough` bytes. `at` is then where the next one is;
 /// returns how many came.
-pub(super) fn append_batch(
+pub(in crate::mongodb) fn append_batch(
     array: &[u8],
     at: &mut usize,
     enough: usize,
@@ -60,7 +59,7 @@ pub(super) fn append_batch(
 }
 
 /// The last document of an array of the wire protocol.
-pub(super) fn last_of(array: &[u8]) -> SourceResult<Option<&[u8]>> {
+pub(in crate::mongodb) fn last_of(array: &[u8]) -> SourceResult<Option<&[u8]>> {
     let broken = || malformed("batch in a server reply");
     let mut rest = array.get(FIRST..array.len().saturating_sub(1)).ok_or_else(broken)?;
     let mut last = None;
@@ -75,7 +74,7 @@ pub(super) fn last_of(array: &[u8]) -> SourceResult<Option<&[u8]>> {
 }
 
 /// The documents of a file that is there as a whole.
-pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = SourceResult<&[u8]>> {
+pub(in crate::mongodb) fn split(mut bytes: &[u8]) -> impl Iterator<Item = SourceResult<&[u8]>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -98,7 +97,7 @@ pub(super) fn split(mut bytes: &[u8]) -> impl Iterator<Item = SourceResult<&[u8]
 }
 
 /// Takes the first document from a piece that holds whole ones only.
-pub(super) fn first_of(piece: &mut Bytes) -> SourceResult<Option<Bytes>> {
+pub(in crate::mongodb) fn first_of(piece: &mut Bytes) -> SourceResult<Option<Bytes>> {
     let Some(length) = length(piece).transpose()? else { return Ok(None) };
     if length > piece.len() {
         return Err(malformed("last document: truncated"));
@@ -121,17 +120,17 @@ fn whole_ones(bytes: &[u8]) -> SourceResult<usize> {
 
 /// Cuts a stream of bytes into documents.
 #[derive(Debug, Default)]
-pub(super) struct Documents {
+pub(in crate::mongodb) struct Documents {
     buffer: BytesMut,
 }
 
 impl Documents {
-    pub(super) fn push(&mut self, bytes: &[u8]) {
+    pub(in crate::mongodb) fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next whole document.
-    pub(super) fn next(&mut self) -> SourceResult<Option<Bytes>> {
+    pub(in crate::mongodb) fn next(&mut self) -> SourceResult<Option<Bytes>> {
         match length(&self.buffer) {
             Some(length) => {
                 let length = length?;
@@ -143,7 +142,7 @@ impl Documents {
 
     /// Takes the next bytes, and gives all documents that are whole now, copying only the one that
     /// began before: that one, and the others.
-    pub(super) fn whole(&mut self, mut bytes: Bytes) -> SourceResult<[Bytes; 2]> {
+    pub(in crate::mongodb) fn whole(&mut self, mut bytes: Bytes) -> SourceResult<[Bytes; 2]> {
         let mut begun = Bytes::new();
         while !self.buffer.is_empty() {
             let wanted = length(&self.buffer).transpose()?.unwrap_or(4);
@@ -162,7 +161,7 @@ impl Documents {
     }
 
     /// Nothing may be left at the end.
-    pub(super) fn finish(&self) -> SourceResult<()> {
+    pub(in crate::mongodb) fn finish(&self) -> SourceResult<()> {
         if self.buffer.has_remaining() {
             Err(malformed("last document: truncated"))
         } else {
@@ -172,93 +171,13 @@ impl Documents {
 }
 
 /// A document's bytes as the driver's type.
-pub(super) fn document(bytes: &[u8]) -> SourceResult<&RawDocument> {
+pub(in crate::mongodb) fn document(bytes: &[u8]) -> SourceResult<&RawDocument> {
     RawDocument::from_bytes(bytes).map_err(|error| malformed("document").with_source(error))
-}
-
-/// The `_id` as stored: type byte and value. Documents of one collection are the same if these are
-/// equal; that numbers of different types compare equal on the server cannot produce two documents,
-/// but one may replace the other, so numbers are brought to one form.
-pub(super) fn id_of(document: &RawDocument) -> SourceResult<Vec<u8>> {
-    for element in document.iter_elements() {
-        let element = element.map_err(|error| malformed("document").with_source(error))?;
-        if element.key().as_str() == "_id" {
-            let value = element.value().map_err(|error| malformed("_id").with_source(error))?;
-            return Ok(key_of(value));
-        }
-    }
-    Err(malformed("document: no _id"))
-}
-
-fn key_of(value: bson::RawBsonRef<'_>) -> Vec<u8> {
-    use bson::RawBsonRef as V;
-    let number = |value: f64| {
-        let mut key = vec![1];
-        key.extend_from_slice(&value.to_bits().to_le_bytes());
-        key
-    };
-    match value {
-        V::Int32(value) => number(f64::from(value)),
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "only exact conversions are taken, as the next line checks"
-        )]
-        V::Int64(value) if value.unsigned_abs() <= 1 << 53 => number(value as f64),
-        // -0.0 is the same _id as 0.0.
-        V::Double(value) => number(if value == 0.0 { 0.0 } else { value }),
-        other => {
-            let mut wrapped = bson::RawDocumentBuf::new();
-            wrapped.append(bson::cstr!("i"), other);
-            wrapped.into_bytes()
-        }
-    }
-}
-
-/// Length of a value of a type; `None` if there is no such type or it is cut off.
-pub(super) fn value_length(kind: u8, value: &[u8]) -> Option<usize> {
-    let number = || usize::try_from(i32::from_le_bytes(*value.first_chunk()?)).ok();
-    let text = |value: &[u8]| Some(value.iter().position(|byte| *byte == 0)? + 1);
-    match kind {
-        0x01 | 0x09 | 0x11 | 0x12 => Some(8),
-        0x02 | 0x0d | 0x0e => Some(4 + number()?),
-        0x03 | 0x04 | 0x0f => number(),
-        0x05 => Some(5 + number()?),
-        0x06 | 0x0a | 0x7f | 0xff => Some(0),
-        0x07 => Some(12),
-        0x08 => Some(1),
-        0x0b => {
-            let pattern = text(value)?;
-            Some(pattern + text(value.get(pattern..)?)?)
-        }
-        0x0c => Some(16 + number()?),
-        0x10 => Some(4),
-        0x13 => Some(16),
-        _ => None,
-    }
-}
-
-/// Whether a top-level field holds the empty timestamp, which the server replaces when such a
-/// document is inserted. Looked for in every document that is restored: so it goes from field to
-/// field without parsing them. What is no document is for the server to refuse.
-pub(super) fn has_empty_timestamp(document: &[u8]) -> bool {
-    let mut rest = document.get(4..).unwrap_or_default();
-    while let Some((kind, tail)) = rest.split_first().filter(|(kind, _)| **kind != 0) {
-        let Some(name) = tail.iter().position(|byte| *byte == 0) else { return false };
-        let value = &tail[name + 1..];
-        if *kind == 0x11 && value.starts_with(&[0; 8]) && tail[..name] != *b"_id" {
-            return true;
-        }
-        let Some(next) = value_length(*kind, value).and_then(|length| value.get(length..)) else {
-            return false;
-        };
-        rest = next;
-    }
-    false
 }
 
 #[cfg(test)]
 mod tests {
-    use bson::{RawArrayBuf, RawDocumentBuf, doc, rawdoc};
+    use bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
 
     use super::*;
 
@@ -324,65 +243,5 @@ mod tests {
         assert!(
             append_batch(&broken, &mut FIRST.clone(), usize::MAX, &mut BytesMut::new()).is_err()
         );
-    }
-
-    #[test]
-    fn ids_are_equal_where_the_server_says_so() {
-        let id = |value: bson::Bson| {
-            id_of(&RawDocumentBuf::try_from(&doc! { "x": 1, "_id": value }).unwrap()).unwrap()
-        };
-        assert_eq!(id(5_i32.into()), id(5_i64.into()));
-        assert_eq!(id(5_i32.into()), id(5.0.into()));
-        assert_eq!(id(0.0.into()), id((-0.0).into()));
-        assert_ne!(id(5_i32.into()), id("5".into()));
-        assert_ne!(id(i64::MAX.into()), id((i64::MAX - 1).into()));
-        assert!(id_of(&rawdoc! { "a": 1 }).is_err());
-    }
-
-    #[test]
-    fn empty_timestamps_are_seen() {
-        let empty = bson::Timestamp { time: 0, increment: 0 };
-        let has = |document: bson::Document| {
-            has_empty_timestamp(RawDocumentBuf::try_from(&document).unwrap().as_bytes())
-        };
-        assert!(has(doc! { "_id": 1, "t": empty }));
-        assert!(!has(
-            doc! { "_id": empty, "x": { "t": empty }, "y": bson::Timestamp { time: 0, increment: 1 } }
-        ));
-        // Behind a value of every type.
-        use bson::Bson;
-        let binary =
-            bson::Binary { subtype: bson::spec::BinarySubtype::Generic, bytes: vec![0; 9] };
-        let code =
-            bson::JavaScriptCodeWithScope { code: "x".to_owned(), scope: doc! { "t": empty } };
-        let regex =
-            bson::Regex { pattern: bson::cstr!("a").into(), options: bson::cstr!("i").into() };
-        let values: Vec<Bson> = vec![
-            1.5.into(),
-            "text".into(),
-            doc! { "t": empty }.into(),
-            vec![empty].into(),
-            binary.into(),
-            Bson::Undefined,
-            bson::oid::ObjectId::new().into(),
-            true.into(),
-            bson::DateTime::now().into(),
-            Bson::Null,
-            regex.into(),
-            Bson::JavaScriptCode("x".to_owned()),
-            Bson::Symbol("x".to_owned()),
-            code.into(),
-            1_i32.into(),
-            bson::Timestamp { time: 1, increment: 0 }.into(),
-            0_i64.into(),
-            "1".parse::<bson::Decimal128>().unwrap().into(),
-            Bson::MinKey,
-            Bson::MaxKey,
-        ];
-        for value in values {
-            assert!(!has(doc! { "x": value.clone() }), "{value}");
-            assert!(has(doc! { "x": value.clone(), "t": empty }), "{value}");
-        }
-        assert!(!has_empty_timestamp(&[9, 0, 0, 0, 2]) && !has_empty_timestamp(b""));
     }
 }
