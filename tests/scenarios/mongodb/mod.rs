@@ -5,6 +5,7 @@
 //! | `mod.rs` | what the scenarios share, and each of them for each version of the server |
 //! | `odd.rs` | everything that can be in a database |
 //! | `round_trip.rs` | backup and restore of it, the conformance suite, selections, renames, conflicts |
+//! | `bytes.rs` | documents and definitions that no map of values holds |
 //! | `small.rs` | many small collections |
 //! | `cut.rs` | many small collections of all kinds, and restores that are killed among them |
 //! | `slow.rs` | a source that is read slowly, for things to happen meanwhile |
@@ -37,6 +38,7 @@
 //! | `program.rs` | the program, from the first backup to a restored copy |
 
 mod built_on;
+mod bytes;
 mod capped;
 mod cut;
 mod damaged;
@@ -100,6 +102,7 @@ macro_rules! scenarios {
 
 scenarios! {
     needs_mongod_4_4 Version::V4_4 => {
+        bytes::every_byte_comes_back as every_byte_comes_back,
         #[ignore = "runs on the newest version; others: scripts/test --long"]
         lineage::sets_of_one_name_do_not_mix as sets_of_one_name_do_not_mix,
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
@@ -127,6 +130,7 @@ scenarios! {
         round_trip::conformance as conformance,
     }
     needs_mongod_5_0 Version::V5_0 => {
+        bytes::every_byte_comes_back as every_byte_comes_back,
         #[ignore = "a version in between: scripts/test --long"]
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
         #[ignore = "a version in between: scripts/test --long"]
@@ -157,6 +161,7 @@ scenarios! {
         hostile::the_fold_is_exact as the_fold_is_exact,
     }
     needs_mongod_6_0 Version::V6_0 => {
+        bytes::every_byte_comes_back as every_byte_comes_back,
         lineage::sets_of_one_name_do_not_mix as sets_of_one_name_do_not_mix,
         lineage::log_without_a_branch_goes_on as log_without_a_branch_goes_on,
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,

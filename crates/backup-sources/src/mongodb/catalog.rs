@@ -1,4 +1,4 @@
-//! What collections, views and indexes a server holds.
+//! The collections, views and indexes of a server.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use super::server::{Server, unless_cancelled};
 /// Binary form of a collection's UUID.
 pub(super) type CollectionUuid = [u8; 16];
 
-/// What `listCollections` calls `type`.
+/// The `type` of `listCollections`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Collection,
@@ -74,7 +74,7 @@ impl Collection {
         (limit("max"), limit("size"))
     }
 
-    /// Whether it holds documents of its own.
+    /// True for a collection with documents of its own.
     pub(super) fn has_documents(&self) -> bool {
         self.kind == Kind::Collection
     }
@@ -167,7 +167,6 @@ pub(super) async fn covered(
                         found.collections.push(collection);
                     }
                 }
-                // As far as it can be told: its name may match a pattern, but no name in a file.
                 Err(name) if filter.covers(&name) => found.unnamed.push(name.to_string()),
                 Err(_) => {}
             }
@@ -205,7 +204,7 @@ pub(super) async fn find(
     Ok(Some(collection))
 }
 
-/// Which collection has a name now; `None` if none has, or it is a view.
+/// The collection that has a name now; `None` if none has, or it is a view.
 pub(super) async fn uuid_at(
     server: &Server,
     namespace: &Namespace,
@@ -214,7 +213,7 @@ pub(super) async fn uuid_at(
     Ok(entry.and_then(|entry| uuid_in(&Fields::parse(entry.as_bytes()).ok()?)))
 }
 
-/// What the server lists of one collection.
+/// The entry of one collection in `listCollections`.
 async fn listed(server: &Server, namespace: &Namespace) -> Result<Option<RawDocumentBuf>, Error> {
     let command = doc! { "listCollections": 1, "filter": { "name": &namespace.name } };
     Ok(server.list_raw(&namespace.db, command).await?.into_iter().next())
@@ -234,7 +233,7 @@ fn collection_of(db: &str, entry: &[u8]) -> SourceResult<Result<Collection, Name
     let Ok(name) = std::str::from_utf8(name) else {
         return Ok(Err(Namespace::new(db, name.escape_ascii().to_string())));
     };
-    // What it is called is left out by servers that know no views.
+    // Servers that know no views leave the type out.
     let kind = entry.text("type").unwrap_or("collection");
     let kind = Kind::parse(kind)
         .ok_or_else(|| malformed(format!("collection {db}.{name}: unknown type {kind:?}")))?;
@@ -247,10 +246,9 @@ fn collection_of(db: &str, entry: &[u8]) -> SourceResult<Result<Collection, Name
     Ok(Ok(Collection { namespace, kind, uuid, options, indexes: Vec::new() }))
 }
 
-/// The finished indexes of a collection; none if it is gone. An index that is still being built is
-/// listed like a finished one unless one asks for the ids of builds. Asked for by UUID if the
-/// rights allow: by name, they would be those of another collection, or none, if it was renamed
-/// since it was listed.
+/// The finished indexes of a collection; none if it is gone. Without the ids of builds, the server
+/// lists an index that is still being built like a finished one. The UUID names the collection if
+/// the rights allow it: its name may be that of another one by now.
 async fn indexes(server: &Server, collection: &Collection) -> SourceResult<Vec<Fields>> {
     let namespace = &collection.namespace;
     let command = |which: Bson| doc! { "listIndexes": which, "includeBuildUUIDs": true };

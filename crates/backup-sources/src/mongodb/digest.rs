@@ -1,9 +1,9 @@
 //! Digests of collections, to compare copies.
 //!
-//! The digest of a collection is the SHA-256 of two things: of its description (kind, options and
-//! indexes, without what differs from server to server), and the sum, modulo 2¹²⁸, of one XXH3 (128
-//! bits) per document's bytes. The order of the documents does not matter. This finds what differs
-//! by accident or mistake; against forgery, the repository's own hashes stand.
+//! The digest of a collection is the SHA-256 of two things: its description (kind, options and
+//! indexes, without details of one server), and the sum, modulo 2¹²⁸, of one XXH3 (128 bits) per
+//! document's bytes. The order of the documents does not matter. The digest finds accidents and
+//! mistakes; the repository's own hashes protect against forgery.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ impl Sum {
     }
 }
 
-/// What a collection is, without its documents and without what a copy has of its own.
+/// The description of a collection: kind, options and indexes, without details of one server.
 pub(super) fn describe(collection: &Collection) -> Vec<u8> {
     // Users and roles have indexes and options that the server makes by itself.
     let (options, indexes) = if collection.namespace.is_authorization() {
@@ -94,12 +94,12 @@ pub(super) fn describe(collection: &Collection) -> Vec<u8> {
     description
 }
 
-/// Options and index fields say the same in any order; within values, order counts.
+/// The order of options and index fields has no meaning; within values it has.
 fn sorted(document: &Fields) -> Fields {
     document.only(|field| field != b"uuid").sorted()
 }
 
-/// Namespaces stand in indexes of old servers; building in the background is how, not what.
+/// Without the namespace, which only old servers store, and the way of building.
 fn comparable_index(index: &Fields) -> Fields {
     sorted(&index.only(|field| !matches!(field, b"ns" | b"background")))
 }
@@ -122,7 +122,7 @@ pub(super) async fn digest(
     digest_of(cx, server, &Filter::new(selection)?, wanted).await
 }
 
-/// Digests of what a filter covers and is `wanted`.
+/// Digests of the collections that a filter covers and `wanted` accepts.
 pub(super) async fn digest_of(
     cx: &Context,
     server: &Server,

@@ -1,6 +1,7 @@
-//! `catalog.bson`, beside the dump: what the dump's own files have no place for. One document per
-//! collection or view, with its UUID, its raw options and indexes and the path of its data, and a
-//! first one about the whole.
+//! `catalog.bson`, beside the dump: facts that have no place in the files of mongodump.
+//!
+//! The first document describes the whole dump. Each other one describes a collection or view: its
+//! UUID, options, indexes and the path of its data.
 
 use backup_core::source::{ObjectDigest, Selection, SourceResult};
 use bson::Timestamp;
@@ -12,23 +13,23 @@ use super::namespace::{Filter, Namespace};
 use super::position::Position;
 use super::raw::{Fields, OwnedValue, Value, elements, kind, refuse_deep};
 
-/// Version of this form, and that of catalogs which say what was added to their dump: whoever does
-/// not know of that would restore an older state.
+/// Version of this form, and that of catalogs with oplog added to their dump: a program that
+/// ignores the addition would restore an older state.
 const SCHEMA: i32 = 1;
 const SCHEMA_WITH_MORE: i32 = 2;
 
-/// What is recorded about a dump.
+/// The description of a dump.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct State {
-    /// `[major, minor, patch]` of the server, or the oldest of them: what it left out of its oplog
-    /// must be made up for.
+    /// `[major, minor, patch]` of the server, or of the oldest of several: old servers leave some
+    /// operations out of their oplog.
     pub(super) version: [i32; 3],
-    /// Whether the oplog must be folded in: the collections were not all read at one moment.
+    /// True if the oplog must be folded in: the collections were not all read at one moment.
     pub(super) needs_oplog: bool,
-    /// What the backup was asked for; the oplog may hold more.
+    /// Patterns of the selection; the oplog may hold more.
     pub(super) include: Vec<String>,
     pub(super) exclude: Vec<String>,
-    /// What incremental or differential backups have added to the dump.
+    /// Oplog that incremental or differential backups have added to the dump.
     pub(super) since: Option<Since>,
     pub(super) collections: Vec<Saved>,
 }
@@ -36,14 +37,14 @@ pub(super) struct State {
 /// The oplog behind a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Since {
-    /// What the dump stands for, with its own oplog: the first moment that can be restored.
+    /// The moment of the dump with its own oplog: the first one that can be restored.
     pub(super) dumped: Position,
     /// Where the oplog ends.
     pub(super) ends: Position,
     /// The files that hold it, in order: the entries behind the first moment up to the second.
     pub(super) files: Vec<(Position, Position)>,
-    /// Version of the newest server that wrote them: who applies them must know what it writes.
-    /// Zeros if it is not known.
+    /// Version of the newest server that wrote them; zeros if it is not known. The program that
+    /// applies them must know its operations.
     pub(super) newest: [i32; 3],
 }
 
@@ -73,7 +74,7 @@ impl Since {
         since.is_complete().then_some(since)
     }
 
-    /// Whether the files bring the dump to where the oplog ends.
+    /// True if the files bring the dump to the end of the oplog.
     fn is_complete(&self) -> bool {
         let mut reached = self.dumped;
         for (behind, to) in &self.files {
@@ -255,7 +256,7 @@ impl State {
         })
     }
 
-    /// What the backup was asked for.
+    /// The selection of the backup.
     pub(super) fn filter(&self) -> SourceResult<Filter> {
         let selection = Selection::new(self.include.clone(), self.exclude.clone());
         Filter::new(

@@ -1,4 +1,4 @@
-//! Which collections there are at the moment.
+//! The collections of the moment.
 //!
 //! The catalog of the dump was listed at some time after the oplog's beginning; replaying
 //! everything since then ends in the same state wherever the list was made. From mongo.md section 4
@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use backup_core::source::{Selection, SourceError, SourceErrorKind, SourceResult};
 use bson::RawDocument;
 
+use super::modify::modify;
 use super::{Live, unknown, uuid_in};
 use crate::mongodb::catalog::{Collection, CollectionUuid, Kind};
 use crate::mongodb::error::malformed;
@@ -166,7 +167,7 @@ impl Catalog {
             ("renameCollection", Some(uuid), _) => self.rename(uuid, &object, entry)?,
             ("collMod", Some(uuid), _) => {
                 if let Some(known) = self.get(&uuid) {
-                    modify(known, &object, entry)?;
+                    modify(&mut known.collection, &mut known.changes, &object, entry)?;
                 }
             }
             ("createIndexes", Some(uuid), _) => {
@@ -310,101 +311,4 @@ impl Catalog {
 
 fn is_true(value: Option<OwnedValue>) -> bool {
     value.is_some_and(|value| value.get().boolean() == Some(true))
-}
-
-/// Changes of options and indexes by `collMod`.
-fn modify(known: &mut Known, object: &Fields, entry: &RawDocument) -> SourceResult<()> {
-    let collection = &mut known.collection;
-    let options = &mut collection.options;
-    for Element { name: option, value } in object.iter().skip(1) {
-        match (option, value.document()) {
-            (b"index", Some(change)) => {
-                modify_index(&mut collection.indexes, &Fields::parse(change)?, entry)?;
-            }
-            (b"validator" | b"validationLevel" | b"validationAction", _) => {
-                known.changes.set(option, value);
-            }
-            (b"expireAfterSeconds", None) if value.text() == Some("off") => {
-                options.remove("expireAfterSeconds");
-            }
-            (b"timeseries", Some(change)) => {
-                let mut timeseries = options.document("timeseries").unwrap_or_default();
-                change_timeseries(&mut timeseries, &Fields::parse(change)?);
-                options.set("timeseries", timeseries);
-            }
-            (b"cappedSize", _) => options.set("size", value),
-            (b"cappedMax", _) => options.set("max", value),
-            (b"expireAfterSeconds" | b"recordPreImages" | b"changeStreamPreAndPostImages", _) => {
-                options.set(option, value);
-            }
-            // Markings that the server makes by itself.
-            (
-                b"timeseriesBucketsMayHaveMixedSchemaData"
-                | b"timeseriesBucketingParametersHaveChanged"
-                | b"_removeLegacyTimeseriesBucketingParametersHaveChanged"
-                | b"isUnsplittable",
-                _,
-            ) => {}
-            _ => {
-                let option = String::from_utf8_lossy(option);
-                return Err(unknown(format_args!("a change of the option {option}"), entry));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Changes how measurements are put into buckets. The oplog holds what the user asked for; the span
-/// that follows from a granularity is the server's
-/// (<https://www.mongodb.com/docs/manual/core/timeseries/timeseries-granularity/>).
-fn change_timeseries(timeseries: &mut Fields, change: &Fields) {
-    for Element { name, value } in change.iter() {
-        timeseries.set(name, value);
-    }
-    let span = match change.text("granularity") {
-        Some("seconds") => 3600,
-        Some("minutes") => 24 * 3600,
-        Some("hours") => 30 * 24 * 3600,
-        _ => {
-            if change.has("bucketMaxSpanSeconds") {
-                timeseries.remove("granularity");
-            }
-            return;
-        }
-    };
-    if !change.has("bucketMaxSpanSeconds") {
-        timeseries.remove("bucketRoundingSeconds");
-        timeseries.set("bucketMaxSpanSeconds", span);
-    }
-}
-
-fn modify_index(indexes: &mut [Fields], change: &Fields, entry: &RawDocument) -> SourceResult<()> {
-    let (name, key) = (change.get("name"), change.get("keyPattern"));
-    let is_meant = |spec: &&mut Fields| match name {
-        Some(name) => spec.get("name") == Some(name),
-        None => key.is_some() && spec.get("key") == key,
-    };
-    // Of one that was dropped later on, or that is still being built.
-    let Some(spec) = indexes.iter_mut().find(is_meant) else { return Ok(()) };
-    for Element { name: field, value } in change.iter() {
-        let is_true = value.boolean() == Some(true);
-        match field {
-            b"name" | b"keyPattern" => {}
-            b"expireAfterSeconds" => spec.set(field, value),
-            b"hidden" if is_true => spec.set(field, true),
-            b"hidden" => _ = spec.remove("hidden"),
-            b"prepareUnique" if is_true => spec.set(field, true),
-            b"prepareUnique" => _ = spec.remove("prepareUnique"),
-            b"unique" if is_true => {
-                spec.remove("prepareUnique");
-                spec.set("unique", true);
-            }
-            b"forceNonUnique" if is_true => _ = spec.remove("unique"),
-            other => {
-                let other = String::from_utf8_lossy(other);
-                return Err(unknown(format_args!("a change of the index option {other}"), entry));
-            }
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,8 @@
 //! | `mod.rs` | [`Fold`]: takes entries of the oplog, then documents of the dump, and gives the documents of the moment |
 //! | `transactions.rs` | from entries to operations: transactions take effect where they commit |
 //! | `check.rs` | whether an entry can be folded, before it is stored |
-//! | `ddl.rs` | which collections there are at the moment, under which names, with which options and indexes |
+//! | `ddl.rs` | the collections of the moment, with their names, options and indexes |
+//! | `modify.rs` | options and indexes that `collMod` changes |
 //! | `update.rs` | updates as the oplog records them |
 //! | `tree.rs` | a document that is being changed |
 //! | `users.rs` | operations on users and roles, kept in memory |
@@ -23,6 +24,7 @@
 
 mod check;
 mod ddl;
+mod modify;
 mod spill;
 mod transactions;
 mod tree;

@@ -1,5 +1,5 @@
 //! Differences between the definition of a collection and the one that a server lists, by their
-//! bytes. Shares nothing with what makes collections and indexes.
+//! bytes. Shares no code with the steps that make collections and indexes.
 
 use crate::mongodb::catalog::Collection;
 use crate::mongodb::raw::{Element, Fields, Value};
@@ -7,18 +7,18 @@ use crate::mongodb::raw::{Element, Fields, Value};
 /// How exactly definitions can be compared.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Comparison {
-    /// The server is of the version that the definition is of. Another one says the same in other
-    /// words, and does not know some options.
+    /// The server has the version of the definition. Other versions have other words for some
+    /// options, and lack others.
     pub(super) is_same_version: bool,
-    /// The validator was set by a change, which leaves what it does not mention to the server.
+    /// The validator was set by a change; the server adds its defaults to it.
     pub(super) validator_was_set: bool,
 }
 
-/// Options that other versions say in the same words.
+/// Options that every version lists alike.
 const COMMON_OPTIONS: [&[u8]; 2] = [b"capped", b"viewOn"];
 const COMMON_INDEX_FIELDS: [&[u8]; 2] = [b"name", b"key"];
 
-/// What a server adds where a validator is set without them.
+/// Options that a server adds to a validator.
 const VALIDATION_DEFAULTS: [(&[u8], &str); 2] =
     [(b"validationLevel", "strict"), (b"validationAction", "error")];
 
@@ -60,8 +60,7 @@ fn options(expected: &Fields, there: &Fields, how: Comparison, found: &mut Vec<S
     }
 }
 
-/// The size of a capped collection as servers store it: what creates one rounds it up, what changes
-/// one does not.
+/// The size of a capped collection as servers store it: `create` rounds it up, `collMod` does not.
 fn rounded_up(size: Value<'_>) -> Option<f64> {
     size.number().map(|size| (size / 256.0).ceil() * 256.0)
 }
@@ -75,7 +74,7 @@ fn is_default(option: &[u8], value: Value<'_>) -> bool {
 }
 
 fn indexes(expected: &Collection, there: &Collection, how: Comparison, found: &mut Vec<String>) {
-    // The one that is the collection itself stands among its options, and not in the oplog.
+    // The clustered index is an option of its collection.
     let is_compared = |index: &&Fields| !index.is_true("clustered");
     let named = |collection: &'_ Collection, name: Value<'_>| {
         let mut all = collection.indexes.iter().filter(is_compared);
@@ -104,7 +103,7 @@ fn index_fields(
     how: Comparison,
     found: &mut Vec<String>,
 ) {
-    // Namespaces stand in indexes of old servers; building in the background is how, not what.
+    // Only old servers store the namespace; building in the background leaves no trace.
     let is_compared = |field: &[u8]| {
         !matches!(field, b"ns" | b"background")
             && (how.is_same_version || COMMON_INDEX_FIELDS.contains(&field))
@@ -131,8 +130,7 @@ fn value<'a>(fields: &'a Fields, name: &[u8]) -> Option<Value<'a>> {
     fields.iter().find(|field| field.name == name).map(|Element { value, .. }| value)
 }
 
-/// Numbers by their value: what changes an option may say it as another kind of number than what
-/// creates it.
+/// Numbers are compared by value: `collMod` may store another type of number than `create`.
 fn same_value(one: Value<'_>, other: Value<'_>) -> bool {
     match (one.number(), other.number()) {
         (Some(one), Some(other)) => one == other || (one.is_nan() && other.is_nan()),

@@ -1,9 +1,9 @@
 //! Reading back what was restored: documents, options, indexes, validators and views.
 //!
-//! Options and indexes are compared as the server lists them. Other versions say the same in other
-//! words, and some options are unknown to them: there, only what the collections and their indexes
-//! are is compared. Of collections that were merged into, documents and the presence of indexes;
-//! users and roles are compared where they are restored.
+//! Options and indexes are compared as the server lists them. Other versions have other words for
+//! some options and lack others: there, the kind of collections and the keys of indexes are compared.
+//! Of merged collections, the documents and the presence of indexes are compared. Users and roles are
+//! compared where they are restored.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::mongodb::options::MongoOptions;
 use crate::mongodb::scan::Scan;
 use crate::mongodb::server::Server;
 
-/// A restored collection, and what it has to be.
+/// A restored collection, and its definition in the snapshot.
 pub(super) struct Restored {
     /// Under its name at the target.
     pub(super) collection: Collection,
@@ -30,7 +30,7 @@ pub(super) struct Restored {
     pub(super) loaded: Loaded,
 }
 
-/// Compares a target with what was restored to it.
+/// Compares a target with the restored data.
 pub(super) struct Verifier<'a> {
     scan: Arc<Scan>,
     server: &'a Server,
@@ -116,7 +116,7 @@ impl<'a> Verifier<'a> {
         Err(SourceError::new(SourceErrorKind::Mismatch, text))
     }
 
-    /// What was compared, for people.
+    /// A summary of the comparison, for people.
     pub(super) fn told(&self, views: usize) -> String {
         let (collections, indexes) = (self.collections, self.indexes);
         let merged = match self.merged {
