@@ -145,6 +145,19 @@ impl Mongod {
         Self::secured(version, &more, &format!("&tls=true&tlsCAFile={}", file(authority))).await
     }
 
+    /// The same for clients that have a certificate of the authority.
+    pub(crate) async fn with_client_certificates(
+        version: Version,
+        authority: &Path,
+        certificate: &Path,
+    ) -> Self {
+        let [ca, pem] = [authority, certificate].map(|path| path.display().to_string());
+        let more = ["--tlsMode", "requireTLS", "--tlsCAFile", &ca, "--tlsCertificateKeyFile", &pem];
+        let more = more.map(str::to_owned);
+        let options = format!("&tls=true&tlsCAFile={ca}&tlsCertificateKeyFile={pem}");
+        Self::secured(version, &more, &options).await
+    }
+
     async fn secured(version: Version, more: &[String], options: &str) -> Self {
         let room = tempfile::tempdir().unwrap();
         let key = room.path().join("key");
@@ -218,10 +231,7 @@ impl Mongod {
 
     /// Stops its process, or continues it.
     pub(crate) fn pause(&self, pause: bool) {
-        let signal =
-            if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
-        let id = rustix::process::Pid::from_raw(self.server.id().cast_signed()).unwrap();
-        rustix::process::kill_process(id, signal).unwrap();
+        stop(&self.server, pause);
     }
 
     /// Starts it again with what it has on its disk, killed or not; returns when it is a primary.
@@ -345,6 +355,11 @@ impl Members {
         kill(self.member(host));
     }
 
+    /// Stops the process of a member, or continues it.
+    pub(crate) fn pause(&self, host: &str, pause: bool) {
+        stop(self.member(host), pause);
+    }
+
     /// Starts a member again after [`Self::kill`]; returns when the set is complete.
     pub(crate) async fn start_again(&mut self, host: &str) {
         let at = self.number(host);
@@ -387,6 +402,12 @@ impl Members {
             self.client.database("admin").run_command(doc! { "isMaster": 1 }).await.unwrap();
         hello.get_str("primary").unwrap().to_owned()
     }
+}
+
+fn stop(server: &Server, pause: bool) {
+    let signal = if pause { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
+    let id = rustix::process::Pid::from_raw(server.id().cast_signed()).unwrap();
+    rustix::process::kill_process(id, signal).unwrap();
 }
 
 fn kill(server: &Server) {

@@ -36,7 +36,13 @@ impl Authority {
 
     /// Files of a certificate for `localhost` and 127.0.0.1 and of its key.
     pub(crate) fn issue(&self, dir: &Path) -> (PathBuf, PathBuf) {
-        let mut parameters = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        self.issue_for(dir, &["localhost"])
+    }
+
+    /// The same for these names and 127.0.0.1.
+    pub(crate) fn issue_for(&self, dir: &Path, names: &[&str]) -> (PathBuf, PathBuf) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut parameters = CertificateParams::new(names).unwrap();
         parameters.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.issuer).unwrap();

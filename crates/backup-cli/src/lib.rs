@@ -11,6 +11,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `cli.rs`, `args.rs` | the tree of verbs and flags; groups of flags |
+//! | `before.rs` | positions of MongoDB before which a restore ends |
 //! | `overview.rs` | the help of `backup` itself: verbs in groups |
 //! | `commands/` | one file per verb |
 //! | `session.rs` | what a command works with: flags, environment, opening repositories |
@@ -33,6 +34,7 @@
 
 mod allocator;
 mod args;
+mod before;
 mod cli;
 mod clock;
 mod command_error;

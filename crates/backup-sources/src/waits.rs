@@ -40,6 +40,8 @@ pub(crate) type Ask = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = bool> + Send>>
 #[derive(Debug, Clone)]
 pub struct Waits {
     timeout: Duration,
+    /// Silence of the server before a wait begins.
+    silent_for: Duration,
     /// The time-out does not depend on the settings of the source.
     is_fixed: bool,
     events: Events,
@@ -88,7 +90,8 @@ impl Waits {
     #[must_use]
     pub fn new(timeout: Duration, events: Events) -> Self {
         let (reported, is_warned) = (Arc::default(), Arc::default());
-        Self { timeout, is_fixed: false, events, reported, is_warned }
+        let silent_for = Duration::ZERO;
+        Self { timeout, silent_for, is_fixed: false, events, reported, is_warned }
     }
 
     /// The time-out.
@@ -126,6 +129,18 @@ impl Waits {
         Self { timeout: self.timeout.min(limit), is_fixed, ..self.clone() }
     }
 
+    /// The same time-out for a server that has been silent for this long already.
+    #[cfg(feature = "mongodb")]
+    pub(crate) fn after_silence(&self, silent_for: Duration) -> Self {
+        Self { silent_for, ..self.clone() }
+    }
+
+    /// Reports that another server takes the place of one.
+    #[cfg(feature = "mongodb")]
+    pub(crate) fn note_move(&self, text: &str) {
+        self.events.note(text);
+    }
+
     /// Waits for `work`, at most for the time-out. With `ask`, an answer of the server is progress.
     pub(crate) async fn limit<T>(
         &self,
@@ -142,11 +157,13 @@ impl Waits {
 
     /// Ends when `server` has been silent for the time-out.
     pub(crate) async fn stalled(&self, server: &str, ask: Option<&Ask>) -> Stalled {
-        let begun = Instant::now();
+        let now = Instant::now();
+        let begun = now.checked_sub(self.silent_for).unwrap_or(now);
         let ask_every = ASK_EVERY.min(self.timeout / 3);
         let (mut silent_since, mut report_at) = (begun, begun + REPORT_AFTER);
-        let mut ask_at = ask.map(|_| begun + ask_every);
-        let (mut asking, mut answered) = (None, None);
+        let mut ask_at = ask.map(|_| now + ask_every);
+        let is_silent = !self.silent_for.is_zero();
+        let (mut asking, mut answered) = (None, is_silent.then_some(false));
         loop {
             let over_at = silent_since + self.timeout;
             let next = over_at.min(report_at).min(ask_at.unwrap_or(over_at));

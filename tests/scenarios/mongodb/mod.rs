@@ -35,8 +35,12 @@
 //! | `failures.rs` | servers that die or cannot be used |
 //! | `frozen.rs` | servers that stop answering, and commands that take long |
 //! | `selections.rs` | selections that match nothing |
+//! | `silent.rs` | members that stop answering, and others in their place |
+//! | `addresses.rs` | addresses that lead to no server |
+//! | `srv.rs` | addresses of `mongodb+srv`, by a double of the DNS |
 //! | `program.rs` | the program, from the first backup to a restored copy |
 
+mod addresses;
 mod built_on;
 mod bytes;
 mod capped;
@@ -63,8 +67,10 @@ mod replaced;
 mod rights;
 mod round_trip;
 mod selections;
+mod silent;
 mod slow;
 mod small;
+mod srv;
 mod tail;
 mod targets;
 mod told;
@@ -128,6 +134,8 @@ scenarios! {
         capped::a_secondary_has_the_order_of_the_oplog as a_secondary_has_the_order_of_the_oplog,
         hostile::the_fold_is_exact as the_fold_is_exact,
         round_trip::conformance as conformance,
+        addresses::tls_failure_is_named_with_the_cause as tls_failure_is_named_with_the_cause,
+        silent::backup_reads_another_member_than_a_silent_one as backup_reads_another_member_than_a_silent_one,
     }
     needs_mongod_5_0 Version::V5_0 => {
         bytes::every_byte_comes_back as every_byte_comes_back,
@@ -237,11 +245,21 @@ scenarios! {
         rights::what_is_denied_names_the_role as what_is_denied_names_the_role,
         rights::users_come_back as users_come_back,
         rights::the_roles_for_restoring_are_enough as the_roles_for_restoring_are_enough,
+        rights::privileges_of_atlas_restore_data_without_users as privileges_of_atlas_restore_data_without_users,
         rights::tls_with_an_authority_of_ones_own as tls_with_an_authority_of_ones_own,
         failures::cursors_that_are_killed_are_made_up_for as cursors_that_are_killed_are_made_up_for,
         failures::a_server_that_dies_leaves_no_snapshot as a_server_that_dies_leaves_no_snapshot,
         frozen::backup_of_a_frozen_server_is_given_up as backup_of_a_frozen_server_is_given_up,
         frozen::long_command_is_waited_for as long_command_is_waited_for,
+        silent::backup_reads_another_member_than_a_silent_one as backup_reads_another_member_than_a_silent_one,
+        silent::incremental_backup_reads_another_member as incremental_backup_reads_another_member,
+        silent::capture_follows_another_member as capture_follows_another_member,
+        silent::silent_target_is_named as silent_target_is_named,
+        addresses::unreachable_server_is_named_with_the_cause as unreachable_server_is_named_with_the_cause,
+        addresses::refused_credentials_are_reported_at_once as refused_credentials_are_reported_at_once,
+        addresses::tls_failure_is_named_with_the_cause as tls_failure_is_named_with_the_cause,
+        srv::records_lead_to_the_replica_set as records_lead_to_the_replica_set,
+        moments::position_itself_is_left_out as position_itself_is_left_out,
         failures::an_index_that_is_being_built_is_left_out as an_index_that_is_being_built_is_left_out,
         failures::a_restore_that_was_cut_off_is_done_again as a_restore_that_was_cut_off_is_done_again,
         failures::a_target_that_dies_is_an_error as a_target_that_dies_is_an_error,

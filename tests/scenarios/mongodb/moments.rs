@@ -203,3 +203,59 @@ async fn in_part(stage: &Stage, target: &Mongod, moment: &Moment, restore: &[&st
     assert_eq!(refused.code, 5, "{refused}");
     same(&expected, &state(&target.client).await);
 }
+
+/// A mistake at a position is restored by `--at` and left out by `--before`, as by
+/// `mongorestore --oplogLimit`.
+pub(super) async fn position_itself_is_left_out(version: Version) {
+    let (stage, target) = (Stage::new(version).await, Mongod::start(version).await);
+    let origin = &stage.place.origin;
+    stage.insert("orders", 1).await;
+    stage.run(&["run", "shop"]);
+    let mut child = stage.place.spawn(&stage.with(&["logs", "follow", "shop"]), Stdio::null());
+    stage.insert("orders", 2).await;
+    let expected = state(&origin.client).await;
+    origin.run("shop", doc! { "delete": "orders", "deletes": [{ "q": {}, "limit": 0 }] }).await;
+    let mistaken = state(&origin.client).await;
+    let oplog = origin.client.database("local").collection::<bson::Document>("oplog.rs");
+    let deletions = doc! { "op": "d", "ns": "shop.orders" };
+    let first = oplog.find_one(deletions).await.unwrap().unwrap().get_timestamp("ts").unwrap();
+    let at = format!("{}:{}", first.time, first.increment);
+    stage.insert("orders", 3).await;
+    let last = Moment::of(origin).await;
+    stage.reached(&last).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The first of the two deletions is at the position.
+    let mut partly = expected.clone();
+    partly.get_mut("shop.orders").unwrap().documents.pop_first();
+    assert_ne!(partly, mistaken);
+
+    let restore = ["restore", "--job", "shop", "--target", target.uri(), "--verify"];
+    let compare = ["compare", "--job", "shop", "--with", target.uri()];
+    let full =
+        stage.place.cli.run(&stage.with(&["compare", "latest", "--at", &at, "--before", &at]));
+    assert_eq!(full.code, 2, "{full}");
+    stage.run(&[&restore[..], &["--before", &at]].concat());
+    same(&expected, &state(&target.client).await);
+    stage.run(&[&compare[..], &["--before", &at]].concat());
+    let differs = stage.place.cli.run(&stage.with(&[&compare[..], &["--at", &at]].concat()));
+    assert_eq!(differs.code, 1, "{differs}");
+    target.clear().await;
+    stage.run(&[&restore[..], &["--at", &at]].concat());
+    same(&partly, &state(&target.client).await);
+
+    // Without a captured log: the oplog within an incremental snapshot.
+    stage.run(&["run", "shop", "--type", "incremental"]);
+    for (flag, count) in [("--before", 2), ("--until", 1)] {
+        let to = stage.place.room.path().join(format!("dump{flag}"));
+        let to = to.to_str().unwrap();
+        stage.run(&["export", "latest", "--job", "shop", "--to", to, flag, &at]);
+        let bytes = std::fs::read(format!("{to}/shop/orders.bson")).unwrap();
+        let (mut rest, mut found) = (&bytes[..], 0);
+        while !rest.is_empty() {
+            bson::Document::from_reader(&mut rest).unwrap();
+            found += 1;
+        }
+        assert_eq!(found, count, "{flag}");
+    }
+}

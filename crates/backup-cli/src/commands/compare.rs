@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::restore::at;
 use crate::args::{self, NamingArgs};
+use crate::before::Before;
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -29,12 +30,15 @@ use crate::ui::SCHEMA_VERSION;
 pub(crate) struct Args {
     /// Snapshot: `latest`, the beginning of its identifier, or a moment (`yesterday`, `2h ago`)
     ///
-    /// With --at it only selects the source, and can be left out if only one job has a log.
-    #[arg(value_name = "SNAPSHOT", required_unless_present = "at")]
+    /// With --at or --before it only selects the source, and can be left out if only one job has a log.
+    #[arg(value_name = "SNAPSHOT", required_unless_present_any = ["at", "before"])]
     snapshot: Option<String>,
     /// Moment of a captured log to compare, in the form of `backup restore --at`
     #[arg(long, value_name = "MOMENT")]
     at: Option<String>,
+    /// Compare the last moment before this position, as `backup restore --before`
+    #[arg(long, value_name = "POSITION", conflicts_with = "at")]
+    before: Option<Before>,
     /// Server, mongodb://… [default: the source of the snapshot's job in the configuration] [env:
     /// BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the
     /// password of its user]
@@ -75,6 +79,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let asked = at::Asked {
         snapshot: args.snapshot.as_deref(),
         at: args.at.as_deref(),
+        before: args.before.as_ref(),
         filter: &args.filter,
     };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::asked::Asked;
 use super::client::Client;
 use super::{follow, outcome};
+use crate::before::Before;
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -202,15 +203,17 @@ async fn restore(
     asked: &Asked,
     repository: Option<&str>,
 ) -> CommandResult {
-    asked.allow(&["at", "target", "dry-run", "job"], 1)?;
-    let (what, at) = (asked.name(0), asked.value("at"));
+    asked.allow(&["at", "before", "target", "dry-run", "job"], 1)?;
+    let before = asked.value("before").map(str::parse::<Before>).transpose();
+    let before = before.map_err(|error| CommandError::usage(format!("--before: {error}")))?;
+    let (what, at) = (asked.name(0), before.as_ref().map(Before::moment).or(asked.value("at")));
     let what = match (asked.value("job"), what, at) {
         (Some(job), None | Some("latest"), Some(_)) => job.to_owned(),
         (Some(job), Some("latest"), None) => format!("{job}:latest"),
         (None, Some(what), _) => what.to_owned(),
         (Some(_), _, _) => {
             return Err(CommandError::usage(
-                "--job with --server needs the snapshot name `latest`, or --at",
+                "--job with --server needs the snapshot name `latest`, --at or --before",
             )
             .with_hint("leave out --job, or name the snapshot `latest`"));
         }

@@ -155,6 +155,10 @@ pub struct SourceConfig {
     /// after 5 seconds. Default: 60s; for `redis` 120s, for `files` 5min.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Time>,
+    /// `mongodb`: silence of a member after which another member of the replica set is read, from 1s
+    /// on. Default: 10s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_timeout: Option<Time>,
     /// Servers: CA certificates (PEM) for the certificate of the server; enables TLS. For
     /// `postgres` the host name is verified too, unless the address has `sslmode=verify-ca`; for
     /// `redis` always.
@@ -263,6 +267,7 @@ impl SourceConfig {
             password_env: None,
             password_command: None,
             timeout: None,
+            member_timeout: None,
             tls_ca_file: None,
             tls_certificate_key_file: None,
             snapshot_reads: None,

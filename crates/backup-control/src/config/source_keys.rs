@@ -24,6 +24,7 @@ impl SourceConfig {
             password_env,
             password_command,
             timeout: _,
+            member_timeout: _,
             tls_ca_file,
             tls_certificate_key_file: _,
             snapshot_reads: _,
@@ -78,8 +79,9 @@ impl SourceConfig {
     }
 
     /// Keys of MongoDB sources, and whether each is given.
-    fn mongodb_keys(&self) -> [(&'static str, bool); 5] {
+    fn mongodb_keys(&self) -> [(&'static str, bool); 6] {
         [
+            ("member_timeout", self.member_timeout.is_some()),
             ("tls_certificate_key_file", self.tls_certificate_key_file.is_some()),
             ("snapshot_reads", self.snapshot_reads.is_some()),
             ("cursors", self.cursors.is_some()),

@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::moment::{MIN_OPLOG_SECONDS, Moment, hint_at_day};
 use crate::passphrase::PassphraseOrigin;
 use crate::snapshots::Now;
+use crate::units::Time;
 
 /// A MongoDB server that is meant.
 #[derive(Debug, Clone)]
@@ -141,6 +142,11 @@ impl MongoSpec {
                 Some(WriteConcernConfig::Members(count)) => WriteConcern::Members(count),
                 Some(WriteConcernConfig::Word(MajorityConfig::Majority)) => WriteConcern::Majority,
             },
+            member_timeout: self
+                .config
+                .member_timeout
+                .as_ref()
+                .map_or(defaults.member_timeout, Time::length),
             log_interval: self.log_interval,
             renames: self.renames.clone(),
             restore_users: !self.no_users,

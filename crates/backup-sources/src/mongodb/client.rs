@@ -3,33 +3,130 @@
 use std::time::Duration;
 
 use ::mongodb::Client;
+use ::mongodb::error::{Error, ErrorKind};
 use ::mongodb::options::{
     AuthMechanism, ClientOptions, Credential, ReadPreference, SelectionCriteria, Tls, TlsOptions,
 };
 use backup_core::source::{MissingPassword, SourceError, SourceErrorKind, SourceResult};
-use bson::doc;
+use bson::{Document, doc};
 
 use super::address::{Address, BALANCED, unsupported};
-use super::error::{Explain as _, is_refused};
+use super::error::{Doing, Explain as _, convert};
+use super::members::Members;
 use super::options::MongoOptions;
 use super::server::SETTLING;
 
-/// Longest that connecting waits for a suitable server, unless the address says something else.
+/// Longest that connecting waits for a suitable server, unless the address says something else: an
+/// election fits into it.
 pub(super) const SELECTION: Duration = Duration::from_secs(15);
+
+/// Longest that connecting waits for the first answer of any member, unless the address says
+/// something else.
+const FIRST_ANSWER: Duration = Duration::from_secs(8);
+
+/// Longest wait for the DNS records of a `mongodb+srv` address.
+const DNS: Duration = Duration::from_secs(8);
 
 /// The driver's maximum of connections to a member, unless the address sets one.
 const DEFAULT_POOL_SIZE: u32 = 10;
 
-/// The client, the read preference of the address, and its first host.
-pub(super) async fn client_of(
-    options: &MongoOptions,
-) -> SourceResult<(Client, Option<SelectionCriteria>, String)> {
+/// A client that has not been used yet.
+pub(super) struct Connecting {
+    pub(super) client: Client,
+    pub(super) members: Members,
+    /// The read preference of the address.
+    pub(super) preference: Option<SelectionCriteria>,
+    /// The first host of the address.
+    pub(super) first: String,
+    /// The hosts of the address, or "the server".
+    label: String,
+    /// The address is about one member, whether that belongs to a set or not.
+    pub(super) is_direct: bool,
+    /// Longest wait for the first answer.
+    first_answer: Duration,
+}
+
+impl Connecting {
+    /// The first command.
+    ///
+    /// # Errors
+    /// The cause for each member if none answers in time.
+    pub(super) async fn greet(&self, wanted: &SelectionCriteria) -> SourceResult<Document> {
+        let admin = self.client.database("admin");
+        let hello = admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone());
+        let no_answer = async {
+            tokio::time::sleep(self.first_answer).await;
+            // Members that answer may elect a primary.
+            if self.members.any_answers() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let hello = tokio::select! {
+            biased;
+            hello = async { hello.await } => match hello {
+                Ok(hello) => Ok(hello),
+                Err(error) => Err(self.members.explained(error).await),
+            },
+            () = no_answer => Err(Error::custom(self.members.unreachable().await)),
+        };
+        hello.map_err(|error| match error.kind.as_ref() {
+            ErrorKind::Authentication { .. } => {
+                convert(&error, Doing::Reading, format_args!("cannot connect to {}", self.label))
+            }
+            _ => convert(&error, Doing::Reading, "cannot connect to the server"),
+        })
+    }
+}
+
+/// The settings of an address; those of `mongodb+srv` are partly in the DNS.
+async fn parsed(options: &MongoOptions, address: &Address) -> SourceResult<ClientOptions> {
+    let parsing = tokio::time::timeout(DNS, ClientOptions::parse(&address.uri)).await;
+    let reason = match &parsing {
+        Err(_) => Some(format!("no answer of the DNS in {} seconds", DNS.as_secs())),
+        Ok(Err(error)) => records_error(error),
+        Ok(Ok(_)) => None,
+    };
+    match (parsing, reason) {
+        (Ok(parsed), None) => parsed.reading("cannot parse the server's address"),
+        (_, reason) => {
+            let host = match options.hosts() {
+                "" => "the address",
+                hosts => hosts,
+            };
+            let reason = reason.unwrap_or_default();
+            let text = format!("cannot look up the DNS records of {host}: {reason}");
+            Err(SourceError::new(SourceErrorKind::Unavailable, text).with_hint(
+                "correct the host name of the mongodb+srv address, check the DNS of this machine, \
+                 or write mongodb:// with the members of the replica set",
+            ))
+        }
+    }
+}
+
+/// The reason for which the records of a `mongodb+srv` address cannot be used.
+fn records_error(error: &Error) -> Option<String> {
+    let ErrorKind::DnsResolve { message, .. } = error.kind.as_ref() else { return None };
+    let has = |text: &str| message.contains(text);
+    Some(if has("no record") {
+        "there is no SRV record".to_owned()
+    } else if has("timed out") || has("timeout") || has("no connections") {
+        "no answer of the DNS".to_owned()
+    } else if has("does not match domain name") {
+        "a record names a host of another domain".to_owned()
+    } else if has("TXT") {
+        "the TXT record has options that are not allowed".to_owned()
+    } else {
+        message.clone()
+    })
+}
+
+/// The client for an address.
+pub(super) async fn client_of(options: &MongoOptions) -> SourceResult<Connecting> {
     let address = Address::new(&options.uri)?;
     if let Some(warning) = address.warning() {
         options.waits.warn(warning);
     }
-    let mut settings =
-        ClientOptions::parse(&address.uri).await.reading("cannot parse the server's address")?;
+    let mut settings = parsed(options, &address).await?;
     // Also by the DNS records of a `mongodb+srv` address.
     if settings.load_balanced == Some(true) {
         return Err(unsupported("loadBalanced", BALANCED));
@@ -55,6 +152,7 @@ pub(super) async fn client_of(
         settings.tls = Some(Tls::Enabled(tls));
     }
     settings.app_name.get_or_insert_with(|| "backup".to_owned());
+    let first_answer = settings.server_selection_timeout.unwrap_or(FIRST_ANSWER);
     settings.server_selection_timeout.get_or_insert(SELECTION);
     // Questions whether the server is alive must not queue behind the commands they are about. Zero
     // means no limit.
@@ -65,8 +163,19 @@ pub(super) async fn client_of(
     }
     let preference = settings.selection_criteria.clone();
     let first = settings.hosts.first().map(ToString::to_string).unwrap_or_default();
-    let client = Client::with_options(settings).reading("cannot connect to the server")?;
-    Ok((client, preference, first))
+    let is_direct = settings.direct_connection == Some(true);
+    let members = Members::watch(&mut settings);
+    let client = Client::with_options(settings).map_err(|error| match error.kind.as_ref() {
+        ErrorKind::Io(io) => {
+            let text = format!("cannot read the certificate and key of the client: {io}");
+            SourceError::new(SourceErrorKind::Invalid, text)
+                .with_hint("correct `tls_certificate_key_file` or tlsCertificateKeyFile")
+        }
+        _ => convert(&error, Doing::Reading, "cannot connect to the server"),
+    })?;
+    let hosts = options.hosts();
+    let label = if hosts.is_empty() { "the server".to_owned() } else { hosts.to_owned() };
+    Ok(Connecting { client, members, preference, first, label, is_direct, first_answer })
 }
 
 /// True if a user is named without a password, and the mechanism needs one.
@@ -90,36 +199,31 @@ pub(super) fn without_password(text: &str) -> SourceError {
 /// Secondaries where there are some: a backup must not slow the primary down. The driver takes
 /// whoever answers first if it only prefers secondaries, and that is often the primary: so
 /// secondaries get a little time.
-///
-/// # Errors
-/// Refused credentials: another attempt would wait for the driver to try the server again, ten
-/// seconds later.
 pub(super) async fn settle_for(
     client: &Client,
     wanted: SelectionCriteria,
-) -> SourceResult<SelectionCriteria> {
+    hello: &Document,
+) -> SelectionCriteria {
     let SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options }) = &wanted
     else {
-        return Ok(wanted);
+        return wanted;
     };
+    if members_of(hello) < 2 {
+        return wanted;
+    }
     let secondary =
         SelectionCriteria::ReadPreference(ReadPreference::Secondary { options: options.clone() });
     let admin = client.database("admin");
-    let hello = admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone()).await;
-    let hello = match hello {
-        Err(error) if is_refused(&error) => {
-            return Err(error).reading("cannot connect to the server");
-        }
-        other => other.ok(),
-    };
-    let members = hello.and_then(|hello| hello.get_array("hosts").ok().map(Vec::len)).unwrap_or(0);
-    if members < 2 {
-        return Ok(wanted);
-    }
     let ping =
         async { admin.run_command(doc! { "ping": 1 }).selection_criteria(secondary.clone()).await };
     match tokio::time::timeout(SETTLING, ping).await {
-        Ok(Ok(_)) => Ok(secondary),
-        _ => Ok(wanted),
+        Ok(Ok(_)) => secondary,
+        _ => wanted,
     }
+}
+
+/// Members with data that a member of a set knows.
+pub(super) fn members_of(hello: &Document) -> usize {
+    let count = |key: &str| hello.get_array(key).map_or(0, Vec::len);
+    count("hosts") + count("passives")
 }

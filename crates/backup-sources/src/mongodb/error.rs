@@ -4,6 +4,7 @@
 use ::mongodb::error::{Error, ErrorKind, WriteFailure};
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
+use super::unreachable::Unreachable;
 use super::user::GRANT;
 #[cfg(doc)]
 use super::user::named;
@@ -50,11 +51,7 @@ pub(super) fn is_stalled(error: &Error) -> bool {
 /// True if the driver found no member in its time.
 pub(super) fn is_unreachable(error: &Error) -> bool {
     matches!(error.kind.as_ref(), ErrorKind::ServerSelection { .. })
-}
-
-/// True if the server refuses the credentials.
-pub(super) fn is_refused(error: &Error) -> bool {
-    matches!(error.kind.as_ref(), ErrorKind::Authentication { .. })
+        || error.get_custom::<Unreachable>().is_some()
 }
 
 /// Whether rights are missing.
@@ -64,10 +61,11 @@ pub(super) fn is_denied(error: &Error) -> bool {
 
 /// Whether the server or the way to it failed, so that the same request may succeed in a moment.
 pub(super) fn is_transient(error: &Error) -> bool {
+    if is_unreachable(error) {
+        return true;
+    }
     match error.kind.as_ref() {
-        ErrorKind::Io(_)
-        | ErrorKind::ConnectionPoolCleared { .. }
-        | ErrorKind::ServerSelection { .. } => true,
+        ErrorKind::Io(_) | ErrorKind::ConnectionPoolCleared { .. } => true,
         // Stepping down, shutting down, recovering, unreachable, interrupted, timed out in the
         // network or waiting for members.
         ErrorKind::Command(command) => {
@@ -120,6 +118,10 @@ pub(super) enum Doing {
 pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display) -> SourceError {
     if let Some(stalled) = error.get_custom::<Stalled>() {
         return SourceError::from(stalled.clone()).context(what);
+    }
+    if let Some(unreachable) = error.get_custom::<Unreachable>() {
+        let text = format!("{what}: {unreachable}");
+        return SourceError::new(SourceErrorKind::Unavailable, text).with_hint(unreachable.hint());
     }
     let (kind, message, hint) = match error.kind.as_ref() {
         ErrorKind::Command(command) => {

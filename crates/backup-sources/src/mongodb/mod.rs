@@ -8,6 +8,9 @@
 //! | `position.rs` | [`Position`]: moments of a replica set's history |
 //! | `address.rs` | options of connection strings |
 //! | `client.rs` | the driver's client for an address |
+//! | `members.rs` | members and their last heartbeats |
+//! | `unreachable.rs` | causes for which a member cannot be used |
+//! | `member.rs` | the member that is read, and another one in its place |
 //! | `server.rs` | connecting, choosing a member, what kind of deployment it is |
 //! | `probe.rs` | what stands in the way of a backup |
 //! | `catalog.rs` | which collections, views and indexes there are |
@@ -62,6 +65,8 @@ mod fold;
 mod history;
 mod layout;
 mod lineage;
+mod member;
+mod members;
 mod namespace;
 mod naming;
 mod options;
@@ -80,6 +85,7 @@ mod server;
 mod state;
 mod synthetic;
 mod tail;
+mod unreachable;
 mod user;
 mod watch;
 
@@ -96,7 +102,7 @@ use backup_core::source::{
 pub use compare::{CompareRequest, Comparison, compare};
 pub use export::{ExportReport, ExportRequest, export, export_with_log};
 pub use history::OplogWindow;
-pub use options::{MongoOptions, Replay, SnapshotReads, WriteConcern};
+pub use options::{DEFAULT_MEMBER_TIMEOUT, MongoOptions, Replay, SnapshotReads, WriteConcern};
 pub use position::{LogPosition, Position};
 pub use rename::Renames;
 pub use synthetic::synthetic_full;
@@ -250,8 +256,9 @@ impl Source for MongoSource {
         let options = match &request.target {
             None => self.options.clone(),
             Some(address) => {
-                let waits = self.options.waits.clone();
-                MongoOptions { waits, ..MongoOptions::new(address.clone()) }
+                let (waits, member_timeout) =
+                    (self.options.waits.clone(), self.options.member_timeout);
+                MongoOptions { waits, member_timeout, ..MongoOptions::new(address.clone()) }
             }
         };
         let options = MongoOptions { waits: options.waits.reporting_to(&cx.events), ..options };

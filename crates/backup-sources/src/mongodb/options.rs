@@ -73,6 +73,9 @@ impl WriteConcern {
     }
 }
 
+/// Silence of a member after which another one is read, unless a source sets another limit.
+pub const DEFAULT_MEMBER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Settings of a [`MongoSource`](super::MongoSource).
 #[derive(Clone)]
 pub struct MongoOptions {
@@ -110,6 +113,8 @@ pub struct MongoOptions {
     /// [`probe`](backup_core::source::Source::probe) compares the oplog with. `None` if it is not
     /// captured.
     pub log_interval: Option<Duration>,
+    /// Silence after which another member of the replica set is read.
+    pub member_timeout: Duration,
     /// Time-out without progress, and where long waits are reported.
     pub waits: Waits,
     /// Bring the restored data to this moment instead of the end of the snapshot.
@@ -119,15 +124,20 @@ pub struct MongoOptions {
 impl MongoOptions {
     /// Name of the deployment in reports: the hosts of the address, without anything else of it.
     pub(super) fn label(&self) -> String {
+        let hosts = self.hosts();
+        if hosts.is_empty() { "MongoDB".to_owned() } else { format!("MongoDB at {hosts}") }
+    }
+
+    /// The hosts of the address; empty if they cannot be told from its secrets.
+    pub(super) fn hosts(&self) -> &str {
         let rest = self.uri.split_once("://").map_or("", |(_, rest)| rest);
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        let hosts = match authority.rsplit_once('@') {
+        match authority.rsplit_once('@') {
             Some((_, hosts)) => hosts,
             // The text may be a part of a password with a slash.
             None if self.uri.contains('@') => "",
             None => authority,
-        };
-        if hosts.is_empty() { "MongoDB".to_owned() } else { format!("MongoDB at {hosts}") }
+        }
     }
 
     /// The settings for an address and nothing else.
@@ -148,6 +158,7 @@ impl MongoOptions {
             replay: Replay::Fold,
             write_concern: WriteConcern::default(),
             log_interval: None,
+            member_timeout: DEFAULT_MEMBER_TIMEOUT,
             waits: Waits::default(),
             until: None,
         }
@@ -165,6 +176,7 @@ impl fmt::Debug for MongoOptions {
             .field("replay", &self.replay)
             .field("write_concern", &self.write_concern)
             .field("log_interval", &self.log_interval)
+            .field("member_timeout", &self.member_timeout)
             .field("until", &self.until)
             .finish_non_exhaustive()
     }

@@ -1,39 +1,86 @@
 //! Commands and cursors, each wait for which is limited.
 
-use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::mongodb::Cursor;
 use ::mongodb::error::{CommandError, Error, ErrorKind, Result};
 use ::mongodb::options::{CursorType, ReadPreference, SelectionCriteria};
 use ::mongodb::raw_batch_cursor::{RawBatch, RawBatchCursor};
 use bson::{Document, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 
-use super::error::{code_of, stalled};
+use super::error::{code_of, is_transient, is_unreachable, stalled};
+use super::member::Choice;
 use super::server::Server;
 use crate::waits::Ask;
+
+/// Members that one request is sent to, one after another.
+const MAX_MOVES: u32 = 8;
+/// Failed connections after which a request is given up.
+const MAX_FAILURES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A cursor that hands over whole batches.
 pub(super) struct Batches {
     cursor: RawBatchCursor,
     server: Server,
+    /// The member that the cursor is of; `None` for the primary.
+    choice: Option<Choice>,
 }
 
 impl Batches {
+    /// The member that the cursor is of; `None` for the primary.
+    pub(super) fn choice(&self) -> Option<&Choice> {
+        self.choice.as_ref()
+    }
+
     /// The next batch; `None` at the end.
+    ///
+    /// # Errors
+    /// [`is_moved`] once another member is read: the cursor's own member may lag or not answer.
     pub(super) async fn next(&mut self) -> Result<Option<RawBatch>> {
-        self.server.within(self.cursor.try_next()).await
+        let next = self.cursor.try_next();
+        match &self.choice {
+            Some(choice) => self.server.on(choice, next).await,
+            None => self.server.within_written(next).await,
+        }
     }
 }
 
 impl Server {
-    /// Runs a command on the member that is read.
+    /// Runs a command on the member that is read, and again on the next one if it is replaced.
     pub(super) async fn run(&self, db: &str, command: Document) -> Result<Document> {
         let db = self.client.database(db);
-        let running = db.run_command(command).selection_criteria(self.member.clone());
-        self.within(running).await
+        self.again_elsewhere(|choice| {
+            let running = db.run_command(command.clone()).selection_criteria(choice.criteria);
+            running.into_future()
+        })
+        .await
+    }
+
+    /// Sends a request to the member that is read, and to the next one if that is replaced.
+    async fn again_elsewhere<T, W: Future<Output = Result<T>>>(
+        &self,
+        request: impl Fn(Choice) -> W,
+    ) -> Result<T> {
+        let (mut moves, mut failures) = (0, 0);
+        loop {
+            let choice = self.member.choice();
+            match self.on(&choice, request(choice.clone())).await {
+                Err(error) if is_moved(&error) && moves < MAX_MOVES => moves += 1,
+                // A member that died: either it comes back, or it stays silent and is replaced.
+                Err(error)
+                    if self.member.may_move()
+                        && is_transient(&error)
+                        && !is_unreachable(&error)
+                        && failures < MAX_FAILURES =>
+                {
+                    failures += 1;
+                    tokio::time::sleep(PAUSE * failures).await;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Runs a command that writes, on the primary.
@@ -67,8 +114,18 @@ impl Server {
         command: Document,
     ) -> Result<Vec<RawDocumentBuf>> {
         let db = self.client.database(db);
-        let listing = db.run_cursor_command(command);
-        self.collect(listing.selection_criteria(self.member.clone())).await
+        self.again_elsewhere(|choice| {
+            let listing = db.run_cursor_command(command.clone());
+            async move {
+                let mut cursor = listing.selection_criteria(choice.criteria).await?;
+                let mut found = Vec::new();
+                while cursor.advance().await? {
+                    found.push(cursor.current().to_owned());
+                }
+                Ok(found)
+            }
+        })
+        .await
     }
 
     /// As [`Self::list_raw`], on the primary.
@@ -78,27 +135,30 @@ impl Server {
         command: Document,
     ) -> Result<Vec<RawDocumentBuf>> {
         let db = self.client.database(db);
-        self.collect(db.run_cursor_command(command)).await
-    }
-
-    async fn collect(
-        &self,
-        listing: impl IntoFuture<Output = Result<Cursor<Document>>>,
-    ) -> Result<Vec<RawDocumentBuf>> {
-        let mut cursor = self.within(listing.into_future()).await?;
+        let listing = db.run_cursor_command(command);
+        let mut cursor = self.within_written(listing).await?;
         let mut found = Vec::new();
-        while self.within(cursor.advance()).await? {
+        while self.within_written(cursor.advance()).await? {
             found.push(cursor.current().to_owned());
         }
         Ok(found)
     }
 
-    /// Opens a cursor that hands over whole batches.
-    pub(super) async fn batches(&self, db: &str, command: RawDocumentBuf) -> Result<Batches> {
+    /// Opens a cursor that hands over whole batches, at a member that was chosen before.
+    ///
+    /// # Errors
+    /// [`is_moved`] if another member is read by now.
+    pub(super) async fn batches(
+        &self,
+        choice: &Choice,
+        db: &str,
+        command: RawDocumentBuf,
+    ) -> Result<Batches> {
         let db = self.client.database(db);
         let opening = db.run_raw_cursor_command(command);
-        let opening = opening.selection_criteria(self.member.clone()).batch();
-        Ok(Batches { cursor: self.within(opening.into_future()).await?, server: self.clone() })
+        let opening = opening.selection_criteria(choice.criteria.clone()).batch();
+        let cursor = self.on(choice, opening.into_future()).await?;
+        Ok(Batches { cursor, server: self.clone(), choice: Some(choice.clone()) })
     }
 
     /// As [`Self::batches`], on the primary.
@@ -110,7 +170,7 @@ impl Server {
         let db = self.client.database(db);
         let opening = db.run_raw_cursor_command(command).batch();
         let cursor = self.within_written(opening.into_future()).await?;
-        Ok(Batches { cursor, server: self.clone() })
+        Ok(Batches { cursor, server: self.clone(), choice: None })
     }
 
     /// As [`Self::batches`], for a cursor at whose end the server waits this long for more.
@@ -120,17 +180,19 @@ impl Server {
         command: RawDocumentBuf,
         wait: Option<Duration>,
     ) -> Result<Batches> {
-        let Some(wait) = wait else { return self.batches(db, command).await };
+        let choice = self.member.choice();
+        let Some(wait) = wait else { return self.batches(&choice, db, command).await };
         let db = self.client.database(db);
-        let opening = db.run_raw_cursor_command(command).selection_criteria(self.member.clone());
+        let opening = db.run_raw_cursor_command(command);
+        let opening = opening.selection_criteria(choice.criteria.clone());
         let opening = opening.cursor_type(CursorType::TailableAwait).max_time(wait).batch();
-        Ok(Batches { cursor: self.within(opening.into_future()).await?, server: self.clone() })
+        let cursor = self.on(&choice, opening.into_future()).await?;
+        Ok(Batches { cursor, server: self.clone(), choice: Some(choice) })
     }
 
-    /// Limits `work` on the member that is read. Any command may take long (an index build, a filter
-    /// that finds nothing): an answer to a ping over another connection is progress.
+    /// Limits `work` on the member that is read.
     pub(super) async fn within<T>(&self, work: impl IntoFuture<Output = Result<T>>) -> Result<T> {
-        self.limited(Some(&self.member), work).await
+        self.on(&self.member.choice(), work.into_future()).await
     }
 
     /// As [`Self::within`], on the primary.
@@ -138,29 +200,123 @@ impl Server {
         &self,
         work: impl IntoFuture<Output = Result<T>>,
     ) -> Result<T> {
-        self.limited(None, work).await
+        let work = Box::pin(work.into_future());
+        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
+        let (label, ask) = (self.label(&self.address()), self.ask(primary));
+        match self.answered(&label, &ask, work).await {
+            Answered::Done(Err(error)) => Err(self.members.explained(error).await),
+            Answered::Done(done) => done,
+            Answered::Silent(work) => self.rest_of(&label, &ask, work).await,
+        }
     }
 
-    async fn limited<T>(
-        &self,
-        member: Option<&SelectionCriteria>,
-        work: impl IntoFuture<Output = Result<T>>,
-    ) -> Result<T> {
-        let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
-        let (client, member) = (self.client.clone(), member.cloned().unwrap_or(primary));
-        let ask: Ask = Arc::new(move || {
-            let (client, member) = (client.clone(), member.clone());
+    /// Limits `work` on a member. Any command may take long (an index build, a filter that finds
+    /// nothing): an answer to a ping over another connection is progress.
+    ///
+    /// # Errors
+    /// [`is_moved`] once another member is read.
+    async fn on<T>(&self, choice: &Choice, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let work = Box::pin(work);
+        let (label, ask) = (self.label(&choice.host), self.ask(choice.criteria.clone()));
+        let answered = tokio::select! {
+            biased;
+            () = self.member.left(choice) => return Err(Error::custom(Moved)),
+            answered = self.answered(&label, &ask, work) => answered,
+        };
+        let work = match answered {
+            Answered::Done(Err(error)) if is_unreachable(&error) => {
+                return if self.move_from(choice).await {
+                    Err(Error::custom(Moved))
+                } else {
+                    Err(self.members.explained(error).await)
+                };
+            }
+            Answered::Done(done) => return done,
+            Answered::Silent(work) => work,
+        };
+        let moving = async {
+            if !self.move_from(choice).await {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = self.rest_of(&label, &ask, work) => done,
+            () = moving => Err(Error::custom(Moved)),
+        }
+    }
+
+    /// Reads another member from now on; false if there is none.
+    async fn move_from(&self, choice: &Choice) -> bool {
+        let Some(next) = self.member.move_from(choice).await else { return false };
+        self.waits.note_move(&format!("{} does not answer: {next} is read instead", choice.host));
+        true
+    }
+
+    fn label(&self, host: &str) -> String {
+        let host = if host.is_empty() { self.address() } else { host.to_owned() };
+        format!("MongoDB at {host}")
+    }
+
+    /// Asks a member whether it answers.
+    fn ask(&self, criteria: SelectionCriteria) -> Ask {
+        let client = self.client.clone();
+        Arc::new(move || {
+            let (client, criteria) = (client.clone(), criteria.clone());
             Box::pin(async move {
                 let admin = client.database("admin");
-                let ping = admin.run_command(doc! { "ping": 1 }).selection_criteria(member).await;
+                let ping = admin.run_command(doc! { "ping": 1 }).selection_criteria(criteria).await;
                 // A refusal is an answer.
                 ping.is_ok() || ping.is_err_and(|error| code_of(&error).is_some())
             })
-        });
-        let label = format!("MongoDB at {}", self.address());
-        let work = Box::pin(work.into_future());
-        self.waits.limit(&label, Some(&ask), work).await.map_err(stalled)?
+        })
     }
+
+    /// Waits for `work` until the server has been silent for the limit of one member.
+    async fn answered<T, W: Future<Output = Result<T>> + Unpin>(
+        &self,
+        label: &str,
+        ask: &Ask,
+        mut work: W,
+    ) -> Answered<T, W> {
+        let waits = self.waits.at_most(self.silence());
+        match waits.limit(label, Some(ask), &mut work).await {
+            Ok(done) => Answered::Done(done),
+            Err(_) => Answered::Silent(work),
+        }
+    }
+
+    /// Waits for the rest of the time-out.
+    async fn rest_of<T>(
+        &self,
+        label: &str,
+        ask: &Ask,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let waits = self.waits.after_silence(self.silence());
+        waits.limit(label, Some(ask), work).await.map_err(stalled)?
+    }
+
+    /// Silence after which another member is looked for: before the time-out, if that is short.
+    fn silence(&self) -> Duration {
+        self.member_timeout.min(self.waits.timeout() / 2)
+    }
+}
+
+/// A wait for one member.
+enum Answered<T, W> {
+    Done(Result<T>),
+    /// The member is silent; the unfinished work.
+    Silent(W),
+}
+
+/// Another member is read from now on.
+#[derive(Debug)]
+struct Moved;
+
+/// True if another member is read: cursors and record identifiers of the last one are void.
+pub(super) fn is_moved(error: &Error) -> bool {
+    error.get_custom::<Moved>().is_some()
 }
 
 /// Makes an error of a reply about too few members with a write: the driver takes it for a success.

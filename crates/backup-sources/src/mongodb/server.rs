@@ -2,20 +2,21 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::mongodb::Client;
-use ::mongodb::options::{ReadPreference, ReadPreferenceOptions, SelectionCriteria, ServerAddress};
+use ::mongodb::options::{ReadPreference, ReadPreferenceOptions, SelectionCriteria};
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
 use tokio::time::Instant;
 
-use super::client::{SELECTION, client_of, settle_for, without_password};
+use super::client::{Connecting, SELECTION, client_of, members_of, settle_for, without_password};
 use super::error::{Explain as _, is_denied, malformed};
 use super::lineage;
+use super::member::{Member, Moves};
+use super::members::Members;
 use super::options::MongoOptions;
 use super::position::Position;
 use super::user::{User, named};
@@ -71,20 +72,24 @@ pub(super) struct Server {
     pub(super) branch: String,
     /// `[major, minor, patch]`.
     pub(super) version: [i32; 3],
-    /// `host:port` of the member that is read.
+    /// `host:port` of the member that was chosen first.
     pub(super) host: String,
     /// The user of the connection, if there is authentication.
     pub(super) user: Option<User>,
     /// Limits of waits.
     pub(super) waits: Waits,
-    /// That member, for every read: natural order, cursors and record ids are its own.
-    pub(super) member: SelectionCriteria,
+    /// Silence after which another member is read.
+    pub(super) member_timeout: Duration,
+    /// The member of every read: natural order, cursors and record ids are its own.
+    pub(super) member: Member,
+    /// All members.
+    pub(super) members: Members,
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("host", &self.host)
+            .field("host", &self.address())
             .field("topology", &self.topology)
             .finish_non_exhaustive()
     }
@@ -115,8 +120,8 @@ impl Server {
     }
 
     async fn connect_unlimited(options: &MongoOptions, purpose: Purpose) -> SourceResult<Self> {
-        let (client, preference, first) = client_of(options).await?;
-        let wanted = match (purpose, preference) {
+        let connecting = client_of(options).await?;
+        let preferred = match (purpose, connecting.preference.clone()) {
             // What was written is read back where it was written.
             (Purpose::Writing, _) => SelectionCriteria::ReadPreference(ReadPreference::Primary),
             (Purpose::Reading, Some(preference)) => preference,
@@ -128,17 +133,18 @@ impl Server {
                 })
             }
         };
-        let wanted = settle_for(&client, wanted).await?;
+        let known = connecting.greet(&preferred).await?;
+        let Connecting { client, members, first, is_direct, .. } = connecting;
+        let wanted = settle_for(&client, preferred.clone(), &known).await;
         let admin = client.database("admin");
-        let hello = admin.run_command(doc! { "hello": 1 }).selection_criteria(wanted.clone()).await;
-        // 4.4.1 and older know only the old word.
-        let hello = match hello {
-            Err(error) if super::error::code_of(&error) == Some(59) => {
-                admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone()).await
+        let hello = admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone());
+        let hello = match hello.await {
+            Ok(hello) => hello,
+            Err(error) => {
+                let error = members.explained(error).await;
+                return Err(error).reading("cannot connect to the server");
             }
-            other => other,
         };
-        let hello = hello.reading("cannot connect to the server")?;
         let build =
             admin.run_command(doc! { "buildInfo": 1 }).selection_criteria(wanted.clone()).await;
         let version = version_of(&build.reading("cannot read the server's version")?)?;
@@ -160,17 +166,36 @@ impl Server {
             Ok(me) => me.to_owned(),
             Err(_) => first,
         };
-        let member = host.parse::<ServerAddress>().ok().map_or(wanted, |address| {
-            SelectionCriteria::Predicate(Arc::new(move |server| *server.address() == address))
+        let may_move = purpose == Purpose::Reading && !is_direct && members_of(&hello) > 1;
+        let moves = may_move.then(|| Moves {
+            client: client.clone(),
+            members: members.clone(),
+            wanted: preferred,
         });
-        let waits = options.waits.clone();
+        let member = match host.parse() {
+            Ok(address) => Member::at(address, moves),
+            Err(_) => Member::fixed(host.clone(), wanted),
+        };
+        let (waits, member_timeout) = (options.waits.clone(), options.member_timeout);
         let branch = String::new();
-        let mut server = Self { client, topology, branch, version, host, user, waits, member };
-        if !server.answers().await {
+        let mut server = Self {
+            client,
+            topology,
+            branch,
+            version,
+            host,
+            user,
+            waits,
+            member_timeout,
+            member,
+            members,
+        };
+        if !may_move && !server.answers().await {
             // Known by another name here than in the set's configuration: a direct connection.
             // There is one server only.
+            let nearest = ReadPreference::Nearest { options: None };
             server.member =
-                SelectionCriteria::ReadPreference(ReadPreference::Nearest { options: None });
+                Member::fixed(server.host.clone(), SelectionCriteria::ReadPreference(nearest));
         }
         if purpose == Purpose::Reading && server.is_replica_set() {
             server.branch = lineage::branch_of(&server).await?;
@@ -251,7 +276,8 @@ impl Server {
 
     /// `host:port` of the member that is read, as far as the server says it.
     pub(super) fn address(&self) -> String {
-        if self.host.is_empty() { "mongodb".to_owned() } else { self.host.clone() }
+        let host = self.member.choice().host;
+        if host.is_empty() { "mongodb".to_owned() } else { host }
     }
 
     /// The version for people.
@@ -300,11 +326,17 @@ fn version_of(build: &Document) -> SourceResult<[i32; 3]> {
 
 /// A secondary may know that the majority has what it has not applied itself yet: what it shows is
 /// not of that moment.
-fn common_time(hello: &Document) -> Option<Position> {
+pub(super) fn common_time(hello: &Document) -> Option<Position> {
     let last = hello.get_document("lastWrite").ok()?;
     let time =
         |of: &str| Some(Position::from(last.get_document(of).ok()?.get_timestamp("ts").ok()?));
     Some(time("majorityOpTime")?.min(time("opTime")?))
+}
+
+/// The last write of a member.
+pub(super) fn last_write(hello: &Document) -> Option<Position> {
+    let last = hello.get_document("lastWrite").ok()?;
+    Some(last.get_document("opTime").ok()?.get_timestamp("ts").ok()?.into())
 }
 
 fn topology_of(hello: &Document) -> Topology {

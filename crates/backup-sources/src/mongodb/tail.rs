@@ -20,7 +20,7 @@ use super::error::{Doing, code, code_of, convert, is_stalled, is_transient, malf
 use super::history::gap;
 use super::options::MongoOptions;
 use super::position::{LogPosition, Position};
-use super::requests::Batches;
+use super::requests::{Batches, is_moved};
 use super::server::{Purpose, Server, unless_cancelled};
 
 /// How long the server waits for something new before it answers with nothing.
@@ -268,6 +268,9 @@ impl OplogTail {
     /// Takes reading up again, or gives up.
     async fn survive(&mut self, cx: &Context, error: &Error) -> SourceResult<()> {
         self.cursor = None;
+        if is_moved(error) {
+            return Ok(());
+        }
         self.failures += 1;
         let passing = is_transient(error)
             // Only who follows for long waits for more than one time-out.

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::Args;
 use crate::args;
+use crate::before::Before;
 use crate::command_error::{CommandResult, Outcome};
 use crate::commands::restore::at;
 use crate::human;
@@ -39,6 +40,11 @@ pub(super) struct DumpArgs {
     /// moment of its log, in the form of `backup restore --at`.
     #[arg(long, value_name = "MOMENT", requires = "to")]
     until: Option<String>,
+    /// Export the last moment before this position of MongoDB's oplog, seconds:increment
+    ///
+    /// Exclusive, as `mongorestore --oplogLimit`; --until includes its moment.
+    #[arg(long, value_name = "POSITION", requires = "to", conflicts_with = "until")]
+    before: Option<Before>,
 }
 
 #[derive(Serialize)]
@@ -52,14 +58,18 @@ struct DumpJson<'a> {
 
 pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> CommandResult {
     let dump = &args.dump;
-    let flags = ExportFlags {
-        selection: args::selection(&dump.only, &dump.exclude)?,
-        renames: dump.rename.clone(),
-        until: dump.until.clone(),
-    };
     let spec = args.filter.repository_with(session, &[&args.snapshot]).await?;
     let opened = session.open_indexed_at(&spec).await?;
     let info = opened.find(session, &args.snapshot, &args.filter.choice(session)?).await?;
+    let until = match &dump.before {
+        Some(before) => Some(before.of(info)?.to_owned()),
+        None => dump.until.clone(),
+    };
+    let flags = ExportFlags {
+        selection: args::selection(&dump.only, &dump.exclude)?,
+        renames: dump.rename.clone(),
+        until,
+    };
     let (info, log) = with_log(session, &opened, info, flags.until.as_deref()).await?;
     let (snapshot, kind) = (opened.snapshot(&info, log.as_ref()), info.snapshot.tag("source"));
     let now = session.now();

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 
 use super::thaw::ThawArg;
 use crate::args::NamingArgs;
+use crate::before::Before;
 use crate::command_error::{CommandError, CommandResult};
 
 /// Restore a snapshot, or part of it
@@ -45,13 +46,19 @@ pub(crate) struct Args {
     pub(super) snapshot: Option<String>,
     /// Moment of a captured log to restore: a time, `latest`, or a position
     ///
-    /// A day means its end. `backup timeline` shows positions: branch@offset, for MongoDB also
+    /// Changes at the moment itself are restored. A day means its end. `backup timeline` shows positions: branch@offset, for MongoDB also
     /// seconds:increment, for Redis the offset alone. For PostgreSQL also: a place in its log
     /// (16/B374D848, or timeline@place), the end of a transaction (xid:NUMBER) or a restore point
     /// (name:TEXT). The search for a transaction or a restore point begins at SNAPSHOT, or at the
     /// newest one.
     #[arg(long, value_name = "MOMENT", visible_alias = "until")]
     pub(super) at: Option<String>,
+    /// MongoDB: restore the last moment before this position, seconds:increment
+    ///
+    /// Exclusive, as `mongorestore --oplogLimit`; --at includes its moment. Seconds alone mean the
+    /// beginning of that second.
+    #[arg(long, value_name = "POSITION", conflicts_with = "at")]
+    pub(super) before: Option<Before>,
     /// Directory to restore below, or server to restore into
     ///
     /// The directory is created if it does not exist. PostgreSQL: the new data directory. MongoDB,
@@ -275,7 +282,7 @@ impl Args {
 
     /// Whether it is not said what to restore.
     pub(in crate::commands) fn is_open(&self) -> bool {
-        self.snapshot.is_none() && self.at.is_none()
+        self.snapshot.is_none() && self.at.is_none() && self.before.is_none()
     }
 
     /// What only some kinds of snapshots know, but for the moment.

@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::args::NamingArgs;
+use crate::before::Before;
 use crate::command_error::{CommandError, CommandResult, Kind};
 use crate::commands::logs::position;
 use crate::human;
@@ -55,6 +56,8 @@ struct RefusalEvent<'a> {
 pub(in crate::commands) struct Asked<'a> {
     pub(in crate::commands) snapshot: Option<&'a str>,
     pub(in crate::commands) at: Option<&'a str>,
+    /// A position of MongoDB before which the restore ends, in place of `at`.
+    pub(in crate::commands) before: Option<&'a Before>,
     pub(in crate::commands) filter: &'a NamingArgs,
 }
 
@@ -65,12 +68,16 @@ pub(in crate::commands) async fn choose(
     asked: Asked<'_>,
 ) -> CommandResult<Chosen> {
     let choice = asked.filter.choice(session)?;
-    let named = match (asked.snapshot, asked.at) {
-        (Some(name), _) => opened.find(session, name, &choice).await?,
-        (None, _) => newest_with_log(session, opened, &choice)?,
+    let named = match asked.snapshot {
+        Some(name) => opened.find(session, name, &choice).await?,
+        None => newest_with_log(session, opened, &choice)?,
     };
     let (info, log) = (named.clone(), None);
-    match asked.at {
+    let at = match asked.before {
+        Some(before) => Some(before.of(named)?),
+        None => asked.at,
+    };
+    match at {
         None => match end_of(named) {
             Some(end) => planned(session, opened, named, &end.to_string()).await,
             None => Ok(Chosen { info, log, until: None }),

@@ -206,6 +206,10 @@ impl Group {
             places.push(Place { spec, kind, opened });
         }
         require_plans(refused.take())?;
+        if args.before.is_some() {
+            let text = "a group has no --before: a position belongs to one replica set";
+            return Err(CommandError::usage(text).with_hint("name a time with --at"));
+        }
         let latest = match args.at.as_deref() {
             None | Some("latest") => groups::latest(&members, session.cx.clock.now())?,
             Some(text) => Latest { moment: groups::moment(text, &session.now())?, limit: None },

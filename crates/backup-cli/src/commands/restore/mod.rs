@@ -136,6 +136,7 @@ async fn prepare(session: &Session, args: &Args) -> CommandResult<Restore> {
     let asked = at::Asked {
         snapshot: args.snapshot.as_deref(),
         at: args.at.as_deref(),
+        before: args.before.as_ref(),
         filter: &args.filter,
     };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;

@@ -12,6 +12,9 @@ const CURSORS: std::ops::RangeInclusive<usize> = 1..=64;
 /// Shortest time-out: an idle Redis master sends something every 10 seconds.
 const MIN_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Shortest silence after which another member of a replica set is read.
+const MIN_MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
+
 pub(super) fn source(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     const SECTION: &str = "sources";
     name(SECTION, "source", own)?;
@@ -98,6 +101,14 @@ fn mongodb(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
             CURSORS.start(),
             CURSORS.end()
         ))));
+    }
+    if source.member_timeout.as_ref().is_some_and(|limit| limit.length() < MIN_MEMBER_TIMEOUT) {
+        let hint = "a busy server needs some seconds; without the key it is 10s".to_owned();
+        return Err(Mistake::new(
+            ["sources", own, "member_timeout"],
+            "`member_timeout` is shorter than one second",
+        )
+        .hint(Some(hint)));
     }
     parallel(own, source, 8)
 }

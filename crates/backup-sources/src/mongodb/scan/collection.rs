@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ::mongodb::error::Error;
 use ::mongodb::raw_batch_cursor::RawBatch;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::{Document, RawDocument, RawDocumentBuf, doc};
+use bson::{Document, RawDocumentBuf, doc};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream;
@@ -23,9 +23,11 @@ use super::{Pieces, Scan, Ticket};
 use crate::mongodb::catalog::{Collection, CollectionUuid, uuid_at, uuid_bson};
 use crate::mongodb::digest::Sum;
 use crate::mongodb::error::{Doing, Explain as _, code, code_of, convert, is_denied, is_transient};
+use crate::mongodb::member::Choice;
 use crate::mongodb::position::Position;
 use crate::mongodb::raw::{FIRST, append_batch};
-use crate::mongodb::{requests::Batches, server::unless_cancelled};
+use crate::mongodb::requests::{Batches, is_moved};
+use crate::mongodb::server::unless_cancelled;
 
 /// How often in a row a scan is taken up without any progress.
 const ATTEMPTS: u32 = 8;
@@ -117,6 +119,12 @@ impl Place {
         command.insert("readConcern", concern);
         command
     }
+
+    /// Opens a cursor at the member that is read.
+    pub(super) async fn batches(&self, command: RawDocumentBuf) -> Result<Batches, Error> {
+        let server = &self.scan.server;
+        server.batches(&server.member.choice(), &self.db, command).await
+    }
 }
 
 /// Whether only the cursor is gone, or the way to the server, so that another cursor can go on.
@@ -128,7 +136,9 @@ pub(super) fn is_passing(error: &Error) -> bool {
         code::CURSOR_KILLED,
         code::NAMESPACE_EXISTS,
     ];
-    is_transient(error) || code_of(error).is_some_and(|code| of_the_cursor.contains(&code))
+    is_transient(error)
+        || is_moved(error)
+        || code_of(error).is_some_and(|code| of_the_cursor.contains(&code))
 }
 
 /// A batch of the server, and where the next document of it is.
@@ -149,8 +159,8 @@ struct Reading {
     taking: Option<Taking>,
     /// What is handed on is made here: its memory comes back when it has been used.
     buffer: BytesMut,
-    /// Behind which record a scan in natural order goes on.
-    behind: Option<RawDocumentBuf>,
+    /// Behind which record of which member a scan in natural order goes on.
+    behind: Option<(Choice, RawDocumentBuf)>,
     /// Documents since the last start.
     yielded: u64,
     failures: u32,
@@ -228,13 +238,12 @@ impl Reading {
         let cursor = match &mut self.way {
             Way::Ranges(ranges) => return Ok(ranges.next().await?),
             Way::Natural(Some(cursor)) => cursor,
-            Way::Natural(none) => {
-                none.insert(Box::new(open(&place, self.behind.as_deref()).await?))
-            }
+            Way::Natural(none) => none.insert(Box::new(open(&place, self.behind.as_ref()).await?)),
             Way::Unknown => return Ok(None),
         };
         let Some(batch) = cursor.next().await? else { return Ok(None) };
-        self.behind = resume_token(&batch);
+        let choice = cursor.choice();
+        self.behind = choice.cloned().zip(resume_token(&batch));
         Ok(Some(Arc::new(batch)))
     }
 
@@ -253,6 +262,11 @@ impl Reading {
     async fn survive(&mut self, error: &Error) -> SourceResult<bool> {
         let doing = format!("cannot read {}", self.collection.namespace);
         let fatal = || Err(convert(error, Doing::Reading, &doing));
+        if is_moved(error) {
+            // Record identifiers are a member's own.
+            (self.behind, self.failing_since) = (None, None);
+            return self.begin_again().await;
+        }
         self.failures += 1;
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         // Also by time: looking for a member that does not answer takes as long as a wait.
@@ -372,15 +386,14 @@ fn resume_token(batch: &RawBatch) -> Option<RawDocumentBuf> {
         .then(|| token.to_owned())
 }
 
-/// A cursor in natural order, from the beginning or behind a record.
-async fn open(place: &Place, behind: Option<&RawDocument>) -> Result<Batches, Error> {
+/// A cursor in natural order, from the beginning or behind a record of a member.
+async fn open(place: &Place, behind: Option<&(Choice, RawDocumentBuf)>) -> Result<Batches, Error> {
     let mut command = place.find();
     // Named, because a future server may refuse to scan a whole collection unasked.
     command.insert("hint", doc! { "$natural": 1 });
     command.insert("$_requestResumeToken", true);
     let mut command = RawDocumentBuf::try_from(&command)?;
-    if let Some(behind) = behind {
-        command.append(bson::cstr!("$_resumeAfter"), behind.to_owned());
-    }
-    place.scan.server.batches(&place.db, command).await
+    let Some((choice, behind)) = behind else { return place.batches(command).await };
+    command.append(bson::cstr!("$_resumeAfter"), behind.clone());
+    place.scan.server.batches(choice, &place.db, command).await
 }

@@ -19,6 +19,7 @@ use super::collection::{PAUSE, Place, is_passing};
 use crate::mongodb::catalog::{Collection, number};
 use crate::mongodb::error::is_unreachable;
 use crate::mongodb::raw::last_of;
+use crate::mongodb::requests::is_moved;
 
 /// Collections below this many bytes are read by one cursor.
 pub(super) const WORTH_IT: f64 = 96.0 * 1024.0 * 1024.0;
@@ -175,16 +176,24 @@ async fn list(
     from: Option<(&str, &RawBson)>,
     to: Option<&RawBson>,
 ) -> Result<Vec<RawDocumentBuf>, Error> {
-    let mut batches = place.scan.server.batches(&place.db, ranged(&find, from, to)?).await?;
-    let mut found = Vec::new();
-    while let Some(batch) = batches.next().await? {
-        for document in batch.doc_slices()? {
-            if let RawBsonRef::Document(document) = document? {
-                found.push(document.to_owned());
+    let listing = async || {
+        let command = ranged(&find, from, to)?;
+        let mut batches = place.batches(command).await?;
+        let mut found = Vec::new();
+        while let Some(batch) = batches.next().await? {
+            for document in batch.doc_slices()? {
+                if let RawBsonRef::Document(document) = document? {
+                    found.push(document.to_owned());
+                }
             }
         }
+        Ok(found)
+    };
+    // Once more at another member: identifiers are the same there.
+    match listing().await {
+        Err(error) if is_moved(&error) => listing().await,
+        other => other,
     }
-    Ok(found)
 }
 
 /// Reads one range to its end, through every disturbance that only concerns its cursor.
@@ -203,8 +212,7 @@ async fn read(
     loop {
         let reading = async {
             let range = from.as_ref().map(|from| (operator, from));
-            let mut batches =
-                place.scan.server.batches(&place.db, ranged(&find, range, to.as_ref())?).await?;
+            let mut batches = place.batches(ranged(&find, range, to.as_ref())?).await?;
             while let Some(batch) = batches.next().await? {
                 if batch.doc_slices()?.is_empty() {
                     continue;

@@ -205,8 +205,8 @@ impl Asking<'_> {
                 .prompts()
                 .text(question, Some("latest".to_owned()), |_| Ok(()))
                 .await?;
-            let asked =
-                at::Asked { snapshot: Some(&name), at: Some(&text), filter: &self.args.filter };
+            let filter = &self.args.filter;
+            let asked = at::Asked { snapshot: Some(&name), at: Some(&text), before: None, filter };
             match at::choose(&self.session, opened, asked).await {
                 Ok(found) => {
                     self.words.flag("--at", &text);
