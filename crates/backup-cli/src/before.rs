@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn position_before_is_the_one_in_front_of_it() {
+    fn moment_precedes_the_position() {
         let before = |text: &str| text.parse::<Before>().map(|before| before.0);
         assert_eq!(before("1700000000:5").unwrap(), "1700000000:4");
         assert_eq!(before("1700000000:1").unwrap(), "1700000000:0");

@@ -103,7 +103,7 @@ pub(super) async fn backup_reads_another_member_than_a_silent_one(version: Versi
     }
 }
 
-/// Between two backups: the second one asks a member that is silent by now.
+/// Between two backups: the second one begins at a member that is silent by now.
 pub(super) async fn incremental_backup_reads_another_member(version: Version) {
     let (set, target) = (Members::start(version).await, Mongod::start(version).await);
     insert(&set, 0..1000, 1000).await;
@@ -175,7 +175,7 @@ pub(super) async fn capture_follows_another_member(version: Version) {
     same(&state(&set.client).await, &state(&target.client).await);
 }
 
-/// The primary of a target: named, and the restore ends with what the election brings.
+/// The primary of a target is named, and the restore fails or succeeds after the election.
 pub(super) async fn silent_target_is_named(version: Version) {
     let (set, origin) = (Members::start(version).await, Members::pair(version).await);
     insert(&origin, 0..10_000, 4000).await;

@@ -16,12 +16,12 @@ use super::members::Members;
 use super::options::MongoOptions;
 use super::server::SETTLING;
 
-/// Longest that connecting waits for a suitable server, unless the address says something else: an
-/// election fits into it.
+/// Longest that connecting waits for a suitable server, unless the address sets a limit: an election
+/// fits into it.
 pub(super) const SELECTION: Duration = Duration::from_secs(15);
 
-/// Longest that connecting waits for the first answer of any member, unless the address says
-/// something else.
+/// Longest that connecting waits for the first answer of any member, unless the address sets a
+/// limit.
 const FIRST_ANSWER: Duration = Duration::from_secs(8);
 
 /// Longest wait for the DNS records of a `mongodb+srv` address.
@@ -196,8 +196,8 @@ pub(super) fn without_password(text: &str) -> SourceError {
     SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint).with_source(MissingPassword)
 }
 
-/// Secondaries where there are some: a backup must not slow the primary down. The driver takes
-/// whoever answers first if it only prefers secondaries, and that is often the primary: so
+/// Secondaries where there are some: a backup must not slow the primary down. If it
+/// only prefers secondaries, the driver takes the first member that answers, often the primary: so
 /// secondaries get a little time.
 pub(super) async fn settle_for(
     client: &Client,
@@ -222,7 +222,7 @@ pub(super) async fn settle_for(
     }
 }
 
-/// Members with data that a member of a set knows.
+/// Number of members with data in the reply of one of them.
 pub(super) fn members_of(hello: &Document) -> usize {
     let count = |key: &str| hello.get_array(key).map_or(0, Vec::len);
     count("hosts") + count("passives")

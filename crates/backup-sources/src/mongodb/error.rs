@@ -144,15 +144,10 @@ pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display)
             "the server refuses the credentials".to_owned(),
             Some("check user, password, authSource and authMechanism of the address".to_owned()),
         ),
-        ErrorKind::ServerSelection { .. } => (
-            SourceErrorKind::Unavailable,
-            "no suitable server can be reached".to_owned(),
-            Some(
-                "check host, port, replicaSet and TLS settings of the address; if the members' \
-                 names cannot be resolved from here, add directConnection=true"
-                    .to_owned(),
-            ),
-        ),
+        // Where members are known, `Unreachable` takes its place.
+        ErrorKind::ServerSelection { .. } => {
+            (SourceErrorKind::Unavailable, "no member can be reached".to_owned(), None)
+        }
         ErrorKind::Io(io) => {
             (SourceErrorKind::Unavailable, format!("the connection failed: {io}"), None)
         }

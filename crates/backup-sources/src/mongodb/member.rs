@@ -48,7 +48,7 @@ fn only(address: ServerAddress) -> SelectionCriteria {
     SelectionCriteria::Predicate(Arc::new(move |server| *server.address() == address))
 }
 
-/// How another member is found.
+/// The search for another member.
 #[derive(Debug, Clone)]
 pub(super) struct Moves {
     pub(super) client: Client,

@@ -14,11 +14,17 @@ use ::mongodb::options::{
 };
 use ::mongodb::{ServerInfo, ServerType};
 use bson::Document;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
-use super::unreachable::{Cause, Finding, Unreachable};
+use super::unreachable::{Cause, ClientTls, Finding, Unreachable};
 
-/// Time for the names of members that have not answered.
-const LOOKUP: Duration = Duration::from_secs(1);
+/// Longest examination of one member.
+const EXAMINATION: Duration = Duration::from_secs(1);
+
+/// `hello` as a message without TLS (OP_MSG): length, number, reply to, kind, flags, section.
+const HELLO: [u8; 55] = *b"\x37\0\0\0\x01\0\0\0\0\0\0\0\xdd\x07\0\0\0\0\0\0\0\
+    \x22\0\0\0\x10isMaster\0\x01\0\0\0\x02$db\0\x06\0\0\0admin\0\0";
 
 /// The last heartbeat of a member.
 #[derive(Debug, Clone)]
@@ -41,7 +47,7 @@ pub(super) struct Members {
     seeds: Vec<String>,
     /// The replica set of the address.
     set: Option<String>,
-    tls: bool,
+    tls: Option<ClientTls>,
 }
 
 impl fmt::Debug for Members {
@@ -57,7 +63,12 @@ impl Members {
             seen: Arc::default(),
             seeds: options.hosts.iter().map(ToString::to_string).collect(),
             set: options.repl_set_name.clone(),
-            tls: matches!(options.tls, Some(Tls::Enabled(_))),
+            tls: match &options.tls {
+                Some(Tls::Enabled(tls)) => {
+                    Some(ClientTls { has_certificate: tls.cert_key_file_path.is_some() })
+                }
+                _ => None,
+            },
         };
         let noting = members.clone();
         options.sdam_event_handler = Some(EventHandler::callback(move |event| noting.note(event)));
@@ -103,8 +114,16 @@ impl Members {
     pub(super) async fn unreachable(&self) -> Unreachable {
         let mut found = self.findings();
         for (host, _, finding) in &mut found {
-            if *finding == Finding::Failed(Cause::Silent) && !resolves(host).await {
-                *finding = Finding::Failed(Cause::Unresolved);
+            match finding {
+                Finding::Failed(cause @ Cause::Silent) if !resolves(host).await => {
+                    *cause = Cause::Unresolved;
+                }
+                Finding::Failed(cause @ Cause::ClosedInTls { .. })
+                    if speaks_plainly(host).await =>
+                {
+                    *cause = Cause::NotTls;
+                }
+                _ => {}
             }
         }
         Unreachable::of(&found)
@@ -213,6 +232,29 @@ fn role_of(hello: &Document) -> &'static str {
 
 /// Returns `true` if a host has an address.
 async fn resolves(host: &str) -> bool {
-    let looked_up = tokio::time::timeout(LOOKUP, tokio::net::lookup_host(host)).await;
+    let looked_up = tokio::time::timeout(EXAMINATION, tokio::net::lookup_host(host)).await;
     looked_up.ok().and_then(Result::ok).is_some_and(|found| found.count() > 0)
+}
+
+/// Returns `true` if a server answers without TLS.
+async fn speaks_plainly(host: &str) -> bool {
+    let speaking = async {
+        let mut connection = TcpStream::connect(host).await?;
+        connection.write_all(&HELLO).await?;
+        connection.read_exact(&mut [0; 16]).await
+    };
+    matches!(tokio::time::timeout(EXAMINATION, speaking).await, Ok(Ok(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hello_is_a_valid_message() {
+        let number = |at: usize| i32::from_le_bytes(HELLO[at..at + 4].try_into().unwrap());
+        assert_eq!((number(0), number(12)), (55, 2013));
+        let document = Document::from_reader(&HELLO[21..]).unwrap();
+        assert_eq!(document, bson::doc! { "isMaster": 1, "$db": "admin" });
+    }
 }

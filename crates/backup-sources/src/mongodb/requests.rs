@@ -258,7 +258,7 @@ impl Server {
         format!("MongoDB at {host}")
     }
 
-    /// Asks a member whether it answers.
+    /// A ping to a member.
     fn ask(&self, criteria: SelectionCriteria) -> Ask {
         let client = self.client.clone();
         Arc::new(move || {

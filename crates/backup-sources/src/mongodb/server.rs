@@ -4,8 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
-use ::mongodb::Client;
 use ::mongodb::options::{ReadPreference, ReadPreferenceOptions, SelectionCriteria};
+use ::mongodb::{Client, Database};
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::oid::ObjectId;
@@ -121,18 +121,7 @@ impl Server {
 
     async fn connect_unlimited(options: &MongoOptions, purpose: Purpose) -> SourceResult<Self> {
         let connecting = client_of(options).await?;
-        let preferred = match (purpose, connecting.preference.clone()) {
-            // What was written is read back where it was written.
-            (Purpose::Writing, _) => SelectionCriteria::ReadPreference(ReadPreference::Primary),
-            (Purpose::Reading, Some(preference)) => preference,
-            (Purpose::Reading, None) => {
-                SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred {
-                    options: Some(
-                        ReadPreferenceOptions::builder().max_staleness(STALENESS).build(),
-                    ),
-                })
-            }
-        };
+        let preferred = preferred(purpose, connecting.preference.clone());
         let known = connecting.greet(&preferred).await?;
         let Connecting { client, members, first, is_direct, .. } = connecting;
         let wanted = settle_for(&client, preferred.clone(), &known).await;
@@ -149,18 +138,7 @@ impl Server {
             admin.run_command(doc! { "buildInfo": 1 }).selection_criteria(wanted.clone()).await;
         let version = version_of(&build.reading("cannot read the server's version")?)?;
         let topology = topology_of(&hello);
-        let status = admin.run_command(doc! { "connectionStatus": 1 });
-        let user = User::of(status.selection_criteria(wanted.clone()).await);
-        if user.is_none() {
-            // The commands above need no user, also if the server requires one.
-            let listing = admin.run_command(doc! { "listDatabases": 1, "nameOnly": true });
-            if let Err(error) = listing.selection_criteria(wanted.clone()).await
-                && is_denied(&error)
-            {
-                let text = "cannot connect to the server: it requires a user and a password";
-                return Err(without_password(text));
-            }
-        }
+        let user = user_of(&admin, &wanted).await?;
         // Servers without a replica set do not say how they are called: then the address does.
         let host = match hello.get_str("me") {
             Ok(me) => me.to_owned(),
@@ -311,6 +289,37 @@ impl Server {
              transactions across shards",
             ))
     }
+}
+
+/// The preference for members: of the address, or secondaries.
+fn preferred(purpose: Purpose, of_address: Option<SelectionCriteria>) -> SelectionCriteria {
+    match (purpose, of_address) {
+        // Written data is read back where it was written.
+        (Purpose::Writing, _) => SelectionCriteria::ReadPreference(ReadPreference::Primary),
+        (Purpose::Reading, Some(preference)) => preference,
+        (Purpose::Reading, None) => {
+            let options = ReadPreferenceOptions::builder().max_staleness(STALENESS).build();
+            let options = Some(options);
+            SelectionCriteria::ReadPreference(ReadPreference::SecondaryPreferred { options })
+        }
+    }
+}
+
+/// The user of the connection; an error if the server requires one and the address has none.
+async fn user_of(admin: &Database, member: &SelectionCriteria) -> SourceResult<Option<User>> {
+    let status = admin.run_command(doc! { "connectionStatus": 1 });
+    let user = User::of(status.selection_criteria(member.clone()).await);
+    if user.is_none() {
+        // The commands before need no user, also if the server requires one.
+        let listing = admin.run_command(doc! { "listDatabases": 1, "nameOnly": true });
+        if let Err(error) = listing.selection_criteria(member.clone()).await
+            && is_denied(&error)
+        {
+            let text = "cannot connect to the server: it requires a user and a password";
+            return Err(without_password(text));
+        }
+    }
+    Ok(user)
 }
 
 fn version_of(build: &Document) -> SourceResult<[i32; 3]> {

@@ -15,6 +15,7 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::{RawBsonRef, RawDocument, RawDocumentBuf, Timestamp, doc};
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{Doing, code, code_of, convert, is_stalled, is_transient, malformed};
 use super::history::gap;
@@ -72,6 +73,9 @@ enum Taken {
     Gap,
 }
 
+/// A cursor, if one is open, and its next batch.
+type Reply = (Option<Batches>, Result<Option<RawBatch>, Error>);
+
 /// Which entries are kept.
 pub(super) type Keep = Box<dyn Fn(&RawDocument) -> SourceResult<bool> + Send + Sync>;
 
@@ -90,6 +94,9 @@ pub struct OplogTail {
     /// Nothing later is wanted.
     until: Option<Position>,
     cursor: Option<Batches>,
+    /// A request on its way. Callers may drop [`Self::next`] at any time: the request and its limits
+    /// last.
+    request: Option<AbortOnDropHandle<Reply>>,
     /// Whether the open cursor has shown the entry that the reader stands on.
     confirmed: bool,
     opened: Instant,
@@ -146,6 +153,7 @@ impl OplogTail {
             inclusive: false,
             until: None,
             cursor: None,
+            request: None,
             confirmed: false,
             opened: Instant::now(),
             asked: None,
@@ -214,15 +222,23 @@ impl OplogTail {
         if self.until.is_none() {
             self.asked = Some(Instant::now());
         }
-        let cursor = match &mut self.cursor {
-            Some(cursor) => cursor,
+        if self.cursor.is_none() && self.request.is_none() {
+            self.confirmed = false;
+            self.opened = Instant::now();
+        }
+        let request = match &mut self.request {
+            Some(request) => request,
             none => {
-                self.confirmed = false;
-                self.opened = Instant::now();
-                none.insert(open(&self.server, self.stands, self.until).await?)
+                let (server, cursor) = (self.server.clone(), self.cursor.take());
+                let request = request(server, cursor, self.stands, self.until);
+                none.insert(AbortOnDropHandle::new(tokio::spawn(request)))
             }
         };
-        cursor.next().await
+        let reply = request.await;
+        self.request = None;
+        let (cursor, batch) = reply.map_err(Error::custom)?;
+        self.cursor = cursor;
+        batch
     }
 
     /// What is new in a batch.
@@ -330,6 +346,24 @@ pub(super) fn position_of(entry: &RawDocument) -> SourceResult<LogPosition> {
     let at = entry.get_timestamp("ts").map(Position::from);
     let at = at.map_err(|_| malformed("oplog entry: no timestamp"))?;
     Ok(LogPosition { at, term: entry.get_i64("t").unwrap_or(-1) })
+}
+
+/// The next batch of a cursor, which is opened first if there is none.
+async fn request(
+    server: Server,
+    cursor: Option<Batches>,
+    from: Position,
+    until: Option<Position>,
+) -> Reply {
+    let mut cursor = match cursor {
+        Some(cursor) => cursor,
+        None => match open(&server, from, until).await {
+            Ok(cursor) => cursor,
+            Err(error) => return (None, Err(error)),
+        },
+    };
+    let batch = cursor.next().await;
+    (Some(cursor), batch)
 }
 
 async fn open(server: &Server, from: Position, until: Option<Position>) -> Result<Batches, Error> {

@@ -9,6 +9,13 @@ use rustls::{AlertDescription, CertificateError};
 /// Members that an error names.
 const MAX_NAMED: usize = 5;
 
+/// TLS of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ClientTls {
+    /// The client has a certificate.
+    pub(super) has_certificate: bool,
+}
+
 /// Cause for which a member cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -32,8 +39,13 @@ pub(super) enum Cause {
     NeedsCertificate,
     /// The server does not accept the certificate of the client.
     CertificateRefused,
-    /// The connection ends in the TLS handshake.
+    /// The server speaks without TLS.
     NotTls,
+    /// The connection ends while TLS begins; whether the client has a certificate.
+    ClosedInTls {
+        /// The client has shown one.
+        has_certificate: bool,
+    },
     /// The connection is closed at the first message, and TLS is off.
     ClosedAtOnce,
     /// The member belongs to this set, or to none; the address names another one.
@@ -51,7 +63,7 @@ pub(super) enum Cause {
 
 impl Cause {
     /// The cause of a failed connection, with or without TLS.
-    pub(super) fn of(error: &Error, tls: bool) -> Self {
+    pub(super) fn of(error: &Error, tls: Option<ClientTls>) -> Self {
         match error.kind.as_ref() {
             ErrorKind::Io(io) => Self::of_io(io, tls),
             ErrorKind::DnsResolve { .. } => Self::Unresolved,
@@ -67,7 +79,7 @@ impl Cause {
         }
     }
 
-    fn of_io(io: &io::Error, tls: bool) -> Self {
+    fn of_io(io: &io::Error, tls: Option<ClientTls>) -> Self {
         let inner = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         if let Some(error) = inner {
             return Self::of_tls(error);
@@ -78,13 +90,10 @@ impl Cause {
             io::ErrorKind::UnexpectedEof
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => {
-                if tls {
-                    Self::NotTls
-                } else {
-                    Self::ClosedAtOnce
-                }
-            }
+            | io::ErrorKind::BrokenPipe => match tls {
+                Some(ClientTls { has_certificate }) => Self::ClosedInTls { has_certificate },
+                None => Self::ClosedAtOnce,
+            },
             // The standard library has no kind for it.
             _ if io.to_string().starts_with("failed to lookup address") => Self::Unresolved,
             _ => Self::Other(io.to_string()),
@@ -152,15 +161,18 @@ impl Cause {
             Self::Expired => "renew the certificate of the server".to_owned(),
             Self::NotYetValid => "check the clocks of the server and of this machine".to_owned(),
             Self::BadCertificate(_) => "replace the certificate of the server".to_owned(),
-            Self::NeedsCertificate => "name the PEM file with the certificate and key of the \
-                                       client: `tls_certificate_key_file` of the source, or \
-                                       tlsCertificateKeyFile in the address"
-                .to_owned(),
-            Self::CertificateRefused => "use a client certificate that is valid and signed by an \
+            Self::NeedsCertificate | Self::ClosedInTls { has_certificate: false } => {
+                "name the PEM file with the certificate and key of the client: \
+                 `tls_certificate_key_file` of the source, or tlsCertificateKeyFile in the address"
+                    .to_owned()
+            }
+            Self::CertificateRefused | Self::ClosedInTls { has_certificate: true } => {
+                "use a client certificate that is valid and signed by an \
                                          authority of the server (net.tls.CAFile)"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::NotTls => "leave TLS out (tls=true, `tls_ca_file`, `tls_certificate_key_file`; \
-                             tls=false with mongodb+srv) if the server does not use it"
+                             tls=false with mongodb+srv)"
                 .to_owned(),
             Self::ClosedAtOnce => {
                 "add tls=true to the address if the server requires TLS".to_owned()
@@ -202,9 +214,14 @@ impl fmt::Display for Cause {
             }
             Self::NeedsCertificate => f.write_str("the server requires a client certificate"),
             Self::CertificateRefused => f.write_str("the server refuses the client certificate"),
-            Self::NotTls => f.write_str(
-                "the server closes the connection during the TLS handshake, as servers without \
-                 TLS do",
+            Self::NotTls => f.write_str("the server does not use TLS"),
+            Self::ClosedInTls { has_certificate: false } => f.write_str(
+                "the server closes the TLS connection, as servers that require a client \
+                 certificate do",
+            ),
+            Self::ClosedInTls { has_certificate: true } => f.write_str(
+                "the server closes the TLS connection, as servers that refuse the client \
+                 certificate do",
             ),
             Self::ClosedAtOnce => f.write_str(
                 "the server closes the connection at once, as servers that require TLS do",
@@ -231,7 +248,7 @@ fn plain(name: &str) -> String {
     }
 }
 
-/// State of a member that the driver has asked.
+/// State of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Finding {
     /// The member cannot be used.
@@ -293,17 +310,20 @@ mod tests {
 
     use super::*;
 
-    fn of_io(error: io::Error, tls: bool) -> Cause {
+    const TLS: Option<ClientTls> = Some(ClientTls { has_certificate: false });
+
+    fn of_io(error: io::Error, tls: Option<ClientTls>) -> Cause {
         Cause::of(&ErrorKind::Io(Arc::new(error)).into(), tls)
     }
 
     #[test]
     fn causes_are_found_in_errors_of_the_driver() {
         let kind = |kind: io::ErrorKind| io::Error::from(kind);
-        assert_eq!(of_io(kind(io::ErrorKind::ConnectionRefused), true), Cause::Refused);
-        assert_eq!(of_io(kind(io::ErrorKind::UnexpectedEof), true), Cause::NotTls);
-        assert_eq!(of_io(kind(io::ErrorKind::ConnectionReset), false), Cause::ClosedAtOnce);
-        let tls = |error: rustls::Error| of_io(io::Error::other(error), true);
+        assert_eq!(of_io(kind(io::ErrorKind::ConnectionRefused), TLS), Cause::Refused);
+        let closed = Cause::ClosedInTls { has_certificate: false };
+        assert_eq!(of_io(kind(io::ErrorKind::UnexpectedEof), TLS), closed);
+        assert_eq!(of_io(kind(io::ErrorKind::ConnectionReset), None), Cause::ClosedAtOnce);
+        let tls = |error: rustls::Error| of_io(io::Error::other(error), TLS);
         let unknown = CertificateError::UnknownIssuer;
         assert_eq!(tls(rustls::Error::InvalidCertificate(unknown)), Cause::UnknownIssuer);
         let expired = CertificateError::Expired;

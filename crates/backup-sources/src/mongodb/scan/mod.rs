@@ -134,11 +134,12 @@ impl Scan {
     fn note_end(&self, collection: &Collection, is_exact: bool, sum: Sum) {
         let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         let namespace = collection.namespace.clone();
-        let outcome = if is_exact {
+        let repeated =
+            matches!(outcomes.get(&namespace), Some(Outcome::Read { repeated: true, .. }));
+        // The sum is that of the documents since the last start.
+        let outcome = if is_exact && !repeated {
             Outcome::Exact(sum.finish(collection))
         } else {
-            let repeated =
-                matches!(outcomes.get(&namespace), Some(Outcome::Read { repeated: true, .. }));
             Outcome::Read { count: sum.count, bytes: sum.bytes, repeated }
         };
         outcomes.insert(namespace, outcome);
