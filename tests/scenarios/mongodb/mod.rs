@@ -37,6 +37,7 @@
 //! | `selections.rs` | selections that match nothing |
 //! | `silent.rs` | members that stop answering, and others in their place |
 //! | `addresses.rs` | addresses that lead to no server |
+//! | `names.rs` | names and definitions that are not valid UTF-8 |
 //! | `srv.rs` | addresses of `mongodb+srv`, by a double of the DNS |
 //! | `program.rs` | the program, from the first backup to a restored copy |
 
@@ -57,6 +58,7 @@ mod lineage;
 mod logs;
 mod members;
 mod moments;
+mod names;
 mod odd;
 mod own;
 mod parts;
@@ -135,6 +137,7 @@ scenarios! {
         hostile::the_fold_is_exact as the_fold_is_exact,
         round_trip::conformance as conformance,
         addresses::tls_failure_is_named_with_the_cause as tls_failure_is_named_with_the_cause,
+        names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         silent::backup_reads_another_member_than_a_silent_one as backup_reads_another_member_than_a_silent_one,
     }
     needs_mongod_5_0 Version::V5_0 => {
@@ -258,6 +261,8 @@ scenarios! {
         addresses::unreachable_server_is_named_with_the_cause as unreachable_server_is_named_with_the_cause,
         addresses::refused_credentials_are_reported_at_once as refused_credentials_are_reported_at_once,
         addresses::tls_failure_is_named_with_the_cause as tls_failure_is_named_with_the_cause,
+        names::invalid_text_in_definitions_is_restored as invalid_text_in_definitions_is_restored,
+        names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         srv::records_lead_to_the_replica_set as records_lead_to_the_replica_set,
         moments::position_itself_is_left_out as position_itself_is_left_out,
         failures::an_index_that_is_being_built_is_left_out as an_index_that_is_being_built_is_left_out,
