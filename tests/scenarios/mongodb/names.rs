@@ -5,6 +5,7 @@ use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::source::{BackupKind, Selection, Source as _};
 use backup_sources::mongodb::{MongoOptions, MongoSource, SnapshotReads};
 use bson::{Document, RawDocumentBuf, doc};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::built_on::reader;
 use super::{options, repository, restored, snapshot_of, source, talking, verified};
@@ -16,17 +17,33 @@ use crate::support::mongod_state::{same, state};
 const MARK: &[u8] = b"QXQ";
 const INVALID: &[u8] = b"\xff\xfex";
 
-/// Runs a command with such bytes.
-async fn run(server: &Mongod, command: Document) {
+/// Runs a command with such bytes, over a connection of its own: the driver refuses them.
+async fn run(server: &Mongod, mut command: Document) {
+    command.insert("$db", "shop");
     let mut bytes = RawDocumentBuf::try_from(&command).unwrap().into_bytes();
     let marks: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(MARK)).collect();
     assert!(!marks.is_empty(), "{command}");
     for at in marks {
         bytes[at..at + MARK.len()].copy_from_slice(INVALID);
     }
-    let raw = RawDocumentBuf::from_bytes(bytes).unwrap();
-    let done = server.client.database("shop").run_raw_command(raw).await;
-    done.unwrap_or_else(|error| panic!("{command}: {error}"));
+    let reply = sent(server.port(), &bytes).await;
+    assert_eq!(reply.get_f64("ok").ok(), Some(1.0), "{command}: {reply}");
+    assert!(!reply.contains_key("writeErrors"), "{command}: {reply}");
+}
+
+/// The reply to a command in an OP_MSG.
+async fn sent(port: u16, command: &[u8]) -> Document {
+    let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let number = |number: usize| i32::try_from(number).unwrap().to_le_bytes();
+    // Length, request, reply to, OP_MSG, flags and the kind of the section.
+    let head = [number(21 + command.len()), number(1), number(0), number(2013), number(0)].concat();
+    connection.write_all(&[&head, &[0][..], command].concat()).await.unwrap();
+    let mut head = [0; 21];
+    connection.read_exact(&mut head).await.unwrap();
+    let length = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;
+    let mut reply = vec![0; length - head.len()];
+    connection.read_exact(&mut reply).await.unwrap();
+    Document::from_reader(&reply[..]).unwrap()
 }
 
 async fn reading(server: &Mongod, snapshot_reads: SnapshotReads) -> MongoSource {

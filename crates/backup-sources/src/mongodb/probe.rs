@@ -79,26 +79,17 @@ pub(super) async fn clock_ahead(cx: &Context, server: &Server) -> Option<i64> {
 
 /// What a backup does and this user may not.
 async fn rights(server: &Server) -> SourceResult<Vec<&'static str>> {
+    // Identifiers only: other fields may hold text that is not UTF-8.
+    let one = |name: &str, field: &str| doc! { "find": name, "limit": 1, "singleBatch": true, "projection": { "_id": 0, field: 1 } };
     let mut wanted = vec![
-        (
-            "reading users",
-            "admin",
-            doc! { "find": "system.users", "limit": 1, "singleBatch": true },
-        ),
-        (
-            "reading roles",
-            "admin",
-            doc! { "find": "system.roles", "limit": 1, "singleBatch": true },
-        ),
+        ("reading users", "admin", one("system.users", "userId")),
+        ("reading roles", "admin", one("system.roles", "db")),
     ];
     if matches!(server.topology, Topology::ReplicaSet { .. }) {
-        let newest = doc! { "find": "oplog.rs", "limit": 1, "singleBatch": true, "sort": { "$natural": -1 } };
+        let mut newest = one("oplog.rs", "ts");
+        newest.insert("sort", doc! { "$natural": -1 });
         wanted.push(("reading the oplog", "local", newest));
-        wanted.push((
-            "reading transactions",
-            "config",
-            doc! { "find": "transactions", "limit": 1, "singleBatch": true },
-        ));
+        wanted.push(("reading transactions", "config", one("transactions", "state")));
     }
     let mut denied = Vec::new();
     for (what, db, command) in wanted {
