@@ -17,6 +17,7 @@ mod support {
     pub(crate) mod mongod;
     pub(crate) mod mongod_raw;
     pub(crate) mod mongod_state;
+    pub(crate) mod mongodump;
     pub(crate) mod notes;
     pub(crate) mod plain;
     pub(crate) mod process;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use backup_control::config::{JobType, MethodConfig};
 use backup_control::moment::Moment;
+use backup_control::patterns;
 use backup_control::repositories::RepositorySpec;
 use backup_control::snapshots::Choice;
 use backup_core::compress::Compression;
@@ -171,6 +172,17 @@ pub(crate) fn compression(text: &str) -> Result<Compression, String> {
         Some(hint) => format!("{error}; {hint}"),
         None => error.to_string(),
     })
+}
+
+/// Builds a selection from globs for a snapshot, by its tag `source`: those of databases may be lists
+/// with commas.
+pub(crate) fn selection_of(
+    source: Option<&str>,
+    include: &[String],
+    exclude: &[String],
+) -> CommandResult<Selection> {
+    let split = |lists| patterns::split_for(source, lists);
+    selection(&split(include), &split(exclude))
 }
 
 /// Builds a selection from globs.

@@ -10,9 +10,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     advise, alerts, analyze, archive, audit, cancel, catalog, check, cleanup, compare, completions,
-    config, copy, diff, doctor, export, find, forget, hold, init, key, list, logs, ls, man, notify,
-    prune, quickstart, release, repair, report, restore, retry, run, running, schedule, show,
-    stats, status, storage, timeline, undo_forget, verify, version, wal_fetch, wal_push,
+    config, copy, diff, doctor, export, find, forget, hold, import, init, key, list, logs, ls, man,
+    notify, prune, quickstart, release, repair, report, restore, retry, run, running, schedule,
+    show, stats, status, storage, timeline, undo_forget, verify, version, wal_fetch, wal_push,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, overview, style};
@@ -114,6 +114,7 @@ pub(crate) enum Command {
     Quickstart(quickstart::Args),
     Init(init::Args),
     Run(run::Args),
+    Import(import::Args),
     Retry(retry::Args),
     Schedule(schedule::Args),
     Running(running::Args),
@@ -176,6 +177,7 @@ impl Command {
             | Self::Verify(_)
             | Self::Check(_) => Detail::All,
             Self::Copy(_)
+            | Self::Import(_)
             | Self::Archive(_)
             | Self::Cleanup(_)
             | Self::Prune(_)

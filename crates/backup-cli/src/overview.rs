@@ -13,7 +13,7 @@ use crate::style::{self, paint};
 /// Headings, and the names of the verbs below them.
 const GROUPS: [(&str, &[&str]); 8] = [
     ("Set up", &["quickstart", "init", "config", "key", "doctor", "completions", "version"]),
-    ("Back up and copy", &["run", "retry", "logs", "wal-push", "copy", "archive"]),
+    ("Back up and copy", &["run", "retry", "logs", "wal-push", "import", "copy", "archive"]),
     ("Restore", &["restore", "export", "timeline", "compare", "wal-fetch"]),
     ("Inspect repositories", &["list", "find", "show", "ls", "diff", "stats", "storage"]),
     ("Keep and remove", &["hold", "release", "forget", "undo-forget", "cleanup", "prune"]),

@@ -155,6 +155,7 @@ impl Action {
             Command::Restore(_) => ("restore", Class::Access),
             Command::Export(_) => ("export", Class::Access),
             Command::Init(_) => ("init", Class::Compliance),
+            Command::Import(_) => ("import", Class::Operation),
             Command::Copy(_) => ("copy", Class::Operation),
             Command::Archive(args) if args.removes() => ("archive", Class::Compliance),
             Command::Archive(_) => ("archive", Class::Operation),

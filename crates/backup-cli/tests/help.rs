@@ -2,10 +2,11 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 45] = [
+const VERBS: [&str; 46] = [
     "quickstart",
     "init",
     "run",
+    "import",
     "retry",
     "schedule",
     "running",

@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::repositories::RepositorySpec;
 use crate::sources::{self, SourceSpec};
 use crate::units::{Share, Size};
-use crate::{names, narrow, suggest};
+use crate::{names, narrow, patterns, suggest};
 
 /// Flags that change a job's configuration: single values replace it, include patterns narrow it,
 /// other lists are added to it.
@@ -184,6 +184,11 @@ impl Job {
         let tier = flags.tier.as_deref().or_else(|| job?.tier.as_deref()).unwrap_or("manual");
         names::check("tier", tier)?;
         flags.tags.iter().try_for_each(|tag| names::check_tag(tag))?;
+        let flags = &JobFlags {
+            include: patterns::split(source.kind, &flags.include),
+            exclude: patterns::split(source.kind, &flags.exclude),
+            ..flags.clone()
+        };
         let both = |own: fn(&JobConfig) -> &Vec<String>, more: &[String]| -> Vec<String> {
             job.map(own).into_iter().flatten().chain(more).cloned().collect()
         };
@@ -218,6 +223,32 @@ impl Job {
         let excluded = flags.exclude.clone();
         Ok(Self { repository, source, options, excluded, minimum_age: None, logs, execution })
     }
+}
+
+/// Options of a snapshot that is stored under the name of a job without a configuration, and is not
+/// read from a source of the job.
+///
+/// # Errors
+/// [`Error::Invalid`] if a name or a tag makes no sense.
+pub fn options_without_source(
+    name: &str,
+    repository: &RepositorySpec,
+    flags: &JobFlags,
+    place: Place<'_>,
+) -> Result<BackupOptions> {
+    names::check("job", name)?;
+    let tier = flags.tier.as_deref().unwrap_or("manual");
+    names::check("tier", tier)?;
+    flags.tags.iter().try_for_each(|tag| names::check_tag(tag))?;
+    Ok(BackupOptions {
+        job: name.to_owned(),
+        tier: tier.to_owned(),
+        tags: flags.tags.clone(),
+        write: repository.write_settings(),
+        time_zone: place.machine.zone.rules.clone(),
+        username: place.machine.user.clone(),
+        ..BackupOptions::default()
+    })
 }
 
 /// The selection of the job, narrowed by the flags.

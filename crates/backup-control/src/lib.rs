@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`config`] | `backup.toml`: where it is looked for, its types, interpolation, errors with line and suggestion |
 //! | [`passphrase`] | where a pass phrase comes from, and fetching it |
+//! | [`patterns`] | lists of patterns for the objects of databases |
 //! | [`repositories`] | from a name or an address to an opened repository |
 //! | [`reserve`] | disk space that maintenance frees when the disk is full |
 //! | [`jobs`] | from a job or flags to a source and the options of a backup |
@@ -69,6 +70,7 @@ pub mod machine;
 pub mod moment;
 pub mod notify;
 pub mod passphrase;
+pub mod patterns;
 pub mod remote;
 pub mod report;
 pub mod repositories;

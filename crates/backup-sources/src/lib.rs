@@ -10,6 +10,8 @@
 
 #[cfg(feature = "files")]
 pub mod files;
+#[cfg(any(feature = "mongodb", feature = "redis"))]
+mod foreign;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod helpers;
 #[cfg(feature = "mongodb")]

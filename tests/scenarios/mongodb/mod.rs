@@ -39,6 +39,7 @@
 //! | `addresses.rs` | addresses that lead to no server |
 //! | `names.rs` | names and definitions that are not valid UTF-8 |
 //! | `srv.rs` | addresses of `mongodb+srv`, by a double of the DNS |
+//! | `imports.rs` | old dumps of mongodump that become snapshots, and archives that are exported |
 //! | `program.rs` | the program, from the first backup to a restored copy |
 
 mod addresses;
@@ -53,6 +54,7 @@ mod failures;
 mod frozen;
 mod hostile;
 mod idle;
+mod imports;
 mod kills;
 mod lineage;
 mod logs;
@@ -139,6 +141,9 @@ scenarios! {
         addresses::tls_failure_is_named_with_the_cause as tls_failure_is_named_with_the_cause,
         names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         silent::backup_reads_another_member_than_a_silent_one as backup_reads_another_member_than_a_silent_one,
+        imports::imported_dump_joins_the_job as imported_dump_joins_the_job,
+        imports::oplog_brings_a_dump_to_one_moment as oplog_brings_a_dump_to_one_moment,
+        imports::exported_archive_equals_an_exported_directory as exported_archive_equals_an_exported_directory,
     }
     needs_mongod_5_0 Version::V5_0 => {
         bytes::every_byte_comes_back as every_byte_comes_back,
@@ -170,6 +175,12 @@ scenarios! {
         round_trip::everything_comes_back as everything_comes_back,
         #[ignore = "a version in between: scripts/test --long"]
         hostile::the_fold_is_exact as the_fold_is_exact,
+        #[ignore = "a version in between: scripts/test --long"]
+        imports::imported_dump_joins_the_job as imported_dump_joins_the_job,
+        #[ignore = "a version in between: scripts/test --long"]
+        imports::oplog_brings_a_dump_to_one_moment as oplog_brings_a_dump_to_one_moment,
+        #[ignore = "a version in between: scripts/test --long"]
+        imports::exported_archive_equals_an_exported_directory as exported_archive_equals_an_exported_directory,
     }
     needs_mongod_6_0 Version::V6_0 => {
         bytes::every_byte_comes_back as every_byte_comes_back,
@@ -273,6 +284,12 @@ scenarios! {
         program::from_the_first_backup_to_a_copy as from_the_first_backup_to_a_copy,
         program::by_a_configuration as by_a_configuration,
         moments::to_a_moment_and_in_part as to_a_moment_and_in_part,
+        imports::imported_dump_joins_the_job as imported_dump_joins_the_job,
+        imports::oplog_brings_a_dump_to_one_moment as oplog_brings_a_dump_to_one_moment,
+        imports::dump_of_one_database_is_a_part as dump_of_one_database_is_a_part,
+        imports::damaged_dumps_become_no_snapshot as damaged_dumps_become_no_snapshot,
+        imports::exported_archive_equals_an_exported_directory as exported_archive_equals_an_exported_directory,
+        imports::lists_and_bare_names_select_collections as lists_and_bare_names_select_collections,
         verified::what_is_not_as_it_was_is_an_error as what_is_not_as_it_was_is_an_error,
     }
 }
@@ -303,18 +320,26 @@ scenarios! {
     needs_own_mongodump_4_4 Version::V4_4 => {
         #[ignore = "needs MongoDB's tools: set MONGODUMP"]
         own::an_export_is_what_mongodump_writes as an_export_is_what_mongodump_writes,
+        #[ignore = "needs MongoDB's tools: set MONGODUMP"]
+        imports::dump_of_stock_mongodump_comes_back as dump_of_stock_mongodump_comes_back,
     }
     needs_own_mongodump_6_0 Version::V6_0 => {
         #[ignore = "needs MongoDB's tools: set MONGODUMP"]
         own::an_export_is_what_mongodump_writes as an_export_is_what_mongodump_writes,
+        #[ignore = "needs MongoDB's tools: set MONGODUMP"]
+        imports::dump_of_stock_mongodump_comes_back as dump_of_stock_mongodump_comes_back,
     }
     needs_own_mongorestore_4_4 Version::V4_4 => {
         #[ignore = "needs MongoDB's tools: set MONGORESTORE"]
         own::mongorestore_takes_an_export as mongorestore_takes_an_export,
+        #[ignore = "needs MongoDB's tools: set MONGORESTORE"]
+        imports::stock_mongorestore_takes_archives as stock_mongorestore_takes_archives,
     }
     needs_own_mongorestore_6_0 Version::V6_0 => {
         #[ignore = "needs MongoDB's tools: set MONGORESTORE"]
         own::mongorestore_takes_an_export as mongorestore_takes_an_export,
+        #[ignore = "needs MongoDB's tools: set MONGORESTORE"]
+        imports::stock_mongorestore_takes_archives as stock_mongorestore_takes_archives,
     }
 }
 

@@ -38,12 +38,12 @@ pub(super) fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// `--uri` and others, with success.
-fn tool(variable: &str, server: &Mongod, more: &[&str]) {
+pub(super) fn tool(variable: &str, server: &Mongod, more: &[&str]) {
     let uri = format!("--uri={}", server.uri());
     run(Command::new(program(variable)).arg(uri).args(more)).succeeded();
 }
 
-async fn filled(version: Version) -> Mongod {
+pub(super) async fn filled(version: Version) -> Mongod {
     let origin = Mongod::start(version).await;
     odd::fill(&origin, version).await;
     origin

@@ -304,7 +304,7 @@ pub(super) async fn an_export_is_the_dump(version: Version) {
 
     let part = Selection::new(vec!["odd.weather".to_owned()], vec![]).unwrap();
     let renames = Renames::new(["odd.*=new.*"]).unwrap();
-    let request = ExportRequest { selection: part, renames, until: None };
+    let request = ExportRequest { is_gzip: false, selection: part, renames, until: None };
     export(&cx, &snapshot, &request, &room.path().join("part")).await.unwrap();
     let mut names: Vec<_> = std::fs::read_dir(room.path().join("part/new"))
         .unwrap()

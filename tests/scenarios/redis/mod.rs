@@ -9,6 +9,7 @@
 //! | `failures.rs` | rights, TLS, damage, writers beside us |
 //! | `frozen.rs` | servers that stop answering |
 //! | `stock.rs` | what stock tools make of our snapshots |
+//! | `imports.rs` | RDB files that become snapshots |
 //! | `idle.rs` | moments at which nothing happened |
 //! | `logs.rs` | the stream of commands in a repository, and restoring to any moment |
 //! | `program.rs` | the program itself |
@@ -24,6 +25,7 @@ mod data;
 mod failures;
 mod frozen;
 mod idle;
+mod imports;
 mod logs;
 mod program;
 mod restores;
@@ -64,6 +66,7 @@ macro_rules! scenarios {
 
 scenarios! {
     needs_redis_6_0 Version::Redis6 => {
+        imports::imported_rdb_file_joins_the_job as imported_rdb_file_joins_the_job,
         program::from_the_first_backup_to_any_moment as from_the_first_backup_to_any_moment,
         targets::nothing_is_dropped_in_vain as nothing_is_dropped_in_vain,
         targets::a_target_is_its_own_master_again as a_target_is_its_own_master_again,
@@ -116,6 +119,8 @@ scenarios! {
         logs::every_moment_comes_back as every_moment_comes_back,
     }
     needs_redis_8_0 Version::Redis8 => {
+        imports::imported_rdb_file_joins_the_job as imported_rdb_file_joins_the_job,
+        imports::damaged_rdb_files_become_no_snapshot as damaged_rdb_files_become_no_snapshot,
         cluster_logs::every_moment_of_all_masters_comes_back as every_moment_of_all_masters_comes_back,
         cluster_logs::increments_of_all_masters_build_on_each_other as increments_of_all_masters_build_on_each_other,
         cluster_logs::moved_slots_leave_a_gap_that_is_told as moved_slots_leave_a_gap_that_is_told,
@@ -190,6 +195,7 @@ scenarios! {
         logs::every_moment_comes_back as every_moment_comes_back,
     }
     needs_valkey_9 Version::Valkey9 => {
+        imports::imported_rdb_file_joins_the_job as imported_rdb_file_joins_the_job,
         cluster_logs::every_moment_of_all_masters_comes_back as every_moment_of_all_masters_comes_back,
         cluster_logs::increments_of_all_masters_build_on_each_other as increments_of_all_masters_build_on_each_other,
         cluster_logs::moved_slots_leave_a_gap_that_is_told as moved_slots_leave_a_gap_that_is_told,

@@ -1,6 +1,7 @@
 //! `backup compare`.
 
 use backup_control::jobs::{Job, JobFlags};
+use backup_control::patterns;
 use backup_control::repositories::RepositorySpec;
 use backup_control::sources::{self, CompareFlags, Compared, SourceSpec};
 use backup_core::error::ErrorKind;
@@ -44,10 +45,11 @@ pub(crate) struct Args {
     /// password of its user]
     #[arg(long, value_name = "URL")]
     with: Option<String>,
-    /// Only collections that match this glob of database.collection; repeat for several
+    /// Only collections that match this glob of database.collection, or a list with commas; repeat
+    /// for several
     #[arg(long, value_name = "GLOB", visible_alias = "include")]
     only: Vec<String>,
-    /// Leave out collections that match this glob; repeat for several
+    /// Leave out collections that match this glob, or a list with commas; repeat for several
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     #[command(flatten)]
@@ -69,7 +71,8 @@ struct CompareJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let selection = args::selection(&args.only, &args.exclude)?;
+    let include = &patterns::split_for(Some("mongodb"), &args.only);
+    let selection = args::selection_of(Some("mongodb"), &args.only, &args.exclude)?;
     let named: Vec<&str> = args.snapshot.as_deref().into_iter().collect();
     let spec = match &named[..] {
         [] => args.filter.repository(session)?,
@@ -92,7 +95,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         sources::compare(&snapshot, log, &server, &flags, (&now, &session.env), &session.cx)
             .await?;
     let differences = compared.stored.differences(&compared.found);
-    let same = same(&compared, &differences)?;
+    let same = same(&compared, &differences, include)?;
     if session.ui.is_json() {
         let (snapshot, server) = (info.id.to_hex(), server.to_string());
         let schema_version = SCHEMA_VERSION;
@@ -145,7 +148,13 @@ fn server(
 }
 
 /// How many objects are the same; that nothing was compared is no success.
-fn same(compared: &Compared, differences: &[Difference]) -> CommandResult<usize> {
+fn same(
+    compared: &Compared,
+    differences: &[Difference],
+    include: &[String],
+) -> CommandResult<usize> {
+    const HINT: &str =
+        "list the collections with `backup ls … -R`; patterns are globs over database.collection";
     let same = compared.stored.objects.len()
         - differences.iter().filter(|one| one.stored.is_some()).count();
     if same == 0 && differences.is_empty() {
@@ -154,8 +163,7 @@ fn same(compared: &Compared, differences: &[Difference]) -> CommandResult<usize>
             "nothing in the snapshot is selected, so nothing was compared",
         )
         .with_hint(
-            "list the collections with `backup ls … -R`; patterns are globs over \
-             database.collection",
+            patterns::hint_for(Some("mongodb"), include).unwrap_or_else(|| HINT.to_owned()),
         ));
     }
     Ok(same)

@@ -12,6 +12,7 @@
 //! | `list.rs`, `find.rs`, `show.rs`, `ls.rs`, `diff.rs`, `stats.rs`, `storage.rs` | looking |
 //! | `restore.rs`, `export/` | getting data back |
 //! | `compare.rs` | a snapshot beside a server |
+//! | `import.rs` | dumps of other tools |
 //! | `copy.rs`, `archive.rs` | into other repositories |
 //! | `hold.rs`, `release.rs`, `forget.rs`, `undo_forget.rs`, `cleanup.rs`, `prune.rs` | what stays and what goes |
 //! | `verify.rs`, `check.rs`, `repair.rs`, `doctor.rs` | damage, and storage that cannot be relied upon |
@@ -39,6 +40,7 @@ pub(crate) mod export;
 pub(crate) mod find;
 pub(crate) mod forget;
 pub(crate) mod hold;
+pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod list;
@@ -132,6 +134,7 @@ pub(in crate::commands) async fn dispatch(session: &Session, command: Command) -
         Command::Restore(args) => Box::pin(restore::run(session, &args)).await,
         Command::Compare(args) => Box::pin(compare::run(session, &args)).await,
         Command::Export(args) => Box::pin(export::run(session, &args)).await,
+        Command::Import(args) => Box::pin(import::run(session, &args)).await,
         Command::Copy(args) => Box::pin(copy::run(session, &args)).await,
         Command::Archive(args) => Box::pin(archive::run(session, &args)).await,
         Command::Hold(args) => Box::pin(hold::run(session, &args)).await,

@@ -51,13 +51,14 @@ pub(crate) struct Args {
     /// Tag of the snapshot; repeat for several
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Only objects that match this glob; repeat for several
+    /// Only objects that match this glob, or, of databases, a list with commas; repeat for several
     ///
     /// With a job, the globs narrow its selection. The snapshot is then marked as a part: it is
     /// never `latest`, and a cleanup never prefers it to one of the whole job.
     #[arg(long = "only", value_name = "GLOB", visible_alias = "include")]
     include: Vec<String>,
-    /// Leave out objects that match this glob; repeat for several
+    /// Leave out objects that match this glob, or, of databases, a list with commas; repeat for
+    /// several
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
     /// Leave out files that match the globs in this file, one per line; repeat for several
@@ -111,7 +112,8 @@ Examples:
 
 Globs of files: `*` does not cross `/`, `**` does. A glob that begins with `/` is anchored at the root,
 others match at any depth. A match includes everything below it.
-Globs of databases match `database.collection`, or the database. --exclude wins over --include.";
+Globs of databases match `database.collection`, or the database: --only users means the database
+`users`, --only '*.users' a collection of every database. --exclude wins over --only.";
 
 /// What is run one after the other.
 enum Task {

@@ -2,7 +2,7 @@
 
 use backup_core::check::Problem;
 use backup_core::repository::{SnapshotInfo, SnapshotList};
-use backup_core::source::{EntryPath, NOT_POINT_IN_TIME};
+use backup_core::source::{EntryPath, IMPORTED, NOT_POINT_IN_TIME};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
@@ -123,8 +123,14 @@ pub(super) fn states(info: &SnapshotInfo) -> Vec<&'static str> {
         (info.snapshot.is_part(), "part"),
         (incomplete, "incomplete"),
         (is_of_no_moment(info), "not point-in-time"),
+        (is_imported(info), "imported"),
     ];
     states.into_iter().filter_map(|(is, name)| is.then_some(name)).collect()
+}
+
+/// True for a dump of another tool, with the dump's time.
+pub(super) fn is_imported(info: &SnapshotInfo) -> bool {
+    info.snapshot.tags.iter().any(|tag| tag == IMPORTED)
 }
 
 /// Whether its parts were read one after the other, while others may have written.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use backup_core::format::SnapshotSummary;
 use backup_core::repository::SnapshotInfo;
+use backup_core::source::IMPORTED;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -155,9 +156,11 @@ fn compare(
     made.extend(missing.iter().filter_map(of_snapshot));
     let is_meant = |info: &&SnapshotInfo| {
         let snapshot = &info.snapshot;
-        // A log that was rolled up is no backup, and a copy was made elsewhere.
+        // A log that was rolled up is no backup, a copy was made elsewhere, and an imported dump is
+        // of another tool.
         snapshot.tag("type") != Some("log")
             && snapshot.original.is_none()
+            && !snapshot.tags.iter().any(|tag| tag == IMPORTED)
             && !made.contains(&info.id.to_hex())
     };
     let of_snapshots =

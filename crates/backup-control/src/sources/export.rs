@@ -1,5 +1,6 @@
 //! Snapshots of databases as files that their own tools take.
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,8 +12,10 @@ use backup_core::repository::SnapshotReader;
 use backup_core::source::{RestoreRequest, Selection};
 use serde::Serialize;
 
-use super::{RestoreFlags, mongodb, redis};
+use super::{mongodb, redis};
+use crate::config::SourceKind;
 use crate::error::{Error, Result};
+use crate::patterns;
 use crate::snapshots::Now;
 
 /// What an export is told.
@@ -24,6 +27,8 @@ pub struct ExportFlags {
     pub renames: Vec<String>,
     /// The moment; the end of the snapshot if none is given.
     pub until: Option<String>,
+    /// Compress with gzip.
+    pub is_gzip: bool,
 }
 
 /// What was exported.
@@ -64,17 +69,8 @@ pub async fn export(
 ) -> Result<Exported> {
     match kind {
         Some("mongodb") => {
-            let (renames, until) = (flags.renames.clone(), flags.until.clone());
-            let restoring = RestoreFlags { renames, until, ..RestoreFlags::default() };
-            let exported =
-                mongodb::export(cx, snapshot, flags.selection.clone(), &restoring, now, directory)
-                    .await?;
-            if matches!(exported, Exported::Collections { collections: 0, .. })
-                && !flags.selection.is_all()
-            {
-                return Err(nothing_selected());
-            }
-            Ok(exported)
+            let exported = mongodb::export(cx, snapshot, flags, now, directory).await?;
+            something(exported, flags)
         }
         Some("redis") => redis_files(snapshot, log, flags, directory, cx).await,
         None | Some("files") => Err(Error::invalid(
@@ -91,6 +87,37 @@ pub async fn export(
     }
 }
 
+/// Writes a snapshot of MongoDB as one archive for stock tools to `writer`, which comes back when
+/// all was written.
+///
+/// # Errors
+/// As [`export`]; what was written by then is no archive.
+pub async fn export_archive<W: Write + Send + 'static>(
+    kind: Option<&str>,
+    snapshot: &SnapshotReader,
+    flags: &ExportFlags,
+    writer: W,
+    now: &Now<'_>,
+    cx: &Context,
+) -> Result<(Exported, W)> {
+    if kind != Some("mongodb") {
+        let text = "only snapshots of MongoDB can be exported as an archive of mongodump";
+        return Err(Error::invalid(text)
+            .with_hint("export to a directory (--to), or as a tar archive with -o FILE"));
+    }
+    let (exported, writer) = mongodb::export_archive(cx, snapshot, flags, now, writer).await?;
+    Ok((something(exported, flags)?, writer))
+}
+
+/// Refuses a selection that matches nothing.
+fn something(exported: Exported, flags: &ExportFlags) -> Result<Exported> {
+    let is_nothing = matches!(exported, Exported::Collections { collections: 0, .. });
+    if is_nothing && !flags.selection.is_all() {
+        return Err(nothing_selected(&flags.selection));
+    }
+    Ok(exported)
+}
+
 /// A dump; with commands behind it, an append-only file.
 async fn redis_files(
     snapshot: &SnapshotReader,
@@ -99,6 +126,10 @@ async fn redis_files(
     directory: &Path,
     cx: &Context,
 ) -> Result<Exported> {
+    if flags.is_gzip {
+        return Err(Error::invalid("files for a server are not compressed")
+            .with_hint("leave out --gzip, and compress the dump afterwards"));
+    }
     if !flags.renames.is_empty() || !flags.selection.is_all() {
         return Err(Error::invalid(
             "files for a server contain everything, under the original names",
@@ -115,10 +146,11 @@ async fn redis_files(
 }
 
 /// A misspelt pattern must not look like an export.
-fn nothing_selected() -> Error {
+fn nothing_selected(selection: &Selection) -> Error {
+    const HINT: &str =
+        "list the contents with `backup ls … -R`; patterns are globs over database.collection";
+    let bare = patterns::hint(SourceKind::Mongodb, selection.include());
     CoreError::new(ErrorKind::NotFound, "the selection matches nothing in the snapshot")
-        .with_hint(
-            "list the contents with `backup ls … -R`; patterns are globs over database.collection",
-        )
+        .with_hint(bare.unwrap_or_else(|| HINT.to_owned()))
         .into()
 }

@@ -11,6 +11,7 @@
 //! | `restore.rs` | [`Restorer`]: the source that restores a snapshot, and where to |
 //! | `compact.rs` | [`compact()`]: full snapshots made of earlier ones and their logs |
 //! | `export.rs` | [`export()`]: snapshots of databases as files for their own tools |
+//! | `import.rs` | [`import()`]: dumps of other tools as sources |
 //! | `compare.rs` | [`compare()`]: what a snapshot holds beside what a server holds |
 //!
 //! To add a kind: its word in `config/source.rs`, a file here, a line in each `match` below.
@@ -20,6 +21,7 @@ mod compare;
 mod export;
 mod files;
 mod flags;
+mod import;
 #[cfg_attr(not(feature = "mongodb"), path = "without_mongodb.rs")]
 mod mongodb;
 #[cfg_attr(not(feature = "postgres"), path = "without_postgres.rs")]
@@ -42,8 +44,9 @@ use jiff::Timestamp;
 
 pub use compact::{applies_log, compact, is_compact};
 pub use compare::{CompareFlags, Compared, compare};
-pub use export::{ExportFlags, Exported, export};
+pub use export::{ExportFlags, Exported, export, export_archive};
 pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags};
+pub use import::{DumpPlace, Import, ImportFlags, TimeSource, import, stream};
 pub use mongodb::MongoSpec;
 pub use postgres::PostgresSpec;
 pub use redis::{RedisSpec, find_keys};

@@ -1,6 +1,7 @@
 //! MongoDB servers.
 
 use std::fmt;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +11,17 @@ use backup_core::event::Events;
 use backup_core::log::LogReplay;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
-use backup_core::source::{Selection, Source};
+use backup_core::source::{Source, SourceIdentity};
 use backup_sources::DEFAULT_TIMEOUT;
 use backup_sources::mongodb::{
-    self, CompareRequest, ExportRequest, MongoOptions, MongoSource, Position, Renames, Replay,
-    SnapshotReads, WriteConcern,
+    self, CompareRequest, DumpOptions, ExportReport, ExportRequest, MongoDump, MongoOptions,
+    MongoSource, Position, Renames, Replay, SnapshotReads, TimeOrigin, WriteConcern,
 };
 use backup_storage::settings::Rate;
 
-use super::{CompareFlags, Compared, Exported, RestoreFlags};
+use super::{
+    CompareFlags, Compared, ExportFlags, Exported, Import, ImportFlags, RestoreFlags, TimeSource,
+};
 use crate::address::ServerAddress;
 use crate::config::{
     MajorityConfig, ReplayConfig, SnapshotReadsConfig, SourceConfig, WriteConcernConfig,
@@ -238,22 +241,66 @@ pub(super) async fn compact(
     Ok(mongodb::synthetic_full(repository, snapshot, log, options, cx).await?)
 }
 
+/// The identity of a replica set by its name, or of a standalone server by its address.
+pub(super) fn identity_of(name: &str) -> Result<SourceIdentity> {
+    Ok(mongodb::identity_of(name))
+}
+
+/// Opens a dump of mongodump.
+pub(super) async fn import(
+    path: &Path,
+    flags: &ImportFlags,
+    identity: SourceIdentity,
+    include: &[String],
+    cx: &Context,
+) -> Result<Import> {
+    let (path, must_be_gzip, time) = (path.to_owned(), flags.must_be_gzip, flags.time);
+    let options = DumpOptions { path, must_be_gzip, identity, time };
+    let dump = MongoDump::open(cx, options).await.map_err(backup_core::error::Error::from)?;
+    let (time, origin) = dump.time();
+    let time_source = match origin {
+        TimeOrigin::Given => TimeSource::Given,
+        TimeOrigin::Oplog => TimeSource::Dump,
+        TimeOrigin::Files => TimeSource::Files,
+    };
+    let (selection, is_part) = (dump.selection(), dump.is_part_of(include));
+    Ok(Import { source: Arc::new(dump), include: selection, is_part, time, time_source })
+}
+
 /// Writes a snapshot as a dump.
 pub(super) async fn export(
     cx: &Context,
     snapshot: &SnapshotReader,
-    selection: Selection,
-    flags: &RestoreFlags,
+    flags: &ExportFlags,
     now: &Now<'_>,
     directory: &Path,
 ) -> Result<Exported> {
+    let report = mongodb::export(cx, snapshot, &request(flags, now)?, directory).await;
+    Ok(exported(report.map_err(backup_core::error::Error::from)?))
+}
+
+/// Writes a snapshot as an archive.
+pub(super) async fn export_archive<W: Write + Send + 'static>(
+    cx: &Context,
+    snapshot: &SnapshotReader,
+    flags: &ExportFlags,
+    now: &Now<'_>,
+    writer: W,
+) -> Result<(Exported, W)> {
+    let written = mongodb::export_archive(cx, snapshot, &request(flags, now)?, writer).await;
+    let (report, writer) = written.map_err(backup_core::error::Error::from)?;
+    Ok((exported(report), writer))
+}
+
+fn request(flags: &ExportFlags, now: &Now<'_>) -> Result<ExportRequest> {
     let until = position(flags.until.as_deref(), now)?;
-    let request = ExportRequest { selection, renames: renames(&flags.renames)?, until };
-    let report = mongodb::export(cx, snapshot, &request, directory)
-        .await
-        .map_err(backup_core::error::Error::from)?;
-    let (collections, documents, bytes) = (report.collections, report.documents, report.bytes);
-    Ok(Exported::Collections { collections, documents, bytes })
+    let (selection, renames) = (flags.selection.clone(), renames(&flags.renames)?);
+    Ok(ExportRequest { selection, renames, until, is_gzip: flags.is_gzip })
+}
+
+fn exported(report: ExportReport) -> Exported {
+    let ExportReport { collections, documents, bytes } = report;
+    Exported::Collections { collections, documents, bytes }
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! Servers of Redis and Valkey.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::event::Events;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{Selection, Source};
+use backup_core::source::{Selection, Source, SourceIdentity};
 use backup_sources::redis::{
-    Engine, RedisDirectory, RedisOptions, RedisSource, RestoreOptions, SnapshotReading, Ttl, Way,
+    Engine, RdbFile, RdbOptions, RdbTime, RedisDirectory, RedisOptions, RedisSource,
+    RestoreOptions, SnapshotReading, Ttl, Way,
 };
 use jiff::Timestamp;
 
-use super::{ExpiryFlag, RestoreFlags, SnapshotKey};
+use super::{ExpiryFlag, Import, ImportFlags, RestoreFlags, SnapshotKey, TimeSource};
 use crate::address::ServerAddress;
 use crate::config::{ReaderConfig, SourceConfig};
 use crate::environment::Environment;
@@ -114,6 +116,30 @@ impl RedisSpec {
             ..parsed
         })
     }
+}
+
+/// The identity of a server by its name in the configuration, or by its address.
+pub(super) fn identity_of(name: &str) -> Result<SourceIdentity> {
+    Ok(backup_sources::redis::identity_of(name))
+}
+
+/// Opens an RDB file.
+pub(super) async fn import(
+    path: &Path,
+    flags: &ImportFlags,
+    identity: SourceIdentity,
+) -> Result<Import> {
+    let (path, must_be_gzip, time) = (path.to_owned(), flags.must_be_gzip, flags.time);
+    let options = RdbOptions { path, must_be_gzip, identity, time };
+    let file = RdbFile::open(options).await.map_err(backup_core::error::Error::from)?;
+    let (time, origin) = file.time();
+    let time_source = match origin {
+        RdbTime::Given => TimeSource::Given,
+        RdbTime::Server => TimeSource::Dump,
+        RdbTime::File => TimeSource::Files,
+    };
+    let (include, is_part) = (Vec::new(), false);
+    Ok(Import { source: Arc::new(file), include, is_part, time, time_source })
 }
 
 impl fmt::Display for RedisSpec {

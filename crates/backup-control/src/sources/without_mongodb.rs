@@ -1,6 +1,7 @@
 //! In place of `mongodb.rs` where MongoDB is left out of the build.
 
 use std::fmt;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,9 @@ use backup_core::event::Events;
 use backup_core::log::LogReplay;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
-use backup_core::source::{Selection, Source};
+use backup_core::source::{Source, SourceIdentity};
 
-use super::{CompareFlags, Compared, Exported, RestoreFlags};
+use super::{CompareFlags, Compared, ExportFlags, Exported, Import, ImportFlags, RestoreFlags};
 use crate::address::ServerAddress;
 use crate::config::SourceConfig;
 use crate::environment::Environment;
@@ -84,14 +85,39 @@ pub(super) async fn compact(
     Err(left_out())
 }
 
+pub(super) fn identity_of(_name: &str) -> Result<SourceIdentity> {
+    Err(left_out())
+}
+
+#[expect(clippy::unused_async, reason = "the other one reads a dump")]
+pub(super) async fn import(
+    _path: &Path,
+    _flags: &ImportFlags,
+    _identity: SourceIdentity,
+    _include: &[String],
+    _cx: &Context,
+) -> Result<Import> {
+    Err(left_out())
+}
+
 #[expect(clippy::unused_async, reason = "the other one writes files")]
 pub(super) async fn export(
     _cx: &Context,
     _snapshot: &SnapshotReader,
-    _selection: Selection,
-    _flags: &RestoreFlags,
+    _flags: &ExportFlags,
     _now: &Now<'_>,
     _directory: &Path,
 ) -> Result<Exported> {
+    Err(left_out())
+}
+
+#[expect(clippy::unused_async, reason = "the other one writes an archive")]
+pub(super) async fn export_archive<W: Write + Send + 'static>(
+    _cx: &Context,
+    _snapshot: &SnapshotReader,
+    _flags: &ExportFlags,
+    _now: &Now<'_>,
+    _writer: W,
+) -> Result<(Exported, W)> {
     Err(left_out())
 }

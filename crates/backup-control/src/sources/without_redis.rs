@@ -1,14 +1,15 @@
 //! In place of `redis.rs` where Redis is left out of the build.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::event::Events;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{Selection, Source};
+use backup_core::source::{Selection, Source, SourceIdentity};
 
-use super::{RestoreFlags, SnapshotKey};
+use super::{Import, ImportFlags, RestoreFlags, SnapshotKey};
 use crate::address::ServerAddress;
 use crate::config::SourceConfig;
 use crate::environment::Environment;
@@ -61,6 +62,19 @@ pub async fn find_keys<E: From<Error>>(
     _tell: impl FnMut(SnapshotKey) -> std::result::Result<(), E>,
 ) -> std::result::Result<bool, E> {
     Err(left_out().into())
+}
+
+pub(super) fn identity_of(_name: &str) -> Result<SourceIdentity> {
+    Err(left_out())
+}
+
+#[expect(clippy::unused_async, reason = "the other one reads a file")]
+pub(super) async fn import(
+    _path: &Path,
+    _flags: &ImportFlags,
+    _identity: SourceIdentity,
+) -> Result<Import> {
+    Err(left_out())
 }
 
 pub(super) fn directory() -> Result<Arc<dyn Source>> {

@@ -36,8 +36,9 @@ pub use exclude::ExcludePatterns;
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
 pub use report::{
-    Difference, Digest, ExistingObject, Facts, MAX_PLANNED_FILES, NOT_POINT_IN_TIME, ObjectDigest,
-    PlannedObject, Probe, ProbeProblem, Removal, RestoreReport, SelectedPart, SourceIdentity,
+    Difference, Digest, ExistingObject, Facts, IMPORTED, MAX_PLANNED_FILES, NOT_POINT_IN_TIME,
+    ObjectDigest, PlannedObject, Probe, ProbeProblem, Removal, RestoreReport, SelectedPart,
+    SourceIdentity,
 };
 pub use request::{
     BackupKind, BackupRequest, Delete, IfExists, MatchRecord, RestoreRequest, Selection,

@@ -99,6 +99,9 @@ pub struct Probe {
 /// others may have written.
 pub const NOT_POINT_IN_TIME: &str = "not-point-in-time";
 
+/// The tag of snapshots that were made of a dump of another tool, with the dump's time.
+pub const IMPORTED: &str = "imported";
+
 /// What a backup reader knows of a backup that has been read, to be recorded with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {

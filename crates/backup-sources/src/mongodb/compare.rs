@@ -17,6 +17,7 @@ use super::catalog::{Collection, Kind};
 use super::digest::{self, Sum};
 use super::dump::Dump;
 use super::fold::Live;
+use super::import::drop_unrecorded;
 use super::namespace::{Filter, Namespace};
 use super::position::Position;
 use super::raw::first_of;
@@ -59,7 +60,13 @@ pub async fn compare(
     let (asked, backed_up) = (Filter::new(&request.selection)?, dump.state.filter()?);
     let stored = stored(cx, &dump, until, &asked).await?;
     // What the backup left out is on the server, and no difference.
-    let covers = |collection: &Collection| {
+    let recorded = dump.state.collections.iter().map(|saved| &saved.collection);
+    let recorded: BTreeMap<&Namespace, &Collection> =
+        recorded.map(|collection| (&collection.namespace, collection)).collect();
+    let covers = |collection: &mut Collection| {
+        if let Some(recorded) = recorded.get(&collection.namespace) {
+            drop_unrecorded(recorded, collection);
+        }
         backed_up.covers(&collection.namespace) && is_compared(collection)
     };
     let found = unless_cancelled(cx, digest::digest_of(cx, &source.server, &asked, covers)).await;

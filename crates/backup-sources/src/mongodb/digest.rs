@@ -118,22 +118,23 @@ pub(super) async fn digest(
     server: &Server,
     selection: &Selection,
 ) -> SourceResult<Digest> {
-    let wanted = |found: &Collection| !found.namespace.is_restored_by_the_server();
+    let wanted = |found: &mut Collection| !found.namespace.is_restored_by_the_server();
     digest_of(cx, server, &Filter::new(selection)?, wanted).await
 }
 
-/// Digests of the collections that a filter covers and `wanted` accepts.
+/// Digests of the collections that a filter covers and that are `wanted`, with the options that
+/// `wanted` leaves them.
 pub(super) async fn digest_of(
     cx: &Context,
     server: &Server,
     filter: &Filter,
-    wanted: impl Fn(&Collection) -> bool,
+    wanted: impl FnMut(&mut Collection) -> bool,
 ) -> SourceResult<Digest> {
     server.refuse_sharded()?;
     let listed = catalog::read(cx, server, filter).await?;
     listed.warn(cx);
     let mut collections = listed.collections;
-    collections.retain(wanted);
+    collections.retain_mut(wanted);
     let scan = Scan::at_once(cx, server);
     let mut objects: BTreeMap<String, ObjectDigest> = futures::stream::iter(collections)
         .map(|collection| {

@@ -14,8 +14,6 @@ use backup_core::log::LogReplay;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{EntryPath, Selection, SourceError, SourceErrorKind, SourceResult};
 use bytes::Bytes;
-use tokio::fs::{DirBuilder, File, OpenOptions};
-use tokio::io::{AsyncWriteExt as _, BufWriter};
 
 use super::catalog::{Collection, Kind};
 use super::dump::Dump;
@@ -23,6 +21,7 @@ use super::fold::{Folded, Live};
 use super::layout;
 use super::namespace::{Filter, Namespace};
 use super::ordered::Ordered;
+use super::output::{OutputFile, failed};
 use super::position::Position;
 use super::raw::{Element, Fields, Value};
 use super::rename::Renames;
@@ -37,6 +36,8 @@ pub struct ExportRequest {
     pub renames: Renames,
     /// The moment, inclusive; `None` is the end of the snapshot.
     pub until: Option<Position>,
+    /// Compress with gzip: every file, or the archive.
+    pub is_gzip: bool,
 }
 
 /// What was exported.
@@ -93,21 +94,32 @@ async fn write(
 ) -> SourceResult<ExportReport> {
     let filter = Filter::new(&request.selection)?;
     let folded = unless_cancelled(cx, dump.fold(cx, request.until, &filter, false)).await?;
-    let names = folded.live.iter().filter(|live| !live.temporary);
-    let names = names.map(|live| &live.collection.namespace);
-    let names = names.chain(folded.views.iter().map(|view| &view.namespace));
-    let names: Vec<&Namespace> = names.filter(|name| filter.covers(name)).collect();
-    if !names.is_empty() || filter.covers_everything() {
-        request.renames.refuse_unmatched(names)?;
-    }
+    refuse_unmatched(&folded, &filter, &request.renames)?;
     refuse_content(directory).await?;
     let mut export = Export {
         directory: directory.to_owned(),
+        is_gzip: request.is_gzip,
         report: ExportReport::default(),
         files: HashMap::new(),
     };
     export.everything(cx, dump, folded, (&filter, &request.renames)).await?;
     Ok(export.report)
+}
+
+/// Refuses renaming rules that match nothing of the export.
+pub(super) fn refuse_unmatched(
+    folded: &Folded,
+    filter: &Filter,
+    renames: &Renames,
+) -> SourceResult<()> {
+    let names = folded.live.iter().filter(|live| !live.temporary);
+    let names = names.map(|live| &live.collection.namespace);
+    let names = names.chain(folded.views.iter().map(|view| &view.namespace));
+    let names: Vec<&Namespace> = names.filter(|name| filter.covers(name)).collect();
+    if names.is_empty() && !filter.covers_everything() {
+        return Ok(());
+    }
+    renames.refuse_unmatched(names)
 }
 
 async fn refuse_content(directory: &Path) -> SourceResult<()> {
@@ -127,13 +139,9 @@ async fn refuse_content(directory: &Path) -> SourceResult<()> {
     }
 }
 
-fn failed(path: &Path, error: std::io::Error) -> SourceError {
-    SourceError::new(SourceErrorKind::Target, format!("cannot write {}", path.display()))
-        .with_source(error)
-}
-
 struct Export {
     directory: PathBuf,
+    is_gzip: bool,
     report: ExportReport,
     /// Files of data by number of the collection.
     files: HashMap<u32, PathBuf>,
@@ -164,15 +172,15 @@ impl Export {
             let files = layout::files(&EntryPath::root(), &collection, 0);
             let path = files.data.map(|path| self.below(&path)).transpose()?.unwrap_or_default();
             self.files.insert(one.number, path.clone());
-            let mut file = create(&path).await?;
+            let mut file = OutputFile::create(&path, self.is_gzip).await?;
             if let Some(mut reading) = dump.documents(one)? {
                 while let Some(document) = unless_cancelled(cx, reading.next()).await? {
                     if let Some(document) = folded.base(one, document)? {
-                        self.write(&mut file, &path, &document).await?;
+                        self.write(&mut file, &document).await?;
                     }
                 }
             }
-            close(file, &path).await?;
+            file.close().await?;
         }
         self.settled(cx, folded, &live, dump.state.version).await
     }
@@ -218,24 +226,17 @@ impl Export {
         documents: impl Iterator<Item = SourceResult<Bytes>>,
     ) -> SourceResult<()> {
         let Some(path) = self.files.get(&number).cloned() else { return Ok(()) };
-        let opened = OpenOptions::new().append(true).open(&path).await;
-        let mut file =
-            BufWriter::with_capacity(1 << 20, opened.map_err(|error| failed(&path, error))?);
+        let mut file = OutputFile::append(&path, self.is_gzip).await?;
         for document in documents {
-            self.write(&mut file, &path, &document?).await?;
+            self.write(&mut file, &document?).await?;
         }
-        close(file, &path).await
+        file.close().await
     }
 
-    async fn write(
-        &mut self,
-        file: &mut BufWriter<File>,
-        path: &Path,
-        document: &[u8],
-    ) -> SourceResult<()> {
+    async fn write(&mut self, file: &mut OutputFile, document: &[u8]) -> SourceResult<()> {
         self.report.documents += 1;
         self.report.bytes += document.len() as u64;
-        file.write_all(document).await.map_err(|error| failed(path, error))
+        file.write(document).await
     }
 
     /// The description of a collection.
@@ -254,10 +255,9 @@ impl Export {
             return Ok(());
         };
         let path = self.below(&path)?;
-        let mut file = create(&path).await?;
-        let text = layout::metadata(collection);
-        file.write_all(text.as_bytes()).await.map_err(|error| failed(&path, error))?;
-        close(file, &path).await
+        let mut file = OutputFile::create(&path, self.is_gzip).await?;
+        file.write(layout::metadata(collection).as_bytes()).await?;
+        file.close().await
     }
 
     /// A path of the layout, `database/file`, below the directory. Names in a snapshot are not to
@@ -271,22 +271,9 @@ impl Export {
             return Err(SourceError::new(SourceErrorKind::Invalid, text)
                 .with_hint("leave the database out with --exclude"));
         }
-        Ok(self.directory.join(&names[0]).join(&names[1]))
+        let suffix = if self.is_gzip { ".gz" } else { "" };
+        Ok(self.directory.join(&names[0]).join(format!("{}{suffix}", names[1])))
     }
-}
-
-async fn create(path: &Path) -> SourceResult<BufWriter<File>> {
-    if let Some(parent) = path.parent() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent).await;
-        made.map_err(|error| failed(parent, error))?;
-    }
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).await;
-    Ok(BufWriter::with_capacity(1 << 20, file.map_err(|error| failed(path, error))?))
-}
-
-async fn close(mut file: BufWriter<File>, path: &Path) -> SourceResult<()> {
-    file.flush().await.map_err(|error| failed(path, error))?;
-    file.get_ref().sync_all().await.map_err(|error| failed(path, error))
 }
 
 /// What the description is of: of buckets, the time-series collection that users see.
@@ -368,7 +355,8 @@ mod tests {
     #[test]
     fn files_stay_below_the_directory() {
         let directory = PathBuf::from("/out");
-        let export = Export { directory, report: ExportReport::default(), files: HashMap::new() };
+        let (report, files) = (ExportReport::default(), HashMap::new());
+        let export = Export { directory, is_gzip: false, report, files };
         let of = |db: &str| EntryPath::root().join(db.as_bytes()).join(b"people.bson");
         assert_eq!(export.below(&of("shop")).unwrap(), Path::new("/out/shop/people.bson"));
         for db in ["../../x", "..", ".", "", "a/b", "/etc", "a/../..", "x\0y"] {

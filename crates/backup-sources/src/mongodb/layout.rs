@@ -39,6 +39,11 @@ impl Layout {
             Topology::ReplicaSet { name } => file_stem(name),
             Topology::Standalone | Topology::Sharded => "standalone".to_owned(),
         };
+        Self::named(&name)
+    }
+
+    /// Of the set or server whose directory has this name.
+    pub(super) fn named(name: &str) -> Self {
         Self::at(EntryPath::root().join(TOP.as_bytes()).join(name.as_bytes()))
     }
 

@@ -30,7 +30,10 @@
 //! | `fold/` | bringing a dump to one exact moment by its oplog |
 //! | `requests.rs` | commands and cursors, each wait for which is limited |
 //! | `restore/` | writing a snapshot to a server |
+//! | `import/` | [`MongoDump`]: old dumps of mongodump as a source |
 //! | `export.rs` | [`export()`]: writing a snapshot as a dump for stock tools |
+//! | `archive.rs` | [`export_archive()`]: the same as one file |
+//! | `output.rs` | files of an export, compressed or not |
 //! | `synthetic/` | [`synthetic_full()`]: a full snapshot made of an earlier one and its oplog |
 //! | `ordered.rs` | putting the documents of capped collections in order |
 //! | `digest.rs` | digests of collections, to compare copies |
@@ -51,6 +54,7 @@
 //! the captured oplog as well (`oplog/<first entry>-<set>.bson`).
 
 mod address;
+mod archive;
 mod capture;
 mod catalog;
 mod client;
@@ -63,6 +67,7 @@ mod export;
 mod extjson;
 mod fold;
 mod history;
+mod import;
 mod layout;
 mod lineage;
 mod member;
@@ -71,6 +76,7 @@ mod namespace;
 mod naming;
 mod options;
 mod ordered;
+mod output;
 mod parsed;
 mod position;
 mod probe;
@@ -99,9 +105,11 @@ use backup_core::source::{
     SelectedPart, Selection, Source, SourceCapabilities, SourceIdentity, SourceResult,
 };
 
+pub use archive::export_archive;
 pub use compare::{CompareRequest, Comparison, compare};
 pub use export::{ExportReport, ExportRequest, export, export_with_log};
 pub use history::OplogWindow;
+pub use import::{DumpOptions, MongoDump, TimeOrigin};
 pub use options::{DEFAULT_MEMBER_TIMEOUT, MongoOptions, Replay, SnapshotReads, WriteConcern};
 pub use position::{LogPosition, Position};
 pub use rename::Renames;
@@ -117,6 +125,16 @@ use server::{Purpose, Server, Topology, unless_cancelled};
 pub struct MongoSource {
     server: Server,
     options: MongoOptions,
+}
+
+/// The identity of a replica set by its name, or of a standalone server by `host:port`: for
+/// snapshots that join those of a server that cannot be reached.
+#[must_use]
+pub fn identity_of(name: &str) -> SourceIdentity {
+    let set = if name.contains(':') { "standalone".to_owned() } else { namespace::file_stem(name) };
+    let paths = vec![layout::Layout::named(&set).set().display().into_owned()];
+    let (id, host) = (name.to_owned(), name.to_owned());
+    SourceIdentity { kind: "mongodb".to_owned(), id, host, paths }
 }
 
 impl MongoSource {

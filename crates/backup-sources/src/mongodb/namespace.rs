@@ -1,5 +1,6 @@
 //! Names: of collections, of the files that mongodump gives them, and which of them are meant.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use backup_core::source::{
@@ -147,6 +148,15 @@ impl Databases {
     fn has(&self, db: &str) -> bool {
         if self.is_whole { db == self.begin } else { db.starts_with(&self.begin) }
     }
+}
+
+/// True if these patterns can match in no other database than these.
+pub(super) fn are_within(patterns: &[String], databases: &BTreeSet<&str>) -> bool {
+    let is_within = |pattern: &String| {
+        let meant = Databases::of(pattern);
+        meant.is_whole && databases.contains(&*meant.begin)
+    };
+    !patterns.is_empty() && patterns.iter().all(is_within)
 }
 
 impl Filter {

@@ -95,6 +95,7 @@ pub(super) async fn full(
         counted: true,
         remarks: Vec::new(),
         scanned,
+        tags: Vec::new(),
     })
 }
 
@@ -258,7 +259,7 @@ pub(super) fn server_version(found: &Survey) -> Option<String> {
         .or_else(|| of("redis-ver").map(|version| format!("Redis {version}")))
 }
 
-fn warn(cx: &Context, found: &Survey) {
+pub(super) fn warn(cx: &Context, found: &Survey) {
     if let Some(what) = &found.unknown {
         cx.events.note(format!(
             "the dump has {what}: it is stored unchanged and can be restored as a whole, but its \

@@ -10,6 +10,7 @@
 //! | `backup.rs` | snapshots |
 //! | `reader.rs` | a backup that is read by a task of its own |
 //! | `scan.rs` | reading key by key, where a server keeps PSYNC to itself |
+//! | `import.rs` | [`RdbFile`]: RDB files as a source |
 //! | `since.rs` | incremental and differential snapshots |
 //! | `cluster/` | clusters: who has what, snapshots of all masters |
 //! | `stream.rs` | the stream of commands, cut into whole events |
@@ -29,6 +30,7 @@ mod digest;
 mod directory;
 mod error;
 mod follow;
+mod import;
 mod layout;
 mod options;
 mod probe;
@@ -54,6 +56,7 @@ use backup_core::source::{
 };
 
 pub use directory::RedisDirectory;
+pub use import::{RdbFile, RdbOptions, RdbTime};
 pub use options::{Engine, RedisOptions, RestoreOptions, SnapshotReading, Ttl, Way};
 pub use restore::{FoundKey, FoundKeys, find_keys};
 
@@ -114,6 +117,15 @@ impl fmt::Display for RedisSource {
             None => write!(f, "Redis {what} {}", name(&self.options)),
         }
     }
+}
+
+/// The identity of a server by the name in the configuration, or by its address: for snapshots that
+/// join those of a server that cannot be reached.
+#[must_use]
+pub fn identity_of(name: &str) -> SourceIdentity {
+    let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+    let paths = vec![Layout::of(name).node().display().into_owned()];
+    SourceIdentity { kind: "redis".to_owned(), id: name.to_owned(), host: host.to_owned(), paths }
 }
 
 /// Runs `work` until the caller cancels.

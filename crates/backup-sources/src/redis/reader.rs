@@ -42,6 +42,8 @@ pub(super) struct Done {
     pub(super) remarks: Vec<String>,
     /// Whether it stands for no moment, because keys were read one by one.
     pub(super) scanned: bool,
+    /// More tags of the snapshot.
+    pub(super) tags: Vec<String>,
 }
 
 /// A backup that is read by a task of its own.
@@ -142,7 +144,12 @@ impl BackupReader for Reader {
                 .into_iter()
                 .chain(done.remarks)
                 .collect(),
-            tags: done.scanned.then(|| NOT_POINT_IN_TIME.to_owned()).into_iter().collect(),
+            tags: done
+                .scanned
+                .then(|| NOT_POINT_IN_TIME.to_owned())
+                .into_iter()
+                .chain(done.tags)
+                .collect(),
             clock_ahead_seconds: self.clock_ahead_seconds,
         })
     }

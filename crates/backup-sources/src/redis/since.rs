@@ -62,6 +62,7 @@ pub(super) fn done(time: Timestamp, position: Option<Position>) -> Done {
         counted: false,
         remarks: Vec::new(),
         scanned: false,
+        tags: Vec::new(),
     }
 }
 

@@ -47,7 +47,8 @@ const AHEAD: usize = 16;
 ///
 /// With --to, writes a database to a directory. MongoDB has the layout of mongodump, brought to the
 /// snapshot's moment, for stock mongorestore. Redis has the files for starting a server: a dump, or
-/// an append-only file if commands follow it.
+/// an append-only file if commands follow it. With --archive, writes a snapshot of MongoDB as one
+/// file for `mongorestore --archive`.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -64,8 +65,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     if_exists: IfFileExists,
     /// Write a snapshot of MongoDB or Redis to this directory, which must be empty or absent
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["path", "output", "if_exists"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["path", "output", "if_exists"], group = "database")]
     to: Option<PathBuf>,
+    /// Write a snapshot of MongoDB to this archive of mongodump; `-` is standard output
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["path", "output"], group = "database")]
+    archive: Option<PathBuf>,
     #[command(flatten)]
     dump: dump::DumpArgs,
     #[command(flatten)]
@@ -78,6 +82,7 @@ Examples:
   backup export latest /home/me -o home.tar
   backup export latest | tar -x -C /tmp/restored --xattrs
   backup export latest --job shop --to /tmp/dump --only 'shop.*'
+  backup export latest --job shop --archive - --gzip | mongorestore --archive --gzip
   backup export latest --job cache --to /srv/redis";
 
 /// Action if the file exists.
@@ -113,13 +118,11 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if let Some(directory) = &args.to {
         return Box::pin(dump::run(session, args, directory)).await;
     }
-    let to_stdout = args.output.as_os_str() == "-";
-    if to_stdout && session.ui.is_json() {
-        return Err(CommandError::usage(
-            "the standard output cannot hold both the export and JSON",
-        )
-        .with_hint("export to a file with -o"));
+    if let Some(file) = &args.archive {
+        return Box::pin(dump::archive(session, args, file)).await;
     }
+    let to_stdout = args.output.as_os_str() == "-";
+    refuse_both(session, to_stdout, "-o")?;
     let path = entry_path(&args.path)?;
     let spec = args.filter.repository_with(session, &[&args.snapshot]).await?;
     let opened = session.open_indexed_at(&spec).await?;
@@ -171,6 +174,15 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         })?;
     }
     Ok(Outcome::with_warnings(skipped))
+}
+
+/// Refuses an export and JSON in one stream; `flag` names a file.
+fn refuse_both(session: &Session, to_stdout: bool, flag: &str) -> CommandResult<()> {
+    if !to_stdout || !session.ui.is_json() {
+        return Ok(());
+    }
+    Err(CommandError::usage("the standard output cannot hold both the export and JSON")
+        .with_hint(format!("export to a file with {flag}")))
 }
 
 /// The number of skipped entries, or the error that ended the export.

@@ -73,12 +73,13 @@ pub(crate) struct Args {
     /// configuration
     #[arg(long)]
     pub(super) in_place: bool,
-    /// Only objects that match this glob; repeat for several
+    /// Only objects that match this glob, or, of databases, a list with commas; repeat for several
     ///
     /// Globs match paths, database.collection, database.schema.table or /database/key.
     #[arg(long, value_name = "GLOB", visible_alias = "include")]
     pub(super) only: Vec<String>,
-    /// Leave out objects that match this glob; repeat for several
+    /// Leave out objects that match this glob, or, of databases, a list with commas; repeat for
+    /// several
     #[arg(long, value_name = "GLOB")]
     pub(super) exclude: Vec<String>,
     /// Action if data exists at the target [default: fail]

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use backup_control::config::SourceKind;
+use backup_control::patterns;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::format::IncompleteEntry;
 use backup_core::source::{EntryPath, RestoreReport};
@@ -68,9 +69,11 @@ impl Restore {
                 "leave out --only and --exclude; a data directory is restored as a whole".to_owned()
             }
         };
+        let source = self.snapshot.snapshot().tag("source");
+        let bare = patterns::hint_for(source, self.request.selection.include());
         let error =
             CoreError::new(ErrorKind::NotFound, format!("nothing in snapshot {short} is selected"));
-        error.with_hint(hint).into()
+        error.with_hint(bare.unwrap_or(hint)).into()
     }
 
     /// Warns of an incomplete snapshot, with the names of the missing entries as far as they are

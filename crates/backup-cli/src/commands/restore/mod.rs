@@ -172,7 +172,11 @@ async fn assemble(
     let restorer = session.unless_cancelled(connecting).await?;
     let request = RestoreRequest {
         target: restorer.target.clone(),
-        selection: crate::args::selection(&args.only, &args.exclude)?,
+        selection: crate::args::selection_of(
+            info.snapshot.tag("source"),
+            &args.only,
+            &args.exclude,
+        )?,
         if_exists: args.if_exists(),
         delete: if flags.delete { Delete::Absent } else { Delete::Nothing },
         verify: args.verify,

@@ -1,7 +1,7 @@
 //! One backup: checks before it, the snapshot, and the steps after it.
 
 use backup_control::jobs::Job;
-use backup_control::{damage, logs};
+use backup_control::{damage, logs, patterns};
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::id::SnapshotId;
 use backup_core::log::{Stream, roll_up};
@@ -62,7 +62,7 @@ pub(in crate::commands) async fn back_up(
     require_rest(session, job, source).await?;
     let report = pipeline::backup(repository, source, &job.options, &session.cx)
         .await
-        .map_err(with_hint_at_limit)?;
+        .map_err(|error| with_hint(error, job))?;
     // Whatever fails from here on: the snapshot is there.
     let besides = after_snapshot(session, repository, job, source, &report).await;
     let besides = besides.map_err(|error| error.after(report.snapshot))?;
@@ -126,8 +126,15 @@ async fn after_snapshot(
     Ok(besides.max(execute::require_expected(session, repository, job, report).await?))
 }
 
-fn with_hint_at_limit(error: backup_core::error::Error) -> backup_core::error::Error {
+fn with_hint(error: CoreError, job: &Job) -> CoreError {
     match error.kind() {
+        ErrorKind::NotFound if job.options.selection.has_no_match() => {
+            let include = job.options.selection.include();
+            match patterns::hint(job.source.kind(), include) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
+        }
         ErrorKind::TooLarge => {
             error.with_hint("raise `max_size`, leave out data with `exclude`, or add --force")
         }

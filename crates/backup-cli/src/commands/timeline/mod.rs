@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::logs::figures::{Figures, Missing};
 use super::logs::{self, branch as branch_name, position};
+use super::view;
 use crate::command_error::{CommandResult, Outcome};
 use crate::human;
 use crate::session::Session;
@@ -61,16 +62,25 @@ struct TimelineJson<'a> {
     bases: &'a [Base],
     branches: Vec<String>,
     latest: Option<&'a Latest>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    imported: Vec<Imported>,
+}
+
+/// A dump that was imported: its own moment can be restored, and no log continues it.
+#[derive(Debug, Serialize)]
+struct Imported {
+    snapshot: String,
+    time: Timestamp,
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let spec = logs::repository_of(session, &args.job)?;
     let opened = session.open_indexed_at(&spec).await?;
     let stream = logs::stream_of(session, &opened, &args.job).await?;
-    let view =
+    let log =
         LogView::load(opened.indexed.repository(), &stream, &session.cx).await?.of_job(&args.job);
-    let timeline = view.timeline();
-    let figures = Figures::of(&view, &timeline);
+    let timeline = log.timeline();
+    let figures = Figures::of(&log, &timeline);
     let (ui, now) = (&session.ui, session.cx.clock.now());
     for slice in &figures.damaged {
         ui.warning(format_args!(
@@ -79,8 +89,11 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             human::text(slice.message.as_bytes())
         ));
     }
-    let snapshots: Vec<&SnapshotInfo> = view.snapshots().collect();
+    let snapshots: Vec<&SnapshotInfo> = log.snapshots().collect();
     let drawing = Drawing::new(&timeline, &snapshots, figures.gaps, now);
+    let of_job = |info: &&SnapshotInfo| info.snapshot.tag("job") == Some(&args.job);
+    let dumps = opened.snapshots.snapshots.iter().filter(of_job);
+    let dumps: Vec<&SnapshotInfo> = dumps.filter(|info| view::is_imported(info)).collect();
     if ui.is_json() {
         ui.json(&TimelineJson {
             schema_version: SCHEMA_VERSION,
@@ -92,11 +105,23 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             bases: timeline.bases(),
             branches: timeline.branch_names(),
             latest: drawing.latest.as_ref(),
+            imported: dumps
+                .iter()
+                .map(|info| Imported { snapshot: info.id.to_hex(), time: info.time() })
+                .collect(),
         })?;
     } else {
         ui.status(format_args!("Times are in {}.", session.zones().dates));
         ui.print(format_args!("Log of job {} in {spec}", human::text(args.job.as_bytes())))?;
         ui.print(drawing.text(&timeline, &snapshots, session.zone()))?;
+        if !dumps.is_empty() {
+            let line = |info: &&SnapshotInfo| {
+                format!("{}  {}", human::full_time(info.time(), session.zone()), info.id.short())
+            };
+            let lines = dumps.iter().map(line).collect();
+            let heading = "Imported dumps, each restorable to its own moment only";
+            ui.print(format_args!("\n{}", section(heading, lines)))?;
+        }
     }
     Ok(if figures.damaged.is_empty() { Outcome::Success } else { Outcome::Damage })
 }

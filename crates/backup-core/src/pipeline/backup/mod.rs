@@ -83,7 +83,10 @@ async fn run_backup(
     let identity = source.identity();
     let (snapshots, doubt) = snapshots_before(repository, options, cx).await?;
     let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
-    let previous = parent::previous(&snapshots, &identity, options).map(|info| info.id);
+    // A dump of the past is not behind the newest snapshot.
+    let previous = parent::previous(&snapshots, &identity, options)
+        .filter(|_| !options.is_import)
+        .map(|info| info.id);
     let (indexed, lost_packs) = load_index(repository, cx).await?;
     cx.check_cancelled()?;
 

@@ -25,6 +25,9 @@ pub struct BackupOptions {
     /// True if the selection is less than the job's: the snapshot is then recorded as a part,
     /// stands only for its own moment, and is neither the base of another snapshot nor `latest`.
     pub is_part: bool,
+    /// True for a dump of the past: the snapshot follows no other one, and its own time counts
+    /// although the store receives it later, as far as the credentials may vouch for it.
+    pub is_import: bool,
     /// How blobs are stored.
     pub write: WriteSettings,
     /// Time zone of this machine: restic writes times with its offset, and trees only deduplicate
@@ -54,6 +57,7 @@ impl Default for BackupOptions {
             tags: Vec::new(),
             selection: Selection::all(),
             is_part: false,
+            is_import: false,
             write: WriteSettings::default(),
             time_zone: TimeZone::UTC,
             username: String::new(),

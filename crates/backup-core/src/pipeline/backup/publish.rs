@@ -60,7 +60,11 @@ impl Publication<'_> {
             Some(mut reliance) => {
                 let snapshot =
                     Snapshot { x_log: log, ..self.snapshot(&run, tree, moment, finished, &stored) };
-                Some(reliance.publish(&snapshot, self.cx).await?)
+                let id = reliance.publish(&snapshot, self.cx).await?;
+                if self.options.is_import {
+                    self.repository.vouch_for(&id, &snapshot, self.cx).await?;
+                }
+                Some(id)
             }
         };
         let clock_offset_seconds = match snapshot {

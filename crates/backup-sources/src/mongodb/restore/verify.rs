@@ -17,6 +17,7 @@ use super::target::FAR_AWAY;
 use crate::mongodb::catalog::{self, Collection};
 use crate::mongodb::digest;
 use crate::mongodb::fold::Live;
+use crate::mongodb::import::drop_unrecorded;
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::options::MongoOptions;
 use crate::mongodb::scan::Scan;
@@ -176,7 +177,9 @@ impl<'a> Verifier<'a> {
 
     fn compare(&mut self, expected: &Collection, there: &Collection, validator_was_set: bool) {
         let how = Comparison { is_same_version: self.is_same_version, validator_was_set };
-        let found = differences(expected, there, how).into_iter();
+        let mut there = there.clone();
+        drop_unrecorded(expected, &mut there);
+        let found = differences(expected, &there, how).into_iter();
         self.differences.extend(found.map(|found| format!("{}: {found}", expected.namespace)));
     }
 }

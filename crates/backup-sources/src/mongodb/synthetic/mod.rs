@@ -36,7 +36,7 @@ use super::namespace::Filter;
 use super::position::Position;
 use super::server::unless_cancelled;
 use reader::Reader;
-use spool::Spool;
+pub(super) use spool::Spool;
 
 /// Stores what `snapshot`, with `log` applied if there is one, comes to as a new full snapshot of
 /// the same job. `options` say how blobs are stored, and who does it.

@@ -17,7 +17,7 @@ const PIECE: u64 = 1 << 20;
 
 /// Documents that operations touch, as they are at the moment: on disk, by collection.
 #[derive(Debug, Default)]
-pub(super) struct Spool {
+pub(in crate::mongodb) struct Spool {
     file: Option<File>,
     end: u64,
     /// Where the documents of a collection are, in order.
@@ -25,7 +25,11 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    pub(super) async fn fill(cx: &Context, dump: &Dump, folded: &mut Folded) -> SourceResult<Self> {
+    pub(in crate::mongodb) async fn fill(
+        cx: &Context,
+        dump: &Dump,
+        folded: &mut Folded,
+    ) -> SourceResult<Self> {
         let live: BTreeMap<u32, Live> =
             folded.live.iter().map(|live| (live.number, live.clone())).collect();
         for one in live.values().filter(|live| folded.is_touched(live)).collect::<Vec<_>>() {
@@ -77,7 +81,11 @@ impl Spool {
         Ok(())
     }
 
-    pub(super) fn read(&self, number: u32, piece: usize) -> SourceResult<Option<Bytes>> {
+    pub(in crate::mongodb) fn read(
+        &self,
+        number: u32,
+        piece: usize,
+    ) -> SourceResult<Option<Bytes>> {
         let place = self.pieces.get(&number).and_then(|pieces| pieces.get(piece));
         let (Some((from, to)), Some(file)) = (place, &self.file) else { return Ok(None) };
         let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];

@@ -81,6 +81,7 @@ pub(in super::super) async fn full(
         counted: true,
         remarks: vec![remark(&cluster)],
         scanned,
+        tags: Vec::new(),
     })
 }
 

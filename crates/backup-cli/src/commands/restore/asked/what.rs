@@ -355,7 +355,7 @@ fn name_of(opened: &Opened, info: &SnapshotInfo) -> String {
 fn literally(name: &str) -> String {
     let mut glob = String::with_capacity(name.len());
     for c in name.chars() {
-        if "*?[]{}\\!".contains(c) {
+        if "*?[]{}\\!,".contains(c) {
             glob.push('\\');
         }
         glob.push(c);
