@@ -4,20 +4,19 @@
 //! Rules of the server's `timeseries_index_schema_conversion_functions.cpp`: the field for metadata
 //! is `meta`, and a measurement has a smallest and a largest value in every bucket.
 
-use bson::{Bson, Document};
-
 use crate::mongodb::catalog::{Collection, Kind};
+use crate::mongodb::raw::{Element, Fields, Value};
 
 /// The collection of the buckets of `series`, a time-series collection; the names of indexes that
 /// have no form there, which the snapshot leaves out.
 pub(super) fn of(series: &Collection) -> (Collection, Vec<String>) {
-    let timeseries = series.options.get_document("timeseries").cloned().unwrap_or_default();
+    let timeseries = series.options.document("timeseries").unwrap_or_default();
     let mut left_out = Vec::new();
     let mut indexes = Vec::new();
     for index in &series.indexes {
         match stored_index(index, &timeseries) {
             Some(stored) => indexes.push(stored),
-            None => left_out.push(index.get_str("name").unwrap_or_default().to_owned()),
+            None => left_out.push(index.text("name").unwrap_or_default().to_owned()),
         }
     }
     let collection = Collection {
@@ -36,7 +35,7 @@ const DERIVED: [&str; 2] = ["validator", "clusteredIndex"];
 /// Drops the derived options of a collection at a server if the snapshot has recorded none: then
 /// they are no difference.
 pub(in crate::mongodb) fn drop_unrecorded(recorded: &Collection, there: &mut Collection) {
-    let is_recorded = DERIVED.iter().any(|option| recorded.options.contains_key(option));
+    let is_recorded = DERIVED.iter().any(|option| recorded.options.has(option));
     if recorded.namespace.is_buckets() && !is_recorded {
         DERIVED.iter().for_each(|option| _ = there.options.remove(option));
     }
@@ -44,51 +43,37 @@ pub(in crate::mongodb) fn drop_unrecorded(recorded: &Collection, there: &mut Col
 
 /// An index of a time-series collection as its buckets have it; `None` for a kind whose fields are
 /// converted in other ways (positions on a sphere, partial indexes).
-fn stored_index(index: &Document, timeseries: &Document) -> Option<Document> {
-    if index.contains_key("partialFilterExpression") {
+fn stored_index(index: &Fields, timeseries: &Fields) -> Option<Fields> {
+    if index.has("partialFilterExpression") {
         return None;
     }
-    let field = |name: &str| timeseries.get_str(name).unwrap_or_default();
+    let field = |name: &str| timeseries.get(name).and_then(Value::string).unwrap_or_default();
     let (time, meta) = (field("timeField"), field("metaField"));
-    let mut key = Document::new();
+    let mut key = Fields::default();
     let mut has_measurements = false;
-    for (name, direction) in index.get_document("key").ok()? {
+    for Element { name, value } in index.document("key")?.iter() {
         let rest = name.strip_prefix(meta).filter(|_| !meta.is_empty());
         match rest {
-            Some("") => _ = key.insert("meta", direction.clone()),
-            Some(rest) if rest.starts_with('.') => {
-                _ = key.insert(format!("meta{rest}"), direction.clone());
-            }
+            Some([]) => key.set("meta", value),
+            Some(rest) if rest.starts_with(b".") => key.set([b"meta", rest].concat(), value),
             _ => {
-                let bounds = match ascends(direction)? {
-                    true => ["min", "max"],
-                    false => ["max", "min"],
+                let bounds: [&[u8]; 2] = match value.number()? > 0.0 {
+                    true => [b"min", b"max"],
+                    false => [b"max", b"min"],
                 };
                 has_measurements |= name != time;
                 for bound in bounds {
-                    key.insert(format!("control.{bound}.{name}"), direction.clone());
+                    key.set([b"control.", bound, b".", name].concat(), value);
                 }
             }
         }
     }
-    let mut stored = Document::new();
-    for (name, value) in index {
-        let value = if name == "key" { Bson::Document(key.clone()) } else { value.clone() };
-        stored.insert(name, value);
-    }
+    let mut stored = index.clone();
+    stored.set("key", key);
     if has_measurements {
-        stored.insert("originalSpec", index.clone());
+        stored.set("originalSpec", index);
     }
     Some(stored)
-}
-
-fn ascends(direction: &Bson) -> Option<bool> {
-    match direction {
-        Bson::Int32(number) => Some(*number > 0),
-        Bson::Int64(number) => Some(*number > 0),
-        Bson::Double(number) => Some(*number > 0.0),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -105,21 +90,21 @@ mod tests {
             namespace: Namespace::new("db", "t"),
             kind: Kind::TimeSeries,
             uuid: None,
-            options: doc! { "timeseries": { "timeField": "t", "metaField": "m" } },
+            options: doc! { "timeseries": { "timeField": "t", "metaField": "m" } }.into(),
             indexes: vec![
-                doc! { "v": 2, "key": { "m": 1, "t": -1 }, "name": "a" },
-                doc! { "v": 2, "key": { "m.x": -1 }, "name": "b" },
-                doc! { "v": 2, "key": { "value": 1 }, "name": "c" },
+                doc! { "v": 2, "key": { "m": 1, "t": -1 }, "name": "a" }.into(),
+                doc! { "v": 2, "key": { "m.x": -1 }, "name": "b" }.into(),
+                doc! { "v": 2, "key": { "value": 1 }, "name": "c" }.into(),
             ],
         };
         let (stored, left_out) = of(&series);
         assert!(left_out.is_empty());
-        let key = |at: usize| stored.indexes[at].get_document("key").unwrap().clone();
-        assert_eq!(key(0), doc! { "meta": 1, "control.max.t": -1, "control.min.t": -1 });
-        assert_eq!(key(1), doc! { "meta.x": -1 });
-        assert_eq!(key(2), doc! { "control.min.value": 1, "control.max.value": 1 });
+        let key = |at: usize| stored.indexes[at].document("key").unwrap();
+        assert_eq!(key(0), doc! { "meta": 1, "control.max.t": -1, "control.min.t": -1 }.into());
+        assert_eq!(key(1), doc! { "meta.x": -1 }.into());
+        assert_eq!(key(2), doc! { "control.min.value": 1, "control.max.value": 1 }.into());
         assert_eq!(described(&stored, false), series);
-        let sphere = doc! { "key": { "place": "2dsphere" }, "name": "s" };
+        let sphere = doc! { "key": { "place": "2dsphere" }, "name": "s" }.into();
         let (_, left_out) = of(&Collection { indexes: vec![sphere], ..series });
         assert_eq!(left_out, ["s"]);
     }

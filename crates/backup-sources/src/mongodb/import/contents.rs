@@ -91,13 +91,7 @@ impl Reading {
 /// Refuses a document that is no BSON, or nested too deep: it could be stored, and never restored.
 /// Its content is not repeated.
 pub(super) fn require_sound(document: &[u8], subject: &str, at: u64) -> SourceResult<()> {
-    let refused =
-        |why: String| Err(malformed(format!("dump of {subject}: document at byte {at}{why}")));
-    match is_shallow(document) {
-        Some(true) => Ok(()),
-        Some(false) => refused(format!(": more than {DEEPEST} levels of nesting")),
-        None => refused(String::new()),
-    }
+    refuse_deep(document, format_args!("dump of {subject}: document at byte {at}"))
 }
 
 /// The documents as a stream, read on threads that may wait; `ended` gets the sum over them.

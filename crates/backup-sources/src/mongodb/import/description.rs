@@ -3,7 +3,6 @@
 use std::fmt::Display;
 
 use backup_core::source::{SourceError, SourceResult};
-use bson::{Document, doc};
 use sha2::{Digest as _, Sha256};
 
 use super::extended;
@@ -11,7 +10,7 @@ use super::json::Json;
 use crate::mongodb::catalog::{Collection, CollectionUuid, Kind};
 use crate::mongodb::error::malformed;
 use crate::mongodb::namespace::Namespace;
-use crate::mongodb::parsed::parsed;
+use crate::mongodb::raw::{Fields, refuse_deep};
 
 /// Options that tools write and `create` does not take, and those of one member.
 const NOT_OPTIONS: [&str; 6] =
@@ -21,8 +20,8 @@ const NOT_OPTIONS: [&str; 6] =
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Description {
     pub(super) kind: Kind,
-    pub(super) options: Document,
-    pub(super) indexes: Vec<Document>,
+    pub(super) options: Fields,
+    pub(super) indexes: Vec<Fields>,
     /// Tools before 4.2 do not write it.
     pub(super) uuid: Option<CollectionUuid>,
     /// The name, where the description has it: that of a file may be cut off or ambiguous.
@@ -32,8 +31,10 @@ pub(super) struct Description {
 impl Description {
     /// Of a collection that no file describes.
     pub(super) fn absent() -> Self {
-        let indexes = vec![doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" }];
-        Self { kind: Kind::Collection, options: Document::new(), indexes, uuid: None, name: None }
+        let key = Fields::default().with("_id", 1);
+        let index = Fields::default().with("v", 2).with("key", key).with("name", "_id_");
+        let (options, indexes) = (Fields::default(), vec![index]);
+        Self { kind: Kind::Collection, options, indexes, uuid: None, name: None }
     }
 
     /// Reads a description. `kind` is the type that stands beside it in an archive, or nothing.
@@ -49,10 +50,11 @@ impl Description {
         let text = |name: &str| json.get(name).and_then(Json::text).map(str::to_owned);
         let read = |fields: &[(String, Json)]| {
             let raw = extended::document(fields).map_err(broken)?;
-            parsed(&raw, &subject)
+            refuse_deep(raw.as_bytes(), &subject)?;
+            Fields::parse(raw.as_bytes())
         };
         let mut options = match json.get("options") {
-            None | Some(Json::Null) => Document::new(),
+            None | Some(Json::Null) => Fields::default(),
             Some(options) => read(options.object().ok_or_else(|| malformed(&subject))?)?,
         };
         let mut indexes = Vec::new();
@@ -68,24 +70,23 @@ impl Description {
         if fields.is_empty() {
             return Err(malformed(&subject));
         }
-        let id_index = options.get_document("idIndex").cloned().ok();
+        let id_index = options.document("idIndex");
         NOT_OPTIONS.iter().for_each(|name| _ = options.remove(name));
         let kind = text("type").unwrap_or_else(|| kind.to_owned());
         let kind = match &*kind {
-            "" if options.contains_key("viewOn") => Kind::View,
-            "" if options.contains_key("timeseries") => Kind::TimeSeries,
+            "" if options.has("viewOn") => Kind::View,
+            "" if options.has("timeseries") => Kind::TimeSeries,
             "" => Kind::Collection,
             word => Kind::parse(word)
                 .ok_or_else(|| malformed(format!("{subject}: unknown type {word:?}")))?,
         };
-        if kind == Kind::Collection && indexes.is_empty() && !options.contains_key("clusteredIndex")
-        {
+        if kind == Kind::Collection && indexes.is_empty() && !options.has("clusteredIndex") {
             indexes.extend(id_index);
         }
         let uuid = text("uuid").and_then(|uuid| hex::decode(uuid).ok()?.try_into().ok());
         let name = text("collectionName").filter(|name| !name.is_empty()).or_else(|| {
             // Servers before 4.4 have the whole name in every index.
-            let namespace = Namespace::parse(indexes.first()?.get_str("ns").ok()?)?;
+            let namespace = Namespace::parse(indexes.first()?.text("ns")?)?;
             Some(namespace.name)
         });
         Ok(Self { kind, options, indexes, uuid, name })
@@ -112,6 +113,8 @@ pub(super) fn made_uuid(namespace: &Namespace) -> CollectionUuid {
 
 #[cfg(test)]
 mod tests {
+    use bson::doc;
+
     use super::*;
     use crate::mongodb::layout;
 
@@ -125,8 +128,11 @@ mod tests {
             namespace: Namespace::new("db", "c d"),
             kind: Kind::Collection,
             uuid: Some([7; 16]),
-            options: doc! { "capped": true, "size": 4096_i64, "validator": { "a": { "$gt": 5 } } },
-            indexes: vec![doc! { "v": 2, "key": { "b": 1, "a": -1 }, "name": "x", "unique": true }],
+            options: doc! { "capped": true, "size": 4096_i64, "validator": { "a": { "$gt": 5 } } }
+                .into(),
+            indexes: vec![
+                doc! { "v": 2, "key": { "b": 1, "a": -1 }, "name": "x", "unique": true }.into(),
+            ],
         };
         let read = parsed_text(&layout::metadata(&collection)).unwrap();
         assert_eq!(read.name.as_deref(), Some("c d"));
@@ -134,7 +140,7 @@ mod tests {
         let view = Collection {
             kind: Kind::View,
             uuid: None,
-            options: doc! { "viewOn": "c", "pipeline": [{ "$match": { "a": 1 } }] },
+            options: doc! { "viewOn": "c", "pipeline": [{ "$match": { "a": 1 } }] }.into(),
             indexes: Vec::new(),
             ..collection
         };
@@ -147,7 +153,7 @@ mod tests {
             "indexes":[{"v":1,"key":{"_id":1},"name":"_id_","ns":"db.a+b"}]}"#;
         let read = parsed_text(text).unwrap();
         assert_eq!((read.uuid, read.name.as_deref()), (None, Some("a+b")));
-        assert_eq!((read.kind, read.options), (Kind::Collection, doc! { "max": 5 }));
+        assert_eq!((read.kind, read.options), (Kind::Collection, doc! { "max": 5 }.into()));
         let view = parsed_text(r#"{"options":{"viewOn":"c","pipeline":[]},"indexes":[]}"#).unwrap();
         assert_eq!(view.kind, Kind::View);
         assert_ne!(made_uuid(&Namespace::new("a", "b")), made_uuid(&Namespace::new("a", "c")));

@@ -269,7 +269,7 @@ mod tests {
             "code": Bson::JavaScriptCode("f()".to_owned()), "undefined": Bson::Undefined,
             "scope": bson::JavaScriptCodeWithScope { code: "g()".to_owned(), scope: doc! { "x": 1 } },
         };
-        let read = parsed(&extjson::canonical(&all)).unwrap();
+        let read = parsed(&extjson::canonical(&all.clone().into())).unwrap();
         assert_eq!(Document::try_from(&*read).unwrap(), all);
         assert_eq!(read.as_bytes(), RawDocumentBuf::try_from(&all).unwrap().as_bytes());
     }

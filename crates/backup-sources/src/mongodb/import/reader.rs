@@ -174,7 +174,7 @@ impl Reader {
                     saved.digest = digests.get(&saved.collection.namespace).cloned();
                 }
             }
-            State { collections: saved, ..dump.state(needs_oplog) }.encode()
+            Ok(State { collections: saved, ..dump.state(needs_oplog) }.encode())
         })
         .boxed()
     }
