@@ -62,7 +62,7 @@ impl Publication<'_> {
                     Snapshot { x_log: log, ..self.snapshot(&run, tree, moment, finished, &stored) };
                 let id = reliance.publish(&snapshot, self.cx).await?;
                 if self.options.is_import {
-                    self.repository.vouch_for(&id, &snapshot, self.cx).await?;
+                    self.repository.vouch_for_import(&id, &snapshot, self.cx).await?;
                 }
                 Some(id)
             }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bson::RawDocument;
 use jiff::Timestamp as Time;
 
 use super::contents::Reading;
@@ -83,10 +84,13 @@ impl Uuids {
                 let mut operations = held(raw::document(&entry)?).map_err(unsuited)?;
                 while let Some(operation) = operations.next().map_err(unsuited)? {
                     let text = |key: &str| operation.get_str(key).unwrap_or_default();
-                    if !matches!(text("op"), "i" | "u" | "d") || !unknown.contains(text("ns")) {
-                        continue;
-                    }
-                    let Some(name) = Namespace::parse(text("ns")) else { continue };
+                    let name = match text("op") {
+                        "i" | "u" | "d" => text("ns").to_owned(),
+                        "c" => commanded(&operation).unwrap_or_default(),
+                        _ => continue,
+                    };
+                    let name = Some(name).filter(|name| unknown.contains(name));
+                    let Some(name) = name.as_deref().and_then(Namespace::parse) else { continue };
                     let uuid = operation.get_binary("ui").ok();
                     let uuid = uuid.and_then(|uuid| uuid.bytes.try_into().ok());
                     found.0.entry(name).or_default().insert(uuid);
@@ -114,4 +118,15 @@ impl Uuids {
             }
         }
     }
+}
+
+/// The collection that a command of the oplog is about: a rename has the whole name.
+fn commanded(operation: &RawDocument) -> Option<String> {
+    let (command, name) = operation.get_document("o").ok()?.iter().next()?.ok()?;
+    let name = name.as_str()?;
+    let (db, _) = operation.get_str("ns").ok()?.split_once('.')?;
+    Some(match command.as_str() {
+        "renameCollection" => name.to_owned(),
+        _ => format!("{db}.{name}"),
+    })
 }
