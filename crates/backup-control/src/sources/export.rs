@@ -91,7 +91,7 @@ pub async fn export(
 /// all was written.
 ///
 /// # Errors
-/// As [`export`]; what was written by then is no archive.
+/// As [`export`]; a writer that does not come back holds no archive.
 pub async fn export_archive<W: Write + Send + 'static>(
     kind: Option<&str>,
     snapshot: &SnapshotReader,
