@@ -239,12 +239,10 @@ impl Session {
     }
 
     /// The same, where the answer has to be this word.
-    pub(crate) async fn confirm_by_typing(
-        &self,
-        question: &str,
-        word: &'static str,
-    ) -> CommandResult<()> {
-        self.confirm_with(format!("{question} Type `{word}`: "), move |answer| answer == word).await
+    pub(crate) async fn confirm_by_typing(&self, question: &str, word: &str) -> CommandResult<()> {
+        let expected = word.to_owned();
+        let is_yes = move |answer: &str| answer == expected;
+        self.confirm_with(format!("{question} Type `{word}`: "), is_yes).await
     }
 
     async fn confirm_with(

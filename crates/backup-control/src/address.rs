@@ -133,6 +133,34 @@ impl ServerAddress {
         matches!(scheme(&self.0).as_deref(), Some("mongodb" | "mongodb+srv"))
     }
 
+    /// The database that an address of MongoDB names. Nothing for databases of the server itself:
+    /// `admin` and `$external` are for users.
+    #[must_use]
+    pub fn mongodb_database(&self) -> Option<String> {
+        self.mongodb_path().filter(|name| !is_of_server(name))
+    }
+
+    /// The database of the server itself that an address of MongoDB names: it selects nothing.
+    #[must_use]
+    pub fn ignored_mongodb_database(&self) -> Option<String> {
+        self.mongodb_path().filter(|name| is_of_server(name))
+    }
+
+    /// The decoded path of an address of MongoDB.
+    fn mongodb_path(&self) -> Option<String> {
+        if !self.is_mongodb() {
+            return None;
+        }
+        let (_, rest) = self.0.split_once("://")?;
+        let rest = rest.split('?').next()?;
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+        let (_, path) = rest.split_once('/')?;
+        // A path is no form: `+` and `&` stand for themselves.
+        let form = format!("={}", path.replace('+', "%2B").replace('&', "%26"));
+        let (_, name) = url::form_urlencoded::parse(form.as_bytes()).next()?;
+        (!name.is_empty()).then(|| name.into_owned())
+    }
+
     /// Whether it leads to a PostgreSQL cluster.
     #[must_use]
     pub fn is_postgres(&self) -> bool {
@@ -147,6 +175,10 @@ impl ServerAddress {
             Some("redis" | "rediss" | "valkey" | "valkeys" | "unix")
         )
     }
+}
+
+fn is_of_server(database: &str) -> bool {
+    matches!(database, "admin" | "config" | "local" | "$external")
 }
 
 impl fmt::Display for ServerAddress {
@@ -223,6 +255,25 @@ mod tests {
             "mongodb://[2001:db8::1]/",
         ] {
             assert!(!is_of_machine(shared), "{shared}");
+        }
+    }
+
+    #[test]
+    fn databases_of_mongodb_addresses() {
+        for (address, named, ignored) in [
+            ("mongodb://h", None, None),
+            ("mongodb://h/", None, None),
+            ("mongodb://h/?replicaSet=rs", None, None),
+            ("mongodb://h/shop", Some("shop"), None),
+            ("mongodb://me:p@h:1,i:2/shop?x=a@b/c", Some("shop"), None),
+            ("mongodb+srv://me:p%2F@h/sh%20op+%C3%A9&?x", Some("sh op+é&"), None),
+            ("mongodb://me@h/admin", None, Some("admin")),
+            ("mongodb://me@h/%24external?authMechanism=MONGODB-X509", None, Some("$external")),
+            ("postgres://h/shop", None, None),
+        ] {
+            let address = ServerAddress::new(address);
+            assert_eq!(address.mongodb_database().as_deref(), named, "{address}");
+            assert_eq!(address.ignored_mongodb_database().as_deref(), ignored, "{address}");
         }
     }
 

@@ -218,6 +218,7 @@ impl Job {
             ..BackupOptions::default()
         };
         let source = SourceSpec::new(source, place.machine, place.env)?;
+        let source = if job.is_none() { source.ad_hoc() } else { source };
         let logs = job.and_then(|job| job.logs.clone()).unwrap_or_default();
         let execution = job.map(|job| Execution::of(job, flags)).unwrap_or_default();
         let excluded = flags.exclude.clone();
@@ -469,6 +470,10 @@ mod tests {
         let none = JobFlags::default();
         let job = Job::ad_hoc(None, &address, repository(), &none, place()).unwrap();
         assert_eq!(job.options.kind, Some(BackupKind::Full));
+        assert!(!job.options.configuration.to_string().contains("database"));
+        let named = ["mongodb://me:hush@host/shop".to_owned()];
+        let named = Job::ad_hoc(None, &named, repository(), &none, place()).unwrap();
+        assert_eq!(named.options.configuration["source"]["database"], "shop");
         let incremental = JobFlags { kind: Some(JobType::Incremental), ..none.clone() };
         let built_on = Job::ad_hoc(None, &address, repository(), &incremental, place()).unwrap();
         assert_eq!(built_on.options.kind, Some(BackupKind::Incremental));

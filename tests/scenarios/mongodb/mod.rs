@@ -31,6 +31,9 @@
 //! | `told.rs` | what is told of servers and snapshots |
 //! | `own.rs` | servers and tools that the environment names |
 //! | `replaced.rs` | objects, users and roles that a restore replaces, removes and leaves |
+//! | `named.rs` | databases that addresses name |
+//! | `merged.rs` | documents that are merged into others |
+//! | `refused.rs` | definitions that the target refuses |
 //! | `rights.rs` | users with few rights |
 //! | `failures.rs` | servers that die or cannot be used |
 //! | `frozen.rs` | servers that stop answering, and commands that take long |
@@ -59,7 +62,9 @@ mod kills;
 mod lineage;
 mod logs;
 mod members;
+mod merged;
 mod moments;
+mod named;
 mod names;
 mod odd;
 mod own;
@@ -67,6 +72,7 @@ mod parts;
 mod prepared;
 mod program;
 mod ranges;
+mod refused;
 mod replaced;
 mod rights;
 mod round_trip;
@@ -111,6 +117,15 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    needs_mongod_4_4_and_5_0 Version::V4_4 => {
+        merged::fields_with_a_dollar_reach_an_older_server as fields_with_a_dollar_reach_an_older_server,
+    }
+    needs_mongod_5_0_and_6_0 Version::V5_0 => {
+        refused::definitions_of_a_newer_server_are_refused_at_once as definitions_of_a_newer_server_are_refused_at_once,
+    }
+    needs_mongod_6_0_and_4_4 Version::V6_0 => {
+        refused::haystack_indexes_are_converted as haystack_indexes_are_converted,
+    }
     needs_mongod_4_4 Version::V4_4 => {
         bytes::every_byte_comes_back as every_byte_comes_back,
         #[ignore = "runs on the newest version; others: scripts/test --long"]
@@ -147,6 +162,7 @@ scenarios! {
     }
     needs_mongod_5_0 Version::V5_0 => {
         bytes::every_byte_comes_back as every_byte_comes_back,
+        merged::fields_with_a_dollar_are_merged as fields_with_a_dollar_are_merged,
         #[ignore = "a version in between: scripts/test --long"]
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
         #[ignore = "a version in between: scripts/test --long"]
@@ -241,6 +257,13 @@ scenarios! {
         hostile::an_older_server_takes_it as an_older_server_takes_it,
         hostile::a_snapshot_read_is_one_moment as a_snapshot_read_is_one_moment,
         hostile::history_that_is_gone_is_made_up_for as history_that_is_gone_is_made_up_for,
+        named::database_of_a_target_is_written_to as database_of_a_target_is_written_to,
+        named::several_databases_are_not_restored_into_one as several_databases_are_not_restored_into_one,
+        named::restore_into_a_database_leaves_users_out as restore_into_a_database_leaves_users_out,
+        named::database_of_a_source_is_backed_up_alone as database_of_a_source_is_backed_up_alone,
+        named::database_of_a_configured_source as database_of_a_configured_source,
+        named::hidden_databases_are_no_part_of_the_snapshot as hidden_databases_are_no_part_of_the_snapshot,
+        merged::fields_with_a_dollar_are_merged as fields_with_a_dollar_are_merged,
         replaced::replace_drops_only_collections_of_the_snapshot as replace_drops_only_collections_of_the_snapshot,
         replaced::delete_removes_only_planned_objects as delete_removes_only_planned_objects,
         replaced::unmatched_rename_leaves_target_unchanged as unmatched_rename_leaves_target_unchanged,

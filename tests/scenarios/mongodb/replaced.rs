@@ -12,13 +12,13 @@ use crate::support::mongod_state::{same, state};
 use crate::support::process::Outcome;
 
 /// The program with a repository of its own.
-struct Place {
-    cli: Cli,
-    room: TempDir,
+pub(super) struct Place {
+    pub(super) cli: Cli,
+    pub(super) room: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let room = tempfile::tempdir().unwrap();
         let cli = Cli::new(&room.path().join("repository"), "key");
         cli.run(&["init"]).succeeded();
@@ -27,7 +27,7 @@ impl Place {
 
     /// Runs it, which must end with that exit code; returns everything that it printed.
     #[track_caller]
-    fn ends(&self, code: i32, arguments: &[&str]) -> String {
+    pub(super) fn ends(&self, code: i32, arguments: &[&str]) -> String {
         let outcome: Outcome = self.cli.run(arguments);
         let text = format!("{}{}", outcome.text(), outcome.stderr);
         assert_eq!(outcome.code, code, "{arguments:?}: {text}");
@@ -35,7 +35,7 @@ impl Place {
     }
 }
 
-async fn insert(server: &Mongod, db: &str, name: &str, count: i32) {
+pub(super) async fn insert(server: &Mongod, db: &str, name: &str, count: i32) {
     let documents: Vec<Document> = (0..count).map(|id| doc! { "_id": id }).collect();
     server.run(db, doc! { "insert": name, "documents": documents }).await;
 }

@@ -31,7 +31,8 @@ enum Verb {
     ///
     /// Reports all mistakes, in the order of the file. Also tries to read the files with pass
     /// phrases and passwords that it names, and looks for the paths to back up: the exit code is 3
-    /// if one cannot be read or does not exist. A value of TZ that is not a time zone is a mistake.
+    /// if one cannot be read or does not exist, or if the address of a MongoDB source has a database
+    /// that selects nothing. A value of TZ that is not a time zone is a mistake.
     Check,
     /// Show the resolved configuration, and the origin of each value
     ///
@@ -82,21 +83,33 @@ struct CheckJson<'a> {
     unreadable: Vec<&'a Finding>,
     /// Other paths that are named and do not exist.
     missing: Vec<&'a Finding>,
+    /// Addresses with a database that selects nothing.
+    ignored_databases: Vec<&'a Finding>,
 }
 
-/// A file that the configuration names and that cannot be read or does not exist.
+/// A file that the configuration names and that cannot be read or does not exist, or an address with
+/// a database that selects nothing.
 #[derive(Serialize)]
 struct Finding {
     /// The line of its key, counted from 1.
     line: Option<usize>,
-    /// The section that names the file.
+    /// The section of the key.
     section: String,
     message: String,
     #[serde(skip)]
     hint: Option<String>,
-    /// True if it holds a pass phrase or a password.
     #[serde(skip)]
-    is_secret: bool,
+    kind: FindingKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FindingKind {
+    /// A file with a pass phrase or a password.
+    Secret,
+    /// Another path.
+    Path,
+    /// The database of an address.
+    Database,
 }
 
 #[derive(Serialize)]
@@ -183,6 +196,7 @@ fn check(session: &Session, loaded: &LoadedConfig) -> CommandResult {
 fn check_json(session: &Session, loaded: &LoadedConfig, findings: &[Finding]) -> CommandResult<()> {
     let config = &loaded.config;
     let zone = &session.zones().schedules;
+    let of_kind = |kind| findings.iter().filter(|one| one.kind == kind).collect();
     session.ui.json(&CheckJson {
         schema_version: SCHEMA_VERSION,
         file: &loaded.file,
@@ -192,8 +206,9 @@ fn check_json(session: &Session, loaded: &LoadedConfig, findings: &[Finding]) ->
         sources: config.sources.keys().collect(),
         jobs: config.jobs.keys().collect(),
         groups: config.groups.keys().collect(),
-        unreadable: findings.iter().filter(|one| one.is_secret).collect(),
-        missing: findings.iter().filter(|one| !one.is_secret).collect(),
+        unreadable: of_kind(FindingKind::Secret),
+        missing: of_kind(FindingKind::Path),
+        ignored_databases: of_kind(FindingKind::Database),
     })
 }
 
@@ -249,7 +264,8 @@ fn described(session: &Session, loaded: &LoadedConfig) -> CommandResult<Vec<Stri
     Ok(lines)
 }
 
-/// Files that cannot be read or do not exist, in the order of the configuration.
+/// Files that cannot be read or do not exist, and databases of addresses that select nothing, in the
+/// order of the configuration.
 fn findings(loaded: &LoadedConfig) -> Vec<Finding> {
     let secrets = passphrase::unreadable_files(&loaded.config).into_iter();
     let secrets = secrets.map(|(section, error)| {
@@ -257,14 +273,30 @@ fn findings(loaded: &LoadedConfig) -> Vec<Finding> {
         let keys = ["passphrase_file", "password_file", "secret_file"];
         let line = keys.iter().find_map(|key| loaded.line_of(&format!("{name}.{key}")));
         let (message, hint) = (words::chain(&error), error.hint().map(str::to_owned));
-        Finding { line, section, message, hint, is_secret: true }
+        Finding { line, section, message, hint, kind: FindingKind::Secret }
     });
     let missing = loaded.missing_paths().into_iter().map(|one| {
         let message = format!("{} of `{}` does not exist", one.path.display(), one.key);
         let hint = Some("correct the path, or create it before the next backup".to_owned());
-        Finding { line: one.line, section: one.section, message, hint, is_secret: false }
+        Finding { line: one.line, section: one.section, message, hint, kind: FindingKind::Path }
     });
-    let mut findings: Vec<Finding> = secrets.chain(missing).collect();
+    let databases = loaded.config.sources.iter().filter_map(|(name, source)| {
+        let database = source.undecided_database()?;
+        let (section, line) =
+            (format!("[sources.{name}]"), loaded.line_of(&format!("sources.{name}.url")));
+        let jobs = loaded.config.jobs.iter().filter(|(_, job)| job.source == *name);
+        let jobs: Vec<&str> = jobs.map(|(job, _)| job.as_str()).collect();
+        let message = format!(
+            "the database {database:?} in `url` selects nothing; jobs that back up all databases \
+             unless `include` selects some: {}",
+            if jobs.is_empty() { "none".to_owned() } else { jobs.join(", ") }
+        );
+        let hint = Some(format!(
+            "set `database = {database:?}` to back up only it, or `database = \"*\"` to keep all"
+        ));
+        Some(Finding { line, section, message, hint, kind: FindingKind::Database })
+    });
+    let mut findings: Vec<Finding> = secrets.chain(missing).chain(databases).collect();
     findings.sort_by_key(|one| one.line);
     findings
 }

@@ -1,5 +1,8 @@
 //! `backup show`.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use backup_core::format::Manifest;
 use backup_core::repository::SnapshotInfo;
 use serde::Serialize;
@@ -38,6 +41,65 @@ struct ShowJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable_holds: Option<&'a str>,
     manifest: Option<&'a Manifest>,
+    /// Objects of a MongoDB snapshot by kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contents: Option<Contents>,
+}
+
+/// Objects of a MongoDB snapshot whose documents were counted.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Contents {
+    databases: u64,
+    /// Time-series collections included; neither users nor roles.
+    collections: u64,
+    /// Measurements of time-series collections are left out.
+    documents: u64,
+    bytes: u64,
+    users: u64,
+    roles: u64,
+}
+
+impl Contents {
+    /// `None` for other snapshots, and for those of an oplog, which count no documents.
+    fn of(manifest: &Manifest) -> Option<Self> {
+        if manifest.source.kind != "mongodb" || manifest.objects.is_empty() {
+            return None;
+        }
+        let (mut contents, mut databases) = (Self::default(), BTreeSet::new());
+        for (name, object) in &manifest.objects {
+            let (database, collection) = name.split_once('.').unwrap_or((name, ""));
+            match name.as_str() {
+                "admin.system.users" => contents.users = object.count,
+                "admin.system.roles" => contents.roles = object.count,
+                "admin.system.version" => {}
+                _ => {
+                    databases.insert(database);
+                    contents.collections += 1;
+                    contents.bytes += object.bytes;
+                    let is_counted = !collection.starts_with("system.buckets.");
+                    contents.documents += if is_counted { object.count } else { 0 };
+                }
+            }
+        }
+        contents.databases = databases.len() as u64;
+        Some(contents)
+    }
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part =
+            |count: u64, one: &str, many: &str| (count > 0).then(|| human::count(count, one, many));
+        let parts = [
+            Some(human::count(self.databases, "database", "databases")),
+            Some(human::count(self.collections, "collection", "collections")),
+            Some(human::count(self.documents, "document", "documents")),
+            Some(human::size(self.bytes)),
+            part(self.users, "user", "users"),
+            part(self.roles, "role", "roles"),
+        ];
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
@@ -52,12 +114,14 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let hold = hold.as_ref().map(HoldJson::from);
         let unreadable_holds = unreadable.as_deref();
         let manifest = manifest.as_ref();
+        let contents = manifest.and_then(Contents::of);
         session.ui.json(&ShowJson {
             schema_version,
             snapshot,
             hold,
             unreadable_holds,
             manifest,
+            contents,
         })?;
         Ok(if unreadable.is_none() { Outcome::Success } else { Outcome::Damage })
     } else {
@@ -122,9 +186,13 @@ fn details(manifest: &Manifest) -> Vec<(&'static str, String)> {
         content.push(human::count(totals.others, "other", "others"));
     }
     content.push(human::size(totals.bytes));
+    let content = match Contents::of(manifest) {
+        Some(contents) => contents.to_string(),
+        None => content.join(", "),
+    };
     let took = human::between(manifest.checkpoint.started, manifest.checkpoint.finished);
     vec![
-        ("Content", content.join(", ")),
+        ("Content", content),
         ("Read in", human::duration(took)),
         (
             "Position",

@@ -95,8 +95,14 @@ fn restored(event: &Value, report: &RestoreReport) -> String {
     let mut lines =
         vec![format!("{job}Snapshot {id} {} to {target}", paint(style::GOOD, "restored"))];
     if target.contains("://") {
-        let entries = human::count(report.entries, "object", "objects");
-        lines.push(format!("  written: {entries}, {}", human::size(report.written_bytes)));
+        let written = match &report.contents {
+            Some(contents) => shown::objects(contents),
+            None => {
+                let entries = human::count(report.entries, "object", "objects");
+                format!("{entries}, {}", human::size(report.written_bytes))
+            }
+        };
+        lines.push(format!("  written: {written}"));
         lines.extend(shown::rest(report));
     } else {
         lines.extend(shown::files(report, false, ["written", "unchanged", "removed"]));

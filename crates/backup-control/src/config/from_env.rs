@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::parse;
+use crate::address::ServerAddress;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::units::Size;
@@ -79,21 +80,16 @@ pub fn from_env(env: &Environment) -> Result<FromEnv> {
             &mut text,
             format_args!("\n[sources.{kind}]\nkind = \"{kind}\"\nurl = \"${{{variable}}}\"\n"),
         );
+        let address = env.text(variable).map(ServerAddress::new);
+        if let Some(database) = address.and_then(|address| address.mongodb_database()) {
+            put(&mut text, format_args!("database = {}\n", quoted(&database)));
+        }
         put(
             &mut text,
             format_args!(
                 "\n[jobs.{kind}]\nsource = \"{kind}\"\nrepository = \"{home}\"\ntier = \"daily\"\n"
             ),
         );
-        if let Some(database) = database(env, variable).filter(|_| *kind == "mongodb") {
-            put(
-                &mut text,
-                format_args!(
-                    "# The address names one database.\ninclude = [{}]\n",
-                    quoted(database)
-                ),
-            );
-        }
         if let Some(size) = max_size {
             put(&mut text, format_args!("max_size = \"{size}\"\n"));
         }
@@ -201,14 +197,6 @@ fn schedules(text: &mut String, env: &Environment, sources: &[(&str, &str)]) -> 
         }
     }
     any
-}
-
-/// The database that an address of MongoDB names.
-fn database<'a>(env: &'a Environment, variable: &str) -> Option<&'a str> {
-    let (_, rest) = env.text(variable)?.split_once("://")?;
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-    let (_, path) = rest.split_once('/')?;
-    path.split('?').next().filter(|name| !name.is_empty())
 }
 
 fn invalid(name: &str, why: &str) -> Error {

@@ -108,6 +108,9 @@ pub enum ReaderConfig {
     Scan,
 }
 
+/// The value of `database` for all databases.
+const ALL_DATABASES: &str = "*";
+
 /// `[sources.NAME]`: data to back up.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -164,6 +167,10 @@ pub struct SourceConfig {
     /// `redis` always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_ca_file: Option<PathBuf>,
+    /// `mongodb`: the database to back up; a restore with this source as target writes to it. `*`
+    /// for all databases. Default: all; a database in `url` selects nothing without this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// `mongodb`: client certificate and key (PEM); enables TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_certificate_key_file: Option<PathBuf>,
@@ -269,6 +276,7 @@ impl SourceConfig {
             timeout: None,
             member_timeout: None,
             tls_ca_file: None,
+            database: None,
             tls_certificate_key_file: None,
             snapshot_reads: None,
             cursors: None,
@@ -299,10 +307,26 @@ impl SourceConfig {
         Self { paths, ..Self::new(SourceKind::Files) }
     }
 
-    /// A MongoDB server.
+    /// A MongoDB server, or the database that the address names.
     #[must_use]
     pub fn mongodb(url: ServerAddress) -> Self {
-        Self { url: Some(url), ..Self::new(SourceKind::Mongodb) }
+        let database = url.mongodb_database();
+        Self { url: Some(url), database, ..Self::new(SourceKind::Mongodb) }
+    }
+
+    /// The database of MongoDB that a backup reads; `None` for all of them.
+    #[must_use]
+    pub fn selected_database(&self) -> Option<&str> {
+        self.database.as_deref().filter(|name| *name != ALL_DATABASES)
+    }
+
+    /// The database that an address of MongoDB names without a decision about it in `database`.
+    #[must_use]
+    pub fn undecided_database(&self) -> Option<String> {
+        if self.database.is_some() {
+            return None;
+        }
+        self.url.as_ref()?.mongodb_database()
     }
 
     /// A PostgreSQL cluster.

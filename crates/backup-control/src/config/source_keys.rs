@@ -26,6 +26,7 @@ impl SourceConfig {
             timeout: _,
             member_timeout: _,
             tls_ca_file,
+            database: _,
             tls_certificate_key_file: _,
             snapshot_reads: _,
             cursors: _,
@@ -82,6 +83,7 @@ impl SourceConfig {
     fn mongodb_keys(&self) -> [(&'static str, bool); 6] {
         [
             ("member_timeout", self.member_timeout.is_some()),
+            ("database", self.database.is_some()),
             ("tls_certificate_key_file", self.tls_certificate_key_file.is_some()),
             ("snapshot_reads", self.snapshot_reads.is_some()),
             ("cursors", self.cursors.is_some()),

@@ -22,6 +22,12 @@ pub struct RestoreFlags {
     pub no_users: bool,
     /// Remove objects at the target that the backup covered and the snapshot lacks.
     pub delete: bool,
+    /// Indexes to leave out, by name.
+    pub skip_indexes: Vec<String>,
+    /// Patterns of collections to create without options.
+    pub no_options: Vec<String>,
+    /// Convert indexes of old servers.
+    pub convert_legacy_indexes: bool,
     /// Leave out who owns what.
     pub no_owner: bool,
     /// Leave out grants.
@@ -89,7 +95,7 @@ pub enum ExpiryFlag {
 impl RestoreFlags {
     /// The flags that only some kinds of snapshots know: its name, whether it is given, and these
     /// kinds.
-    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 20] {
+    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 23] {
         [
             ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, PARTS, "redis"]),
             ("--replica", self.redis.replica.is_some(), &["redis"]),
@@ -100,6 +106,9 @@ impl RestoreFlags {
             ("--no-functions", self.redis.no_functions, &["redis"]),
             ("--no-users", self.no_users, &["mongodb", LOGICAL, PARTS]),
             ("--delete", self.delete, &["mongodb"]),
+            ("--skip-index", !self.skip_indexes.is_empty(), &["mongodb"]),
+            ("--no-options", !self.no_options.is_empty(), &["mongodb"]),
+            ("--convert-legacy-indexes", self.convert_legacy_indexes, &["mongodb"]),
             ("--no-owner", self.no_owner, &[LOGICAL, PARTS]),
             ("--no-privileges", self.no_privileges, &[LOGICAL, PARTS]),
             ("--scratch", self.scratch.directory.is_some(), &[PARTS]),
@@ -134,6 +143,9 @@ impl RestoreFlags {
         Ok(Self {
             no_users: self.no_users && is(&["mongodb", LOGICAL]),
             delete: self.delete && is(&["mongodb"]),
+            skip_indexes: self.skip_indexes.iter().filter(|_| is(&["mongodb"])).cloned().collect(),
+            no_options: self.no_options.iter().filter(|_| is(&["mongodb"])).cloned().collect(),
+            convert_legacy_indexes: self.convert_legacy_indexes && is(&["mongodb"]),
             no_owner: self.no_owner && is(&[LOGICAL]),
             no_privileges: self.no_privileges && is(&[LOGICAL]),
             defer_ttl: self.defer_ttl && is(&["mongodb"]),

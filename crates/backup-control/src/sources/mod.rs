@@ -103,7 +103,17 @@ impl SourceSpec {
         machine: &Machine,
         env: &Environment,
     ) -> Result<Self> {
-        Self::new(of_addresses(addresses)?, machine, env)
+        Ok(Self::new(of_addresses(addresses)?, machine, env)?.ad_hoc())
+    }
+
+    /// As one whose address was given to a command, not in a configuration: its parts without an
+    /// effect are warned of.
+    #[must_use]
+    pub(crate) fn ad_hoc(self) -> Self {
+        match self {
+            Self::Mongodb(server) => Self::Mongodb(Box::new(server.ad_hoc())),
+            other => other,
+        }
     }
 
     /// What kind of source it is.

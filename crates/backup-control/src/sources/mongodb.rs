@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backup_core::context::Context;
-use backup_core::event::Events;
+use backup_core::event::{Events, WarningKind};
 use backup_core::log::LogReplay;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::{Source, SourceIdentity};
 use backup_sources::DEFAULT_TIMEOUT;
 use backup_sources::mongodb::{
-    self, CompareRequest, DumpOptions, ExportReport, ExportRequest, MongoDump, MongoOptions,
-    MongoSource, Position, Renames, Replay, SnapshotReads, TimeOrigin, WriteConcern,
+    self, Adjustments, CompareRequest, DumpOptions, ExportReport, ExportRequest, MongoDump,
+    MongoOptions, MongoSource, Position, Renames, Replay, SnapshotReads, TimeOrigin, WriteConcern,
 };
 use backup_storage::settings::Rate;
 
@@ -39,10 +39,15 @@ pub struct MongoSpec {
     address: ServerAddress,
     password: Option<PassphraseOrigin>,
     config: SourceConfig,
+    /// The database that a restore writes to.
+    into_database: Option<String>,
+    /// The address was given on the command line, not in a configuration.
+    is_ad_hoc: bool,
     renames: Renames,
     until: Option<Position>,
     no_users: bool,
     defer_ttl: bool,
+    adjustments: Adjustments,
     log_interval: Option<Duration>,
 }
 
@@ -59,12 +64,27 @@ impl MongoSpec {
             address,
             password,
             config,
+            into_database: None,
+            is_ad_hoc: false,
             renames,
             until,
             no_users: false,
             defer_ttl: false,
+            adjustments: Adjustments::default(),
             log_interval: None,
         })
+    }
+
+    /// As one whose address was given to this command.
+    pub(super) fn ad_hoc(self) -> Self {
+        Self { is_ad_hoc: true, ..self }
+    }
+
+    /// As a target that names a database: everything is restored into it.
+    pub(super) fn into_database(self) -> Self {
+        let named = self.config.selected_database().map(str::to_owned);
+        let into_database = named.or_else(|| self.config.undecided_database());
+        Self { into_database, ..self }
     }
 
     /// As a target: what restoring is told.
@@ -76,6 +96,11 @@ impl MongoSpec {
         self.until = position(flags.until.as_deref(), now)?;
         self.no_users = flags.no_users;
         self.defer_ttl = flags.defer_ttl;
+        self.adjustments = Adjustments {
+            skip_indexes: flags.skip_indexes.clone(),
+            no_options: flags.no_options.clone(),
+            convert_legacy_indexes: flags.convert_legacy_indexes,
+        };
         Ok(self)
     }
 
@@ -104,7 +129,8 @@ impl MongoSpec {
         cx: &Context,
     ) -> Result<Compared> {
         let until = position(flags.until.as_deref(), now)?;
-        let request = CompareRequest { selection: flags.selection.clone(), until, log };
+        let selection = self.compared(&flags.selection)?;
+        let request = CompareRequest { selection, until, log };
         let source = self.connect(env, &cx.events).await?;
         let both = mongodb::compare(cx, &source, snapshot, &request)
             .await
@@ -112,11 +138,23 @@ impl MongoSpec {
         Ok(Compared { stored: both.stored, found: both.found })
     }
 
+    /// The part of a selection that lies in the database of the address.
+    fn compared(&self, asked: &Selection) -> Result<Selection> {
+        let Some(name) = self.config.selected_database().filter(|_| self.is_ad_hoc) else {
+            return Ok(asked.clone());
+        };
+        Ok(mongodb::selection_in(asked, name).map_err(backup_core::error::Error::from)?)
+    }
+
     async fn connect(&self, env: &Environment, events: &Events) -> Result<MongoSource> {
         let password = match &self.password {
             Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
             None => None,
         };
+        if let Some(name) = self.address.ignored_mongodb_database().filter(|_| self.is_ad_hoc) {
+            let text = format!("the database {name} of the address selects nothing");
+            events.warn(WarningKind::Other, "", text);
+        }
         let waits = super::waits(&self.config, DEFAULT_TIMEOUT, events);
         Ok(MongoSource::connect(MongoOptions { waits, ..self.options(password) })
             .await
@@ -151,9 +189,12 @@ impl MongoSpec {
                 .as_ref()
                 .map_or(defaults.member_timeout, Time::length),
             log_interval: self.log_interval,
+            database: self.config.selected_database().map(str::to_owned),
+            into_database: self.into_database.clone(),
             renames: self.renames.clone(),
             restore_users: !self.no_users,
             defer_ttl: self.defer_ttl,
+            adjustments: self.adjustments.clone(),
             until: self.until,
             ..defaults
         }

@@ -127,7 +127,14 @@ impl Restorer {
             RestoreTo::Origin => origin(snapshot, around.config, SourceKind::Mongodb)?,
             RestoreTo::Target(target) => server(target, around.config, SourceKind::Mongodb)?,
         };
-        let spec = MongoSpec::new(server, TARGET_PASSWORD, around.env)?.restoring(flags, now)?;
+        let mut spec =
+            MongoSpec::new(server, TARGET_PASSWORD, around.env)?.restoring(flags, now)?;
+        if let RestoreTo::Target(target) = to {
+            spec = spec.into_database();
+            if of_server(target).is_some() {
+                spec = spec.ad_hoc();
+            }
+        }
         let source = spec.open(around.env, around.events).await?;
         // The source is connected to the target itself.
         Ok(Self {

@@ -34,6 +34,14 @@ impl MongoSpec {
         Err(left_out())
     }
 
+    pub(super) fn ad_hoc(self) -> Self {
+        match self {}
+    }
+
+    pub(super) fn into_database(self) -> Self {
+        match self {}
+    }
+
     pub(super) fn restoring(self, _flags: &RestoreFlags, _now: &Now<'_>) -> Result<Self> {
         match self {}
     }

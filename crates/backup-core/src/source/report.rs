@@ -122,6 +122,17 @@ pub struct Facts {
     /// connected; negative if it was behind. None for sources without a server, and where the
     /// server does not report its time.
     pub clock_ahead_seconds: Option<i64>,
+    /// The selection that the source has applied, if it is smaller than the requested one.
+    pub selection: Option<SelectedPatterns>,
+}
+
+/// Include and exclude patterns of a selection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SelectedPatterns {
+    /// Include patterns; none include everything.
+    pub include: Vec<String>,
+    /// Exclude patterns.
+    pub exclude: Vec<String>,
 }
 
 /// An object at the target that a restore removes because the snapshot lacks it.
@@ -166,6 +177,27 @@ pub struct ExistingObject {
     pub estimate: Option<u64>,
 }
 
+/// Objects of a database server in a restore plan or in its report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RestoredObjects {
+    /// Databases with at least one of these collections or views.
+    pub databases: u64,
+    /// Collections, time-series collections included; neither users nor roles.
+    pub collections: u64,
+    /// Views.
+    pub views: u64,
+    /// Documents of these collections, measurements of time-series collections left out. `None` if
+    /// not known before the log is applied.
+    pub documents: Option<u64>,
+    /// Bytes of these documents, and of time-series data; in a plan as stored before a log is
+    /// applied.
+    pub bytes: u64,
+    /// Users.
+    pub users: u64,
+    /// Roles that are not built in.
+    pub roles: u64,
+}
+
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RestoreReport {
@@ -197,6 +229,12 @@ pub struct RestoreReport {
     /// `user shop.clerk`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced_users: Vec<String>,
+    /// Indexes and options of the snapshot that are left out or converted, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adjusted: Vec<String>,
+    /// Objects by kind, for sources that count them so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contents: Option<RestoredObjects>,
 }
 
 /// Counts and content digest of one object (a file tree, a collection, a table, a key space).

@@ -159,6 +159,13 @@ impl Selection {
         Self { record: MatchRecord::new(self.include.len()), ..self.clone() }
     }
 
+    /// The same patterns, whose matches are recorded in the record of `other`, a selection with
+    /// equal include patterns.
+    #[must_use]
+    pub fn recording_for(self, other: &Self) -> Self {
+        Self { record: other.record.clone(), required: other.required, ..self }
+    }
+
     /// The record of the patterns that have matched.
     #[must_use]
     pub fn record(&self) -> &MatchRecord {

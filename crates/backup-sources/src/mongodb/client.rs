@@ -44,6 +44,8 @@ pub(super) struct Connecting {
     pub(super) is_direct: bool,
     /// Longest wait for the first answer.
     first_answer: Duration,
+    /// The database that the user belongs to.
+    pub(super) auth_source: Option<String>,
 }
 
 impl Connecting {
@@ -163,6 +165,7 @@ pub(super) async fn client_of(options: &MongoOptions) -> SourceResult<Connecting
     }
     let preference = settings.selection_criteria.clone();
     let first = settings.hosts.first().map(ToString::to_string).unwrap_or_default();
+    let auth_source = settings.credential.as_ref().and_then(|user| user.source.clone());
     let is_direct = settings.direct_connection == Some(true);
     let members = Members::watch(&mut settings);
     let client = Client::with_options(settings).map_err(|error| match error.kind.as_ref() {
@@ -175,7 +178,16 @@ pub(super) async fn client_of(options: &MongoOptions) -> SourceResult<Connecting
     })?;
     let hosts = options.hosts();
     let label = if hosts.is_empty() { "the server".to_owned() } else { hosts.to_owned() };
-    Ok(Connecting { client, members, preference, first, label, is_direct, first_answer })
+    Ok(Connecting {
+        client,
+        members,
+        preference,
+        first,
+        label,
+        is_direct,
+        first_answer,
+        auth_source,
+    })
 }
 
 /// True if a user is named without a password, and the mechanism needs one.

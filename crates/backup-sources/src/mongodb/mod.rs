@@ -14,6 +14,7 @@
 //! | `server.rs` | connecting, choosing a member, what kind of deployment it is |
 //! | `probe.rs` | what stands in the way of a backup |
 //! | `catalog.rs` | which collections, views and indexes there are |
+//! | `within.rs` | the databases that a backup is limited to |
 //! | `namespace.rs` | names, names of files, selections |
 //! | `lineage.rs` | the branch of a replica set in captured logs |
 //! | `layout.rs` | where things lie in a snapshot |
@@ -94,6 +95,7 @@ mod tail;
 mod unreachable;
 mod user;
 mod watch;
+mod within;
 
 use std::fmt;
 
@@ -110,15 +112,19 @@ pub use compare::{CompareRequest, Comparison, compare};
 pub use export::{ExportReport, ExportRequest, export, export_with_log};
 pub use history::OplogWindow;
 pub use import::{DumpOptions, MongoDump, TimeOrigin};
-pub use options::{DEFAULT_MEMBER_TIMEOUT, MongoOptions, Replay, SnapshotReads, WriteConcern};
+pub use options::{
+    Adjustments, DEFAULT_MEMBER_TIMEOUT, MongoOptions, Replay, SnapshotReads, WriteConcern,
+};
 pub use position::{LogPosition, Position};
 pub use rename::Renames;
 pub use synthetic::synthetic_full;
 pub use tail::{OplogBatch, OplogTail, Tick};
+pub use within::selection_in;
 
 use layout::Layout;
 use naming::Naming;
 use server::{Purpose, Server, Topology, unless_cancelled};
+use within::Within;
 
 /// A MongoDB deployment.
 #[derive(Debug, Clone)]
@@ -177,6 +183,16 @@ impl MongoSource {
         Ok(OplogTail::after(&self.server, &self.options, from))
     }
 
+    /// The part of a selection that a backup reads.
+    async fn within(
+        &self,
+        cx: &Context,
+        server: &Server,
+        selection: &Selection,
+    ) -> SourceResult<Within> {
+        server.named(Within::new(cx, server, self.options.database.as_deref(), selection).await)
+    }
+
     /// How far back the oplog reaches; `None` if it is empty.
     ///
     /// # Errors
@@ -233,7 +249,8 @@ impl Source for MongoSource {
         selection: &Selection,
     ) -> SourceResult<Vec<SelectedPart>> {
         self.server.refuse_sharded()?;
-        let filter = namespace::Filter::new(selection)?;
+        let within = self.within(cx, &self.server.reporting_to(cx), selection).await?;
+        let filter = namespace::Filter::new(&within.selection)?;
         let covered = catalog::covered(cx, &self.server, &filter).await?.collections;
         // The documents of a time series are in another collection, which counts.
         let counted = covered.into_iter().filter(|one| one.kind != catalog::Kind::TimeSeries);
@@ -247,8 +264,11 @@ impl Source for MongoSource {
     ) -> SourceResult<Box<dyn BackupReader>> {
         let server = self.server.reporting_to(cx);
         let layout = Layout::of(&server);
-        let reader = scan::open(cx, &server, layout, request, &self.options).await;
-        let reader = Naming::new(server.named(reader)?, &server);
+        server.refuse_sharded()?;
+        let within = self.within(cx, &server, &request.selection).await?;
+        let request = BackupRequest { selection: within.selection.clone(), ..request.clone() };
+        let reader = scan::open(cx, &server, layout, &request, &self.options).await;
+        let reader = Naming::new(server.named(reader)?, &server).within(within);
         let clock = unless_cancelled(cx, async { Ok(probe::clock_ahead(cx, &server).await) });
         Ok(Box::new(reader.with_clock(clock.await?)))
     }
@@ -287,6 +307,7 @@ impl Source for MongoSource {
 
     async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {
         let server = self.server.reporting_to(cx);
+        let selection = &self.within(cx, &server, selection).await?.selection;
         server.named(unless_cancelled(cx, digest::digest(cx, &server, selection)).await)
     }
 }

@@ -214,6 +214,15 @@ impl Filter {
     }
 }
 
+/// Returns `true` if every include pattern selects within one of these databases.
+pub(super) fn is_confined(selection: &Selection, databases: &[String]) -> bool {
+    let is_one = |pattern: &String| {
+        let place = Databases::of(pattern);
+        place.is_whole && databases.contains(&place.begin)
+    };
+    !selection.include().is_empty() && selection.include().iter().all(is_one)
+}
+
 fn compile(patterns: &[String]) -> SourceResult<GlobSet> {
     let invalid = |pattern: &str, error: &globset::Error| {
         SourceError::new(

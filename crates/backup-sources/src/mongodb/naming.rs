@@ -1,28 +1,41 @@
-//! Readers whose errors name the connected user in the statement of their hints.
+//! Readers whose errors name the connected user in the statement of their hints, and which report
+//! the databases that a backup is limited to.
 
 use async_trait::async_trait;
+use backup_core::event::{Warning, WarningKind};
 use backup_core::log::{Position, Watermark};
 use backup_core::source::{
-    BackupReader, Checkpoint, Content, Entry, Facts, Item, LogReader, LogSegment, SourceError,
-    SourceResult,
+    BackupReader, Checkpoint, Content, Entry, Facts, Item, LogReader, LogSegment, SelectedPatterns,
+    SourceError, SourceResult,
 };
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 
 use super::server::Server;
 use super::user::{User, named};
+use super::within::Within;
 
 /// A reader and the user of its connection.
 pub(super) struct Naming<R: ?Sized> {
     user: Option<User>,
     /// Seconds by which the clock of the server is ahead, of readers of backups.
     clock_ahead_seconds: Option<i64>,
+    /// The patterns of a backup that is limited to some databases.
+    narrowed: Option<SelectedPatterns>,
+    /// A warning that comes before all entries.
+    warning: Option<String>,
     reader: Box<R>,
 }
 
 impl<R: ?Sized> Naming<R> {
     pub(super) fn new(reader: Box<R>, server: &Server) -> Self {
-        Self { user: server.user.clone(), clock_ahead_seconds: None, reader }
+        let user = server.user.clone();
+        Self { user, clock_ahead_seconds: None, narrowed: None, warning: None, reader }
+    }
+
+    /// The same, limited to some databases.
+    pub(super) fn within(self, within: Within) -> Self {
+        Self { narrowed: within.narrowed, warning: within.warning, ..self }
     }
 
     /// The same with the offset of the clock of the server.
@@ -38,6 +51,10 @@ impl<R: ?Sized> Naming<R> {
 #[async_trait]
 impl BackupReader for Naming<dyn BackupReader> {
     async fn next(&mut self) -> SourceResult<Option<Item>> {
+        if let Some(message) = self.warning.take() {
+            let (kind, path) = (WarningKind::Other, String::new());
+            return Ok(Some(Item::Warning(Warning { kind, path, message })));
+        }
         let next = self.reader.next().await;
         let next = self.named(next)?;
         Ok(next.map(|item| match item {
@@ -57,7 +74,11 @@ impl BackupReader for Naming<dyn BackupReader> {
     }
 
     fn facts(&self) -> Facts {
-        Facts { clock_ahead_seconds: self.clock_ahead_seconds, ..self.reader.facts() }
+        Facts {
+            clock_ahead_seconds: self.clock_ahead_seconds,
+            selection: self.narrowed.clone(),
+            ..self.reader.facts()
+        }
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {

@@ -76,6 +76,26 @@ impl WriteConcern {
 /// Silence of a member after which another one is read, unless a source sets another limit.
 pub const DEFAULT_MEMBER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Indexes and options of the snapshot that a restore leaves out or changes, because the target
+/// refuses them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Adjustments {
+    /// Names of indexes to leave out: `name` in every collection, or `database.collection.name`.
+    pub skip_indexes: Vec<String>,
+    /// Globs over `database.collection` of collections to create without options.
+    pub no_options: Vec<String>,
+    /// Turn values and options of indexes that servers accepted long ago into their present form.
+    pub convert_legacy_indexes: bool,
+}
+
+impl Adjustments {
+    /// Returns `true` if nothing is left out or changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Settings of a [`MongoSource`](super::MongoSource).
 #[derive(Clone)]
 pub struct MongoOptions {
@@ -97,6 +117,11 @@ pub struct MongoOptions {
     pub parallel: usize,
     /// Most bytes of documents per second that are read in a backup, or written in a restore.
     pub max_bytes_per_second: Option<u64>,
+    /// The only database that backups read and digests cover; `None` for all.
+    pub database: Option<String>,
+    /// The database that a restore writes to; `None` for those of the snapshot. Users and roles are
+    /// then left out.
+    pub into_database: Option<String>,
     /// Restore other names than those in the snapshot.
     pub renames: Renames,
     /// Restore users and roles too, if the selection covers `admin.system.users` and
@@ -104,6 +129,8 @@ pub struct MongoOptions {
     pub restore_users: bool,
     /// Restore TTL indexes with an expiry so far away that nothing is deleted at once.
     pub defer_ttl: bool,
+    /// Indexes and options that a restore leaves out or changes.
+    pub adjustments: Adjustments,
     /// What brings restored documents to the moment.
     pub replay: Replay,
     /// When an insertion or a definition counts as done. At the end of a restore, a majority has
@@ -152,9 +179,12 @@ impl MongoOptions {
             cursors: 4,
             parallel: 8,
             max_bytes_per_second: None,
+            database: None,
+            into_database: None,
             renames: Renames::default(),
             restore_users: true,
             defer_ttl: false,
+            adjustments: Adjustments::default(),
             replay: Replay::Fold,
             write_concern: WriteConcern::default(),
             log_interval: None,
@@ -172,7 +202,10 @@ impl fmt::Debug for MongoOptions {
             .field("cursors", &self.cursors)
             .field("parallel", &self.parallel)
             .field("max_bytes_per_second", &self.max_bytes_per_second)
+            .field("database", &self.database)
+            .field("into_database", &self.into_database)
             .field("renames", &self.renames)
+            .field("adjustments", &self.adjustments)
             .field("replay", &self.replay)
             .field("write_concern", &self.write_concern)
             .field("log_interval", &self.log_interval)

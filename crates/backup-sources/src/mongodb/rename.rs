@@ -38,6 +38,13 @@ impl Renames {
         Ok(Self { rules })
     }
 
+    /// The rule that restores one database as another one.
+    pub(super) fn of_database(from: &str, to: &str) -> Self {
+        let side = |database: &str| vec![format!("{database}."), String::new()];
+        let rule = Rule { text: format!("{from}={to}"), from: side(from), to: side(to) };
+        Self { rules: vec![rule] }
+    }
+
     /// Whether every name stays.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -76,6 +76,8 @@ pub(super) struct Server {
     pub(super) host: String,
     /// The user of the connection, if there is authentication.
     pub(super) user: Option<User>,
+    /// The database that the user of the connection belongs to, if there is authentication.
+    pub(super) auth_source: Option<String>,
     /// Limits of waits.
     pub(super) waits: Waits,
     /// Silence after which another member is read.
@@ -123,7 +125,7 @@ impl Server {
         let connecting = client_of(options).await?;
         let preferred = preferred(purpose, connecting.preference.clone());
         let known = connecting.greet(&preferred).await?;
-        let Connecting { client, members, first, is_direct, .. } = connecting;
+        let Connecting { client, members, first, is_direct, auth_source, .. } = connecting;
         let wanted = settle_for(&client, preferred.clone(), &known).await;
         let admin = client.database("admin");
         let hello = admin.run_command(doc! { "isMaster": 1 }).selection_criteria(wanted.clone());
@@ -163,6 +165,7 @@ impl Server {
             version,
             host,
             user,
+            auth_source,
             waits,
             member_timeout,
             member,

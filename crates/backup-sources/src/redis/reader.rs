@@ -151,6 +151,7 @@ impl BackupReader for Reader {
                 .chain(done.tags)
                 .collect(),
             clock_ahead_seconds: self.clock_ahead_seconds,
+            selection: None,
         })
     }
 

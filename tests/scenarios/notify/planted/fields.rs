@@ -70,7 +70,7 @@ const PUBLIC: [(&str, &str); 24] = [
 /// The rest of it, which no definition has alone.
 const PUBLIC_OF_SOURCES: (&str, &str) = (
     "SourceConfig",
-    "exclude_files exclude_if_present max_bytes_per_second max_file_size member_timeout name paths \
+    "database exclude_files exclude_if_present max_bytes_per_second max_file_size member_timeout name paths \
      programs psync slot system_id timeout tls_ca_file tls_certificate_file",
 );
 

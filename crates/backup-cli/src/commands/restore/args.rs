@@ -117,6 +117,21 @@ pub(crate) struct Args {
     /// Keep TTL indexes from deleting until their expiry is set again
     #[arg(long, help_heading = "MongoDB")]
     pub(super) defer_ttl: bool,
+    /// Leave out an index that the target refuses: NAME, or DATABASE.COLLECTION.NAME; repeat for
+    /// several
+    #[arg(long, value_name = "NAME", help_heading = "MongoDB")]
+    pub(super) skip_index: Vec<String>,
+    /// Create collections without options, all or those that match GLOB; repeat for several
+    ///
+    /// Options are, for instance, a validator or a collation. Time-series collections, views and the
+    /// limits of capped collections stay.
+    #[arg(long, value_name = "GLOB", num_args = 0..=1, require_equals = true,
+          default_missing_value = "*", help_heading = "MongoDB")]
+    pub(super) no_options: Vec<String>,
+    /// Convert indexes of old servers: directions other than numbers become 1, unknown options are
+    /// left out, and `geoHaystack` becomes `2d`
+    #[arg(long, help_heading = "MongoDB")]
+    pub(super) convert_legacy_indexes: bool,
     /// New place of a tablespace, named by its identifier or old place; repeat for several
     /// [default: directories beside the data directory]
     #[arg(long, value_name = "OLD=NEW", help_heading = "PostgreSQL")]
@@ -296,6 +311,9 @@ impl Args {
             no_owner: self.no_owner,
             no_privileges: self.no_privileges,
             defer_ttl: self.defer_ttl,
+            skip_indexes: self.skip_index.clone(),
+            no_options: self.no_options.clone(),
+            convert_legacy_indexes: self.convert_legacy_indexes,
             sparse: self.sparse,
             tablespaces: self.tablespace.clone(),
             settings: self.set.clone(),

@@ -1,12 +1,13 @@
 //! What is looked at before anything is written or paid for.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use backup_control::config::SourceKind;
 use backup_control::patterns;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::format::IncompleteEntry;
-use backup_core::source::{EntryPath, RestoreReport};
+use backup_core::source::{Delete, EntryPath, RestoreReport};
 use rustix::fs::Access;
 
 use super::Restore;
@@ -150,6 +151,33 @@ impl Restore {
     }
 }
 
+/// Databases whose names confirm the removal of objects; of more, their number does.
+const NAMED: usize = 3;
+
+/// The word that confirms restores which drop existing data: `replace` if whole databases of Redis
+/// are emptied, or the names of the databases that lose objects to `--delete`.
+pub(super) fn word_of_confirmation(restores: &[Restore]) -> Option<String> {
+    if restores.iter().any(Restore::replaces_server) {
+        return Some("replace".to_owned());
+    }
+    let removed = restores.iter().filter_map(|restore| match &restore.request.delete {
+        Delete::Planned(names) => Some(names),
+        Delete::Nothing | Delete::Absent => None,
+    });
+    word_for(removed.flatten())
+}
+
+fn word_for<'a>(removed: impl Iterator<Item = &'a String>) -> Option<String> {
+    let database = |name: &'a String| name.split_once('.').map_or(&**name, |(db, _)| db);
+    let databases: BTreeSet<&str> = removed.map(database).collect();
+    let names = databases.iter().map(|name| human::text(name.as_bytes())).collect::<Vec<_>>();
+    match databases.len() {
+        0 => None,
+        count if count <= NAMED => Some(names.join(",")),
+        count => Some(format!("{count} databases")),
+    }
+}
+
 /// Fails if nothing can be written at, or made below, the nearest directory that exists.
 fn require_writable(target: &Path) -> CommandResult<()> {
     let absolute = std::path::absolute(target).map_err(|error| cannot_write(target, &error))?;
@@ -168,6 +196,18 @@ fn cannot_write(target: &Path, error: &std::io::Error) -> CommandError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn removal_is_confirmed_by_the_names_of_databases() {
+        let word = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            word_for(names.iter())
+        };
+        assert_eq!(word(&[]), None);
+        assert_eq!(word(&["shop.a", "shop.b.c", "shop"]).as_deref(), Some("shop"));
+        assert_eq!(word(&["shop.a", "crm.x", "crm"]).as_deref(), Some("crm,shop"));
+        assert_eq!(word(&["a.x", "b.x", "c.x", "d.x"]).as_deref(), Some("4 databases"));
+    }
 
     #[test]
     fn places_that_cannot_be_written_are_known_before() {

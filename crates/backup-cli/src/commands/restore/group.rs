@@ -289,8 +289,8 @@ impl Group {
         }
         let question =
             format!("Restore all members of group {}?", human::text(self.name.as_bytes()));
-        asked::confirm(session, args, &question, restores.iter().any(Restore::replaces_server))
-            .await
+        let word = super::checks::word_of_confirmation(restores);
+        asked::confirm(session, args, &question, word.as_deref()).await
     }
 
     /// Restores all members, whatever comes of each.

@@ -95,7 +95,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         let planned = restore.plan().await?;
         restore.remove_as_planned(&planned);
         let question = format!("Restore to {}?", restore.restorer.place);
-        asked::confirm(session, args, &question, restore.replaces_server()).await?;
+        let word = checks::word_of_confirmation(std::slice::from_ref(&restore));
+        asked::confirm(session, args, &question, word.as_deref()).await?;
     }
     if let Some(before) = &args.asked {
         before.backed_up(session).await?;

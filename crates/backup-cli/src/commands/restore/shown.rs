@@ -1,7 +1,7 @@
 //! What is said of a plan, and of what came of it.
 
 use backup_control::config::SourceKind;
-use backup_core::source::{IfExists, PlannedObject, Removal, RestoreReport};
+use backup_core::source::{IfExists, PlannedObject, Removal, RestoreReport, RestoredObjects};
 use serde::Serialize;
 
 use super::Restore;
@@ -68,15 +68,15 @@ impl Restore {
         [write, _, remove]: [&str; 3],
     ) -> Vec<String> {
         let words = match self.restorer.kind {
-            // Users and roles count, too.
             SourceKind::Mongodb => ("object", "objects"),
             SourceKind::Redis => ("key", "keys"),
             SourceKind::Postgres | SourceKind::Files => ("table", "tables"),
         };
         let count = |count: u64| human::count(count, words.0, words.1);
-        let mut lines = match dry_run {
-            true => vec![format!("  {write}: {}", count(report.entries))],
-            false => vec![format!(
+        let mut lines = match (&report.contents, dry_run) {
+            (Some(contents), _) => vec![format!("  {write}: {}", objects(contents))],
+            (None, true) => vec![format!("  {write}: {}", count(report.entries))],
+            (None, false) => vec![format!(
                 "  {write}: {}, {}",
                 count(report.entries),
                 human::size(report.written_bytes)
@@ -94,6 +94,9 @@ impl Restore {
         } else if report.removed > 0 {
             lines.push(format!("  {remove}: {}", count(report.removed)));
             lines.extend(self.removals(report));
+        }
+        for line in &report.adjusted {
+            lines.push(format!("  as requested: {}", human::text(line.as_bytes())));
         }
         if !report.replaced_users.is_empty() {
             let verb = if dry_run { "replace" } else { "replaced" };
@@ -124,6 +127,28 @@ impl Restore {
         let kind = self.restorer.kind;
         listed(report.removals.iter().map(|one| removal(one, kind)))
     }
+}
+
+/// Objects of a database server by kind; kinds of which there are none are left out.
+pub(crate) fn objects(contents: &RestoredObjects) -> String {
+    let some =
+        |count: u64, one: &str, many: &str| (count > 0).then(|| human::count(count, one, many));
+    let documents = match contents.documents {
+        Some(count) => human::count(count, "document", "documents"),
+        None => "documents not known".to_owned(),
+    };
+    let has_data = contents.collections > 0;
+    let parts = [
+        some(contents.databases, "database", "databases"),
+        some(contents.collections, "collection", "collections"),
+        some(contents.views, "view", "views"),
+        has_data.then_some(documents),
+        has_data.then(|| human::size(contents.bytes)),
+        some(contents.users, "user", "users"),
+        some(contents.roles, "role", "roles"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "nothing".to_owned() } else { parts.join(", ") }
 }
 
 /// Objects that a plan lists on a terminal; JSON has all of them.

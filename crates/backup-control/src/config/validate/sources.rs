@@ -94,6 +94,14 @@ fn server(
 fn mongodb(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     const HINT: &str = "for instance `url = \"mongodb://USER@HOST/?replicaSet=NAME\"`";
     server(own, source, "MongoDB", ServerAddress::is_mongodb, HINT)?;
+    let is_name = |name: &str| {
+        !name.is_empty() && (name == "*" || !name.contains(['/', '\\', '.', '"', ' ', '$', '*']))
+    };
+    if source.database.as_ref().is_some_and(|name| !is_name(name)) {
+        let hint = "name one database, or write `*` for all; the job's `include` takes patterns";
+        return Err(Mistake::new(["sources", own, "database"], "not a name of a database")
+            .hint(Some(hint.to_owned())));
+    }
     if let Some(cursors) = source.cursors.filter(|cursors| !CURSORS.contains(cursors)) {
         let message = format!("{cursors} cursors for a collection are out of range");
         return Err(Mistake::new(["sources", own, "cursors"], message).hint(Some(format!(

@@ -16,7 +16,7 @@ use crate::log::Stream;
 use crate::pipeline::{Meter, PROGRESS_INTERVAL};
 use crate::repository::reliance::Reliance;
 use crate::repository::{BlobWriter, ClockDoubt, Repository, WriteStats};
-use crate::source::{BackupKind, Checkpoint, Facts, Metadata, SourceIdentity};
+use crate::source::{BackupKind, Checkpoint, Facts, Metadata, SelectedPatterns, SourceIdentity};
 
 /// What a snapshot is made of, besides its content.
 pub(super) struct Publication<'a> {
@@ -152,8 +152,17 @@ impl Publication<'_> {
         })
     }
 
+    /// The patterns of the selection that the source has applied.
+    fn selected(&self) -> SelectedPatterns {
+        let asked = &self.options.selection;
+        self.facts.selection.clone().unwrap_or_else(|| SelectedPatterns {
+            include: asked.include().to_vec(),
+            exclude: asked.exclude().to_vec(),
+        })
+    }
+
     fn manifest(&self, run: &Run, checkpoint: Checkpoint) -> Manifest {
-        let options = self.options;
+        let (options, selected) = (self.options, self.selected());
         Manifest {
             schema: MANIFEST_SCHEMA,
             program: options.program.clone(),
@@ -170,8 +179,8 @@ impl Publication<'_> {
             objects: self.facts.objects.clone(),
             counted: self.facts.counted,
             remarks: self.facts.remarks.clone(),
-            include: options.selection.include().to_vec(),
-            exclude: options.selection.exclude().to_vec(),
+            include: selected.include,
+            exclude: selected.exclude,
             configuration: options.configuration.clone(),
         }
     }
@@ -201,7 +210,7 @@ impl Publication<'_> {
             username: options.username.clone(),
             uid: None,
             gid: None,
-            excludes: options.selection.exclude().to_vec(),
+            excludes: self.selected().exclude,
             tags,
             original: None,
             program_version: options.program.clone(),

@@ -306,6 +306,21 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// A collection without a history.
+    #[cfg(test)]
+    pub(super) fn of(collection: Collection) -> Self {
+        Self {
+            number: 0,
+            uuid: collection.uuid.unwrap_or_default(),
+            collection,
+            changes: Document::new(),
+            path: None,
+            repeated: false,
+            orphan: false,
+            temporary: false,
+        }
+    }
+
     /// The collection with its changes made, as far as they can be known without a server.
     pub(super) fn changed(&self) -> Collection {
         let mut collection = self.collection.clone();

@@ -4,9 +4,13 @@
 //! |---|---|
 //! | `mod.rs` | [`restore`]: plan, load, finish |
 //! | `wanted.rs` | the part of the snapshot that is restored, under its names at the target |
+//! | `into.rs` | the database that the address of the target names |
 //! | `target.rs` | what is there, what stands in the way, creating and dropping |
+//! | `adjust.rs` | indexes and options that are left out or converted |
+//! | `refused/` | definitions that the target refuses |
 //! | `aside.rs` | collections under temporary names until they are complete |
 //! | `others.rs` | objects at the target that the snapshot lacks |
+//! | `contents.rs` | numbers of databases, collections, documents, users and roles |
 //! | `planned.rs` | objects that a plan names, and their documents |
 //! | `make.rs` | making collections, a few ahead of their documents |
 //! | `indexes.rs` | indexes: before the documents, or after them |
@@ -33,17 +37,21 @@
 //! and encrypted collections, names of nearly 255 bytes and `system.js`: they can be seen before
 //! they are complete.
 
+mod adjust;
 mod aside;
 mod command;
+mod contents;
 mod definitions;
 mod failure;
 mod finish;
 mod indexes;
+mod into;
 mod load;
 mod loader;
 mod make;
 mod others;
 mod planned;
+mod refused;
 mod replay;
 mod target;
 mod together;
@@ -90,21 +98,36 @@ pub(super) async fn restore(
     let replays = replay::is_wanted(server, &dump, options, request)?;
     let filter = Filter::new(&request.selection)?;
     let folded = unless_cancelled(cx, dump.fold(cx, options.until, &filter, replays)).await?;
-    let (wanted, views) = wanted::wanted(&folded, &filter, options)?;
+    let options = &into::options_into(cx, server, &folded, &filter, options.clone())?;
+    others::refuse_unclear(request, options)?;
+    let (mut wanted, views) = wanted::wanted(&folded, &filter, options)?;
+    let taker = refused::Taker::of(server);
+    let adjusted = adjust::adjust(&mut wanted, taker, &options.adjustments)?;
     let names = wanted.iter().map(|(_, collection)| collection).chain(&views);
     let names: Vec<Namespace> = names.map(|collection| collection.namespace.clone()).collect();
     let target = Target::look(cx, server, options, request.if_exists).await?;
     target.refuse_conflicts(&names, &wanted, &views)?;
-    let collections = wanted.len() as u64;
-    let mut report =
-        RestoreReport { entries: collections + views.len() as u64, ..RestoreReport::default() };
-    users::compare(cx, server, (&dump, &folded), &wanted, request.if_exists, &mut report).await?;
+    let is_merged = |name: &Namespace| target.is_merged_into(name);
+    let definitions = (&wanted[..], &views[..]);
+    refused::refuse(cx, server, definitions, dump.state.newest(), is_merged).await?;
+    let mut report = RestoreReport { adjusted, ..RestoreReport::default() };
+    let users = users::compare(cx, server, (&dump, &folded), &wanted, request.if_exists);
+    let users = users.await?.into_report(&mut report);
+    let planned = contents::planned(&dump, (&wanted, &views), &users)?;
+    report.entries = planned.collections + planned.views + planned.users + planned.roles;
+    report.contents = Some(planned);
     dump.refuse_lost(wanted.iter().map(|(live, _)| live))?;
-    let others = target.others(&names, [&filter, &dump.state.filter()?], &request.delete);
+    let others = target.others(
+        &names,
+        [&filter, &dump.state.filter()?],
+        &request.delete,
+        options.into_database.as_deref(),
+    );
     report.removed = others.len() as u64;
     report.removals = target.removals(cx, &others, &names).await?;
     if request.dry_run {
         report.objects = target.planned(cx, &dump, (&wanted, &views)).await?;
+        report.objects.extend(users);
         return Ok(report);
     }
     let primary = unless_cancelled(cx, server.primary()).await?;
@@ -113,7 +136,7 @@ pub(super) async fn restore(
         Ok(()) => Ok(report),
         Err(error) => {
             target.clear_own().await;
-            let done = (report.files_written, collections);
+            let done = (report.files_written, planned.collections);
             Err(Left::of(&target).explain(error, done, request.if_exists))
         }
     }
@@ -164,6 +187,8 @@ impl Plan<'_> {
         let restored = complete(cx, target, finished, report, &progress).await?;
         target.remove(cx, &self.others).await?;
         finish::views(cx, target, &self.views, &progress).await?;
+        report.contents =
+            report.contents.map(|planned| contents::written(&restored, &self.views, &planned));
         target.clear_late_leftovers(cx, &self.names.iter().cloned().collect()).await?;
         for Work { collection, loader, live, .. } in users {
             load::as_recorded(&self.dump, &live.collection, loader.sum(), request.verify)?;
@@ -268,13 +293,13 @@ async fn complete(
         renamed.boxed()
     });
     let (restored, outcome) = together(cx, target.parallel, renaming.collect()).await;
+    report.files_written += restored.len() as u64;
     restored.iter().for_each(|one| add(report, &one.loaded));
     outcome.map(|()| restored)
 }
 
-/// Counts a collection that is complete.
+/// Counts the bytes of a collection that is complete, or of users or roles.
 fn add(report: &mut RestoreReport, loaded: &Loaded) {
-    report.files_written += 1;
     report.total_bytes += loaded.sum.bytes;
     report.written_bytes += loaded.sum.bytes;
     report.verified_bytes += loaded.verified;

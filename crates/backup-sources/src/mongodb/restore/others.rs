@@ -33,12 +33,13 @@ pub(super) fn refuse_unclear(request: &RestoreRequest, options: &MongoOptions) -
 impl Target {
     /// Objects that the request removes: both the selection and the patterns of the backup
     /// (`filters`) cover them, and the snapshot does not hold them (`names`). A snapshot shows
-    /// nothing about objects that its backup left out.
+    /// nothing about objects that its backup left out. With `database`, only objects of it.
     pub(super) fn others(
         &self,
         names: &[Namespace],
         filters: [&Filter; 2],
         delete: &Delete,
+        database: Option<&str>,
     ) -> Vec<Namespace> {
         let restored: BTreeSet<Namespace> = names.iter().map(Namespace::visible).collect();
         let is_asked = |name: &Namespace| match delete {
@@ -52,6 +53,7 @@ impl Target {
             !name.is_buckets()
                 && !name.is_internal()
                 && name.db != "admin"
+                && database.is_none_or(|database| name.db == database)
                 && !is_of_a_restore(name)
                 && !restored.contains(name)
                 && is_asked(name)

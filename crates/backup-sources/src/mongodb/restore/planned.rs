@@ -15,7 +15,7 @@ use crate::mongodb::namespace::Namespace;
 use crate::mongodb::server::unless_cancelled;
 
 impl Target {
-    /// Names the collections and views that are written. Documents are counted as the backup
+    /// Names the collections and views that are written, without users and roles. Documents are counted as the backup
     /// recorded them; a log that is applied to them may change their number, which is then unknown.
     pub(super) async fn planned(
         &self,
@@ -30,7 +30,8 @@ impl Target {
             dump.state.digest_of(namespace).filter(|_| is_known).map(|digest| digest.count)
         };
         let mut objects = Vec::with_capacity(wanted.len() + views.len());
-        for (live, collection) in wanted {
+        let data = wanted.iter().filter(|(_, one)| !one.namespace.is_authorization());
+        for (live, collection) in data {
             let is_buckets = collection.namespace.is_buckets();
             let kind = if is_buckets { Kind::TimeSeries } else { collection.kind };
             objects.push((collection.namespace.visible(), kind, recorded(live)));
@@ -44,9 +45,9 @@ impl Target {
         stream::iter(planning).buffered(self.parallel).try_collect().await
     }
 
-    /// The object that is replaced or merged into. Users and roles are compared one by one.
+    /// The object that is replaced or merged into.
     async fn existing(&self, namespace: &Namespace) -> SourceResult<Option<ExistingObject>> {
-        if namespace.is_authorization() || self.kind_of(namespace).is_none() {
+        if self.kind_of(namespace).is_none() {
             return Ok(None);
         }
         let (_, count) = self.counted(namespace).await?;

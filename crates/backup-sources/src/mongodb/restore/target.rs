@@ -121,6 +121,11 @@ impl Target {
         existing.contains_key(namespace) || existing.contains_key(&namespace.visible())
     }
 
+    /// Returns `true` for a collection that documents are merged into, and that keeps its options.
+    pub(super) fn is_merged_into(&self, namespace: &Namespace) -> bool {
+        self.if_exists == IfExists::Merge && self.exists(namespace)
+    }
+
     /// Kind of an object at the target.
     pub(super) fn kind_of(&self, namespace: &Namespace) -> Option<Kind> {
         self.state().existing.get(namespace).copied()

@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 use backup_core::context::Context;
 use backup_core::event::WarningKind;
 use backup_core::source::{
-    IfExists, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+    ExistingObject, IfExists, PlannedObject, RestoreReport, RestoreRequest, SourceError,
+    SourceErrorKind, SourceResult,
 };
 use bson::{Bson, Document, RawBson, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
@@ -42,17 +43,60 @@ struct Differing {
     own: Vec<String>,
 }
 
+/// Users and roles that a restore writes.
+#[derive(Debug, Default)]
+pub(super) struct UsersPlan {
+    objects: Vec<PlannedObject>,
+    /// Users and roles that differ at the target, for instance `user shop.clerk`.
+    replaced: Vec<String>,
+    /// Number of users and roles that differ and stay as they are at the target.
+    kept: u64,
+}
+
+impl UsersPlan {
+    /// Adds the replaced ones and the number of kept ones to the report; returns all by name.
+    pub(super) fn into_report(self, report: &mut RestoreReport) -> Vec<PlannedObject> {
+        report.warnings += self.kept;
+        report.replaced_users = self.replaced;
+        self.objects
+    }
+
+    /// Takes over users or roles of the snapshot, and warns of those that are not replaced.
+    fn add(
+        &mut self,
+        cx: &Context,
+        word: &str,
+        documents: &[RawDocumentBuf],
+        differing: &Differing,
+    ) {
+        let replaced: HashSet<String> = differing.others.iter().map(name_of).collect();
+        for name in documents.iter().map(name_of).filter(|name| !differing.own.contains(name)) {
+            let existing = replaced.contains(&name).then(ExistingObject::default);
+            self.objects.push(PlannedObject { kind: word.to_owned(), name, count: None, existing });
+        }
+        let others = differing.others.iter().map(|one| format!("{word} {}", name_of(one)));
+        self.replaced.extend(others);
+        for name in &differing.own {
+            self.kept += 1;
+            let text = format!(
+                "this {word} differs from the snapshot and is not replaced, because this restore \
+                 runs with its rights: {OWN_STAY}"
+            );
+            cx.events.warn(WarningKind::Other, format!("{word} {name}"), text);
+        }
+    }
+}
+
 /// Compares the users and roles of the snapshot with those of the target, before anything is
-/// written. With [`IfExists::Fail`], refuses any that differ; else reports those that will be
-/// replaced, and warns of those that stay.
+/// written. With [`IfExists::Fail`], refuses any that differ; else warns of those that stay.
 pub(super) async fn compare(
     cx: &Context,
     server: &Server,
     (dump, folded): (&Dump, &Folded),
     wanted: &[(Live, Collection)],
     if_exists: IfExists,
-    report: &mut RestoreReport,
-) -> SourceResult<()> {
+) -> SourceResult<UsersPlan> {
+    let mut plan = UsersPlan::default();
     for (live, collection) in
         wanted.iter().filter(|(_, collection)| collection.namespace.is_authorization())
     {
@@ -70,20 +114,9 @@ pub(super) async fn compare(
         if if_exists == IfExists::Fail {
             differing.refuse(namespace)?;
         }
-        let word = word(namespace);
-        report
-            .replaced_users
-            .extend(differing.others.iter().map(|one| format!("{word} {}", name_of(one))));
-        for name in &differing.own {
-            report.warnings += 1;
-            let text = format!(
-                "this {word} differs from the snapshot and is not replaced, because this restore \
-                 runs with its rights: {OWN_STAY}"
-            );
-            cx.events.warn(WarningKind::Other, format!("{word} {name}"), text);
-        }
+        plan.add(cx, word(namespace), &documents, &differing);
     }
-    Ok(())
+    Ok(plan)
 }
 
 /// Has the server add users or roles, then replaces those that differ.

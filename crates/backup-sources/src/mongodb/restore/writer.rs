@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ::mongodb::error::Error;
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use bson::spec::ElementType;
 use bson::{Bson, Document, RawBson, RawDocumentBuf, doc};
 use bytes::Bytes;
 
@@ -89,10 +90,11 @@ impl Place {
             let mut last = None;
             for (index, code, message) in failures {
                 let document = rest.get(index).ok_or_else(|| malformed("reply to an insert"))?;
-                if code != code::DUPLICATE_KEY {
-                    return Err(self.refused(code, &message));
+                match code {
+                    code::DUPLICATE_KEY => self.settle_duplicate(document, &message).await?,
+                    _ if self.needs_apply_ops(document)? => self.apply(document).await?,
+                    _ => return Err(self.refused(code, &message)),
                 }
-                self.settle_duplicate(document, &message).await?;
                 last = Some(index);
             }
             // An ordered insertion stops at its first failure.
@@ -125,6 +127,12 @@ impl Place {
                     .with_hint("check for other writers at the target"))
             };
         }
+        if self.needs_apply_ops(bytes)? {
+            return self.apply(bytes).await;
+        }
+        if is_taken_for_operators(bytes)? {
+            return self.write_exactly(bytes).await;
+        }
         let mut change = RawDocumentBuf::new();
         let mut query = RawDocumentBuf::new();
         query.append(bson::cstr!("_id"), id);
@@ -134,9 +142,9 @@ impl Place {
         self.update(change).await
     }
 
-    /// Writes a document whose empty timestamp must stay empty. The server puts the time in its
-    /// place in what is inserted, also by `applyOps`, and in what replaces another; what a pipeline
-    /// comes to it takes as it is.
+    /// Writes a document by a pipeline, with one atomic update. The server stores the result as it
+    /// is. In an inserted or a replacing document, also by `applyOps`, it would set an empty
+    /// timestamp to the time; in a replacing one, it takes `$` fields for operators.
     async fn write_exactly(&self, bytes: &Bytes) -> SourceResult<()> {
         let mut same = RawDocumentBuf::new();
         same.append(bson::cstr!("$eq"), id_value(bytes)?);
@@ -154,6 +162,46 @@ impl Place {
         // What a capped collection has dropped already does not come back.
         change.append(bson::cstr!("upsert"), !self.ordered);
         self.update(change).await
+    }
+
+    /// Returns `true` if a server before 5.0 refuses the document as a write, but stores it as an
+    /// operation of the oplog: top-level fields have a leading `$`.
+    fn needs_apply_ops(&self, bytes: &Bytes) -> SourceResult<bool> {
+        Ok(!self.server.at_least(5, 0) && is_taken_for_operators(bytes)?)
+    }
+
+    /// Writes a document by operations of the oplog, which the server applies together or not at all:
+    /// of a merged collection, it first deletes the document with the same `_id`.
+    async fn apply(&self, bytes: &Bytes) -> SourceResult<()> {
+        let operation = |kind: &str, document: RawDocumentBuf| {
+            let mut operation = RawDocumentBuf::new();
+            operation.append(bson::cstr!("op"), kind);
+            operation.append(bson::cstr!("ns"), self.namespace.to_string());
+            operation.append(bson::cstr!("o"), document);
+            operation
+        };
+        let mut same = RawDocumentBuf::new();
+        same.append(bson::cstr!("_id"), id_value(bytes)?);
+        let mut operations = bson::RawArrayBuf::new();
+        if self.merge {
+            operations.push(operation("d", same));
+        }
+        operations.push(operation("i", document(bytes)?.to_owned()));
+        let mut command = RawDocumentBuf::new();
+        command.append(bson::cstr!("applyOps"), operations);
+        let concern = RawDocumentBuf::try_from(&self.write_concern.document())
+            .map_err(|error| malformed("command").with_source(error))?;
+        command.append(bson::cstr!("writeConcern"), concern);
+        let reply = self.server.write_raw("admin", command).await;
+        let reply = reply.writing(format_args!(
+            "{}: the server takes documents with $ fields only by applyOps",
+            self.shown
+        ))?;
+        let results = reply.get_array("results").map_err(|_| malformed("reply to applyOps"))?;
+        match results.iter().all(|result| result.as_bool() == Some(true)) {
+            true => Ok(()),
+            false => Err(self.refused(0, "applyOps did not apply it")),
+        }
     }
 
     async fn update(&self, change: RawDocumentBuf) -> SourceResult<()> {
@@ -210,6 +258,22 @@ impl Place {
         }
         Ok(batch.iter().map(|document| document.len() as u64).sum())
     }
+}
+
+/// Returns `true` if an update command would take fields of the document for operators: top-level
+/// fields with a leading `$`, which servers from 5.0 on store, and those of a document as `_id`.
+fn is_taken_for_operators(bytes: &Bytes) -> SourceResult<bool> {
+    // Values are not parsed: strings may be invalid UTF-8.
+    for element in document(bytes)?.iter_elements() {
+        let element = element.map_err(|error| malformed("document").with_source(error))?;
+        let name = element.key().as_str();
+        let is_embedded_id =
+            name == "_id" && element.element_type() == ElementType::EmbeddedDocument;
+        if name.starts_with('$') || is_embedded_id {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn id_value(bytes: &Bytes) -> SourceResult<RawBson> {

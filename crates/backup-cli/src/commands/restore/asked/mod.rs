@@ -180,27 +180,28 @@ fn show<'a>(session: &Session, all: impl Iterator<Item = &'a Vec<String>>) -> Co
 }
 
 /// Asks before something is written: in words of a terminal if what to restore was asked there too.
+/// With `word`, existing data is dropped, and this word confirms it.
 pub(super) async fn confirm(
     session: &Session,
     args: &Args,
     question: &str,
-    drops: bool,
+    word: Option<&str>,
 ) -> CommandResult<()> {
     const DROPS: &str = "Existing data is dropped.";
     if args.asked.is_none() || session.global.yes {
-        return match drops {
+        return match word {
             // A whole server may go at once: that takes more than one letter.
-            true => session.confirm_by_typing(&format!("{question} {DROPS}"), "replace").await,
-            false => session.confirm(question).await,
+            Some(word) => session.confirm_by_typing(&format!("{question} {DROPS}"), word).await,
+            None => session.confirm(question).await,
         };
     }
     let prompts = session.prompts();
-    let is_meant = match drops {
-        true => {
-            prompts.text(&format!("{question} {DROPS} Type `replace`:"), None, |_| Ok(())).await?
-                == "replace"
+    let is_meant = match word {
+        Some(word) => {
+            let question = format!("{question} {DROPS} Type `{word}`:");
+            prompts.text(&question, None, |_| Ok(())).await? == word
         }
-        false => prompts.confirm(question, false).await?,
+        None => prompts.confirm(question, false).await?,
     };
     if is_meant { Ok(()) } else { Err(CommandError::declined("nothing was written or removed")) }
 }
