@@ -40,7 +40,7 @@
 //! | `selections.rs` | selections that match nothing |
 //! | `silent.rs` | members that stop answering, and others in their place |
 //! | `addresses.rs` | addresses that lead to no server |
-//! | `names.rs` | names and definitions that are not valid UTF-8 |
+//! | `names.rs` | definitions that are not valid UTF-8 |
 //! | `srv.rs` | addresses of `mongodb+srv`, by a double of the DNS |
 //! | `imports.rs` | old dumps of mongodump that become snapshots, and archives that are exported |
 //! | `program.rs` | the program, from the first backup to a restored copy |
@@ -154,7 +154,6 @@ scenarios! {
         hostile::the_fold_is_exact as the_fold_is_exact,
         round_trip::conformance as conformance,
         addresses::tls_failure_is_named_with_the_cause as tls_failure_is_named_with_the_cause,
-        names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         silent::backup_reads_another_member_than_a_silent_one as backup_reads_another_member_than_a_silent_one,
         imports::imported_dump_joins_the_job as imported_dump_joins_the_job,
         imports::oplog_brings_a_dump_to_one_moment as oplog_brings_a_dump_to_one_moment,
@@ -296,7 +295,6 @@ scenarios! {
         addresses::refused_credentials_are_reported_at_once as refused_credentials_are_reported_at_once,
         addresses::tls_failure_is_named_with_the_cause as tls_failure_is_named_with_the_cause,
         names::invalid_text_in_definitions_is_restored as invalid_text_in_definitions_is_restored,
-        names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         srv::records_lead_to_the_replica_set as records_lead_to_the_replica_set,
         moments::position_itself_is_left_out as position_itself_is_left_out,
         failures::an_index_that_is_being_built_is_left_out as an_index_that_is_being_built_is_left_out,
