@@ -46,7 +46,7 @@ pub async fn compare(
     const HINT: &str = "use `backup restore --verify` to compare restored data with the snapshot";
     match (snapshot.snapshot().tag("source"), server) {
         (Some("mongodb"), SourceSpec::Mongodb(server)) => {
-            server.compare(snapshot, log, flags, (now, env), cx).await
+            Box::pin(server.compare(snapshot, log, flags, (now, env), cx)).await
         }
         (Some("mongodb"), other) => {
             Err(Error::invalid(format!("the snapshot is of MongoDB, {other} is not"))
