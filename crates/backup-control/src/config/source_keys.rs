@@ -80,7 +80,7 @@ impl SourceConfig {
     }
 
     /// Keys of MongoDB sources, and whether each is given.
-    fn mongodb_keys(&self) -> [(&'static str, bool); 6] {
+    fn mongodb_keys(&self) -> [(&'static str, bool); 7] {
         [
             ("member_timeout", self.member_timeout.is_some()),
             ("database", self.database.is_some()),

@@ -11,7 +11,7 @@ use backup_core::event::{Events, WarningKind};
 use backup_core::log::LogReplay;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
-use backup_core::source::{Source, SourceIdentity};
+use backup_core::source::{Selection, Source, SourceIdentity};
 use backup_sources::DEFAULT_TIMEOUT;
 use backup_sources::mongodb::{
     self, Adjustments, CompareRequest, DumpOptions, ExportReport, ExportRequest, MongoDump,

@@ -313,7 +313,7 @@ impl Live {
             number: 0,
             uuid: collection.uuid.unwrap_or_default(),
             collection,
-            changes: Document::new(),
+            changes: Fields::default(),
             path: None,
             repeated: false,
             orphan: false,

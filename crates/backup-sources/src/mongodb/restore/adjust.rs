@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use backup_core::source::{Selection, SourceError, SourceErrorKind, SourceResult};
-use bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::indexes::is_made_by_the_server;
 use super::refused::{HAYSTACK, Taker, is_direction, is_index_option};
@@ -12,9 +11,10 @@ use crate::mongodb::error::malformed;
 use crate::mongodb::fold::Live;
 use crate::mongodb::namespace::{Filter, Namespace};
 use crate::mongodb::options::Adjustments;
+use crate::mongodb::raw::{Element, Fields, Value};
 
 /// Options without which a collection would hold other documents.
-const KEPT: [&str; 3] = ["capped", "size", "max"];
+const KEPT: [&[u8]; 3] = [b"capped", b"size", b"max"];
 
 /// Leaves out and converts indexes and options; returns a line about each of them.
 ///
@@ -70,15 +70,15 @@ impl<'a> Adjusting<'a> {
             && self.plain.as_ref().is_some_and(|plain| plain.covers(&shown))
         {
             self.without_options(&shown, collection, &mut indexes);
-            live.changes = Document::new();
+            live.changes = Fields::default();
         }
         live.collection.options = collection.options.clone();
         live.collection.indexes.clone_from(&indexes);
         collection.indexes = indexes;
     }
 
-    fn skips(&mut self, shown: &Namespace, index: &Document) -> bool {
-        let name = index.get_str("name").unwrap_or_default();
+    fn skips(&mut self, shown: &Namespace, index: &Fields) -> bool {
+        let name = index.text("name").unwrap_or_default();
         let full = format!("{shown}.{name}");
         let skipped =
             self.adjustments.skip_indexes.iter().find(|skip| **skip == name || **skip == full);
@@ -92,43 +92,50 @@ impl<'a> Adjusting<'a> {
         &mut self,
         shown: &Namespace,
         collection: &mut Collection,
-        indexes: &mut [Document],
+        indexes: &mut [Fields],
     ) {
-        let is_dropped = |name: &&String| name.as_str() != "uuid" && !KEPT.contains(&name.as_str());
-        let dropped: Vec<String> = collection.options.keys().filter(is_dropped).cloned().collect();
+        let is_dropped = |name: &[u8]| name != b"uuid" && !KEPT.contains(&name);
+        let names = collection.options.iter().map(|option| option.name);
+        let dropped: Vec<String> = names
+            .filter(|name| is_dropped(name))
+            .map(|name| String::from_utf8_lossy(name).into_owned())
+            .collect();
         if dropped.is_empty() {
             return;
         }
-        dropped.iter().for_each(|name| _ = collection.options.remove(name));
+        collection.options = collection.options.only(|name| !is_dropped(name));
         // The server makes this index without the options of the collection.
         for index in indexes.iter_mut().filter(|index| is_made_by_the_server(index)) {
-            *index = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
+            let key = Fields::default().with("_id", 1);
+            *index = Fields::default().with("v", 2).with("key", key).with("name", "_id_");
         }
         let dropped = dropped.join(", ");
         self.lines.push(format!("{shown}: these options are left out: {dropped}"));
     }
 
-    fn convert(&mut self, shown: &Namespace, index: &mut Document) {
-        let before = index.clone();
-        let Ok(key) = index.get_document_mut("key") else { return };
-        let mut is_haystack = false;
-        for (_, value) in key.iter_mut() {
-            match value {
-                Bson::String(kind) if kind == HAYSTACK && !self.taker.has_haystacks() => {
+    fn convert(&mut self, shown: &Namespace, index: &mut Fields) {
+        let Some(old) = index.document("key") else { return };
+        let (mut key, mut is_haystack) = (Fields::default(), false);
+        for Element { name, value } in old.iter() {
+            match value.text() {
+                Some(kind) if kind == HAYSTACK && !self.taker.has_haystacks() => {
                     is_haystack = true;
-                    *value = "2d".into();
+                    key.push(name, "2d");
                 }
-                Bson::String(kind) if !kind.is_empty() => {}
-                value if is_number(value) => {}
-                value => *value = Bson::Int32(1),
+                Some(kind) if !kind.is_empty() => key.push(name, value),
+                _ if is_number(value) => key.push(name, value),
+                _ => key.push(name, 1),
             }
         }
-        let dropped =
-            |name: &str| !is_index_option(name) || (is_haystack && matches!(name, "bucketSize"));
-        let names: Vec<String> = index.keys().filter(|name| dropped(name)).cloned().collect();
-        names.iter().for_each(|name| _ = index.remove(name));
-        if *index != before {
-            let name = index.get_str("name").unwrap_or_default();
+        let is_kept = |name: &[u8]| {
+            std::str::from_utf8(name).is_ok_and(is_index_option)
+                && !(is_haystack && name == b"bucketSize")
+        };
+        let mut converted = index.only(is_kept);
+        converted.set("key", key);
+        if converted != *index {
+            *index = converted;
+            let name = index.text("name").unwrap_or_default();
             self.lines.push(format!("{shown}: the index {name} is converted"));
         }
     }
@@ -147,13 +154,15 @@ impl<'a> Adjusting<'a> {
 }
 
 /// Returns `true` for the value of a direction in an index key.
-fn is_number(value: &Bson) -> bool {
-    let wrapped = RawDocumentBuf::try_from(&doc! { "value": value.clone() });
+fn is_number(value: Value<'_>) -> bool {
+    let wrapped = Fields::default().with("value", value).to_raw();
     wrapped.is_ok_and(|wrapped| wrapped.get("value").ok().flatten().is_some_and(is_direction))
 }
 
 #[cfg(test)]
 mod tests {
+    use bson::{Document, doc};
+
     use super::*;
     use crate::mongodb::catalog::Kind;
 
@@ -164,6 +173,8 @@ mod tests {
     ) -> SourceResult<(Collection, Vec<String>)> {
         let taker = Taker { version: [6, 0], is_replica_set: true };
         let (namespace, kind) = (Namespace::new("db", "c"), Kind::Collection);
+        let (options, indexes) =
+            (options.into(), indexes.into_iter().map(Fields::from).collect());
         let mut collection = Collection { namespace, kind, uuid: None, options, indexes };
         let mut live = Live::of(collection.clone());
         let mut adjusting = Adjusting::new(taker, adjustments)?;
@@ -186,9 +197,9 @@ mod tests {
             convert_legacy_indexes: false,
         };
         let (collection, lines) = adjusted(options.clone(), indexes.clone(), &adjustments).unwrap();
-        assert_eq!(collection.options, doc! { "capped": true, "size": 9 });
+        assert_eq!(collection.options, doc! { "capped": true, "size": 9 }.into());
         let plain = doc! { "v": 2, "key": { "_id": 1 }, "name": "_id_" };
-        assert_eq!(collection.indexes, [plain, index("b")]);
+        assert_eq!(collection.indexes, [plain.into(), index("b").into()]);
         assert_eq!(
             lines,
             [
@@ -226,10 +237,10 @@ mod tests {
             ),
         ] {
             let (collection, lines) = adjusted(doc! {}, vec![index], &adjustments).unwrap();
-            assert_eq!((&collection.indexes[..], lines.len()), (&[converted][..], 1));
+            assert_eq!((&collection.indexes[..], lines.len()), (&[converted.into()][..], 1));
         }
         let plain = doc! { "v": 2, "key": { "a": -1 }, "name": "x" };
         let (collection, lines) = adjusted(doc! {}, vec![plain.clone()], &adjustments).unwrap();
-        assert_eq!((&collection.indexes[..], lines.len()), (&[plain][..], 0));
+        assert_eq!((&collection.indexes[..], lines.len()), (&[plain.into()][..], 0));
     }
 }

@@ -12,13 +12,14 @@ use std::fmt;
 
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::{Document, RawDocumentBuf, doc};
+use bson::RawDocumentBuf;
 
 use super::indexes::is_made_by_the_server;
 use crate::mongodb::catalog::Collection;
 use crate::mongodb::error::{Explain as _, code_of, is_denied, is_transient};
 use crate::mongodb::fold::Live;
 use crate::mongodb::namespace::Namespace;
+use crate::mongodb::raw::Fields;
 use crate::mongodb::server::{Server, unless_cancelled};
 
 pub(super) use rules::{HAYSTACK, Taker, is_direction, is_index_option};
@@ -95,8 +96,8 @@ pub(super) async fn refuse(
     if refused.is_empty() { Ok(()) } else { Err(error(&refused)) }
 }
 
-fn raw(document: &Document) -> Option<RawDocumentBuf> {
-    RawDocumentBuf::try_from(document).ok()
+fn raw(fields: &Fields) -> Option<RawDocumentBuf> {
+    fields.to_raw().ok()
 }
 
 fn options(taker: Taker, collection: &Collection, refused: &mut Vec<Refusal>) {
@@ -121,7 +122,7 @@ fn indexes(taker: Taker, collection: &Collection, refused: &mut Vec<Refusal>) {
         let Some(reason) = raw(index).and_then(|index| taker.refuses_index(&index)) else {
             continue;
         };
-        let name = index.get_str("name").unwrap_or_default().to_owned();
+        let name = index.text("name").unwrap_or_default().to_owned();
         let namespace = collection.namespace.visible();
         refused.push(Refusal { namespace, part: Part::Index(name), reason });
     }
@@ -137,14 +138,13 @@ async fn expressions(
         return Ok(());
     }
     let options = &collection.options;
-    let searches = [
-        ("validator", options.get("validator").map(|filter| doc! { "filter": filter.clone() })),
-        ("collation", options.get("collation").map(|one| doc! { "collation": one.clone() })),
-    ];
-    for (name, search) in searches {
-        let Some(search) = search else { continue };
-        let mut command = doc! { "find": NOTHING, "limit": 1, "singleBatch": true };
-        command.extend(search);
+    for (name, argument) in [("validator", "filter"), ("collation", "collation")] {
+        let Some(expression) = options.get(name) else { continue };
+        let command = Fields::default()
+            .with("find", NOTHING)
+            .with("limit", 1)
+            .with("singleBatch", true)
+            .with(argument, expression);
         if let Some(reason) = reason(server, &collection.namespace.db, command).await? {
             let namespace = collection.namespace.clone();
             refused.push(Refusal { namespace, part: Part::Option(name.to_owned()), reason });
@@ -159,10 +159,13 @@ async fn pipeline(
     view: &Collection,
     refused: &mut Vec<Refusal>,
 ) -> SourceResult<()> {
-    let Ok(pipeline) = view.options.get_array("pipeline") else { return Ok(()) };
-    let mut command = doc! { "aggregate": NOTHING, "pipeline": pipeline.clone(), "cursor": {} };
+    let Some(pipeline) = view.options.get("pipeline") else { return Ok(()) };
+    let mut command = Fields::default()
+        .with("aggregate", NOTHING)
+        .with("pipeline", pipeline)
+        .with("cursor", Fields::default());
     if let Some(collation) = view.options.get("collation") {
-        command.insert("collation", collation.clone());
+        command.set("collation", collation);
     }
     if let Some(reason) = reason(server, &view.namespace.db, command).await? {
         let reason = format!("a view: {reason}");
@@ -172,8 +175,8 @@ async fn pipeline(
 }
 
 /// Why the server refuses a command that reads; `None` if it does not, or the user may not read.
-async fn reason(server: &Server, db: &str, command: Document) -> SourceResult<Option<String>> {
-    match server.write(db, command).await {
+async fn reason(server: &Server, db: &str, command: Fields) -> SourceResult<Option<String>> {
+    match server.write_raw(db, command.to_raw()?).await {
         Ok(_) => Ok(None),
         Err(error) if is_denied(&error) => Ok(None),
         Err(error) if is_transient(&error) || code_of(&error).is_none() => {
