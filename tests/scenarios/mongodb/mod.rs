@@ -40,7 +40,7 @@
 //! | `selections.rs` | selections that match nothing |
 //! | `silent.rs` | members that stop answering, and others in their place |
 //! | `addresses.rs` | addresses that lead to no server |
-//! | `names.rs` | definitions that are not valid UTF-8 |
+//! | `names.rs` | names and definitions that are not valid UTF-8 |
 //! | `srv.rs` | addresses of `mongodb+srv`, by a double of the DNS |
 //! | `imports.rs` | old dumps of mongodump that become snapshots, and archives that are exported |
 //! | `program.rs` | the program, from the first backup to a restored copy |
@@ -127,6 +127,7 @@ scenarios! {
         refused::haystack_indexes_are_converted as haystack_indexes_are_converted,
     }
     needs_mongod_4_4 Version::V4_4 => {
+        names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         bytes::every_byte_comes_back as every_byte_comes_back,
         #[ignore = "runs on the newest version; others: scripts/test --long"]
         lineage::sets_of_one_name_do_not_mix as sets_of_one_name_do_not_mix,
@@ -198,6 +199,7 @@ scenarios! {
         imports::exported_archive_equals_an_exported_directory as exported_archive_equals_an_exported_directory,
     }
     needs_mongod_6_0 Version::V6_0 => {
+        names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         bytes::every_byte_comes_back as every_byte_comes_back,
         lineage::sets_of_one_name_do_not_mix as sets_of_one_name_do_not_mix,
         lineage::log_without_a_branch_goes_on as log_without_a_branch_goes_on,

@@ -1,18 +1,44 @@
-//! Definitions that are not valid UTF-8.
+//! Names and definitions that are not valid UTF-8.
+
+use std::sync::{Arc, Mutex};
 
 use backup_core::context::Context;
-use backup_core::source::{Selection, Source as _};
+use backup_core::event::{Event, Events, Reporter};
+use backup_core::pipeline::{BackupOptions, backup};
+use backup_core::source::{BackupKind, Selection, Source as _};
 use backup_sources::mongodb::{MongoOptions, MongoSource, SnapshotReads};
 use bson::{Document, RawDocumentBuf, doc};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{options, restored, snapshot_of, source, verified};
+use super::built_on::reader;
+use super::{options, repository, restored, snapshot_of, source, verified};
 use crate::support::mongod::{Mongod, Version};
 use crate::support::mongod_raw::{definitions, same_definitions};
+use crate::support::mongod_state::{same, state};
 
 /// The place of bytes that are not UTF-8 in a command.
 const MARK: &[u8] = b"QXQ";
 const INVALID: &[u8] = b"\xff\xfex";
+
+/// Keeps the objects of warnings.
+#[derive(Default)]
+struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    fn sorted(&self) -> Vec<String> {
+        let mut paths = self.0.lock().unwrap().clone();
+        paths.sort_unstable();
+        paths
+    }
+}
+
+impl Reporter for Warnings {
+    fn report(&self, event: &Event) {
+        if let Event::Warning(warning) = event {
+            self.0.lock().unwrap().push(warning.path.clone());
+        }
+    }
+}
 
 /// Runs a command with such bytes, over a connection of its own: the driver refuses them.
 async fn run(server: &Mongod, mut command: Document) {
@@ -69,5 +95,47 @@ pub(super) async fn invalid_text_in_definitions_is_restored(version: Version) {
         let expected = definitions(&origin.client).await;
         assert_eq!(expected.len(), 2);
         same_definitions(&expected, &definitions(&target.client).await);
+    }
+}
+
+/// Collections and views with such names are left out with a warning, and everything else is
+/// backed up, also by the oplog.
+pub(super) async fn collection_with_an_invalid_name_is_left_out_alone(version: Version) {
+    for snapshot_reads in [SnapshotReads::Auto, SnapshotReads::Never] {
+        let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
+        let documents: Vec<_> = (0..100).map(|n| doc! { "_id": n }).collect();
+        origin.run("shop", doc! { "insert": "orders", "documents": documents }).await;
+        run(&origin, doc! { "insert": "oddQXQ", "documents": [{ "_id": 1 }] }).await;
+        run(&origin, doc! { "create": "viewQXQ", "viewOn": "orders", "pipeline": [] }).await;
+        let from = reading(&origin, snapshot_reads).await;
+        let probe = from.probe(&Context::silent()).await.unwrap();
+        assert_eq!(probe.problems, []);
+        let repository = repository().await;
+        for kind in [BackupKind::Full, BackupKind::Incremental] {
+            let made = BackupOptions { kind: Some(kind), ..BackupOptions::default() };
+            let warnings = Arc::new(Warnings::default());
+            let cx = Context::new(Events::to(Arc::clone(&warnings) as _));
+            let report = backup(&repository, &from, &made, &cx).await;
+            let report = report.unwrap_or_else(|error| panic!("{kind:?}: {}", error.chain()));
+            assert_eq!(report.kind, kind);
+            if kind == BackupKind::Full {
+                let names = [r"shop.odd\xff\xfex", r"shop.view\xff\xfex"];
+                assert_eq!(warnings.sorted(), names.map(str::to_owned));
+                run(&origin, doc! { "insert": "oddQXQ", "documents": [{ "_id": 2 }] }).await;
+                run(&origin, doc! { "create": "moreQXQ" }).await;
+                let index = doc! { "key": { "n": 1 }, "name": "n_1" };
+                run(&origin, doc! { "createIndexes": "oddQXQ", "indexes": [index] }).await;
+                origin
+                    .run("shop", doc! { "insert": "orders", "documents": [{ "_id": 100 }] })
+                    .await;
+                continue;
+            }
+            let snapshot = reader(&repository, &report).await;
+            restored(&snapshot, &source(&target).await, verified()).await;
+        }
+        for name in ["oddQXQ", "viewQXQ", "moreQXQ"] {
+            run(&origin, doc! { "drop": name }).await;
+        }
+        same(&state(&origin.client).await, &state(&target.client).await);
     }
 }

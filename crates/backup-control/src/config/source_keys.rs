@@ -14,11 +14,11 @@ impl SourceConfig {
         // for `kind` and `timeout`, which all kinds have.
         let Self {
             kind: _,
-            paths,
-            exclude_files,
-            exclude_if_present,
-            one_file_system,
-            max_file_size,
+            paths: _,
+            exclude_files: _,
+            exclude_if_present: _,
+            one_file_system: _,
+            max_file_size: _,
             url,
             password_file,
             password_env,
@@ -49,13 +49,6 @@ impl SourceConfig {
             tls_certificate_file: _,
             tls_key_file: _,
         } = self;
-        let files = [
-            ("paths", !paths.is_empty()),
-            ("exclude_files", !exclude_files.is_empty()),
-            ("exclude_if_present", exclude_if_present.is_some()),
-            ("one_file_system", one_file_system.is_some()),
-            ("max_file_size", max_file_size.is_some()),
-        ];
         let servers = [
             ("url", url.is_some()),
             ("password_file", password_file.is_some()),
@@ -70,13 +63,24 @@ impl SourceConfig {
         let of = |kinds: &'static [SourceKind]| {
             move |(key, given): (&'static str, bool)| given.then_some((key, kinds))
         };
-        let files = files.into_iter().filter_map(of(&[SourceKind::Files]));
+        let files = self.files_keys().into_iter().filter_map(of(&[SourceKind::Files]));
         let servers = servers.into_iter().filter_map(of(SERVERS));
         let mongodb = self.mongodb_keys().into_iter().filter_map(of(&[SourceKind::Mongodb]));
         let postgres = self.postgres_keys().into_iter().filter_map(of(&[SourceKind::Postgres]));
         let redis = self.redis_keys().into_iter().filter_map(of(&[SourceKind::Redis]));
         let paced = paced.into_iter().filter_map(of(&[SourceKind::Mongodb, SourceKind::Postgres]));
         files.chain(servers).chain(paced).chain(mongodb).chain(postgres).chain(redis)
+    }
+
+    /// Keys of sources of files, and whether each is given.
+    fn files_keys(&self) -> [(&'static str, bool); 5] {
+        [
+            ("paths", !self.paths.is_empty()),
+            ("exclude_files", !self.exclude_files.is_empty()),
+            ("exclude_if_present", self.exclude_if_present.is_some()),
+            ("one_file_system", self.one_file_system.is_some()),
+            ("max_file_size", self.max_file_size.is_some()),
+        ]
     }
 
     /// Keys of MongoDB sources, and whether each is given.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ::mongodb::error::Error;
 use backup_core::context::Context;
-use backup_core::event::WarningKind;
+use backup_core::event::{Warning, WarningKind};
 use backup_core::source::SourceResult;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, RawDocumentBuf, doc};
@@ -135,11 +135,19 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Warns of the collections that cannot be backed up or compared.
+    /// A warning about each collection that cannot be backed up or compared.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = Warning> {
+        self.unnamed.iter().map(|name| Warning {
+            kind: WarningKind::Unreadable,
+            path: name.clone(),
+            message: "is left out: its name is not valid UTF-8".to_owned(),
+        })
+    }
+
+    /// Reports these warnings as events.
     pub(super) fn warn(&self, cx: &Context) {
-        for name in &self.unnamed {
-            let text = "is left out: its name is not valid UTF-8";
-            cx.events.warn(WarningKind::Unreadable, name, text);
+        for Warning { kind, path, message } in self.warnings() {
+            cx.events.warn(kind, path, message);
         }
     }
 }

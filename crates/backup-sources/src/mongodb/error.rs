@@ -135,8 +135,7 @@ pub(super) fn convert(error: &Error, doing: Doing, what: impl std::fmt::Display)
             };
             let hint = denied.then(|| hint_of_denied(doing));
             // A denied command's message repeats the whole command, with what may be in it.
-            let message =
-                if denied { "not authorized".to_owned() } else { command.message.clone() };
+            let message = if denied { "not authorized" } else { without_values(&command.message) };
             (kind, format!("{message} (code {})", command.code), hint)
         }
         ErrorKind::Authentication { .. } => (
@@ -200,6 +199,13 @@ impl<T> Explain<T> for Result<T, Error> {
     }
 }
 
+/// A server's message without the values in it, which may be customers' data: keys that exist twice,
+/// whole documents that an index refuses. They follow the first brace, bracket or quote.
+pub(super) fn without_values(message: &str) -> &str {
+    let end = message.find(['{', '[', '"']).unwrap_or(message.len());
+    message[..end].trim_end_matches([' ', ':', ',', '('])
+}
+
 /// Something that a server or a snapshot says and that cannot be understood.
 pub(super) fn malformed(what: impl std::fmt::Display) -> SourceError {
     SourceError::new(SourceErrorKind::Invalid, format!("invalid {what}"))
@@ -208,6 +214,17 @@ pub(super) fn malformed(what: impl std::fmt::Display) -> SourceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_cut_from_messages_of_servers() {
+        let twice = "E11000 duplicate key error collection: shop.users index: mail_1 dup key: \
+                     { mail: \"anna@example.org\" }";
+        let cut = "E11000 duplicate key error collection: shop.users index: mail_1 dup key";
+        assert_eq!(without_values(twice), cut);
+        let place = "Can't extract geo keys: { _id: 1, name: \"Anna\" }  Point must be an array";
+        assert_eq!(without_values(place), "Can't extract geo keys");
+        assert_eq!(without_values("Index build failed"), "Index build failed");
+    }
 
     #[test]
     fn no_message_of_the_driver_that_may_hold_an_address_is_repeated() {

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_the_driver_understands() {
+    fn driver_reads_the_written_json() {
         let document = doc! {
             "bin": bson::Binary { subtype: BinarySubtype::Uuid, bytes: (0..16).collect() },
             "re": bson::Regex { pattern: bson::cstr!("^a").into(), options: bson::cstr!("i").into() },

@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_fold_knows_may_be_stored() {
+    fn known_operations_may_be_stored() {
         assert!(is_known("i", "shop.c", rawdoc! { "_id": 1 }) && is_known("n", "", rawdoc! {}));
         assert!(is_known("u", "shop.c", rawdoc! { "$v": 2, "diff": { "u": { "a": 1 } } }));
         assert!(
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_fold_does_not_know_is_not_stored() {
+    fn unknown_operations_are_not_stored() {
         assert!(
             !is_known("x", "shop.c", rawdoc! { "_id": 1 })
                 && !is_known("u", "shop.c", rawdoc! { "$v": 3 })

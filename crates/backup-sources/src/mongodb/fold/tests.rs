@@ -287,7 +287,7 @@ fn what_was_read_is_not_done_again_but_transactions_go_on() {
 }
 
 #[test]
-fn what_is_unknown_stops_with_its_text() {
+fn unknown_operations_stop_without_their_data() {
     let state = state(vec![saved("db.c", A, doc! {})]);
     let ui = uuid_bson(&A);
     for entry in [

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_stops() {
+    fn unknown_updates_stop_without_their_data() {
         for object in [
             doc! { "$v": 3, "diff": {} },
             doc! { "$v": 2 },

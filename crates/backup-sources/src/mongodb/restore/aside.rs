@@ -98,6 +98,14 @@ pub(super) fn run_of(namespace: &Namespace) -> Option<(&str, &str)> {
     Some((run, name.strip_prefix('.')?)).filter(|_| is_run)
 }
 
+/// The name that a collection has for users: of one that is not complete, its final name.
+pub(super) fn shown(namespace: &Namespace) -> Namespace {
+    match run_of(namespace) {
+        Some((_, name)) => Namespace::new(&*namespace.db, name),
+        None => namespace.visible(),
+    }
+}
+
 /// Returns true if a restore made the collection to complete it as one of these, and it is not
 /// itself one of these.
 fn is_left_of(found: &Namespace, names: &HashSet<Namespace>) -> bool {
@@ -303,6 +311,7 @@ mod tests {
         aside.name(&mut one, &HashSet::new(), IfExists::Fail).unwrap();
         assert!(aside.is_one(&one.namespace) && !other.is_one(&one.namespace));
         assert_eq!(run_of(&one.namespace), Some((&*aside.run, "a.b")));
+        assert_eq!(shown(&one.namespace), Namespace::new("db", "a.b"));
         for name in [
             "tmp.restore.c",
             "tmp.restore.12345678",

@@ -6,6 +6,7 @@ use bson::doc;
 use bson::oid::ObjectId;
 use futures::FutureExt as _;
 
+use super::aside::shown;
 use super::target::Target;
 use super::together::together;
 use crate::mongodb::catalog::Collection;
@@ -33,7 +34,7 @@ pub(super) async fn validator(
     target
         .define(&namespace.db, &command)
         .await?
-        .writing(format_args!("cannot set the validator of {namespace}"))
+        .writing(format_args!("cannot set the validator of {}", shown(namespace)))
 }
 
 /// Creates all views, after everything else: the server allows a view on another one that does not

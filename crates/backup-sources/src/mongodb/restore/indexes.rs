@@ -6,6 +6,7 @@
 use backup_core::source::SourceResult;
 use bson::doc;
 
+use super::aside::shown;
 use super::target::{FAR_AWAY, Target};
 use crate::mongodb::catalog::Collection;
 use crate::mongodb::error::Explain as _;
@@ -112,7 +113,7 @@ impl Target {
             .with("indexes", OwnedValue::list(indexes.iter().map(OwnedValue::from)));
         self.define(&namespace.db, &command)
             .await?
-            .writing(format_args!("cannot build the indexes of {namespace}"))
+            .writing(format_args!("cannot build the indexes of {}", shown(namespace)))
     }
 
     /// Drops the indexes that the server has made on buckets and the source has not: from 6.0 on it
@@ -135,7 +136,7 @@ impl Target {
                 Fields::default().with("dropIndexes", &namespace.name).with("index", index);
             self.define(&namespace.db, &command)
                 .await?
-                .writing(format_args!("cannot drop an index of {namespace}"))?;
+                .writing(format_args!("cannot drop an index of {}", shown(namespace)))?;
         }
         Ok(())
     }

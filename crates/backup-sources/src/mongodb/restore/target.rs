@@ -9,7 +9,7 @@ use backup_core::context::Context;
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use bson::doc;
 
-use super::aside::Aside;
+use super::aside::{Aside, shown};
 use crate::mongodb::catalog::{self, Collection, CollectionUuid, Kind};
 use crate::mongodb::error::{Explain as _, code, code_of, malformed};
 use crate::mongodb::fold::Live;
@@ -295,7 +295,7 @@ impl Target {
                 Err(error) => error,
             };
             if code_of(&error) != Some(code::NAMESPACE_EXISTS) {
-                return Err(error).writing(format_args!("cannot create {namespace}"));
+                return Err(error).writing(format_args!("cannot create {}", shown(namespace)));
             }
             let may_drop = self.if_exists == IfExists::Replace || self.aside.is_one(namespace);
             if !may_drop || attempt == ATTEMPTS {

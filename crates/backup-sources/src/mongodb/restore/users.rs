@@ -20,7 +20,7 @@ use super::loader::{Loaded, Loader};
 use super::target::loading_name;
 use crate::mongodb::catalog::Collection;
 use crate::mongodb::dump::Dump;
-use crate::mongodb::error::{Explain as _, code, code_of, is_denied, malformed};
+use crate::mongodb::error::{Explain as _, code, code_of, is_denied, malformed, without_values};
 use crate::mongodb::fold::{Folded, Live};
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::parsed::parsed;
@@ -201,7 +201,7 @@ async fn replace(
         None => Ok(()),
         Some(error) => {
             let message = error.get_str("errmsg").unwrap_or_default();
-            Err(SourceError::new(SourceErrorKind::Target, format!("{doing}: {message}")))
+            Err(SourceError::new(SourceErrorKind::Target, format!("{doing}: {}", without_values(message))))
         }
     }
 }

@@ -11,7 +11,7 @@ use bson::{Bson, Document, RawBson, RawDocumentBuf, doc};
 use bytes::Bytes;
 
 use super::command::with_documents;
-use crate::mongodb::error::{Explain as _, code, is_transient, malformed};
+use crate::mongodb::error::{Explain as _, code, is_transient, malformed, without_values};
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::options::WriteConcern;
 use crate::mongodb::raw::{document, has_empty_timestamp};
@@ -106,8 +106,8 @@ impl Place {
     }
 
     fn refused(&self, code: i32, message: &str) -> SourceError {
-        let text =
-            format!("{}: the server refuses a document: {message} (code {code})", self.shown);
+        let reason = without_values(message);
+        let text = format!("{}: the server refuses a document: {reason} (code {code})", self.shown);
         SourceError::new(SourceErrorKind::Target, text)
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use backup_core::context::Context;
+use backup_core::event::Warning;
 use backup_core::log;
 use backup_core::source::{
     BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath,
@@ -58,7 +59,7 @@ pub(in crate::mongodb) async fn open(
     }
     tell(cx, server, &plan);
     let remarks = unnamed(&plan.listed.unnamed);
-    plan.listed.warn(cx);
+    let warnings: Vec<Warning> = plan.listed.warnings().collect();
     let mut reader = Reader {
         scan,
         layout,
@@ -72,6 +73,7 @@ pub(in crate::mongodb) async fn open(
         items: VecDeque::new(),
         remarks,
     };
+    reader.items.extend(warnings.into_iter().map(Next::Warning));
     reader.prepare(plan.listed.collections);
     Ok(Box::new(reader))
 }
@@ -158,6 +160,7 @@ struct Reader {
 /// What comes next. Contents are made when they are due: a list of thousands of collections costs
 /// little.
 enum Next {
+    Warning(Warning),
     Directory(EntryPath),
     /// A small file.
     Text(EntryPath, Bytes),
@@ -258,6 +261,7 @@ impl BackupReader for Reader {
                     chunking: Chunking::default(),
                 })
             }
+            Next::Warning(warning) => Item::Warning(warning),
             Next::Text(path, text) => self.file(path, stream::once(async { Ok(text) }).boxed()),
             Next::Data(path, collection) => {
                 debug_assert_eq!(collection.kind, Kind::Collection, "views have no data");

@@ -66,9 +66,11 @@ pub(super) async fn open(
         cx.events.note(format!("This backup is a full one: {name} {text}."));
         return Ok(None);
     }
+    let mut warnings = VecDeque::new();
     if request.selection.record().is_incomplete() {
         // Reads the oplog alone otherwise, which holds no list of collections.
-        catalog::covered(cx, server, &filter).await?.warn(cx);
+        let listed = catalog::covered(cx, server, &filter).await?;
+        warnings.extend(listed.warnings().map(Item::Warning));
     }
     cx.events.note(format!(
         "The oplog from {} to {to} is added to snapshot {}.",
@@ -79,7 +81,7 @@ pub(super) async fn open(
     let manifest = unless_cancelled(cx, async { Ok(parent.manifest().await?) }).await?;
     let remarks = manifest.map(|manifest| manifest.remarks).unwrap_or_default();
     let mut reader =
-        Reader { scan, branch, started, finished, from, to, remarks, items: VecDeque::new() };
+        Reader { scan, branch, started, finished, from, to, remarks, items: warnings };
     let held = unless_cancelled(cx, dump.held(cx)).await?.unwrap_or(from.needs);
     reader.prepare(layout, &dump, (filter, held))?;
     Ok(Some(Box::new(reader)))
