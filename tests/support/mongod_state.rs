@@ -72,6 +72,11 @@ async fn facts(client: &Client, db: &str, entry: &Document) -> Facts {
 
 /// Everything but the server's own databases, by name.
 pub(crate) async fn state(client: &Client) -> State {
+    state_of(client, |_| true).await
+}
+
+/// The same of the collections and views whose names `keep` accepts.
+pub(crate) async fn state_of(client: &Client, keep: impl Fn(&str) -> bool) -> State {
     let mut found = BTreeMap::new();
     for db in client.list_database_names().await.unwrap() {
         if matches!(&*db, "config" | "local") {
@@ -87,7 +92,7 @@ pub(crate) async fn state(client: &Client) -> State {
                 || name == "system.views"
                 || name == "system.profile"
                 || (db == "admin" && name.starts_with("system."));
-            if !server_made {
+            if !server_made && keep(name) {
                 found.insert(format!("{db}.{name}"), facts(client, &db, &entry).await);
             }
         }

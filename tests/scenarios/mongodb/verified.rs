@@ -55,13 +55,13 @@ pub(super) async fn what_is_not_as_it_was_is_an_error(version: Version) {
     let delete = doc! { "q": { "_id": 7 }, "limit": 1 };
     let change = doc! { "q": { "_id": 7 }, "u": { "$set": { "v": 8 } } };
     for (command, word) in [
-        (doc! { "dropIndexes": "c00", "index": "v_1" }, "its indexes"),
-        (doc! { "collMod": "c00", "index": { "name": "v_1", "hidden": true } }, "its indexes"),
-        (doc! { "collMod": "c00", "validator": {} }, "its validator"),
-        (doc! { "collMod": "c00", "validationAction": "warn" }, "its options"),
-        (doc! { "delete": "c00", "deletes": [delete] }, "the target has 199 documents"),
-        (doc! { "update": "c00", "updates": [change] }, "the target has 200 documents"),
-        (doc! { "drop": "c00" }, "is missing at the target after the restore"),
+        (doc! { "dropIndexes": "c00", "index": "v_1" }, "index v_1 is missing"),
+        (doc! { "collMod": "c00", "index": { "name": "v_1", "hidden": true } }, "index v_1: option hidden"),
+        (doc! { "collMod": "c00", "validator": {} }, "option validator"),
+        (doc! { "collMod": "c00", "validationAction": "warn" }, "option validationAction"),
+        (doc! { "delete": "c00", "deletes": [delete] }, "199 documents with"),
+        (doc! { "update": "c00", "updates": [change] }, "200 documents with"),
+        (doc! { "drop": "c00" }, "db.c00 is missing"),
     ] {
         target.clear().await;
         let over = AtomicBool::new(false);

@@ -51,14 +51,21 @@ impl Known {
 pub(super) struct Catalog {
     known: Vec<(CollectionUuid, Known)>,
     numbers: HashMap<CollectionUuid, u32>,
-    /// What the backup was asked for.
+    /// The selection of the backup.
     filter: Filter,
+    /// Every `collMod` that does not mention it switches `recordPreImages` off, as servers of
+    /// version 5.0 do.
+    forgets_images: bool,
 }
 
 impl Catalog {
     pub(super) fn new(state: &State) -> SourceResult<Self> {
-        let mut catalog =
-            Self { known: Vec::new(), numbers: HashMap::new(), filter: state.filter()? };
+        let mut catalog = Self {
+            known: Vec::new(),
+            numbers: HashMap::new(),
+            filter: state.filter()?,
+            forgets_images: state.version[..2] == [5, 0],
+        };
         for saved in &state.collections {
             if let Some(uuid) = saved.collection.uuid {
                 let mut collection = saved.collection.clone();
@@ -90,6 +97,7 @@ impl Catalog {
             known: Vec::new(),
             numbers: HashMap::new(),
             filter: Filter::new(&Selection::default())?,
+            forgets_images: false,
         };
         if let Some((uuid, namespace)) = known {
             let named = |index: &Fields| {
@@ -166,7 +174,11 @@ impl Catalog {
             }
             ("renameCollection", Some(uuid), _) => self.rename(uuid, &object, entry)?,
             ("collMod", Some(uuid), _) => {
+                let forgets_images = self.forgets_images;
                 if let Some(known) = self.get(&uuid) {
+                    if forgets_images {
+                        known.collection.options.remove("recordPreImages");
+                    }
                     modify(&mut known.collection, &mut known.changes, &object, entry)?;
                 }
             }

@@ -178,7 +178,7 @@ mod tests {
             cut.to_string(),
             "invalid dump of shop.orders: the file ends within a document behind byte 14"
         );
-        let mut bad = all.clone();
+        let mut bad = all;
         bad[one.as_bytes().len() + 4] = 0x99;
         let error = read(&bad).unwrap_err();
         assert_eq!(error.to_string(), "invalid dump of shop.orders: document at byte 14");

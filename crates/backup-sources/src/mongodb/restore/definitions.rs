@@ -84,7 +84,7 @@ fn indexes(expected: &Collection, there: &Collection, how: Comparison, found: &m
         let Some(name) = index.get("name") else { continue };
         match named(there, name) {
             None => found.push(format!("index {} is missing", printable(name))),
-            Some(there) => index_fields(index, &there, printable(name), how, found),
+            Some(there) => index_fields(index, &there, &printable(name), how, found),
         }
     }
     for index in there.indexes.iter().filter(is_compared) {
@@ -99,7 +99,7 @@ fn indexes(expected: &Collection, there: &Collection, how: Comparison, found: &m
 fn index_fields(
     expected: &Fields,
     there: &Fields,
-    name: String,
+    name: &str,
     how: Comparison,
     found: &mut Vec<String>,
 ) {
@@ -120,7 +120,7 @@ fn index_fields(
 }
 
 /// Names of all fields, each once.
-fn names<'a>(both: [&'a Fields; 2]) -> impl Iterator<Item = &'a [u8]> {
+fn names(both: [&Fields; 2]) -> impl Iterator<Item = &[u8]> {
     let [first, second] = both;
     let more = second.iter().filter(|field| value(first, field.name).is_none());
     first.iter().chain(more).map(|field| field.name)
