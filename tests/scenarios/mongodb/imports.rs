@@ -286,7 +286,7 @@ pub(super) async fn damaged_dumps_become_no_snapshot(version: Version) {
     let mut flipped = whole.clone();
     flipped[at + 7] ^= 1;
     refused(&flipped, "the checksum of shop.");
-    let mut other = whole.clone();
+    let mut other = whole;
     other[at - 23..at - 19].copy_from_slice(&[0xff, 0xff, 0xff, 0x7f]);
     refused(&other, "damaged at byte");
     // gzip that ends in the middle.

@@ -36,7 +36,7 @@ async fn reading(options: MongoOptions) -> (MongoSource, String) {
     let source = MongoSource::connect(options).await.unwrap();
     let shown = format!("{source:?}");
     let host = shown.split("host: \"").nth(1).and_then(|rest| rest.split('"').next());
-    (source.clone(), host.unwrap_or_else(|| panic!("{shown}")).to_owned())
+    (source, host.unwrap_or_else(|| panic!("{shown}")).to_owned())
 }
 
 fn options(set: &Members, cx: &Context) -> MongoOptions {

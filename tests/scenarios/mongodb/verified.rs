@@ -56,7 +56,10 @@ pub(super) async fn what_is_not_as_it_was_is_an_error(version: Version) {
     let change = doc! { "q": { "_id": 7 }, "u": { "$set": { "v": 8 } } };
     for (command, word) in [
         (doc! { "dropIndexes": "c00", "index": "v_1" }, "index v_1 is missing"),
-        (doc! { "collMod": "c00", "index": { "name": "v_1", "hidden": true } }, "index v_1: option hidden"),
+        (
+            doc! { "collMod": "c00", "index": { "name": "v_1", "hidden": true } },
+            "index v_1: option hidden",
+        ),
         (doc! { "collMod": "c00", "validator": {} }, "option validator"),
         (doc! { "collMod": "c00", "validationAction": "warn" }, "option validationAction"),
         (doc! { "delete": "c00", "deletes": [delete] }, "199 documents with"),

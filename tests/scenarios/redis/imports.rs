@@ -112,7 +112,7 @@ pub(super) async fn damaged_rdb_files_become_no_snapshot(version: Version) {
     let at = whole.len() - 100;
     flipped[at] ^= 1;
     refused(&flipped, "the dump cannot be loaded");
-    let mut later = whole.clone();
+    let mut later = whole;
     later[5..9].copy_from_slice(b"0099");
     refused(&later, "unknown RDB version");
     refused(b"\x6d\xe2\x99\x81", "--mongodump");

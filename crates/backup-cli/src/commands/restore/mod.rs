@@ -68,7 +68,7 @@ pub(super) struct Restore {
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if let Some(group) = group::named(session, args)? {
-        return group.run(session, args).await;
+        return Box::pin(group.run(session, args)).await;
     }
     if let Some(before) = &args.asked {
         before.verified(session).await?;

@@ -173,8 +173,7 @@ mod tests {
     ) -> SourceResult<(Collection, Vec<String>)> {
         let taker = Taker { version: [6, 0], is_replica_set: true };
         let (namespace, kind) = (Namespace::new("db", "c"), Kind::Collection);
-        let (options, indexes) =
-            (options.into(), indexes.into_iter().map(Fields::from).collect());
+        let (options, indexes) = (options.into(), indexes.into_iter().map(Fields::from).collect());
         let mut collection = Collection { namespace, kind, uuid: None, options, indexes };
         let mut live = Live::of(collection.clone());
         let mut adjusting = Adjusting::new(taker, adjustments)?;

@@ -201,7 +201,10 @@ async fn replace(
         None => Ok(()),
         Some(error) => {
             let message = error.get_str("errmsg").unwrap_or_default();
-            Err(SourceError::new(SourceErrorKind::Target, format!("{doing}: {}", without_values(message))))
+            Err(SourceError::new(
+                SourceErrorKind::Target,
+                format!("{doing}: {}", without_values(message)),
+            ))
         }
     }
 }

@@ -80,8 +80,7 @@ pub(super) async fn open(
     let finished = cx.clock.now();
     let manifest = unless_cancelled(cx, async { Ok(parent.manifest().await?) }).await?;
     let remarks = manifest.map(|manifest| manifest.remarks).unwrap_or_default();
-    let mut reader =
-        Reader { scan, branch, started, finished, from, to, remarks, items: warnings };
+    let mut reader = Reader { scan, branch, started, finished, from, to, remarks, items: warnings };
     let held = unless_cancelled(cx, dump.held(cx)).await?.unwrap_or(from.needs);
     reader.prepare(layout, &dump, (filter, held))?;
     Ok(Some(Box::new(reader)))
