@@ -123,6 +123,20 @@ impl Selection {
         Self::default()
     }
 
+    /// The pattern that matches this name alone, also in a list with commas.
+    #[must_use]
+    pub fn literal(name: &str) -> String {
+        let mut pattern = String::with_capacity(name.len());
+        for character in name.chars() {
+            // At the beginning of an exclude pattern, `!` readmits.
+            if "*?[]{}\\!,".contains(character) {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern
+    }
+
     /// Builds a selection. A pattern with a leading `/` is anchored at the root; others match at
     /// any depth. `*` does not cross `/`, `**` does.
     ///

@@ -107,7 +107,8 @@ fn within(asked: &Selection, databases: &[String]) -> SourceResult<Selection> {
     })
 }
 
-/// A pattern that matches this name only.
+/// A pattern that matches this name only. Unlike [`Selection::literal`], it leaves commas alone:
+/// incremental backups compare it with the recorded selection of earlier snapshots.
 pub(super) fn escaped(name: &str) -> String {
     let mut pattern = String::with_capacity(name.len());
     for character in name.chars() {

@@ -11,6 +11,7 @@ use jiff::Timestamp as Time;
 
 use super::json::Json;
 use crate::mongodb::error::malformed;
+use crate::mongodb::raw::{kind, put};
 
 /// The bytes of a document. Fields keep their order, and names may occur twice.
 ///
@@ -33,9 +34,7 @@ fn encoded<'a>(fields: impl Iterator<Item = (&'a str, &'a Json)>) -> SourceResul
         }
         let (kind, bytes) = value(json)
             .ok_or_else(|| malformed(format!("extended JSON of the field {name:?}")))??;
-        out.push(kind);
-        out.extend_from_slice(name.as_bytes());
-        out.push(0);
+        put(&mut out, kind, name.as_bytes());
         out.extend_from_slice(&bytes);
     }
     out.push(0);
@@ -47,19 +46,19 @@ fn encoded<'a>(fields: impl Iterator<Item = (&'a str, &'a Json)>) -> SourceResul
 /// The value of a field; `None` if it has no form of extended JSON.
 fn value(json: &Json) -> Option<SourceResult<Value>> {
     Some(match json {
-        Json::Null => Ok((0x0a, Vec::new())),
-        Json::Bool(value) => Ok((0x08, vec![u8::from(*value)])),
+        Json::Null => Ok((kind::NULL, Vec::new())),
+        Json::Bool(value) => Ok((kind::BOOLEAN, vec![u8::from(*value)])),
         Json::Number(digits) => Ok(number(digits)?),
-        Json::Text(value) => Ok((0x02, text(value))),
+        Json::Text(value) => Ok((kind::STRING, text(value))),
         Json::Array(items) => {
             let names: Vec<String> = (0..items.len()).map(|at| at.to_string()).collect();
-            encoded(names.iter().map(|name| &**name).zip(items)).map(|bytes| (0x04, bytes))
+            encoded(names.iter().map(|name| &**name).zip(items)).map(|bytes| (kind::ARRAY, bytes))
         }
         Json::Object(fields) => match tagged(fields) {
             Tagged::Value(value) => value,
             Tagged::Broken => return None,
             Tagged::No => encoded(fields.iter().map(|(name, value)| (&**name, value)))
-                .map(|bytes| (0x03, bytes)),
+                .map(|bytes| (kind::DOCUMENT, bytes)),
         },
     })
 }
@@ -67,12 +66,12 @@ fn value(json: &Json) -> Option<SourceResult<Value>> {
 /// A plain number: an integer of the shortest type that holds it, or a double.
 fn number(digits: &str) -> Option<Value> {
     if let Ok(number) = digits.parse::<i32>() {
-        return Some((0x10, number.to_le_bytes().to_vec()));
+        return Some((kind::INT32, number.to_le_bytes().to_vec()));
     }
     if let Ok(number) = digits.parse::<i64>() {
-        return Some((0x12, number.to_le_bytes().to_vec()));
+        return Some((kind::INT64, number.to_le_bytes().to_vec()));
     }
-    Some((0x01, digits.parse::<f64>().ok()?.to_le_bytes().to_vec()))
+    Some((kind::DOUBLE, digits.parse::<f64>().ok()?.to_le_bytes().to_vec()))
 }
 
 fn text(text: &str) -> Vec<u8> {
@@ -124,30 +123,32 @@ fn single(name: &str, value: &Json) -> Option<Option<Value>> {
     let of_text = |read: fn(&str) -> Option<Value>| value.text().and_then(read);
     Some(match name {
         "$numberInt" => {
-            of_text(|text| Some((0x10, text.parse::<i32>().ok()?.to_le_bytes().into())))
+            of_text(|text| Some((kind::INT32, text.parse::<i32>().ok()?.to_le_bytes().into())))
         }
         "$numberLong" => match value {
             Json::Text(text) | Json::Number(text) => {
-                text.parse::<i64>().ok().map(|number| (0x12, number.to_le_bytes().into()))
+                text.parse::<i64>().ok().map(|number| (kind::INT64, number.to_le_bytes().into()))
             }
             _ => None,
         },
         "$numberDouble" => of_text(double),
         "$numberDecimal" => {
-            of_text(|text| Some((0x13, text.parse::<Decimal128>().ok()?.bytes().into())))
+            of_text(|text| Some((kind::DECIMAL, text.parse::<Decimal128>().ok()?.bytes().into())))
         }
-        "$oid" => of_text(|text| Some((0x07, ObjectId::parse_str(text).ok()?.bytes().into()))),
-        "$symbol" => of_text(|symbol| Some((0x0e, text(symbol)))),
-        "$code" => of_text(|code| Some((0x0d, text(code)))),
+        "$oid" => {
+            of_text(|text| Some((kind::OBJECT_ID, ObjectId::parse_str(text).ok()?.bytes().into())))
+        }
+        "$symbol" => of_text(|symbol| Some((kind::SYMBOL, text(symbol)))),
+        "$code" => of_text(|code| Some((kind::CODE, text(code)))),
         "$date" => date(value),
         "$timestamp" => timestamp(value),
-        "$undefined" => (value == &Json::Bool(true)).then(|| (0x06, Vec::new())),
-        "$minKey" => Some((0xff, Vec::new())),
-        "$maxKey" => Some((0x7f, Vec::new())),
+        "$undefined" => (value == &Json::Bool(true)).then(|| (kind::UNDEFINED, Vec::new())),
+        "$minKey" => Some((kind::MIN_KEY, Vec::new())),
+        "$maxKey" => Some((kind::MAX_KEY, Vec::new())),
         "$uuid" => of_text(|text| {
             let bytes =
                 hex::decode(text.replace('-', "")).ok().filter(|bytes| bytes.len() == 16)?;
-            Some((0x05, blob(4, &bytes)))
+            Some((kind::BINARY, blob(4, &bytes)))
         }),
         "$binary" => {
             let part = |name| value.get(name).and_then(Json::text);
@@ -175,7 +176,7 @@ fn double(text: &str) -> Option<Value> {
         "-Infinity" => f64::NEG_INFINITY,
         digits => digits.parse().ok()?,
     };
-    Some((0x01, number.to_le_bytes().to_vec()))
+    Some((kind::DOUBLE, number.to_le_bytes().to_vec()))
 }
 
 /// Milliseconds since 1970 as a number in either form, or a time as text.
@@ -186,11 +187,11 @@ fn date(value: &Json) -> Option<Value> {
             text.parse::<Time>().ok().or_else(|| with_colon(text))?.as_millisecond()
         }
         other => match single("$numberLong", other.get("$numberLong")?)?? {
-            (0x12, bytes) => i64::from_le_bytes(bytes.try_into().ok()?),
+            (kind::INT64, bytes) => i64::from_le_bytes(bytes.try_into().ok()?),
             _ => return None,
         },
     };
-    Some((0x09, millis.to_le_bytes().to_vec()))
+    Some((kind::DATE, millis.to_le_bytes().to_vec()))
 }
 
 /// Old tools write offsets of time zones without a colon: `+0100`.
@@ -205,7 +206,7 @@ fn timestamp(value: &Json) -> Option<Value> {
         _ => None,
     };
     let (time, increment) = (half("t")?, half("i")?);
-    Some((0x11, [increment.to_le_bytes(), time.to_le_bytes()].concat()))
+    Some((kind::TIMESTAMP, [increment.to_le_bytes(), time.to_le_bytes()].concat()))
 }
 
 fn blob(subtype: u8, bytes: &[u8]) -> Vec<u8> {
@@ -220,19 +221,19 @@ fn blob(subtype: u8, bytes: &[u8]) -> Vec<u8> {
 
 fn binary(data: &str, subtype: &str) -> Option<Value> {
     let subtype = u8::from_str_radix(subtype, 16).ok()?;
-    Some((0x05, blob(subtype, &STANDARD.decode(data).ok()?)))
+    Some((kind::BINARY, blob(subtype, &STANDARD.decode(data).ok()?)))
 }
 
 fn regex(pattern: &str, options: &str) -> Option<Value> {
     let is_sound = !pattern.contains('\0') && !options.contains('\0');
-    is_sound.then(|| (0x0b, [pattern.as_bytes(), &[0], options.as_bytes(), &[0]].concat()))
+    is_sound.then(|| (kind::REGEX, [pattern.as_bytes(), &[0], options.as_bytes(), &[0]].concat()))
 }
 
 fn scoped(code: &Json, scope: &Json) -> Option<SourceResult<Value>> {
     let (code, scope) = (text(code.text()?), scope.object()?);
     Some(encoded(scope.iter().map(|(name, value)| (&**name, value))).map(|scope| {
         let length = i32::try_from(4 + code.len() + scope.len()).unwrap_or(i32::MAX);
-        (0x0f, [&length.to_le_bytes()[..], &code, &scope].concat())
+        (kind::CODE_WITH_SCOPE, [&length.to_le_bytes()[..], &code, &scope].concat())
     }))
 }
 
@@ -240,7 +241,7 @@ fn pointer(value: &Json) -> Option<Value> {
     let name = value.get("$ref")?.text()?;
     let id = value.get("$id")?.get("$oid")?.text()?;
     let id = ObjectId::parse_str(id).ok()?.bytes();
-    Some((0x0c, [&text(name)[..], &id].concat()))
+    Some((kind::DB_POINTER, [&text(name)[..], &id].concat()))
 }
 
 #[cfg(test)]

@@ -287,24 +287,12 @@ impl Dump {
         }
         let names = self.collections.iter().map(|collection| collection.namespace.visible());
         let names: Vec<String> = match self.collections.len() {
-            0..=MAX_NAMED => names.map(|name| literal(&name.to_string())).collect(),
-            _ => names.map(|name| literal(&name.db)).collect(),
+            0..=MAX_NAMED => names.map(|name| Selection::literal(&name.to_string())).collect(),
+            _ => names.map(|name| Selection::literal(&name.db)).collect(),
         };
         let names: BTreeSet<String> = names.into_iter().collect();
         Some(names.into_iter().collect())
     }
-}
-
-/// A pattern that matches this name alone.
-fn literal(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for letter in name.chars() {
-        if "*?[]{}\\!,".contains(letter) {
-            out.push('\\');
-        }
-        out.push(letter);
-    }
-    out
 }
 
 impl fmt::Debug for MongoDump {

@@ -11,7 +11,7 @@ use crate::mongodb::error::malformed;
 use crate::mongodb::fold::Live;
 use crate::mongodb::namespace::{Filter, Namespace};
 use crate::mongodb::options::Adjustments;
-use crate::mongodb::raw::{Element, Fields, Value};
+use crate::mongodb::raw::{Element, Fields};
 
 /// Options without which a collection would hold other documents.
 const KEPT: [&[u8]; 3] = [b"capped", b"size", b"max"];
@@ -123,7 +123,7 @@ impl<'a> Adjusting<'a> {
                     key.push(name, "2d");
                 }
                 Some(kind) if !kind.is_empty() => key.push(name, value),
-                _ if is_number(value) => key.push(name, value),
+                _ if is_direction(value) => key.push(name, value),
                 _ => key.push(name, 1),
             }
         }
@@ -151,12 +151,6 @@ impl<'a> Adjusting<'a> {
         Err(SourceError::new(SourceErrorKind::NotFound, text)
             .with_hint("correct or leave out --skip-index or --no-options"))
     }
-}
-
-/// Returns `true` for the value of a direction in an index key.
-fn is_number(value: Value<'_>) -> bool {
-    let wrapped = Fields::default().with("value", value).to_raw();
-    wrapped.is_ok_and(|wrapped| wrapped.get("value").ok().flatten().is_some_and(is_direction))
 }
 
 #[cfg(test)]

@@ -248,7 +248,7 @@ impl Asking<'_> {
                     .prompts()
                     .choose_some("Which? (space selects, typing filters)", lines)
                     .await?;
-                some.into_iter().map(|at| literally(&objects[at])).collect()
+                some.into_iter().map(|at| Selection::literal(&objects[at])).collect()
             }
             _ => self.globs(chosen).await?,
         };
@@ -351,18 +351,6 @@ fn name_of(opened: &Opened, info: &SnapshotInfo) -> String {
     }
 }
 
-/// A glob that only this name matches.
-fn literally(name: &str) -> String {
-    let mut glob = String::with_capacity(name.len());
-    for c in name.chars() {
-        if "*?[]{}\\!,".contains(c) {
-            glob.push('\\');
-        }
-        glob.push(c);
-    }
-    glob
-}
-
 #[cfg(test)]
 mod tests {
     use backup_core::source::EntryPath;
@@ -372,7 +360,7 @@ mod tests {
     #[test]
     fn names_are_no_globs() {
         for name in ["shop.orders", "shop.a*b", "shop.[x]{y}", r"shop.a\b", "shop.!a?"] {
-            let selection = Selection::new(vec![literally(name)], Vec::new()).unwrap();
+            let selection = Selection::new(vec![Selection::literal(name)], Vec::new()).unwrap();
             let covers =
                 |name: &str| selection.covers(&EntryPath::new(format!("/{name}")).unwrap());
             assert!(covers(name), "{name}");

@@ -12,7 +12,6 @@ use std::fmt;
 
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use bson::RawDocumentBuf;
 
 use super::indexes::is_made_by_the_server;
 use crate::mongodb::catalog::Collection;
@@ -96,14 +95,9 @@ pub(super) async fn refuse(
     if refused.is_empty() { Ok(()) } else { Err(error(&refused)) }
 }
 
-fn raw(fields: &Fields) -> Option<RawDocumentBuf> {
-    fields.to_raw().ok()
-}
-
 fn options(taker: Taker, collection: &Collection, refused: &mut Vec<Refusal>) {
-    let Some(all) = raw(&collection.options) else { return };
     let is_buckets = collection.namespace.is_buckets();
-    for (name, reason) in taker.refused_options(&all) {
+    for (name, reason) in taker.refused_options(&collection.options) {
         // Buckets get their options by the time-series collection.
         if is_buckets && matches!(&*name, "clusteredIndex" | "validator") {
             continue;
@@ -119,9 +113,7 @@ fn options(taker: Taker, collection: &Collection, refused: &mut Vec<Refusal>) {
 
 fn indexes(taker: Taker, collection: &Collection, refused: &mut Vec<Refusal>) {
     for index in collection.indexes.iter().filter(|index| !is_made_by_the_server(index)) {
-        let Some(reason) = raw(index).and_then(|index| taker.refuses_index(&index)) else {
-            continue;
-        };
+        let Some(reason) = taker.refuses_index(index) else { continue };
         let name = index.text("name").unwrap_or_default().to_owned();
         let namespace = collection.namespace.visible();
         refused.push(Refusal { namespace, part: Part::Index(name), reason });

@@ -5,7 +5,9 @@
 //! (<https://www.mongodb.com/docs/manual/reference/command/create/>,
 //! <https://www.mongodb.com/docs/manual/reference/command/createIndexes/>).
 
-use bson::{RawBsonRef, RawDocument};
+use bson::Decimal128;
+
+use crate::mongodb::raw::{Element, Fields, Value, elements, kind};
 
 /// The server that is to take the definitions.
 #[derive(Debug, Clone, Copy)]
@@ -96,11 +98,9 @@ impl Taker {
     }
 
     /// Options of a collection that the server refuses, with the reasons.
-    pub(super) fn refused_options(self, options: &RawDocument) -> Vec<(String, String)> {
+    pub(super) fn refused_options(self, options: &Fields) -> Vec<(String, String)> {
         let mut refused = Vec::new();
-        for element in options.iter_elements().filter_map(Result::ok) {
-            let name = element.key().as_str();
-            let value = element.value().ok();
+        for (name, value) in options.iter().filter_map(named) {
             if let Some(reason) = self.refuses_option(name, value) {
                 refused.push((name.to_owned(), reason));
             }
@@ -108,8 +108,8 @@ impl Taker {
         refused
     }
 
-    fn refuses_option(self, name: &str, value: Option<RawBsonRef<'_>>) -> Option<String> {
-        let is_false = value.and_then(|value| value.as_bool()) == Some(false);
+    fn refuses_option(self, name: &str, value: Value<'_>) -> Option<String> {
+        let is_false = value.boolean() == Some(false);
         match name {
             "encryptedFields" if !self.is_replica_set => Some("needs a replica set".to_owned()),
             "autoIndexId" if is_false => {
@@ -134,26 +134,24 @@ impl Taker {
     }
 
     /// Why the server refuses an index.
-    pub(super) fn refuses_index(self, index: &RawDocument) -> Option<String> {
-        if let Ok(key) = index.get_document("key")
-            && let Some(reason) = self.refuses_key(key)
+    pub(super) fn refuses_index(self, index: &Fields) -> Option<String> {
+        if let Some(key) = index.document("key")
+            && let Some(reason) = self.refuses_key(&key)
         {
             return Some(reason);
         }
-        let mut options = index.iter_elements().filter_map(Result::ok);
-        let refused = options.find_map(|element| {
-            let name = element.key().as_str();
+        let mut options = index.iter().filter_map(named);
+        let refused = options.find_map(|(name, _)| {
             let reason = self.refuses_name(name, &INDEX_OPTIONS)?;
             Some(format!("its option {name}: {reason}"))
         });
         refused.or_else(|| self.refuses_filter(index))
     }
 
-    fn refuses_key(self, key: &RawDocument) -> Option<String> {
+    fn refuses_key(self, key: &Fields) -> Option<String> {
         let mut fields = 0;
         let mut has_wildcard = false;
-        for element in key.iter_elements().filter_map(Result::ok) {
-            let (field, value) = (element.key().as_str(), element.value().ok());
+        for (field, value) in key.iter().filter_map(named) {
             fields += 1;
             has_wildcard |= field == "$**" || field.ends_with(".$**");
             if let Some(reason) = self.refuses_field(field).or_else(|| self.refuses_value(value)) {
@@ -172,41 +170,42 @@ impl Taker {
     }
 
     /// Why the server refuses the value of a field of an index key.
-    fn refuses_value(self, value: Option<RawBsonRef<'_>>) -> Option<String> {
-        let value = value?;
-        match value {
-            RawBsonRef::String("") => Some("its key has an empty value".to_owned()),
-            RawBsonRef::String(HAYSTACK) => self
+    fn refuses_value(self, value: Value<'_>) -> Option<String> {
+        match value.text() {
+            Some("") => Some("its key has an empty value".to_owned()),
+            Some(HAYSTACK) => self
                 .is_at_least([5, 0])
                 .then(|| "servers from 5.0 on have no geoHaystack indexes".to_owned()),
-            RawBsonRef::String(plugin) => {
+            Some(plugin) => {
                 let is_refused = self.is_known() && !PLUGINS.contains(&plugin);
                 is_refused.then(|| format!("its kind {plugin}: {}", self.unknown()))
             }
-            value if is_direction(value) => None,
-            _ => Some("its key has a value that is neither a number nor a kind".to_owned()),
+            // A text that is not UTF-8, for the server to judge.
+            None if is_direction(value) || value.string().is_some() => None,
+            None => Some("its key has a value that is neither a number nor a kind".to_owned()),
         }
     }
 
-    fn refuses_filter(self, index: &RawDocument) -> Option<String> {
-        let filter = index.get_document("partialFilterExpression").ok()?;
+    fn refuses_filter(self, index: &Fields) -> Option<String> {
+        let filter = index.get("partialFilterExpression")?.document()?;
         let operator = first_operator(filter, &["$or", "$in"])?;
         let is_refused = !self.is_at_least([6, 0]);
         is_refused.then(|| format!("{operator} in its filter needs MongoDB 6.0 or later"))
     }
 }
 
+/// Name and value of a field whose name is UTF-8.
+fn named(field: Element<'_>) -> Option<(&str, Value<'_>)> {
+    Some((std::str::from_utf8(field.name).ok()?, field.value))
+}
+
 /// Returns `true` for a direction in an index key: a number other than zero.
-pub(in super::super) fn is_direction(value: RawBsonRef<'_>) -> bool {
-    match value {
-        RawBsonRef::Int32(number) => number != 0,
-        RawBsonRef::Int64(number) => number != 0,
-        RawBsonRef::Double(number) => number != 0.0 && !number.is_nan(),
-        RawBsonRef::Decimal128(number) => {
-            let number: f64 = number.to_string().parse().unwrap_or(1.0);
-            number != 0.0
+pub(in super::super) fn is_direction(value: Value<'_>) -> bool {
+    match (value.kind, value.bytes.try_into()) {
+        (kind::DECIMAL, Ok(bytes)) => {
+            Decimal128::from_bytes(bytes).to_string().parse().unwrap_or(1.0) != 0.0
         }
-        _ => false,
+        _ => value.number().is_some_and(|number| number != 0.0 && !number.is_nan()),
     }
 }
 
@@ -216,21 +215,19 @@ pub(in super::super) fn is_index_option(name: &str) -> bool {
 }
 
 /// The first of some operators that a filter has, at any depth.
-fn first_operator<'a>(filter: &RawDocument, operators: &[&'a str]) -> Option<&'a str> {
+fn first_operator<'a>(filter: &[u8], operators: &[&'a str]) -> Option<&'a str> {
     let mut waiting = vec![filter];
     while let Some(document) = waiting.pop() {
-        for element in document.iter_elements().filter_map(Result::ok) {
-            let name = element.key().as_str();
-            if let Some(operator) = operators.iter().find(|operator| **operator == name) {
+        for element in elements(document).map_while(Result::ok) {
+            let found = operators.iter().find(|operator| operator.as_bytes() == element.name);
+            if let Some(operator) = found {
                 return Some(operator);
             }
-            match element.value() {
-                Ok(RawBsonRef::Document(inner)) => waiting.push(inner),
-                Ok(RawBsonRef::Array(inner)) => {
-                    let inner = inner.into_iter().filter_map(Result::ok);
-                    waiting.extend(inner.filter_map(|value| value.as_document()));
-                }
-                _ => {}
+            if let Some(inner) = element.value.document() {
+                waiting.push(inner);
+            } else if let Some(items) = element.value.array() {
+                let items = elements(items).map_while(Result::ok);
+                waiting.extend(items.filter_map(|item| item.value.document()));
             }
         }
     }
@@ -250,7 +247,7 @@ mod tests {
     #[test]
     fn options_are_refused_as_servers_do() {
         let names = |taker: Taker, options: bson::RawDocumentBuf| {
-            let refused = taker.refused_options(&options).into_iter().map(|(name, _)| name);
+            let refused = taker.refused_options(&options.into()).into_iter().map(|(name, _)| name);
             refused.collect::<Vec<_>>().join(" ")
         };
         let all = rawdoc! {
@@ -305,6 +302,7 @@ mod tests {
                 [true; 4],
             ),
         ] {
+            let index = Fields::from(index);
             let found = versions.map(|taker| taker.refuses_index(&index).is_none());
             assert_eq!(found, taken, "{index:?}");
         }
