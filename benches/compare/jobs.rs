@@ -129,7 +129,7 @@ pub(crate) async fn add_snapshots(jobs: u64, snapshots: u64) -> Result<()> {
     let first = list.snapshots.first().ok_or("the repository has no snapshot")?.snapshot.clone();
     let all = (0..jobs).flat_map(|job| (1..=snapshots).map(move |number| (job, number)));
     let store = |(job, number): (u64, u64)| {
-        let (first, key, sink) = (&first, &key, &sink);
+        let (first, key, sink) = (&*first, &key, &sink);
         async move {
             let own = format!("source-{job}");
             let mut snapshot = Snapshot {
@@ -137,7 +137,7 @@ pub(crate) async fn add_snapshots(jobs: u64, snapshots: u64) -> Result<()> {
                 paths: first.paths.iter().map(|path| path.replace("source-0", &own)).collect(),
                 parent: None,
                 x_previous: None,
-                ..first.clone()
+                ..Snapshot::clone(first)
             };
             snapshot.tags.retain(|tag| !tag.starts_with("job="));
             snapshot.tags.push(format!("job=job-{job}"));

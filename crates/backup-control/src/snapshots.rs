@@ -322,7 +322,7 @@ mod tests {
     async fn parts_of_jobs_are_found_by_identifier_only() {
         let mut list = list();
         let newest = list.snapshots.last_mut().unwrap();
-        newest.snapshot.x_part = Some(SnapshotPart::default());
+        std::sync::Arc::make_mut(&mut newest.snapshot).x_part = Some(SnapshotPart::default());
         let all = Choice::default();
         assert_eq!(search(&list, "latest", &all).await.unwrap(), "a2");
         assert_eq!(search(&list, "b3", &all).await.unwrap(), "b3");

@@ -175,7 +175,7 @@ impl Thief<'_> {
 
     /// Stores a false snapshot with a receipt of its own time.
     async fn fake(&self, change: impl FnOnce(&mut Snapshot)) -> SnapshotId {
-        let mut snapshot = self.newest().snapshot.clone();
+        let mut snapshot = Snapshot::clone(&self.newest().snapshot);
         change(&mut snapshot);
         let sealed = seal_json(&self.key, &snapshot).unwrap();
         let id = SnapshotId::digest(&sealed);

@@ -355,7 +355,7 @@ impl Run<'_> {
                 original: Some(info.snapshot.original.unwrap_or(info.id)),
                 parent: info.snapshot.parent.and_then(|parent| self.known.translate(&parent)),
                 x_previous: info.snapshot.x_previous.and_then(|id| self.known.translate(&id)),
-                ..info.snapshot.clone()
+                ..Snapshot::clone(&info.snapshot)
             };
             to.save_sealed_snapshot(seal_json(to.key(), &copy)?, received, self.cx).await?
         };

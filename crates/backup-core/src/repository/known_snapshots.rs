@@ -2,7 +2,7 @@
 //! and date is not read again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -27,17 +27,17 @@ struct State {
 struct Known {
     size: u64,
     written: Timestamp,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
 }
 
 impl KnownSnapshots {
     /// The content of an object that a listing reports; none if it was not read, or may have been
     /// replaced since.
-    pub(super) fn find(&self, id: &SnapshotId, listed: &ObjectMeta) -> Option<Snapshot> {
+    pub(super) fn find(&self, id: &SnapshotId, listed: &ObjectMeta) -> Option<Arc<Snapshot>> {
         let state = self.lock();
         let known = state.known.get(id)?;
         let is_same = known.size == listed.size && Some(known.written) == listed.last_modified;
-        is_same.then(|| known.snapshot.clone())
+        is_same.then(|| Arc::clone(&known.snapshot))
     }
 
     /// Keeps a snapshot of `bytes` bytes as JSON, if there is room and the store reports its date.
@@ -45,7 +45,7 @@ impl KnownSnapshots {
         &self,
         id: SnapshotId,
         listed: &ObjectMeta,
-        snapshot: &Snapshot,
+        snapshot: &Arc<Snapshot>,
         bytes: usize,
     ) {
         let Some(written) = listed.last_modified else { return };
@@ -53,7 +53,7 @@ impl KnownSnapshots {
         let total = state.bytes.saturating_add(bytes);
         if total <= ROOM {
             state.bytes = total;
-            let known = Known { size: listed.size, written, snapshot: snapshot.clone() };
+            let known = Known { size: listed.size, written, snapshot: Arc::clone(snapshot) };
             state.known.insert(id, known);
         }
     }

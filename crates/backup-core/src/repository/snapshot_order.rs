@@ -83,7 +83,7 @@ impl Family {
         let parents: Vec<Option<usize>> = snapshots
             .iter()
             .map(|info| {
-                let Snapshot { x_previous, parent, .. } = &info.snapshot;
+                let Snapshot { x_previous, parent, .. } = &*info.snapshot;
                 let position =
                     |id: &Option<SnapshotId>| id.as_ref().and_then(|id| positions.get(id).copied());
                 position(x_previous).or_else(|| position(parent))
@@ -259,6 +259,8 @@ fn trusted(links: &[Link], first: Timestamp, now: Timestamp) -> Vec<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn day(day: i64) -> Timestamp {
@@ -358,7 +360,7 @@ mod tests {
     fn clocks_in_doubt_never_outvote_right_ones() {
         let mut all = family(&chain(&[10, 11, 12, 0, 0, 0, 0, 0, 18]));
         for info in &mut all[3..8] {
-            info.snapshot.x_clock_seen = Some(day(12));
+            Arc::make_mut(&mut info.snapshot).x_clock_seen = Some(day(12));
         }
         let names: Vec<SnapshotId> = all.iter().map(|info| info.id).collect();
         let settled = |all: &mut [SnapshotInfo]| {

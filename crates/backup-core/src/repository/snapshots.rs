@@ -1,5 +1,7 @@
 //! Listing, naming and saving snapshots.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -18,8 +20,8 @@ use crate::sink::{ObjectMeta, SinkOps};
 pub struct SnapshotInfo {
     /// Name of the object.
     pub id: SnapshotId,
-    /// Content of the object.
-    pub snapshot: Snapshot,
+    /// Content of the object, which the repository keeps as well.
+    pub snapshot: Arc<Snapshot>,
     /// The time that the snapshot counts for, with the reason.
     pub effective: EffectiveTime,
 }
@@ -28,6 +30,10 @@ impl SnapshotInfo {
     /// A snapshot that counts for its own time, because the store reports none.
     #[must_use]
     pub fn new(id: SnapshotId, snapshot: Snapshot) -> Self {
+        Self::shared(id, Arc::new(snapshot))
+    }
+
+    fn shared(id: SnapshotId, snapshot: Arc<Snapshot>) -> Self {
         let effective = EffectiveTime::of(&snapshot, None, false);
         Self { id, snapshot, effective }
     }
@@ -158,7 +164,7 @@ impl Repository {
         let mut unread = Vec::new();
         for (id, meta) in listed {
             match self.0.snapshots.find(&id, meta) {
-                Some(snapshot) => list.snapshots.push(SnapshotInfo::new(id, snapshot)),
+                Some(snapshot) => list.snapshots.push(SnapshotInfo::shared(id, snapshot)),
                 None => unread.push((id, meta.clone())),
             }
         }
@@ -180,8 +186,9 @@ impl Repository {
             let Some((id, meta, sealed)) = loaded else { continue };
             match sealed.and_then(|sealed| self.open_within(&sealed, &mut excess)) {
                 Ok((snapshot, bytes)) => {
+                    let snapshot = Arc::new(snapshot);
                     self.0.snapshots.add(id, &meta, &snapshot, bytes);
-                    list.snapshots.push(SnapshotInfo::new(id, snapshot));
+                    list.snapshots.push(SnapshotInfo::shared(id, snapshot));
                 }
                 // Nothing may be decided about the others without a snapshot that is intact.
                 Err(error) if error.kind() == ErrorKind::UnsupportedVersion => {

@@ -363,6 +363,6 @@ fn snapshot(
         x_log: Some(log),
         x_previous: None,
         x_clock_seen: None,
-        ..on.clone()
+        ..Snapshot::clone(on)
     }
 }
