@@ -19,6 +19,7 @@ mod support {
     pub(crate) mod mongod_state;
     pub(crate) mod mongodump;
     pub(crate) mod notes;
+    pub(crate) mod odd_bson;
     pub(crate) mod plain;
     pub(crate) mod process;
     pub(crate) mod servers {

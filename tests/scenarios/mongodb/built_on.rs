@@ -8,7 +8,7 @@ use backup_core::context::Context;
 use backup_core::event::{Event, Events, Reporter};
 use backup_core::pipeline::{BackupOptions, BackupReport, backup};
 use backup_core::repository::{Repository, SnapshotReader};
-use backup_core::source::{BackupKind, RestoreRequest, Selection, Source as _};
+use backup_core::source::{BackupKind, Selection, Source as _};
 use backup_sources::mongodb::{
     MongoOptions, MongoSource, Position, Replay, SnapshotReads, synthetic_full,
 };
@@ -94,10 +94,8 @@ impl Chain {
 /// Restores a snapshot into an empty server, and compares.
 async fn comes_back(target: &Mongod, options: MongoOptions, taken: &Taken, expected: &State) {
     target.clear().await;
-    let request =
-        if options.replay == Replay::Fold { verified() } else { RestoreRequest::default() };
     let to = MongoSource::connect(options).await.unwrap();
-    restored(&taken.snapshot, &to, request).await;
+    restored(&taken.snapshot, &to, verified()).await;
     same(expected, &state(&target.client).await);
 }
 

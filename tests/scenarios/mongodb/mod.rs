@@ -6,6 +6,7 @@
 //! | `odd.rs` | everything that can be in a database |
 //! | `round_trip.rs` | backup and restore of it, the conformance suite, selections, renames, conflicts |
 //! | `bytes.rs` | documents and definitions that no map of values holds |
+//! | `generated.rs` | generated documents and changes, byte for byte through everything |
 //! | `small.rs` | many small collections |
 //! | `cut.rs` | many small collections of all kinds, and restores that are killed among them |
 //! | `slow.rs` | a source that is read slowly, for things to happen meanwhile |
@@ -22,6 +23,7 @@
 //! | `failover.rs` | the same on sets whose members lag, die and take back |
 //! | `prepared.rs` | the same with transactions that are prepared |
 //! | `damaged.rs` | what is not built on because the repository has lost something |
+//! | `unknown.rs` | operations that no fold can apply |
 //! | `verified.rs` | restores that are read back |
 //! | `moments.rs` | the program, restoring to a moment and in part |
 //! | `kills.rs` | the program, killed at any moment |
@@ -55,6 +57,7 @@ mod deaths;
 mod failover;
 mod failures;
 mod frozen;
+mod generated;
 mod hostile;
 mod idle;
 mod imports;
@@ -84,6 +87,7 @@ mod srv;
 mod tail;
 mod targets;
 mod told;
+mod unknown;
 mod verified;
 mod workload;
 
@@ -129,6 +133,8 @@ scenarios! {
     needs_mongod_4_4 Version::V4_4 => {
         names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         bytes::every_byte_comes_back as every_byte_comes_back,
+        verified::broken_folds_are_seen as broken_folds_are_seen,
+        generated::generated_documents_come_back as generated_documents_come_back,
         #[ignore = "runs on the newest version; others: scripts/test --long"]
         lineage::sets_of_one_name_do_not_mix as sets_of_one_name_do_not_mix,
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
@@ -161,6 +167,8 @@ scenarios! {
         imports::exported_archive_equals_an_exported_directory as exported_archive_equals_an_exported_directory,
     }
     needs_mongod_5_0 Version::V5_0 => {
+        #[ignore = "a version in between: scripts/test --long"]
+        generated::generated_documents_come_back as generated_documents_come_back,
         bytes::every_byte_comes_back as every_byte_comes_back,
         merged::fields_with_a_dollar_are_merged as fields_with_a_dollar_are_merged,
         #[ignore = "a version in between: scripts/test --long"]
@@ -314,6 +322,11 @@ scenarios! {
         imports::exported_archive_equals_an_exported_directory as exported_archive_equals_an_exported_directory,
         imports::lists_and_bare_names_select_collections as lists_and_bare_names_select_collections,
         verified::what_is_not_as_it_was_is_an_error as what_is_not_as_it_was_is_an_error,
+        verified::broken_folds_are_seen as broken_folds_are_seen,
+        generated::generated_documents_come_back as generated_documents_come_back,
+        unknown::backup_becomes_full as backup_with_an_unknown_entry_becomes_full,
+        unknown::log_has_a_gap as log_with_an_unknown_entry_has_a_gap,
+        unknown::others_are_restored as others_are_restored_beside_an_unknown_entry,
     }
 }
 

@@ -149,6 +149,19 @@ pub(super) async fn database_of_a_source_is_backed_up_alone(version: Version) {
     place.ends(0, &[&run[..], &[&admin("lend")]].concat());
     let (names, include, _) = objects("one");
     assert_eq!((&*names, &*include), ("lend.loans lend.log", "[\"lend\"]"));
+    let shown = place.ends(0, &["show", "latest", "--job", "one"]);
+    assert!(shown.contains("1 database, 2 collections, 4 documents, "), "{shown}");
+    let bytes: u64 = of_database(&state(&server.client).await, "lend")
+        .values()
+        .flat_map(|one| one.documents.values())
+        .map(|document| document.len() as u64)
+        .sum();
+    let shown = place.cli.run(&["show", "latest", "--job", "one", "--json"]).succeeded().text();
+    let contents = serde_json::from_str::<Value>(&shown).unwrap()["contents"].clone();
+    let expected = serde_json::json!({
+        "databases": 1, "collections": 2, "documents": 4, "bytes": bytes, "users": 0, "roles": 0,
+    });
+    assert_eq!(contents, expected);
     // A later one builds on it.
     insert(&server, "lend", "more", 1).await;
     insert(&server, "crm", "more", 1).await;

@@ -3,10 +3,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backup_core::source::{IfExists, RestoreRequest, Selection};
+use backup_core::source::{BackupKind, IfExists, RestoreRequest, Selection};
+use backup_sources::mongodb::{FoldFault, MongoOptions, MongoSource, Replay};
 use bson::{Document, doc};
 
-use super::{restored, snapshot_of, source, try_restore, verified};
+use super::built_on::made;
+use super::{
+    by_the_oplog, options, repository, restored, snapshot_of, source, talking, try_restore,
+    verified,
+};
 use crate::support::mongod::{Mongod, Version};
 use crate::support::mongod_state::{same, state};
 
@@ -83,4 +88,67 @@ pub(super) async fn what_is_not_as_it_was_is_an_error(version: Version) {
     }
     restored(&snapshot, &to, replace()).await;
     same(&state(&origin.client).await, &state(&target.client).await);
+}
+
+/// What an incremental backup has to bring along: every kind of change, in collections of its own.
+async fn change(server: &Mongod) {
+    let update = |set: Document| doc! { "q": { "_id": 5 }, "u": { "$set": set } };
+    server
+        .run(
+            "db",
+            doc! { "delete": "deleted", "deletes": [{ "q": { "_id": { "$lt": 9 } }, "limit": 0 }] },
+        )
+        .await;
+    let updates =
+        vec![update(doc! { "v": 7, "a.b": [1, { "c": 2 }] }), update(doc! { "a.b.1.c": 3 })];
+    server.run("db", doc! { "update": "changed", "updates": updates }).await;
+    let mut session = server.client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let both = server.client.database("db").collection::<Document>("both");
+    both.insert_one(doc! { "_id": "new" }).session(&mut session).await.unwrap();
+    both.delete_one(doc! { "_id": 3 }).session(&mut session).await.unwrap();
+    session.commit_transaction().await.unwrap();
+    server.run("admin", doc! { "renameCollection": "db.renamed", "to": "db.other" }).await;
+    let index = doc! { "key": { "w": 1 }, "name": "w_1", "unique": false };
+    server.run("db", doc! { "createIndexes": "indexed", "indexes": [index] }).await;
+}
+
+/// A fold that is broken in one way makes a restore that looks complete: only a second reading by
+/// other code can tell. Each fault is seen, with the name of what it spoiled, and none without one.
+pub(super) async fn broken_folds_are_seen(version: Version) {
+    let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
+    for name in ["deleted", "changed", "both", "renamed", "indexed"] {
+        let documents: Vec<_> = (0..20).map(|id| doc! { "_id": id, "v": id, "a": {} }).collect();
+        origin.run("db", doc! { "insert": name, "documents": documents }).await;
+    }
+    let (repository, from, cx) = (repository().await, by_the_oplog(&origin).await, talking());
+    made(&repository, &from, BackupKind::Full, Selection::all(), &cx).await;
+    change(&origin).await;
+    let kind = BackupKind::Incremental;
+    let (report, snapshot) = made(&repository, &from, kind, Selection::all(), &cx).await;
+    assert_eq!(report.kind, kind);
+    let expected = state(&origin.client).await;
+    for replay in [Replay::Fold, Replay::ApplyOps] {
+        target.clear().await;
+        let to = MongoSource::connect(MongoOptions { replay, ..options(&target) }).await.unwrap();
+        restored(&snapshot, &to, verified()).await;
+        same(&expected, &state(&target.client).await);
+    }
+    let names = [
+        "db.deleted:",
+        "db.changed:",
+        "db.both:",
+        "db.renamed must be called db.other",
+        "db.indexed: index w_1",
+    ];
+    for (fault, name) in FoldFault::SILENT.into_iter().zip(names) {
+        target.clear().await;
+        let broken = MongoOptions { fold_fault: Some(fault), ..options(&target) };
+        let to = MongoSource::connect(broken).await.unwrap();
+        let error = try_restore(&snapshot, &to, verified()).await.expect_err(name);
+        assert!(error.chain().contains(name), "{fault:?}: {}", error.chain());
+        // Without a check, it looks as if all were well.
+        target.clear().await;
+        assert_eq!(restored(&snapshot, &to, RestoreRequest::default()).await.warnings, 0);
+    }
 }

@@ -46,9 +46,26 @@ impl MissingPassword {
     /// True if a missing password is among the causes of an error.
     #[must_use]
     pub fn caused(error: &(dyn std::error::Error + 'static)) -> bool {
-        std::iter::successors(Some(error), |error| error.source())
-            .any(|error| error.downcast_ref::<Self>().is_some())
+        is_caused_by::<Self>(error)
     }
+}
+
+/// What happened at the source meanwhile cannot be applied to what was read before: only a full
+/// backup that begins now helps. Cause of a [`SourceError`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("only a full backup helps")]
+pub struct NeedsFull;
+
+impl NeedsFull {
+    /// True if that is among the causes of an error.
+    #[must_use]
+    pub fn caused(error: &(dyn std::error::Error + 'static)) -> bool {
+        is_caused_by::<Self>(error)
+    }
+}
+
+fn is_caused_by<T: std::error::Error + 'static>(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<T>())
 }
 
 /// Error of a source.

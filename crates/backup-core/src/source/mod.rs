@@ -31,7 +31,7 @@ use futures::future::BoxFuture;
 
 pub use checkpoint::{Checkpoint, LogSegment, LogStart};
 pub use entry::{BlockingContent, Chunking, Content, ContentEnd, ContentReader, Entry, Item};
-pub use error::{MissingPassword, SourceError, SourceErrorKind, SourceResult};
+pub use error::{MissingPassword, NeedsFull, SourceError, SourceErrorKind, SourceResult};
 pub use exclude::ExcludePatterns;
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;

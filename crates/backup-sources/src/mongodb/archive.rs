@@ -44,7 +44,7 @@ pub async fn export_archive<W: Write + Send + 'static>(
     let dump = unless_cancelled(cx, Dump::open(cx, snapshot)).await?;
     let until = dump.moment(request.until).await?;
     let filter = Filter::new(&request.selection)?;
-    let mut folded = unless_cancelled(cx, dump.fold(cx, until, &filter, false)).await?;
+    let mut folded = unless_cancelled(cx, dump.fold(cx, until, &filter)).await?;
     refuse_unmatched(&folded, &filter, &request.renames)?;
     let spool = unless_cancelled(cx, Spool::fill(cx, &dump, &mut folded)).await?;
     let (sender, receiver) = channel(AHEAD);

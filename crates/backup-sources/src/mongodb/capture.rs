@@ -24,12 +24,14 @@ use jiff::{SignedDuration, Timestamp as Time};
 use tokio::time::Instant;
 
 use super::error::malformed;
+use super::fold::understand;
 use super::history::{entry_at, gap, newest};
 use super::layout::Layout;
 use super::lineage::{self, Lineage};
 use super::namespace::Namespace;
 use super::options::MongoOptions;
-use super::position::Position;
+use super::position::{LogPosition, Position};
+use super::raw;
 use super::scope::scope_of;
 use super::server::{Server, unless_cancelled};
 use super::tail::{OplogBatch, OplogTail};
@@ -78,7 +80,8 @@ pub(super) async fn open(
     let cutter = Cutter { layout, lineage, at: begin.at, file: None };
     let watch = Watch::begin(cx, server, begin.at);
     let (ready, told, seen) = (VecDeque::new(), Instant::now(), None);
-    Ok(Box::new(Capture { cx: cx.clone(), tail, cutter, ready, quiet: None, seen, told, watch }))
+    let (cx, quiet, unknown) = (cx.clone(), None, None);
+    Ok(Box::new(Capture { cx, tail, cutter, ready, quiet, seen, unknown, told, watch }))
 }
 
 /// The member that answers lags: that is no gap.
@@ -97,6 +100,31 @@ fn is_kept(entry: &RawDocument) -> bool {
     text("op") != "n" && !Namespace::parse(text("ns")).is_some_and(own)
 }
 
+/// The entries before the first one that a fold cannot apply, and what that one is: the log has a
+/// gap there, so that no moment behind it is called restorable before there is a new full backup.
+fn known(mut batch: OplogBatch) -> SourceResult<(OplogBatch, Option<SourceError>)> {
+    let wanted =
+        |namespace: &Namespace| !namespace.is_internal() || namespace.name == "system.views";
+    let mut before = batch.from;
+    for (number, tick) in batch.ticks.iter().enumerate() {
+        let at = usize::try_from(tick.offset).unwrap_or(usize::MAX);
+        let end = batch.ticks.get(number + 1).and_then(|next| usize::try_from(next.offset).ok());
+        let entry = batch.data.get(at..end.unwrap_or(batch.data.len()));
+        let entry = entry.ok_or_else(|| malformed("oplog batch"))?;
+        if let Err(error) = understand(raw::document(entry)?, wanted) {
+            let gap = SourceError::new(SourceErrorKind::LogGap, error.to_string())
+                .with_hint("make a full backup: moments from it on can be restored again");
+            batch.data.truncate(at);
+            batch.ticks.truncate(number);
+            batch.wall_millis = batch.ticks.last().map(|tick| tick.wall_millis);
+            batch.to = before;
+            return Ok((batch, Some(gap)));
+        }
+        before = LogPosition { at: tick.at, term: batch.to.term };
+    }
+    Ok((batch, None))
+}
+
 struct Capture {
     cx: Context,
     tail: OplogTail,
@@ -108,6 +136,8 @@ struct Capture {
     /// The last entry that was read, kept or not, with its time (milliseconds since 1970). Members
     /// have no entry, not even a no-op, that the primary has not written.
     seen: Option<(Position, i64)>,
+    /// What comes behind that no restore could apply.
+    unknown: Option<SourceError>,
     /// When a segment was yielded last.
     told: Instant,
     watch: Watch,
@@ -121,6 +151,9 @@ impl LogReader for Capture {
                 segment.scope = scope_of(segment.data.clone())?;
                 self.told = Instant::now();
                 return Ok(segment);
+            }
+            if let Some(unknown) = self.unknown.take() {
+                return Err(unknown);
             }
             let due = self.told + HEARTBEAT;
             if let Some((to, wall)) = self.quiet
@@ -137,6 +170,8 @@ impl LogReader for Capture {
             let batch = batch.ok_or_else(|| {
                 SourceError::new(SourceErrorKind::Io, "the oplog reader ended unexpectedly")
             })?;
+            let (batch, unknown) = known(batch)?;
+            self.unknown = unknown;
             self.seen = batch.wall_millis.map(|wall| (batch.to.at, wall));
             if batch.data.is_empty() {
                 self.quiet = Some((batch.to.at, batch.wall_millis));

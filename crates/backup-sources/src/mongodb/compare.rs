@@ -86,7 +86,7 @@ async fn stored(
     until: Option<Position>,
     asked: &Filter,
 ) -> SourceResult<Digest> {
-    let mut folded = unless_cancelled(cx, dump.fold(cx, until, asked, false)).await?;
+    let mut folded = unless_cancelled(cx, dump.fold(cx, until, asked)).await?;
     let covers =
         |namespace: &Namespace| asked.covers(namespace) && !namespace.is_restored_by_the_server();
     let is_wanted = |one: &&Live| !one.temporary && covers(&one.collection.namespace);

@@ -47,6 +47,13 @@ impl Sum {
         self.bytes += document.len() as u64;
     }
 
+    /// Adds the documents of another sum.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.total = self.total.wrapping_add(other.total);
+        self.count += other.count;
+        self.bytes += other.bytes;
+    }
+
     /// Counts documents that lie one after another without a look at their content.
     pub(super) fn measure_all(&mut self, documents: &[u8], count: u64) {
         self.count += count;

@@ -12,7 +12,7 @@ use backup_core::source::{EntryPath, SourceError, SourceErrorKind, SourceResult}
 use super::catalog::CollectionUuid;
 use super::entries::{Captured, Entries};
 use super::error::malformed;
-use super::fold::{Flat, Fold, Folded, Live};
+use super::fold::{Flat, Fold, Folded, Live, Spoiled};
 use super::layout::{Layout, TOP};
 use super::namespace::Filter;
 use super::position::Position;
@@ -33,6 +33,8 @@ pub(super) struct Dump {
     /// What was captured since, if that is to be applied too.
     log: Option<Arc<LogReplay>>,
     pub(super) state: State,
+    #[cfg(feature = "testing")]
+    fault: Option<super::fold::FoldFault>,
 }
 
 /// The files that incremental and differential backups have added. Without one of them, the
@@ -82,7 +84,22 @@ impl Dump {
         }
         let state = State::decode(&documents)?;
         let since = added(&state, &layout, &nodes)?;
-        Ok(Self { snapshot: snapshot.clone(), layout, nodes, since, log: None, state })
+        Ok(Self {
+            snapshot: snapshot.clone(),
+            layout,
+            nodes,
+            since,
+            log: None,
+            state,
+            #[cfg(feature = "testing")]
+            fault: None,
+        })
+    }
+
+    /// Breaks its folds.
+    #[cfg(feature = "testing")]
+    pub(super) fn with_fault(self, fault: Option<super::fold::FoldFault>) -> Self {
+        Self { fault, ..self }
     }
 
     /// Together with what was captured since.
@@ -200,19 +217,26 @@ impl Dump {
 
     /// The file of a collection's dumped documents; none if it was created later.
     fn node(&self, live: &Live) -> SourceResult<Option<&Node>> {
-        let Some(path) = &live.path else { return Ok(None) };
+        live.path.as_ref().map(|path| self.node_at(path)).transpose()
+    }
+
+    fn node_at(&self, path: &str) -> SourceResult<&Node> {
         let lost = || malformed(format!("snapshot: {path} is missing"));
-        self.layout.absolute(path).and_then(|path| self.nodes.get(&path)).map(Some).ok_or_else(lost)
+        self.layout.absolute(path).and_then(|path| self.nodes.get(&path)).ok_or_else(lost)
     }
 
     /// What the entries come to.
     pub(super) fn flat(&self, until: Option<Position>) -> Flat {
+        Flat::until(until).behind(self.read_at())
+    }
+
+    /// The moment at which all documents were read: they have everything up to it, and entries before
+    /// it tell which transactions were under way. `None` if they were read at different times.
+    pub(super) fn read_at(&self) -> Option<Position> {
         let read_at = |log: &Arc<LogReplay>| Position::of_offset(log.plan().base.at.offset);
         let read_at =
             self.state.since.as_ref().map(|since| since.dumped).or(self.log.as_ref().map(read_at));
-        // Documents that were read at one moment have everything up to it; entries before it tell
-        // which transactions were under way.
-        Flat::until(until).behind(read_at.filter(|_| !self.state.needs_oplog))
+        read_at.filter(|_| !self.state.needs_oplog)
     }
 
     /// About how many bytes of entries there are.
@@ -225,10 +249,27 @@ impl Dump {
         own + since + self.log.as_ref().map_or(0, captured)
     }
 
+    /// Everything as it was at a moment, as [`Self::fold_known`] finds it; an error if that leaves
+    /// anything out that `filter` covers.
+    pub(super) async fn fold(
+        &self,
+        cx: &Context,
+        until: Option<Position>,
+        filter: &Filter,
+    ) -> SourceResult<Folded> {
+        let mut folded = self.fold_known(cx, until, filter, false).await?;
+        folded.spoiled.retain(|spoiled| filter.covers(&spoiled.namespace));
+        match folded.spoiled.pop() {
+            None => Ok(folded),
+            Some(Spoiled { reason, .. }) => Err(reason),
+        }
+    }
+
     /// Everything as it was at `until`, or at the end of the snapshot, as far as `filter` covers
     /// it: of other collections the documents may be of another moment. With `only_capped`, the
-    /// documents of other collections (but users and roles) are as they were dumped.
-    pub(super) async fn fold(
+    /// documents of other collections (but users and roles) are as they were dumped. What an unknown
+    /// operation is done to is left out, and named.
+    pub(super) async fn fold_known(
         &self,
         cx: &Context,
         until: Option<Position>,
@@ -236,6 +277,10 @@ impl Dump {
         only_capped: bool,
     ) -> SourceResult<Folded> {
         let mut fold = Fold::new(&self.state, self.flat(until), self.entry_bytes())?;
+        #[cfg(feature = "testing")]
+        {
+            fold = fold.with_fault(self.fault);
+        }
         if only_capped {
             fold = fold.only_capped();
         }
@@ -337,6 +382,11 @@ impl Dump {
     /// The dumped documents of a collection; none if it was created later.
     pub(super) fn documents(&self, live: &Live) -> SourceResult<Option<Reading>> {
         Ok(self.node(live)?.map(|node| Reading::new(self.snapshot.content(node))))
+    }
+
+    /// The dumped documents in one of its files.
+    pub(super) fn documents_at(&self, path: &str) -> SourceResult<Reading> {
+        Ok(Reading::new(self.snapshot.content(self.node_at(path)?)))
     }
 }
 

@@ -93,7 +93,7 @@ async fn write(
     directory: &Path,
 ) -> SourceResult<ExportReport> {
     let filter = Filter::new(&request.selection)?;
-    let folded = unless_cancelled(cx, dump.fold(cx, request.until, &filter, false)).await?;
+    let folded = unless_cancelled(cx, dump.fold(cx, request.until, &filter)).await?;
     refuse_unmatched(&folded, &filter, &request.renames)?;
     refuse_content(directory).await?;
     let mut export = Export {

@@ -31,6 +31,7 @@
 //! | `fold/` | bringing a dump to one exact moment by its oplog |
 //! | `requests.rs` | commands and cursors, each wait for which is limited |
 //! | `restore/` | writing a snapshot to a server |
+//! | `expected/` | what a restore must have written, found a second time |
 //! | `import/` | [`MongoDump`]: old dumps of mongodump as a source |
 //! | `export.rs` | [`export()`]: writing a snapshot as a dump for stock tools |
 //! | `archive.rs` | [`export_archive()`]: the same as one file |
@@ -39,7 +40,7 @@
 //! | `ordered.rs` | putting the documents of capped collections in order |
 //! | `digest.rs` | digests of collections, to compare copies |
 //! | `compare.rs` | [`compare()`]: what a snapshot holds beside what a server does |
-//! | `raw.rs` | BSON as bytes |
+//! | `raw/` | BSON as bytes |
 //! | `parsed.rs` | documents as values, with a limit on their depth |
 //! | `extjson.rs` | canonical extended JSON |
 //! | `user.rs` | the user of a connection |
@@ -64,6 +65,7 @@ mod digest;
 mod dump;
 mod entries;
 mod error;
+mod expected;
 mod export;
 mod extjson;
 mod fold;
@@ -110,6 +112,8 @@ use backup_core::source::{
 pub use archive::export_archive;
 pub use compare::{CompareRequest, Comparison, compare};
 pub use export::{ExportReport, ExportRequest, export, export_with_log};
+#[cfg(feature = "testing")]
+pub use fold::FoldFault;
 pub use history::OplogWindow;
 pub use import::{DumpOptions, MongoDump, TimeOrigin};
 pub use options::{

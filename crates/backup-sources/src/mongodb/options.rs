@@ -146,6 +146,9 @@ pub struct MongoOptions {
     pub waits: Waits,
     /// Bring the restored data to this moment instead of the end of the snapshot.
     pub until: Option<super::Position>,
+    /// A fault of the fold, on purpose.
+    #[cfg(feature = "testing")]
+    pub fold_fault: Option<super::FoldFault>,
 }
 
 impl MongoOptions {
@@ -191,6 +194,8 @@ impl MongoOptions {
             member_timeout: DEFAULT_MEMBER_TIMEOUT,
             waits: Waits::default(),
             until: None,
+            #[cfg(feature = "testing")]
+            fold_fault: None,
         }
     }
 }

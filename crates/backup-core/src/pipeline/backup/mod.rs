@@ -35,14 +35,14 @@ use futures::FutureExt;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::event::{Events, Stage};
+use crate::event::{Events, Stage, WarningKind};
 use crate::pipeline::Meter;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
 use crate::repository::{
     BlobWriter, ClockDoubt, IndexedRepository, Repository, SnapshotList, SnapshotReader,
 };
-use crate::source::{BackupReader, BackupRequest, Checkpoint, Source};
+use crate::source::{BackupKind, BackupReader, BackupRequest, Checkpoint, NeedsFull, Source};
 use crate::words;
 use items::Items;
 use parent::Parent;
@@ -54,7 +54,8 @@ use run::Run;
 /// # Errors
 /// Any failure of source or repository; then no snapshot is published, and what was stored already
 /// is reused by the next run. Entries that could not be read are no error but warnings; see
-/// [`BackupReport::warnings`].
+/// [`BackupReport::warnings`]. What cannot be continued ([`NeedsFull`]) is begun again once, as a full
+/// backup, with a warning.
 pub async fn backup(
     repository: &Repository,
     source: &dyn Source,
@@ -62,15 +63,36 @@ pub async fn backup(
     cx: &Context,
 ) -> Result<BackupReport> {
     if options.dry_run {
-        return Box::pin(run_backup(repository, source, options, None, cx)).await;
+        return Box::pin(begun_again(repository, source, options, None, cx)).await;
     }
     repository.prepare_writing(cx).await?;
     let session =
         Session::begin(repository, format!("backup of {}", source.identity().id), cx).await?;
-    let running = Box::pin(run_backup(repository, source, options, Some(&session), cx));
+    let running = Box::pin(begun_again(repository, source, options, Some(&session), cx));
     let result = session.explain(running.await);
     session.end().await;
     result
+}
+
+/// Runs the backup, and once more if only a full one helps.
+async fn begun_again(
+    repository: &Repository,
+    source: &dyn Source,
+    options: &BackupOptions,
+    session: Option<&Session>,
+    cx: &Context,
+) -> Result<BackupReport> {
+    match Box::pin(run_backup(repository, source, options, session, cx)).await {
+        Err(error) if NeedsFull::caused(&error) => {
+            let message = format!("the backup begins again, as a full one: {error}");
+            cx.events.warn(WarningKind::Other, "", message);
+            let options = BackupOptions { kind: Some(BackupKind::Full), ..options.clone() };
+            let again = Box::pin(run_backup(repository, source, &options, session, cx)).await;
+            // Of the run: the snapshot lacks nothing, and can be built on.
+            again.map(|report| BackupReport { warnings: report.warnings + 1, ..report })
+        }
+        result => result,
+    }
 }
 
 async fn run_backup(

@@ -29,6 +29,15 @@ struct Known {
     dead: bool,
     /// Neither in the dump nor created since: it was left out of the backup.
     foreign: bool,
+    /// The first operation on it that is not known.
+    spoiled: Option<SourceError>,
+}
+
+/// A collection or view that cannot be brought to the moment, and why.
+#[derive(Debug)]
+pub(in crate::mongodb) struct Spoiled {
+    pub(in crate::mongodb) namespace: Namespace,
+    pub(in crate::mongodb) reason: SourceError,
 }
 
 impl Known {
@@ -42,6 +51,7 @@ impl Known {
             temporary: false,
             dead: false,
             foreign: false,
+            spoiled: None,
         }
     }
 }
@@ -80,6 +90,7 @@ impl Catalog {
                         temporary,
                         dead: false,
                         foreign: false,
+                        spoiled: None,
                     },
                 );
             }
@@ -142,6 +153,13 @@ impl Catalog {
     fn get(&mut self, uuid: &CollectionUuid) -> Option<&mut Known> {
         let number = *self.numbers.get(uuid)?;
         self.known.get_mut(number as usize).map(|(_, known)| known)
+    }
+
+    /// An operation on a collection cannot be carried out: nothing can be said of it from now on.
+    pub(super) fn spoil(&mut self, number: u32, reason: SourceError) {
+        if let Some((_, known)) = self.known.get_mut(number as usize) {
+            known.spoiled.get_or_insert(reason);
+        }
     }
 
     /// Takes a command; returns the database whose views are all gone with it, if there is one.
@@ -283,14 +301,22 @@ impl Catalog {
         Ok(())
     }
 
-    /// What is alive, and was asked for when the backup was made.
-    pub(super) fn live(self, has_view: impl Fn(&Namespace) -> bool) -> SourceResult<Vec<Live>> {
+    /// What is alive, and was asked for when the backup was made; and what of it is spoiled.
+    pub(super) fn live(
+        self,
+        has_view: impl Fn(&Namespace) -> bool,
+    ) -> SourceResult<(Vec<Live>, Vec<Spoiled>)> {
         let mut names = HashSet::new();
-        let mut live = Vec::new();
+        let (mut live, mut unusable) = (Vec::new(), Vec::new());
         for ((uuid, known), number) in self.known.into_iter().zip(0..) {
-            let Known { collection, changes, path, repeated, temporary, dead, foreign } = known;
+            let Known { collection, changes, path, repeated, temporary, dead, foreign, spoiled } =
+                known;
             let namespace = &collection.namespace;
             if dead || namespace.is_internal() || !self.filter.covers(namespace) {
+                continue;
+            }
+            if let Some(reason) = spoiled {
+                unusable.push(Spoiled { namespace: namespace.clone(), reason });
                 continue;
             }
             if foreign {
@@ -317,7 +343,7 @@ impl Catalog {
                 temporary,
             });
         }
-        Ok(live)
+        Ok((live, unusable))
     }
 }
 

@@ -11,19 +11,23 @@
 //! | `tree.rs` | a document that is being changed |
 //! | `users.rs` | operations on users and roles, kept in memory |
 //! | `spill.rs` | operations and documents on disk, in partitions that fit into memory |
+//! | `fault.rs` | folds that are broken on purpose |
 //!
 //! Two passes, addressed by UUID (mongo.md section 4): the oplog first, which decides about
 //! collections and sorts operations into partitions by collection and `_id`; then the documents of
 //! the collections that are left. A document that no operation touches passes through at once. The
 //! others wait in the partition of their `_id`, which is settled in memory when everything has been
 //! read. No operation on a collection as a whole is ever replayed, so renames, drops and `$out`
-//! cannot break anything. What is not known stops the fold; nothing is skipped.
+//! cannot break anything. A collection that something unknown is done to is left out, with the
+//! reason; what is not known to be about one collection stops the fold. Nothing is skipped.
 //!
 //! Memory: 8 MiB for the filter of touched documents, 13 MiB for the buffers of the partitions, and
 //! the documents of one partition at a time: 48 MiB at most, because one with more is split.
 
 mod check;
 mod ddl;
+#[cfg(feature = "testing")]
+mod fault;
 mod modify;
 mod spill;
 mod transactions;
@@ -45,6 +49,9 @@ use super::raw::{Fields, Value, elements, get, id_of, kind, refuse_deep};
 use super::state::State;
 pub(super) use check::understand;
 use ddl::Catalog;
+pub(super) use ddl::Spoiled;
+#[cfg(feature = "testing")]
+pub use fault::FoldFault;
 pub(super) use spill::Settled;
 use spill::{Operation, Spill};
 use transactions::Transactions;
@@ -78,11 +85,15 @@ pub(super) struct Fold {
     views: BTreeMap<(String, String), Bytes>,
     spill: Spill,
     users: Users,
+    /// Views that cannot be brought to the moment.
+    spoiled: Vec<Spoiled>,
     /// Documents are brought to the moment elsewhere, but for those of capped collections, and
     /// users and roles.
     only_capped: bool,
     /// Documents of other collections do not matter.
     only: Option<HashSet<CollectionUuid>>,
+    #[cfg(feature = "testing")]
+    fault: Option<FoldFault>,
 }
 
 /// Operations in the order in which they take effect, without folding them.
@@ -140,7 +151,24 @@ impl Fold {
         }
         let (catalog, spill) = (Catalog::new(state)?, Spill::new(oplog_bytes));
         let users = Users::default();
-        Ok(Self { flat, catalog, views, spill, users, only_capped: false, only: None })
+        Ok(Self {
+            flat,
+            catalog,
+            views,
+            spill,
+            users,
+            spoiled: Vec::new(),
+            only_capped: false,
+            only: None,
+            #[cfg(feature = "testing")]
+            fault: None,
+        })
+    }
+
+    /// Breaks it.
+    #[cfg(feature = "testing")]
+    pub(super) fn with_fault(self, fault: Option<FoldFault>) -> Self {
+        Self { fault, ..self }
     }
 
     /// From here on, documents of other collections do not matter: not all operations on them may
@@ -157,6 +185,10 @@ impl Fold {
 
     /// Takes the next entry of the oplog.
     pub(super) fn entry(&mut self, entry: &RawDocument) -> SourceResult<()> {
+        #[cfg(feature = "testing")]
+        if self.fault.is_some_and(|fault| fault.hits(entry)) {
+            return Ok(());
+        }
         let mut ready = self.flat.take(entry)?;
         while let Some(operation) = ready.next()? {
             self.operation(&operation)?;
@@ -165,12 +197,13 @@ impl Fold {
     }
 
     fn operation(&mut self, entry: &RawDocument) -> SourceResult<()> {
+        #[cfg(feature = "testing")]
+        if self.fault.is_some_and(|fault| fault.hits(entry)) {
+            return Ok(());
+        }
         let Some((op, namespace)) = meant(entry)? else { return Ok(()) };
         if op == "c" {
-            if let Some(db) = self.catalog.command(&namespace.db, entry)? {
-                self.views.retain(|(of, _), _| *of != db);
-            }
-            return Ok(());
+            return self.command(&namespace.db, entry);
         }
         if namespace.name == "system.views" {
             return self.view(&namespace.db, op, entry);
@@ -187,7 +220,19 @@ impl Fold {
         if self.only_capped && !self.catalog.is_capped(number) && !namespace.is_authorization() {
             return Ok(());
         }
-        let (id, operation) = operation_of(op, entry)?;
+        let known = operation_of(op, entry);
+        #[cfg(feature = "testing")]
+        let known = match (op, self.fault) {
+            ("d", Some(FoldFault::Unknown)) => Err(unknown("a deletion", entry)),
+            _ => known,
+        };
+        let (id, operation) = match known {
+            Ok(known) => known,
+            Err(reason) => {
+                self.catalog.spoil(number, reason);
+                return Ok(());
+            }
+        };
         self.spill.operation(number, &id, &operation)?;
         if namespace.is_authorization() {
             self.users.operation(number, id, operation);
@@ -195,9 +240,26 @@ impl Fold {
         Ok(())
     }
 
+    fn command(&mut self, db: &str, entry: &RawDocument) -> SourceResult<()> {
+        match self.catalog.command(db, entry) {
+            Ok(None) => Ok(()),
+            Ok(Some(db)) => {
+                self.views.retain(|(of, _), _| *of != db);
+                Ok(())
+            }
+            // A change of one collection. What an unknown command without one does cannot be known.
+            Err(reason) => match uuid_in(entry)?.and_then(|uuid| self.catalog.number_of(&uuid)) {
+                Some(number) => {
+                    self.catalog.spoil(number, reason);
+                    Ok(())
+                }
+                None => Err(reason),
+            },
+        }
+    }
+
     /// Views are documents.
     fn view(&mut self, db: &str, op: &str, entry: &RawDocument) -> SourceResult<()> {
-        let (_, operation) = operation_of(op, entry)?;
         let object = if op == "u" { "o2" } else { "o" };
         let id = entry.get_document(object).and_then(|object| object.get_str("_id"));
         let id = id.map_err(|_| malformed("oplog entry for a view"))?.to_owned();
@@ -205,10 +267,14 @@ impl Fold {
         if !Namespace::parse(&id).is_some_and(|view| self.catalog.covers(&view)) {
             return Ok(());
         }
+        let namespace = Namespace::parse(&id);
         let key = (db.to_owned(), id);
         let view = self.views.remove(&key);
-        if let Some(view) = operation.apply(view)? {
-            self.views.insert(key, view);
+        match (operation_of(op, entry).and_then(|(_, operation)| operation.apply(view)), namespace)
+        {
+            (Ok(view), _) => _ = view.map(|view| self.views.insert(key, view)),
+            (Err(reason), Some(namespace)) => self.spoiled.push(Spoiled { namespace, reason }),
+            (Err(reason), None) => return Err(reason),
         }
         Ok(())
     }
@@ -218,7 +284,8 @@ impl Fold {
         let has_view = |namespace: &Namespace| {
             self.views.contains_key(&(namespace.db.clone(), namespace.visible().to_string()))
         };
-        let live = self.catalog.live(has_view)?;
+        let (live, mut spoiled) = self.catalog.live(has_view)?;
+        spoiled.extend(self.spoiled);
         let views = self
             .views
             .into_iter()
@@ -227,6 +294,7 @@ impl Fold {
         Ok(Folded {
             live,
             views,
+            spoiled,
             unfinished: self.flat.transactions.are_open(),
             spill: self.spill,
             users: self.users,
@@ -342,6 +410,8 @@ impl Live {
 pub(super) struct Folded {
     pub(super) live: Vec<Live>,
     pub(super) views: Vec<Collection>,
+    /// What is left out because of an operation that is not known.
+    pub(super) spoiled: Vec<Spoiled>,
     /// Transactions have begun that end later, or never.
     pub(super) unfinished: bool,
     spill: Spill,

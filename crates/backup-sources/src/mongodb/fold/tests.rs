@@ -287,15 +287,19 @@ fn what_was_read_is_not_done_again_but_transactions_go_on() {
 }
 
 #[test]
-fn unknown_operations_stop_without_their_data() {
-    let state = state(vec![saved("db.c", A, doc! {})]);
+fn unknown_operations_spoil_their_collection_without_its_data() {
+    let state = state(vec![saved("db.c", A, doc! {}), saved("db.d", B, doc! {})]);
     let ui = uuid_bson(&A);
     for entry in [
         doc! { "op": "x", "ns": "db.c", "ui": ui.clone(), "o": { "_id": 1 } },
         doc! { "op": "c", "ns": "db.$cmd", "ui": ui.clone(), "o": { "reshapeCollection": "c" } },
         doc! { "op": "c", "ns": "db.$cmd", "ui": ui, "o": { "collMod": "c", "colour": "red" } },
     ] {
-        let error = Script::new(&state).try_entry(entry.clone()).unwrap_err();
+        let mut script = Script::new(&state);
+        script.try_entry(entry.clone()).unwrap();
+        let folded = script.fold.finish().unwrap();
+        let [Spoiled { namespace, reason: error }] = &folded.spoiled[..] else { panic!("{entry}") };
+        assert_eq!((&*namespace.name, folded.live.len()), ("c", 1));
         assert_eq!(error.kind(), SourceErrorKind::Unsupported, "{entry}");
         assert!(
             error.chain().contains("cannot apply") && error.hint().is_some(),

@@ -10,7 +10,7 @@ use jiff::Timestamp as Time;
 
 use super::contents::Reading;
 use crate::mongodb::catalog::{Collection, CollectionUuid, Kind};
-use crate::mongodb::fold::{Flat, Fold, held};
+use crate::mongodb::fold::{Flat, Fold, Spoiled, held};
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::position::Position;
 use crate::mongodb::raw::{self, first_of};
@@ -40,8 +40,11 @@ impl Oplog {
                 end = Some(position_of(entry)?.at);
             }
         }
-        fold.finish().map_err(unsuited)?;
-        Ok(Self { end })
+        let folded = fold.finish().map_err(unsuited)?;
+        match folded.spoiled.into_iter().next() {
+            None => Ok(Self { end }),
+            Some(Spoiled { reason, .. }) => Err(unsuited(reason)),
+        }
     }
 
     /// The second of its last entry.

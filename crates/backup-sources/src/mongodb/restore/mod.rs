@@ -6,6 +6,7 @@
 //! | `wanted.rs` | the part of the snapshot that is restored, under its names at the target |
 //! | `into.rs` | the database that the address of the target names |
 //! | `target.rs` | what is there, what stands in the way, creating and dropping |
+//! | `left_out.rs` | what cannot be brought to the moment |
 //! | `adjust.rs` | indexes and options that are left out or converted |
 //! | `refused/` | definitions that the target refuses |
 //! | `aside.rs` | collections under temporary names until they are complete |
@@ -22,6 +23,7 @@
 //! | `finish.rs` | validators, views, the wait for a majority |
 //! | `together.rs` | several commands at a time |
 //! | `users.rs` | users and roles: compared, added, replaced |
+//! | `equal.rs` | whether two users or roles are the same |
 //! | `verify.rs` | reading it all back |
 //! | `definitions.rs` | differences between definitions |
 //! | `failure.rs` | the state in which a failed restore leaves the target |
@@ -42,10 +44,12 @@ mod aside;
 mod command;
 mod contents;
 mod definitions;
+mod equal;
 mod failure;
 mod finish;
 mod indexes;
 mod into;
+mod left_out;
 mod load;
 mod loader;
 mod make;
@@ -68,7 +72,9 @@ use futures::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::catalog::Collection;
+use super::digest::Sum;
 use super::dump::Dump;
+use super::expected::Expected;
 use super::fold::{Folded, Live};
 use super::namespace::{Filter, Namespace};
 use super::options::MongoOptions;
@@ -93,11 +99,15 @@ pub(super) async fn restore(
     server.refuse_sharded()?;
     others::refuse_unclear(request, options)?;
     let dump = unless_cancelled(cx, Dump::open(cx, snapshot)).await?.with_log(request.log.clone());
+    #[cfg(feature = "testing")]
+    let dump = dump.with_fault(options.fold_fault);
     let until = dump.moment_with_log(options.until).await?;
     let options = &MongoOptions { until, ..options.clone() };
     let replays = replay::is_wanted(server, &dump, options, request)?;
     let filter = Filter::new(&request.selection)?;
-    let folded = unless_cancelled(cx, dump.fold(cx, options.until, &filter, replays)).await?;
+    let mut folded =
+        unless_cancelled(cx, dump.fold_known(cx, options.until, &filter, replays)).await?;
+    let left_out = left_out::leave_out(cx, &mut folded, &filter)?;
     let options = &into::options_into(cx, server, &folded, &filter, options.clone())?;
     others::refuse_unclear(request, options)?;
     let (mut wanted, views) = wanted::wanted(&folded, &filter, options)?;
@@ -111,27 +121,30 @@ pub(super) async fn restore(
     let definitions = (&wanted[..], &views[..]);
     refused::refuse(cx, server, definitions, dump.state.newest(), is_merged).await?;
     let mut report = RestoreReport { adjusted, ..RestoreReport::default() };
+    report.warnings += left_out.len() as u64;
     let users = users::compare(cx, server, (&dump, &folded), &wanted, request.if_exists);
     let users = users.await?.into_report(&mut report);
     let planned = contents::planned(&dump, (&wanted, &views), &users)?;
     report.entries = planned.collections + planned.views + planned.users + planned.roles;
     report.contents = Some(planned);
     dump.refuse_lost(wanted.iter().map(|(live, _)| live))?;
+    let in_snapshot: Vec<Namespace> = names.iter().cloned().chain(left_out).collect();
     let others = target.others(
-        &names,
+        &in_snapshot,
         [&filter, &dump.state.filter()?],
         &request.delete,
         options.into_database.as_deref(),
     );
     report.removed = others.len() as u64;
-    report.removals = target.removals(cx, &others, &names).await?;
+    report.removals = target.removals(cx, &others, &in_snapshot).await?;
     if request.dry_run {
         report.objects = target.planned(cx, &dump, (&wanted, &views)).await?;
         report.objects.extend(users);
         return Ok(report);
     }
     let primary = unless_cancelled(cx, server.primary()).await?;
-    let plan = Plan { cx, server, primary, options, request, dump, replays, views, names, others };
+    let plan =
+        Plan { cx, server, primary, options, request, dump, filter, replays, views, names, others };
     match plan.carry_out(&target, folded, wanted, &mut report).await {
         Ok(()) => Ok(report),
         Err(error) => {
@@ -151,6 +164,8 @@ struct Plan<'a> {
     options: &'a MongoOptions,
     request: &'a RestoreRequest,
     dump: Dump,
+    /// What of the snapshot was asked for.
+    filter: Filter,
     /// The target's server applies operations.
     replays: bool,
     views: Vec<Collection>,
@@ -190,14 +205,21 @@ impl Plan<'_> {
         report.contents =
             report.contents.map(|planned| contents::written(&restored, &self.views, &planned));
         target.clear_late_leftovers(cx, &self.names.iter().cloned().collect()).await?;
+        let mut written: Vec<(Live, Sum)> =
+            restored.iter().map(|one| (one.live.clone(), one.loaded.sum)).collect();
         for Work { collection, loader, live, .. } in users {
             load::as_recorded(&self.dump, &live.collection, loader.sum(), request.verify)?;
+            written.push((live, *loader.sum()));
             let loaded = users::restore(cx, server, &collection.namespace, request, loader).await?;
             add(report, &loaded);
         }
         finish::barrier(cx, server, &self.names, self.primary, again).await?;
         progress.finish();
-        if request.verify { self.verify(&restored, report).await } else { Ok(()) }
+        if request.verify {
+            self.verify(&folded, &written, &restored, report).await
+        } else {
+            Ok(())
+        }
     }
 
     /// Begins the stage of the documents: its collections, and the bytes of the dump.
@@ -241,13 +263,28 @@ impl Plan<'_> {
         Ok((restored, renamed_to))
     }
 
-    /// Reads everything back and compares it with the snapshot.
-    async fn verify(&self, restored: &[Restored], report: &mut RestoreReport) -> SourceResult<()> {
+    /// Reads everything back and compares it with the snapshot; where documents were brought to a
+    /// moment, with what a second reading finds as well.
+    async fn verify(
+        &self,
+        folded: &Folded,
+        written: &[(Live, Sum)],
+        restored: &[Restored],
+        report: &mut RestoreReport,
+    ) -> SourceResult<()> {
         let Self { cx, server, options, .. } = *self;
         let objects = restored.len() + self.views.len();
         let progress = StageProgress::start(&cx.events, Stage::Verify, items(objects));
         let mut verifier =
             Verifier::new(Scan::at_once(cx, server), server, options, self.dump.state.newest());
+        if self.dump.needs_entries() {
+            let live = written.iter().map(|(live, _)| live);
+            let expected = Expected::read(cx, &self.dump, options.until, live);
+            let expected = unless_cancelled(cx, expected).await?;
+            let filters = [&self.dump.state.filter()?, &self.filter];
+            verifier.found(expected.differences(filters, folded)?);
+            verifier.expect(expected, written, self.replays);
+        }
         for restored in restored {
             let bytes = unless_cancelled(cx, verifier.collection(restored)).await?;
             report.verified_bytes += bytes;

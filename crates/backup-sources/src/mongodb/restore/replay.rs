@@ -55,11 +55,6 @@ pub(super) fn is_wanted(
                 .to_owned(),
         );
     }
-    if request.verify {
-        return refuse(
-            "--verify cannot compare the result of operations that the server applies".to_owned(),
-        );
-    }
     Ok(true)
 }
 

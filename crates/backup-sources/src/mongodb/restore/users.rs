@@ -16,6 +16,7 @@ use bson::{Bson, Document, RawBson, RawDocumentBuf, doc};
 use futures::TryStreamExt as _;
 
 use super::command::with_documents;
+use super::equal::same;
 use super::loader::{Loaded, Loader};
 use super::target::loading_name;
 use crate::mongodb::catalog::Collection;
@@ -295,29 +296,6 @@ async fn roles(server: &Server, wanted: &[RawDocumentBuf]) -> SourceResult<Vec<R
     stored.collect::<Option<_>>().ok_or_else(|| malformed("reply to rolesInfo"))
 }
 
-/// Whether two users or roles are the same: the order of lists is the server's.
-fn same(one: &RawDocumentBuf, other: &RawDocumentBuf) -> bool {
-    let normal = |document: &RawDocumentBuf| parsed(document, "user").ok().map(sorted);
-    one == other || normal(one).is_some_and(|one| normal(other) == Some(one))
-}
-
-fn sorted(document: Document) -> Document {
-    let value = |value| match value {
-        Bson::Array(mut list) => {
-            list.iter_mut().for_each(|one| {
-                if let Bson::Document(document) = one {
-                    *document = sorted(std::mem::take(document));
-                }
-            });
-            list.sort_by_key(ToString::to_string);
-            Bson::Array(list)
-        }
-        Bson::Document(document) => Bson::Document(sorted(document)),
-        other => other,
-    };
-    document.into_iter().map(|(field, one)| (field, value(one))).collect()
-}
-
 impl Differing {
     fn refuse(&self, namespace: &Namespace) -> SourceResult<()> {
         let names = self.others.iter().map(name_of).chain(self.own.iter().cloned());
@@ -385,26 +363,4 @@ fn name_of(document: &RawDocumentBuf) -> String {
 
 fn word(namespace: &Namespace) -> &'static str {
     if namespace.name == "system.users" { "user" } else { "role" }
-}
-
-#[cfg(test)]
-mod tests {
-    use bson::rawdoc;
-
-    use super::*;
-
-    #[test]
-    fn order_of_lists_does_not_make_roles_differ() {
-        let role = |actions: [&str; 2], roles: [&str; 2]| {
-            let roles = roles.map(|role| rawdoc! { "role": role, "db": "x" });
-            let [first, second] = actions;
-            let privilege = rawdoc! { "resource": { "db": "x" }, "actions": [first, second] };
-            let [one, other] = roles;
-            rawdoc! { "_id": "x.r", "privileges": [privilege], "roles": [one, other] }
-        };
-        let stored = role(["find", "insert"], ["a", "b"]);
-        assert!(same(&stored, &role(["insert", "find"], ["b", "a"])));
-        assert!(!same(&stored, &role(["find", "insert"], ["a", "c"])));
-        assert!(!same(&stored, &role(["find", "remove"], ["a", "b"])));
-    }
 }

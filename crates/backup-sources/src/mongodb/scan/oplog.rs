@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{NeedsFull, SourceError, SourceErrorKind, SourceResult};
 use bson::{Document, RawDocument, Timestamp, doc};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -11,6 +11,7 @@ use futures::stream;
 
 use super::{Pieces, Scan};
 use crate::mongodb::error::{Explain as _, is_denied, malformed};
+use crate::mongodb::fold::understand;
 use crate::mongodb::history::entry_at;
 use crate::mongodb::namespace::{Filter, Namespace};
 use crate::mongodb::position::Position;
@@ -209,9 +210,11 @@ impl Kept {
         }) {
             return false;
         }
-        is_of(entry, |namespace| {
-            self.databases.contains(&namespace.db) || self.filter.covers(namespace)
-        })
+        is_of(entry, |namespace| self.is_wanted(namespace))
+    }
+
+    fn is_wanted(&self, namespace: &Namespace) -> bool {
+        self.databases.contains(&namespace.db) || self.filter.covers(namespace)
     }
 }
 
@@ -259,6 +262,8 @@ impl Reading {
                     if keeps {
                         whole_transaction(entry, from, kept.behind)?;
                         noting.note_entry(entry)?;
+                        understand(entry, |namespace| kept.is_wanted(namespace))
+                            .map_err(|error| error.with_source(NeedsFull))?;
                     }
                     Ok(keeps)
                 });

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{NeedsFull, SourceError, SourceErrorKind, SourceResult};
 use bson::{RawDocument, Timestamp, doc};
 use futures::StreamExt as _;
 use futures::stream;
@@ -17,9 +17,6 @@ use crate::mongodb::position::Position;
 use crate::mongodb::raw::{Fields, Value};
 use crate::mongodb::server::Server;
 use crate::mongodb::tail::{Keep, OplogTail};
-
-/// What a backup that fails for good says about its way on.
-const HINT: &str = "make a full backup: it does not need this oplog entry";
 
 /// What was created or renamed between two moments and makes that a dump of the selection cannot be
 /// brought from one to the other: its documents were neither in the dump nor in the oplog since.
@@ -87,7 +84,7 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    /// What could not be folded is an error: better no snapshot than one that cannot be restored.
+    /// What could not be folded is an error: better a full snapshot than one that cannot be restored.
     fn keeps(&self, entry: &RawDocument) -> SourceResult<bool> {
         let wanted = |namespace: &Namespace| self.filter.may_come_to_cover(namespace);
         let ts = entry.get_timestamp("ts").map_err(|_| malformed("oplog entry: no timestamp"))?;
@@ -96,9 +93,9 @@ impl Slice {
         }
         if Position::from(ts) > self.dumped {
             whole_transaction(entry, self.held, Some(self.held))
-                .map_err(|error| error.with_hint(HINT))?;
+                .map_err(|error| error.with_source(NeedsFull))?;
         }
-        understand(entry, wanted).map_err(|error| error.with_hint(HINT))?;
+        understand(entry, wanted).map_err(|error| error.with_source(NeedsFull))?;
         Ok(true)
     }
 }

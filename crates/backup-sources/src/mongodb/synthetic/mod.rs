@@ -123,8 +123,7 @@ impl Source for Folding {
             )
             .with_hint("use the snapshot as it is: it is already a full one"));
         }
-        let mut folded =
-            unless_cancelled(cx, dump.fold(cx, None, &Filter::everything(), false)).await?;
+        let mut folded = unless_cancelled(cx, dump.fold(cx, None, &Filter::everything())).await?;
         if folded.unfinished {
             return Err(SourceError::new(
                 SourceErrorKind::Unavailable,
