@@ -7,8 +7,8 @@ use rand::{Rng as _, RngExt as _};
 
 /// Names of fields: few, so that they meet again in one document.
 const NAMES: [&[u8]; 8] = [b"a", b"b", b"n", b"7", b"", b"\xff\xfe", "ключ".as_bytes(), b"a b"];
-/// Names that no document has twice: the oplog does not say which of several fields an update has
-/// changed, and members of a set then disagree.
+/// Names that no document has twice: the oplog does not identify the changed one of several fields, and
+/// members of a set then disagree.
 pub(crate) const ONCE: [&str; 3] = ["u", "v w", "é"];
 
 /// A document of the bytes of its elements.

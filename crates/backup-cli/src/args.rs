@@ -174,6 +174,17 @@ pub(crate) fn compression(text: &str) -> Result<Compression, String> {
     })
 }
 
+/// Takes a glob, or a list of globs. An empty one, as of an unset variable in a script, would select
+/// everything.
+pub(crate) fn glob(text: &str) -> Result<String, String> {
+    if text.chars().all(|letter| letter.is_whitespace() || letter == ',') {
+        return Err(
+            "an empty pattern selects nothing; leave the flag out to select everything".to_owned()
+        );
+    }
+    Ok(text.to_owned())
+}
+
 /// Builds a selection from globs for a snapshot, by its tag `source`: those of databases may be lists
 /// with commas.
 pub(crate) fn selection_of(

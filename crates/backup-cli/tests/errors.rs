@@ -137,3 +137,22 @@ fn addresses_of_other_programs_are_no_directories() {
         std::fs::remove_file(env.path("backup.toml")).unwrap();
     }
 }
+
+/// An unset variable in a script must not select everything.
+#[test]
+fn empty_patterns_and_contradictory_places_are_refused() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.run(&["run", "-q", "--source", "data"]).ok();
+    for pattern in ["", " ", ",", " , "] {
+        for flag in ["--only", "--include", "--exclude"] {
+            let restored = env.run(&["restore", "latest", "--target", "new", flag, pattern]);
+            assert_eq!(restored.code, 2, "{}", restored.text());
+            assert!(restored.text().contains("an empty pattern selects nothing"));
+        }
+        assert_eq!(env.run(&["run", "--source", "data", "--only", pattern]).code, 2);
+    }
+    let places = env.run(&["restore", "latest", "--in-place", "--target", "new"]);
+    assert_eq!(places.code, 2, "{}", places.text());
+    assert!(!env.path("new").exists());
+}

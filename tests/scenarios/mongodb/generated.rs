@@ -1,5 +1,5 @@
-//! Generated documents and changes through everything that stores and folds them: whatever the server
-//! has taken comes back byte for byte.
+//! Generated documents and changes, through every kind of backup, restore and export: the documents of
+//! the server come back byte for byte.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,7 +43,7 @@ async fn run(server: &Mongod, command: RawDocumentBuf) -> i32 {
     let shown = command.as_bytes()[..command.as_bytes().len().min(4000)].escape_ascii().to_string();
     match server.client.database("odd").run_raw_command(command).await {
         Ok(reply) => reply.get_i32("n").unwrap(),
-        // It refused, and says why with text that is not UTF-8.
+        // A refusal whose text is not UTF-8.
         Err(error)
             if matches!(*error.kind, ErrorKind::BsonDeserialization(_) | ErrorKind::Bson(_)) =>
         {

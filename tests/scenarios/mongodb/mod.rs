@@ -24,6 +24,7 @@
 //! | `prepared.rs` | the same with transactions that are prepared |
 //! | `damaged.rs` | what is not built on because the repository has lost something |
 //! | `unknown.rs` | operations that no fold can apply |
+//! | `unusual.rs` | rare entries of the oplog |
 //! | `verified.rs` | restores that are read back |
 //! | `moments.rs` | the program, restoring to a moment and in part |
 //! | `kills.rs` | the program, killed at any moment |
@@ -88,6 +89,7 @@ mod tail;
 mod targets;
 mod told;
 mod unknown;
+mod unusual;
 mod verified;
 mod workload;
 
@@ -133,6 +135,7 @@ scenarios! {
     needs_mongod_4_4 Version::V4_4 => {
         names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         bytes::every_byte_comes_back as every_byte_comes_back,
+        unusual::rare_entries_are_applied as rare_entries_are_applied,
         verified::broken_folds_are_seen as broken_folds_are_seen,
         generated::generated_documents_come_back as generated_documents_come_back,
         #[ignore = "runs on the newest version; others: scripts/test --long"]
@@ -170,6 +173,7 @@ scenarios! {
         #[ignore = "a version in between: scripts/test --long"]
         generated::generated_documents_come_back as generated_documents_come_back,
         bytes::every_byte_comes_back as every_byte_comes_back,
+        unusual::rare_entries_are_applied as rare_entries_are_applied,
         merged::fields_with_a_dollar_are_merged as fields_with_a_dollar_are_merged,
         #[ignore = "a version in between: scripts/test --long"]
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,
@@ -209,6 +213,7 @@ scenarios! {
     needs_mongod_6_0 Version::V6_0 => {
         names::collection_with_an_invalid_name_is_left_out_alone as collection_with_an_invalid_name_is_left_out_alone,
         bytes::every_byte_comes_back as every_byte_comes_back,
+        unusual::rare_entries_are_applied as rare_entries_are_applied,
         lineage::sets_of_one_name_do_not_mix as sets_of_one_name_do_not_mix,
         lineage::log_without_a_branch_goes_on as log_without_a_branch_goes_on,
         built_on::what_is_built_on_others_is_exact as what_is_built_on_others_is_exact,

@@ -41,7 +41,7 @@ impl Reporter for Warnings {
 }
 
 /// Runs a command with such bytes, over a connection of its own: the driver refuses them.
-async fn run(server: &Mongod, mut command: Document) {
+pub(super) async fn run_with_odd_names(server: &Mongod, mut command: Document) {
     command.insert("$db", "shop");
     let mut bytes = RawDocumentBuf::try_from(&command).unwrap().into_bytes();
     let marks: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(MARK)).collect();
@@ -77,12 +77,16 @@ async fn reading(server: &Mongod, snapshot_reads: SnapshotReads) -> MongoSource 
 pub(super) async fn invalid_text_in_definitions_is_restored(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     let validator = doc! { "name": { "$ne": "QXQ" } };
-    run(&origin, doc! { "create": "checked", "validator": validator }).await;
+    run_with_odd_names(&origin, doc! { "create": "checked", "validator": validator }).await;
     let pipeline = vec![doc! { "$match": { "name": "QXQ" } }];
-    run(&origin, doc! { "create": "few", "viewOn": "checked", "pipeline": pipeline }).await;
+    run_with_odd_names(
+        &origin,
+        doc! { "create": "few", "viewOn": "checked", "pipeline": pipeline },
+    )
+    .await;
     let filter = doc! { "name": { "$gt": "QXQ" } };
     let index = doc! { "key": { "n": 1 }, "name": "n_1", "partialFilterExpression": filter };
-    run(&origin, doc! { "createIndexes": "checked", "indexes": [index] }).await;
+    run_with_odd_names(&origin, doc! { "createIndexes": "checked", "indexes": [index] }).await;
     origin
         .run("shop", doc! { "insert": "checked", "documents": [{ "_id": 1, "name": "a" }] })
         .await;
@@ -105,8 +109,12 @@ pub(super) async fn collection_with_an_invalid_name_is_left_out_alone(version: V
         let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
         let documents: Vec<_> = (0..100).map(|n| doc! { "_id": n }).collect();
         origin.run("shop", doc! { "insert": "orders", "documents": documents }).await;
-        run(&origin, doc! { "insert": "oddQXQ", "documents": [{ "_id": 1 }] }).await;
-        run(&origin, doc! { "create": "viewQXQ", "viewOn": "orders", "pipeline": [] }).await;
+        run_with_odd_names(&origin, doc! { "insert": "oddQXQ", "documents": [{ "_id": 1 }] }).await;
+        run_with_odd_names(
+            &origin,
+            doc! { "create": "viewQXQ", "viewOn": "orders", "pipeline": [] },
+        )
+        .await;
         let from = reading(&origin, snapshot_reads).await;
         let probe = from.probe(&Context::silent()).await.unwrap();
         assert_eq!(probe.problems, []);
@@ -122,10 +130,15 @@ pub(super) async fn collection_with_an_invalid_name_is_left_out_alone(version: V
             if kind == BackupKind::Full {
                 let names = [r"shop.odd\xff\xfex", r"shop.view\xff\xfex"];
                 assert_eq!(warnings.sorted(), names.map(str::to_owned));
-                run(&origin, doc! { "insert": "oddQXQ", "documents": [{ "_id": 2 }] }).await;
-                run(&origin, doc! { "create": "moreQXQ" }).await;
+                run_with_odd_names(
+                    &origin,
+                    doc! { "insert": "oddQXQ", "documents": [{ "_id": 2 }] },
+                )
+                .await;
+                run_with_odd_names(&origin, doc! { "create": "moreQXQ" }).await;
                 let index = doc! { "key": { "n": 1 }, "name": "n_1" };
-                run(&origin, doc! { "createIndexes": "oddQXQ", "indexes": [index] }).await;
+                run_with_odd_names(&origin, doc! { "createIndexes": "oddQXQ", "indexes": [index] })
+                    .await;
                 origin
                     .run("shop", doc! { "insert": "orders", "documents": [{ "_id": 100 }] })
                     .await;
@@ -135,7 +148,7 @@ pub(super) async fn collection_with_an_invalid_name_is_left_out_alone(version: V
             restored(&snapshot, &source(&target).await, verified()).await;
         }
         for name in ["oddQXQ", "viewQXQ", "moreQXQ"] {
-            run(&origin, doc! { "drop": name }).await;
+            run_with_odd_names(&origin, doc! { "drop": name }).await;
         }
         same(&state(&origin.client).await, &state(&target.client).await);
     }

@@ -16,8 +16,8 @@ use super::{by_the_oplog, options, repository, restored, source, talking, try_re
 use crate::support::mongod::{Mongod, Version};
 use crate::support::mongod_state::{same, state};
 
-/// A server that knows the command `emptycapped`, which nothing but tests use: its entry in the oplog
-/// is of no kind that a fold knows.
+/// A server with the command `emptycapped`, which only tests use: a fold cannot apply its entry in the
+/// oplog.
 async fn testing(version: Version) -> Mongod {
     Mongod::with(version, &["--oplogSize", "990", "--setParameter", "enableTestCommands=1"]).await
 }
@@ -94,8 +94,8 @@ pub(super) async fn log_has_a_gap(version: Version) {
     same(&state(&origin.client).await, &state(&target.client).await);
 }
 
-/// What the fold of a restore does not know is left out, with a warning that holds nothing of its
-/// content; everything else comes back, and what the target has of that name stays.
+/// A collection with an operation that the fold cannot apply is left out, with a warning without its
+/// contents. All others come back, and the collection of that name at the target stays.
 pub(super) async fn others_are_restored(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     fill(&origin).await;
@@ -124,7 +124,7 @@ pub(super) async fn others_are_restored(version: Version) {
     same(&expected, &found);
     assert_eq!(own.len(), 1);
 
-    // Where nothing else is asked for, that is an error.
+    // Without other collections in the selection, it is an error.
     let selection = Selection::new(vec!["db.odd".to_owned()], Vec::new()).unwrap();
     let request = RestoreRequest { if_exists: IfExists::Replace, selection, ..verified() };
     let error = try_restore(&snapshot, &to, request).await.unwrap_err().chain();

@@ -90,7 +90,7 @@ pub(super) async fn what_is_not_as_it_was_is_an_error(version: Version) {
     same(&state(&origin.client).await, &state(&target.client).await);
 }
 
-/// What an incremental backup has to bring along: every kind of change, in collections of its own.
+/// Every kind of change, in collections of its own.
 async fn change(server: &Mongod) {
     let update = |set: Document| doc! { "q": { "_id": 5 }, "u": { "$set": set } };
     server
@@ -113,8 +113,8 @@ async fn change(server: &Mongod) {
     server.run("db", doc! { "createIndexes": "indexed", "indexes": [index] }).await;
 }
 
-/// A fold that is broken in one way makes a restore that looks complete: only a second reading by
-/// other code can tell. Each fault is seen, with the name of what it spoiled, and none without one.
+/// A restore with a broken fold looks complete. The second reading by other code finds each fault, with
+/// the name of the collection, and no fault without one.
 pub(super) async fn broken_folds_are_seen(version: Version) {
     let (origin, target) = (Mongod::start(version).await, Mongod::start(version).await);
     for name in ["deleted", "changed", "both", "renamed", "indexed"] {

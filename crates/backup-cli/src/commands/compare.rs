@@ -47,10 +47,10 @@ pub(crate) struct Args {
     with: Option<String>,
     /// Only collections that match this glob of database.collection, or a list with commas; repeat
     /// for several
-    #[arg(long, value_name = "GLOB", visible_alias = "include")]
+    #[arg(long, value_name = "GLOB", visible_alias = "include", value_parser = crate::args::glob)]
     only: Vec<String>,
     /// Leave out collections that match this glob, or a list with commas; repeat for several
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", value_parser = crate::args::glob)]
     exclude: Vec<String>,
     #[command(flatten)]
     filter: NamingArgs,

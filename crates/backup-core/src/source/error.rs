@@ -50,8 +50,8 @@ impl MissingPassword {
     }
 }
 
-/// What happened at the source meanwhile cannot be applied to what was read before: only a full
-/// backup that begins now helps. Cause of a [`SourceError`].
+/// A change at the source cannot be applied to the earlier snapshot: only a full backup helps. Cause of
+/// a [`SourceError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("only a full backup helps")]
 pub struct NeedsFull;

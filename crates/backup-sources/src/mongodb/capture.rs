@@ -100,8 +100,8 @@ fn is_kept(entry: &RawDocument) -> bool {
     text("op") != "n" && !Namespace::parse(text("ns")).is_some_and(own)
 }
 
-/// The entries before the first one that a fold cannot apply, and what that one is: the log has a
-/// gap there, so that no moment behind it is called restorable before there is a new full backup.
+/// Cuts a batch in front of the first entry that a fold cannot apply, and returns that entry as a gap:
+/// no moment behind it is restorable before there is a new full backup.
 fn known(mut batch: OplogBatch) -> SourceResult<(OplogBatch, Option<SourceError>)> {
     let wanted =
         |namespace: &Namespace| !namespace.is_internal() || namespace.name == "system.views";
@@ -136,7 +136,7 @@ struct Capture {
     /// The last entry that was read, kept or not, with its time (milliseconds since 1970). Members
     /// have no entry, not even a no-op, that the primary has not written.
     seen: Option<(Position, i64)>,
-    /// What comes behind that no restore could apply.
+    /// The gap behind the ready segments: an entry that no restore could apply.
     unknown: Option<SourceError>,
     /// When a segment was yielded last.
     told: Instant,

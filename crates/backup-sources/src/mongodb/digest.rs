@@ -37,21 +37,25 @@ pub(super) struct Sum {
 impl Sum {
     /// Adds one document.
     pub(super) fn add(&mut self, document: &[u8]) {
-        self.total = self.total.wrapping_add(XxHash3_128::oneshot(document));
-        self.measure(document);
+        self.add_hash(Self::hash(document), document.len() as u64);
+    }
+
+    /// The part that one document has in a sum.
+    pub(super) fn hash(document: &[u8]) -> u128 {
+        XxHash3_128::oneshot(document)
+    }
+
+    /// Adds one document by its hash and length.
+    pub(super) fn add_hash(&mut self, hash: u128, length: u64) {
+        self.total = self.total.wrapping_add(hash);
+        self.count += 1;
+        self.bytes += length;
     }
 
     /// Counts one document without a look at its content.
     pub(super) fn measure(&mut self, document: &[u8]) {
         self.count += 1;
         self.bytes += document.len() as u64;
-    }
-
-    /// Adds the documents of another sum.
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.total = self.total.wrapping_add(other.total);
-        self.count += other.count;
-        self.bytes += other.bytes;
     }
 
     /// Counts documents that lie one after another without a look at their content.

@@ -15,7 +15,7 @@ use super::error::malformed;
 use super::fold::{Flat, Fold, Folded, Live, Spoiled};
 use super::layout::{Layout, TOP};
 use super::namespace::Filter;
-use super::position::Position;
+use super::position::{Position, within};
 use super::raw;
 use super::reading::Reading;
 use super::scope::{self, Chosen};
@@ -225,13 +225,13 @@ impl Dump {
         self.layout.absolute(path).and_then(|path| self.nodes.get(&path)).ok_or_else(lost)
     }
 
-    /// What the entries come to.
+    /// The operations of the entries.
     pub(super) fn flat(&self, until: Option<Position>) -> Flat {
         Flat::until(until).behind(self.read_at())
     }
 
-    /// The moment at which all documents were read: they have everything up to it, and entries before
-    /// it tell which transactions were under way. `None` if they were read at different times.
+    /// The moment at which all documents were read: they have all effects up to it. Earlier entries
+    /// matter for open transactions only. `None` if documents were read at different times.
     pub(super) fn read_at(&self) -> Option<Position> {
         let read_at = |log: &Arc<LogReplay>| Position::of_offset(log.plan().base.at.offset);
         let read_at =
@@ -267,8 +267,8 @@ impl Dump {
 
     /// Everything as it was at `until`, or at the end of the snapshot, as far as `filter` covers
     /// it: of other collections the documents may be of another moment. With `only_capped`, the
-    /// documents of other collections (but users and roles) are as they were dumped. What an unknown
-    /// operation is done to is left out, and named.
+    /// documents of other collections (but users and roles) are as they were dumped. Collections
+    /// with unknown operations are left out, and named.
     pub(super) async fn fold_known(
         &self,
         cx: &Context,
@@ -390,26 +390,6 @@ impl Dump {
     }
 }
 
-/// `until` if it lies between two moments. A time up to when the second one was found to be the
-/// newest means that one: nothing was written in between.
-fn within(
-    until: Position,
-    (begin, end): (Position, Position),
-    finished: i64,
-) -> SourceResult<Position> {
-    let is_time = until.increment == u32::MAX;
-    let (word, hint) = match until {
-        until if until < begin => ("earlier", "choose an earlier snapshot"),
-        until if until > end && is_time && i64::from(until.seconds) <= finished => return Ok(end),
-        until if until > end => ("later", "choose a later snapshot"),
-        until => return Ok(until),
-    };
-    let span =
-        if begin == end { format!("{end}") } else { format!("moments from {begin} to {end}") };
-    let text = format!("this snapshot can be restored to {span}; {until} is {word}");
-    Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint))
-}
-
 #[cfg(test)]
 mod tests {
     use backup_core::source::Metadata;
@@ -448,17 +428,5 @@ mod tests {
         assert!(added(&state, &layout, &nodes).unwrap().keys().eq(&paths));
         nodes.remove(&paths[1]);
         assert!(added(&state, &layout, &nodes).unwrap_err().chain().contains("is missing"));
-    }
-
-    #[test]
-    fn times_up_to_when_a_snapshot_was_finished_mean_its_end() {
-        let at = |seconds, increment| Position { seconds, increment };
-        let span = (at(5, 1), at(9, 1));
-        assert_eq!(within(at(7, 3), span, 20).unwrap(), at(7, 3));
-        assert_eq!(within(at(9, u32::MAX), span, 20).unwrap(), at(9, 1));
-        assert_eq!(within(at(20, u32::MAX), span, 20).unwrap(), at(9, 1));
-        for bad in [at(21, u32::MAX), at(9, 2), at(20, 1), at(5, 0)] {
-            assert!(within(bad, span, 20).is_err(), "{bad}");
-        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use backup_core::source::{SourceError, SourceErrorKind};
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bson::Timestamp;
 use jiff::Timestamp as Time;
 
@@ -107,6 +107,26 @@ impl FromStr for Position {
     }
 }
 
+/// `until` if it lies between two moments. A time up to when the second one was found to be the
+/// newest means that one: nothing was written in between.
+pub(super) fn within(
+    until: Position,
+    (begin, end): (Position, Position),
+    finished: i64,
+) -> SourceResult<Position> {
+    let is_time = until.increment == u32::MAX;
+    let (word, hint) = match until {
+        until if until < begin => ("earlier", "choose an earlier snapshot"),
+        until if until > end && is_time && i64::from(until.seconds) <= finished => return Ok(end),
+        until if until > end => ("later", "choose a later snapshot"),
+        until => return Ok(until),
+    };
+    let span =
+        if begin == end { format!("{end}") } else { format!("moments from {begin} to {end}") };
+    let text = format!("this snapshot can be restored to {span}; {until} is {word}");
+    Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(hint))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +144,18 @@ mod tests {
         assert!("1:2".parse::<LogPosition>().is_err() && "x@1".parse::<LogPosition>().is_err());
         for bad in ["", "1:", "yesterday", "5000000000:1"] {
             assert!(bad.parse::<Position>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn time_until_the_end_means_the_moment_of_a_backup() {
+        let at = |seconds, increment| Position { seconds, increment };
+        let span = (at(5, 1), at(9, 1));
+        assert_eq!(within(at(7, 3), span, 20).unwrap(), at(7, 3));
+        assert_eq!(within(at(9, u32::MAX), span, 20).unwrap(), at(9, 1));
+        assert_eq!(within(at(20, u32::MAX), span, 20).unwrap(), at(9, 1));
+        for bad in [at(21, u32::MAX), at(9, 2), at(20, 1), at(5, 0)] {
+            assert!(within(bad, span, 20).is_err(), "{bad}");
         }
     }
 }

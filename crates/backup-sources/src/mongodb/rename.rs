@@ -18,7 +18,7 @@ pub struct Renames {
 struct Rule {
     /// As it was given.
     text: String,
-    /// What stands between the stars.
+    /// Parts between the stars.
     from: Vec<String>,
     to: Vec<String>,
 }
@@ -87,11 +87,26 @@ impl Renames {
                 format!("cannot rename {full} to {renamed:?}: invalid name"),
             )
         })?;
+        refuse_of_the_server(&visible, &target)?;
         if namespace.is_buckets() {
             target.name.insert_str(0, BUCKETS);
         }
         Ok(target)
     }
+}
+
+/// Refuses names of collections that belong to the server.
+fn refuse_of_the_server(from: &Namespace, to: &Namespace) -> SourceResult<()> {
+    let is_of_the_server = to.is_internal()
+        || to.is_restored_by_the_server()
+        || to.is_authorization()
+        || to.is_buckets();
+    if !is_of_the_server || from == to {
+        return Ok(());
+    }
+    let text = format!("cannot rename {from} to {to}: this name belongs to the server");
+    Err(SourceError::new(SourceErrorKind::Invalid, text)
+        .with_hint("choose a name outside of the databases local and config and of `system.`"))
 }
 
 impl Rule {
@@ -157,6 +172,22 @@ impl Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_the_server_are_refused() {
+        let from = Namespace::new("shop", "orders");
+        for to in ["local", "config"] {
+            let rule = Renames::new([format!("shop={to}")]).unwrap();
+            assert!(rule.apply(&from).unwrap_err().to_string().contains("belongs to the server"));
+        }
+        for to in ["admin.system.version", "admin.system.users", "x.system.y", "x.system.buckets.y"]
+        {
+            let rule = Renames::new([format!("shop.orders={to}")]).unwrap();
+            assert!(rule.apply(&from).is_err(), "{to}");
+        }
+        let rule = Renames::new(["shop=admin"]).unwrap();
+        assert_eq!(rule.apply(&from).unwrap(), Namespace::new("admin", "orders"));
+    }
 
     fn renamed(rules: &[&str], name: &str) -> String {
         Renames::new(rules).unwrap().apply(&Namespace::parse(name).unwrap()).unwrap().to_string()

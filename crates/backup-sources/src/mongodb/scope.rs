@@ -19,16 +19,19 @@ use super::namespace::{Filter, Namespace};
 use super::raw::{self, first_of};
 use super::state::State;
 
+/// Limit of nested `applyOps`.
+const DEEPEST: u32 = 100;
+
 /// What these entries are about; `None` if that cannot be told.
 pub(super) fn scope_of(mut entries: Bytes) -> SourceResult<Option<Scope>> {
     let mut scope = Scope::default();
     while let Some(entry) = first_of(&mut entries)? {
-        note(&mut scope, raw::document(&entry)?);
+        note(&mut scope, raw::document(&entry)?, 0);
     }
     Ok(scope.noted())
 }
 
-fn note(scope: &mut Scope, entry: &RawDocument) {
+fn note(scope: &mut Scope, entry: &RawDocument, depth: u32) {
     let text = |key: &str| entry.get_str(key).unwrap_or_default();
     let (op, ns) = (text("op"), text("ns"));
     match op {
@@ -37,12 +40,14 @@ fn note(scope: &mut Scope, entry: &RawDocument) {
             Some(uuid) => _ = scope.objects.insert(hex::encode(uuid)),
             None => scope.always = true,
         },
-        "c" if !is_of_several(entry) => {
+        "c" if depth < DEEPEST && !is_of_several(entry) => {
             match entry.get_document("o").and_then(|o| o.get_array("applyOps")) {
                 Ok(operations) => {
                     for operation in operations {
                         match operation {
-                            Ok(RawBsonRef::Document(operation)) => note(scope, operation),
+                            Ok(RawBsonRef::Document(operation)) => {
+                                note(scope, operation, depth + 1);
+                            }
                             _ => scope.always = true,
                         }
                     }

@@ -28,10 +28,10 @@ use crate::ui::SCHEMA_VERSION;
 pub(super) struct DumpArgs {
     /// Only collections that match this glob of database.collection, or a list with commas; repeat
     /// for several
-    #[arg(long, value_name = "GLOB", visible_alias = "include", requires = "database")]
+    #[arg(long, value_name = "GLOB", visible_alias = "include", requires = "database", value_parser = crate::args::glob)]
     only: Vec<String>,
     /// Leave out collections that match this glob, or a list with commas; repeat for several
-    #[arg(long, value_name = "GLOB", requires = "database")]
+    #[arg(long, value_name = "GLOB", requires = "database", value_parser = crate::args::glob)]
     exclude: Vec<String>,
     /// Export under other names, for instance 'shop.*=shop_test.*'; repeat for several, the first
     /// match applies

@@ -71,16 +71,16 @@ pub(crate) struct Args {
     pub(super) target: Vec<String>,
     /// Restore to the original location; for MongoDB and Redis, into the server of the job's
     /// configuration
-    #[arg(long)]
+    #[arg(long, conflicts_with = "target")]
     pub(super) in_place: bool,
     /// Only objects that match this glob, or, of databases, a list with commas; repeat for several
     ///
     /// Globs match paths, database.collection, database.schema.table or /database/key.
-    #[arg(long, value_name = "GLOB", visible_alias = "include")]
+    #[arg(long, value_name = "GLOB", visible_alias = "include", value_parser = crate::args::glob)]
     pub(super) only: Vec<String>,
     /// Leave out objects that match this glob, or, of databases, a list with commas; repeat for
     /// several
-    #[arg(long, value_name = "GLOB")]
+    #[arg(long, value_name = "GLOB", value_parser = crate::args::glob)]
     pub(super) exclude: Vec<String>,
     /// Action if data exists at the target [default: fail]
     #[arg(long, value_name = "WHAT")]

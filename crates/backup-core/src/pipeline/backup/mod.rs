@@ -54,8 +54,8 @@ use run::Run;
 /// # Errors
 /// Any failure of source or repository; then no snapshot is published, and what was stored already
 /// is reused by the next run. Entries that could not be read are no error but warnings; see
-/// [`BackupReport::warnings`]. What cannot be continued ([`NeedsFull`]) is begun again once, as a full
-/// backup, with a warning.
+/// [`BackupReport::warnings`]. An error [`NeedsFull`] begins the backup again once, as a full one, with a
+/// warning.
 pub async fn backup(
     repository: &Repository,
     source: &dyn Source,

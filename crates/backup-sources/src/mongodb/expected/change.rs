@@ -1,9 +1,9 @@
-//! What an update of the oplog makes of a document. From the server's
+//! The effect of an update in the oplog on a document. From the server's
 //! `src/mongo/db/update/document_diff_applier.cpp` and `src/mongo/db/update/`.
 
 use super::tree::{Field, NULL, Value};
 
-/// How far behind the end of an array an update may write: as far as servers allow.
+/// Longest gap behind the end of an array, as in servers.
 const GAP: usize = 1_500_000;
 
 /// Changes a document; `None` if the update has no form that is known.
@@ -32,15 +32,14 @@ fn section<'a>(fields: &'a [Field], name: &str) -> Option<&'a Value> {
     fields.iter().find(|(of, _)| of == name.as_bytes()).map(|(_, value)| value)
 }
 
-/// Applies a difference of version 2: removed fields, changed ones, new ones, and differences of
-/// what is inside.
+/// Applies a difference of version 2: removed, changed and new fields, and inner differences.
 fn apply(document: &mut Vec<Field>, difference: &[Field]) -> Option<()> {
     for (kind, changes) in difference {
         let Value::Document(changes) = changes else { return None };
         let among = |name: &[u8]| changes.iter().any(|(of, _)| of == name);
         match kind.split_first()? {
             (b'd' | b'i', []) => document.retain(|(name, _)| !among(name)),
-            (b'u', []) | (b's', [_, ..]) => {}
+            (b'u', []) | (b's', _) => {}
             _ => return None,
         }
     }
@@ -49,9 +48,7 @@ fn apply(document: &mut Vec<Field>, difference: &[Field]) -> Option<()> {
         _ => &[],
     };
     for (kind, inner) in difference {
-        if let ([b's', name @ ..], Value::Document(inner)) = (&kind[..], inner)
-            && !name.is_empty()
-        {
+        if let ([b's', name @ ..], Value::Document(inner)) = (&kind[..], inner) {
             for (_, value) in document.iter_mut().filter(|(of, _)| of == name) {
                 apply_inside(value, inner)?;
             }
@@ -78,7 +75,7 @@ fn apply_inside(value: &mut Value, difference: &[Field]) -> Option<()> {
     match value {
         Value::Array(items) if is_of_array => apply_to_array(items, difference),
         Value::Document(fields) if !is_of_array => apply(fields, difference),
-        // Something else by now: a later entry says what it becomes.
+        // The field has another type: a later entry sets it.
         _ => {
             *value = NULL;
             Some(())
@@ -92,8 +89,11 @@ fn apply_to_array(items: &mut Vec<Field>, difference: &[Field]) -> Option<()> {
         match (name[0], number, value) {
             (b'a', None, _) => {}
             (b'l', None, Value::Plain(16, length)) => {
-                let length = i32::from_le_bytes(length[..].try_into().ok()?);
-                items.resize(usize::try_from(length).ok()?, (Vec::new(), NULL));
+                let length =
+                    usize::try_from(i32::from_le_bytes(length[..].try_into().ok()?)).ok()?;
+                if length <= items.len() + GAP {
+                    items.resize(length, (Vec::new(), NULL));
+                }
             }
             (b'u', Some(at), value) => {
                 if let Some(item) = item(items, at) {
@@ -159,7 +159,7 @@ fn remove_inside(value: &mut Value, path: &[u8]) {
     number(items);
 }
 
-/// `$set` of a dotted path: makes what is missing on the way.
+/// `$set` of a dotted path: creates missing documents.
 fn set(fields: &mut Vec<Field>, path: &[u8], value: &Value) {
     let mut parts = path.splitn(2, |byte| *byte == b'.');
     let (Some(name), rest) = (parts.next(), parts.next()) else { return };
@@ -177,7 +177,7 @@ fn set_inside(inside: &mut Value, path: &[u8], value: &Value) {
     let items = match inside {
         Value::Document(fields) => return set(fields, path, value),
         Value::Array(items) => items,
-        // A later entry says what it becomes.
+        // A later entry sets it.
         Value::Plain(..) => return,
     };
     let mut parts = path.splitn(2, |byte| *byte == b'.');
@@ -207,7 +207,7 @@ mod tests {
     use super::super::tree::{encode, parse};
     use super::*;
 
-    /// Every row is what a server made of the first document with the entry.
+    /// Rows: a document, an update, and the result of a server.
     #[test]
     fn updates_have_the_results_of_servers() {
         let bytes = |document: bson::Document| {

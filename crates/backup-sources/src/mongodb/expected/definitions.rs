@@ -6,14 +6,16 @@ use backup_core::source::SourceResult;
 
 use super::change::change;
 use super::failed;
+use super::fields::{
+    fields_of, get, is_same_key, is_true, name_of, number, set_option, sorted, take,
+};
 use super::log::Transaction;
 use super::tree::{Field, Slice, Value, find, parse, top};
 use crate::mongodb::catalog::{Collection, CollectionUuid, Kind};
 use crate::mongodb::namespace::{BUCKETS, Namespace};
-use crate::mongodb::raw::Fields;
 use crate::mongodb::state::State;
 
-/// Options that come with a creation and are of the member, or told apart.
+/// Options of a creation that belong to the member, or are stored elsewhere.
 const NOT_KEPT: [&[u8]; 5] = [b"idIndex", b"temp", b"autoIndexId", b"uuid", b"recordIdsReplicated"];
 /// Markings that the server makes by itself.
 const MARKINGS: [&[u8]; 4] = [
@@ -23,6 +25,9 @@ const MARKINGS: [&[u8]; 4] = [
     b"isUnsplittable",
 ];
 
+/// Options of a time series that are compared after a change.
+const BUCKETING: [&[u8]; 3] = [b"timeField", b"metaField", b"granularity"];
+
 /// A collection.
 #[derive(Debug)]
 pub(super) struct Defined {
@@ -31,7 +36,7 @@ pub(super) struct Defined {
     pub(super) is_dropped: bool,
     options: Vec<Field>,
     indexes: Vec<Vec<Field>>,
-    /// What follows from a changed granularity is the server's.
+    /// Its granularity was changed: the server derives other options from it.
     is_rebucketed: bool,
 }
 
@@ -42,24 +47,30 @@ pub(super) struct Definitions {
     views: BTreeMap<Vec<u8>, Vec<Field>>,
     /// Commands of transactions that have not ended.
     waiting: Vec<(Transaction, Vec<u8>)>,
-    /// Servers of version 5.0 switch images off with every change that does not mention them.
+    /// Servers from 5.0 on switch images off with every change that does not mention them.
     forgets_images: bool,
 }
 
 impl Definitions {
-    /// Those of the dump.
+    /// The definitions of the dump.
     pub(super) fn of(state: &State) -> SourceResult<Self> {
         let mut this = Self {
             collections: HashMap::new(),
             views: BTreeMap::new(),
             waiting: Vec::new(),
-            forgets_images: state.version[..2] == [5, 0],
+            forgets_images: state.version[..2] >= [5, 0][..],
         };
         for saved in &state.collections {
             let Collection { namespace, kind, uuid, options, indexes } = &saved.collection;
             let mut options = fields_of(options)?;
             match (kind, uuid) {
                 (Kind::View, _) => _ = this.views.insert(namespace.to_string().into(), options),
+                (Kind::TimeSeries, _) => {
+                    let on = namespace.buckets().name.into_bytes();
+                    let length = u32::try_from(on.len() + 1).unwrap_or(u32::MAX).to_le_bytes();
+                    let on = Value::Plain(2, [&length[..], &on, &[0]].concat());
+                    this.views.insert(namespace.to_string().into(), vec![(b"viewOn".to_vec(), on)]);
+                }
                 (Kind::Collection, Some(uuid)) => {
                     let is_temporary =
                         take(&mut options, b"temp").is_some_and(|temp| is_true(&temp));
@@ -173,6 +184,11 @@ impl Definitions {
         Ok(())
     }
 
+    /// Returns `true` if there is a view of any kind.
+    pub(super) fn has_view(&self, namespace: &Namespace) -> bool {
+        self.views.contains_key(namespace.to_string().as_bytes())
+    }
+
     /// Views by name, without those of time series: their collections bring them along.
     pub(super) fn views(&self) -> impl Iterator<Item = (Namespace, &[Field])> {
         let is_plain = |view: &[Field]| match get(view, b"viewOn") {
@@ -233,12 +249,24 @@ impl Defined {
             let as_off = Value::Plain(2, b"\x04\0\0\0off\0".to_vec());
             match (&name[..], value) {
                 (b"index", Value::Document(change)) => self.modify_index(&change),
-                (b"timeseries", _) => self.is_rebucketed = true,
+                (b"timeseries", Value::Document(change)) => self.rebucket(&change),
                 (b"expireAfterSeconds", value) if value == as_off => {
                     take(&mut self.options, b"expireAfterSeconds");
                 }
                 (b"cappedSize", value) => set_option(&mut self.options, b"size", value),
-                (b"cappedMax", value) => set_option(&mut self.options, b"max", value),
+                (b"cappedMax", value) => {
+                    let is_unlimited = number(&value).is_some_and(|max| max <= 0.0);
+                    let most = Value::Plain(18, i64::from(i32::MAX).to_le_bytes().to_vec());
+                    set_option(&mut self.options, b"max", if is_unlimited { most } else { value });
+                }
+                (b"recordPreImages", value) if !is_true(&value) => {
+                    take(&mut self.options, b"recordPreImages");
+                }
+                (b"changeStreamPreAndPostImages", Value::Document(change))
+                    if !get(&change, b"enabled").is_some_and(is_true) =>
+                {
+                    take(&mut self.options, b"changeStreamPreAndPostImages");
+                }
                 (marking, _) if MARKINGS.contains(&marking) => {}
                 (option, value) => set_option(&mut self.options, option, value),
             }
@@ -249,7 +277,7 @@ impl Defined {
         let (name, key) = (get(change, b"name"), get(change, b"keyPattern"));
         let is_meant = |index: &&mut Vec<Field>| match name {
             Some(name) => get(index, b"name") == Some(name),
-            None => key.is_some() && get(index, b"key") == key,
+            None => is_same_key(key, get(index, b"key")),
         };
         let Some(index) = self.indexes.iter_mut().find(is_meant) else { return };
         for (option, value) in change {
@@ -268,13 +296,32 @@ impl Defined {
         }
     }
 
-    /// What differs from what was restored.
+    /// Sets the granularity; options that the server derives from it stay.
+    fn rebucket(&mut self, change: &[Field]) {
+        self.is_rebucketed = true;
+        let Some(Value::Document(mut fields)) = take(&mut self.options, b"timeseries") else {
+            return;
+        };
+        match get(change, b"granularity") {
+            Some(granularity) => set_option(&mut fields, b"granularity", granularity.clone()),
+            None => _ = take(&mut fields, b"granularity"),
+        }
+        self.options.push((b"timeseries".to_vec(), Value::Document(fields)));
+    }
+
+    /// Differences from a restored definition.
     pub(super) fn differences(&self, restored: &Collection) -> SourceResult<Vec<String>> {
         let mut found = Vec::new();
-        let left_out: &[&[u8]] = if self.is_rebucketed { &[b"timeseries"] } else { &[] };
         let kept = |fields: &[Field]| {
             let mut kept = fields.to_vec();
-            kept.retain(|(name, _)| !left_out.contains(&&name[..]));
+            for (name, value) in &mut kept {
+                if let (b"timeseries", true, Value::Document(fields)) =
+                    (&name[..], self.is_rebucketed, value)
+                {
+                    fields.retain(|(name, _)| BUCKETING.contains(&&name[..]));
+                    fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+                }
+            }
             sorted(kept)
         };
         if kept(&self.options) != kept(&fields_of(&restored.options)?) {
@@ -295,54 +342,13 @@ impl Defined {
     }
 }
 
-/// Whether a view was restored as it is.
+/// Returns `true` if a view was restored unchanged.
 pub(super) fn is_same_view(view: &[Field], restored: &Collection) -> SourceResult<bool> {
     let mut view = view.to_vec();
     take(&mut view, b"_id");
     Ok(sorted(view) == sorted(fields_of(&restored.options)?))
 }
 
-fn fields_of(fields: &Fields) -> SourceResult<Vec<Field>> {
-    parse(&fields.encode()).ok_or_else(|| failed("a definition"))
-}
-
 fn namespace(name: &[u8]) -> Option<Namespace> {
     std::str::from_utf8(name).ok().and_then(Namespace::parse)
-}
-
-fn name_of(index: &[Field]) -> String {
-    match get(index, b"name") {
-        Some(Value::Plain(2, text)) => {
-            let name = text.get(4..text.len() - 1).unwrap_or_default();
-            String::from_utf8_lossy(name).into_owned()
-        }
-        _ => "without a name".to_owned(),
-    }
-}
-
-/// Their order has no meaning.
-fn sorted(mut fields: Vec<Field>) -> Vec<Field> {
-    fields.sort_by(|(a, _), (b, _)| a.cmp(b));
-    fields
-}
-
-fn get<'a>(fields: &'a [Field], name: &[u8]) -> Option<&'a Value> {
-    fields.iter().find(|(of, _)| of == name).map(|(_, value)| value)
-}
-
-fn take(fields: &mut Vec<Field>, name: &[u8]) -> Option<Value> {
-    let at = fields.iter().position(|(of, _)| of == name)?;
-    Some(fields.remove(at).1)
-}
-
-/// Sets an option; an empty document takes it away.
-fn set_option(options: &mut Vec<Field>, name: &[u8], value: Value) {
-    take(options, name);
-    if value != Value::Document(Vec::new()) {
-        options.push((name.to_vec(), value));
-    }
-}
-
-fn is_true(value: &Value) -> bool {
-    *value == Value::Plain(8, vec![1])
 }

@@ -1,5 +1,6 @@
-//! The documents of the moment, summed up. What no operation touches is summed as it comes; the rest
-//! waits on disk, in parts by collection and `_id`, each of which is brought to the moment in memory.
+//! The documents of the moment, summed up. Untouched documents are summed in the order of the dump;
+//! the others wait on disk, in parts by collection and `_id`. The operations of each part are applied
+//! in memory.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,11 +20,11 @@ use crate::mongodb::digest::Sum;
 /// Bytes of oplog for each part, and how many parts there are at most.
 const PER_PART: u64 = 8 << 20;
 const MOST: u64 = 128;
-/// A part with more bytes is cut into as many again, at most so often.
+/// A part with more bytes than `LARGEST` is cut into `CUT_INTO` parts, up to `CUTS` times.
 const LARGEST: u64 = 64 << 20;
 const CUT_INTO: usize = 16;
 const CUTS: u32 = 4;
-/// Bits that say which documents are touched.
+/// Size of the filter of touched documents in bits.
 const BITS: u64 = 64 << 20;
 /// Places behind those of the dump.
 const LATER: u64 = 1 << 62;
@@ -33,8 +34,7 @@ const LATER: u64 = 1 << 62;
 pub(super) struct Wanted {
     /// Documents may be in the dump twice: the later one counts.
     pub(super) is_repeated: bool,
-    /// Most documents and bytes of a capped collection of a server that says nothing of what it
-    /// drops.
+    /// Most documents and bytes of a capped collection, if the server does not log its deletions.
     pub(super) limits: Option<(u64, u64)>,
 }
 
@@ -42,8 +42,8 @@ pub(super) struct Wanted {
 struct Tally {
     wanted: Wanted,
     sum: Sum,
-    /// Places and sums of single documents where the oldest are dropped.
-    places: Vec<(u64, Sum)>,
+    /// Places, lengths and hashes of single documents where the oldest are dropped: 32 bytes each.
+    places: Vec<(u64, u32, [u64; 2])>,
 }
 
 #[derive(Debug)]
@@ -173,20 +173,22 @@ impl Tally {
         if self.wanted.limits.is_none() {
             return self.sum.add(document);
         }
-        let mut sum = Sum::default();
-        sum.add(document);
-        self.places.push((place, sum));
+        let hash = Sum::hash(document);
+        let halves = [hash >> 64, hash & u128::from(u64::MAX)];
+        let halves = halves.map(|half| u64::try_from(half).unwrap_or(0));
+        self.places.push((place, u32::try_from(document.len()).unwrap_or(u32::MAX), halves));
     }
 
     /// Of a capped collection, the newest that fit.
     fn finish(&mut self) -> Sum {
         let Some((documents, bytes)) = self.wanted.limits else { return self.sum };
-        self.places.sort_unstable_by_key(|(place, _)| *place);
-        for (_, one) in self.places.iter().rev() {
-            if self.sum.count + 1 > documents || self.sum.bytes + one.bytes > bytes {
+        self.places.sort_unstable();
+        for &(_, length, [high, low]) in self.places.iter().rev() {
+            let length = u64::from(length);
+            if self.sum.count + 1 > documents || self.sum.bytes + length > bytes {
                 break;
             }
-            self.sum.merge(one);
+            self.sum.add_hash(u128::from(high) << 64 | u128::from(low), length);
         }
         self.sum
     }
@@ -224,7 +226,7 @@ impl Part {
                     held.insert(record.key.clone(), (record.place, record.payload.to_vec()));
                 }
                 (_, Some((_, document))) => *document = changed(document, record.payload)?,
-                // Deleted later on, or replaced: that is in the oplog as well.
+                // A later entry deletes or replaces the document.
                 (_, None) => {}
             }
             Ok(())
@@ -255,8 +257,24 @@ struct Key {
 }
 
 impl Key {
+    /// Equal numbers of different types are one `_id`.
     fn of(number: u32, id: Slice<'_>) -> Self {
-        Self { number, id: [&[id.kind], id.value].concat() }
+        let whole = match (id.kind, id.value) {
+            (16, value) => value.try_into().ok().map(|value| i64::from(i32::from_le_bytes(value))),
+            (18, value) => value.try_into().ok().map(i64::from_le_bytes),
+            #[expect(clippy::cast_possible_truncation, reason = "whole numbers in this range fit")]
+            (1, value) => value
+                .try_into()
+                .ok()
+                .map(f64::from_le_bytes)
+                .filter(|value| value.fract() == 0.0 && value.abs() < 9e15)
+                .map(|value| value as i64),
+            _ => None,
+        };
+        match whole {
+            Some(whole) => Self { number, id: [&[18][..], &whole.to_le_bytes()].concat() },
+            None => Self { number, id: [&[id.kind], id.value].concat() },
+        }
     }
 
     fn hash(&self, seed: u64) -> u64 {

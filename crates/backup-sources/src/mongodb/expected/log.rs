@@ -1,7 +1,7 @@
-//! Entries of the oplog as operations. Those of a transaction that has not ended carry its number;
-//! whether it took effect is known at its end, and asked for then. Nothing waits meanwhile: what an
-//! open transaction has written is locked, so that the operations on one document lie in the oplog
-//! in the order of their effects.
+//! Entries of the oplog as operations. Operations of an open transaction carry its number; at the end
+//! of the oplog, the numbers of committed transactions are known. Nothing is buffered: documents that
+//! an open transaction has written are locked, so that the oplog has the operations on one document in
+//! the order of their effects.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,13 @@ use super::failed;
 use super::tree::{Slice, find, top};
 use crate::mongodb::position::Position;
 
+/// Limit of nested `applyOps`.
+const DEEPEST: u32 = 100;
+
 /// The number of a transaction that may still be open.
 pub(super) type Transaction = u32;
 
-/// What an entry means.
+/// The meaning of an entry.
 pub(super) enum Event<'a> {
     Operation(Option<Transaction>, &'a [u8]),
     /// The operations of a transaction take effect.
@@ -23,11 +26,11 @@ pub(super) enum Event<'a> {
 
 #[derive(Debug)]
 pub(super) struct Log {
-    /// What took effect up to here is in the documents already.
+    /// The documents of the dump have all effects up to this moment.
     behind: Option<Position>,
     until: Option<Position>,
     open: HashMap<(Vec<u8>, Vec<u8>), Transaction>,
-    /// Whether each of the transactions took effect in between.
+    /// `true` for each transaction that was committed within the two moments.
     committed: Vec<bool>,
 }
 
@@ -36,14 +39,14 @@ impl Log {
         Self { behind, until, open: HashMap::new(), committed: Vec::new() }
     }
 
-    /// Whether an operation counts: at the end of the oplog.
+    /// Returns `true` if an operation took effect; call it at the end of the oplog.
     pub(super) fn took_effect(&self, transaction: Option<Transaction>) -> bool {
         transaction.is_none_or(|number| {
             usize::try_from(number).is_ok_and(|number| self.committed.get(number) == Some(&true))
         })
     }
 
-    /// Hands over what an entry means.
+    /// Passes the meaning of an entry to `event`.
     pub(super) fn take(
         &mut self,
         entry: &[u8],
@@ -61,7 +64,7 @@ impl Log {
         let first = object.filter(|_| is_command).and_then(top);
         let command = first.as_ref().and_then(|fields| fields.first()).map_or(&b""[..], |f| f.name);
         let held = match command {
-            b"applyOps" => operations(entry)?,
+            b"applyOps" => operations(entry, 0)?,
             b"commitTransaction" | b"abortTransaction" => Vec::new(),
             _ if is_new => return event(Event::Operation(None, entry)),
             _ => return Ok(()),
@@ -111,7 +114,10 @@ fn has_previous(entry: &[u8]) -> bool {
 }
 
 /// The operations inside of an `applyOps`, and of those inside it.
-fn operations(entry: &[u8]) -> SourceResult<Vec<&[u8]>> {
+fn operations(entry: &[u8], depth: u32) -> SourceResult<Vec<&[u8]>> {
+    if depth > DEEPEST {
+        return Err(failed("an applyOps that is too deep"));
+    }
     let list = find(entry, "o").and_then(Slice::inside).and_then(|o| find(o, "applyOps"));
     let list = list.and_then(Slice::inside).and_then(top);
     let mut found = Vec::new();
@@ -119,7 +125,7 @@ fn operations(entry: &[u8]) -> SourceResult<Vec<&[u8]>> {
         let one = item.inside().ok_or_else(|| failed("an applyOps with something else"))?;
         match find(one, "o").and_then(Slice::inside).and_then(|o| find(o, "applyOps")) {
             Some(_) if find(one, "op").and_then(Slice::text) == Some(b"c") => {
-                found.extend(operations(one)?);
+                found.extend(operations(one, depth + 1)?);
             }
             _ => found.push(one),
         }

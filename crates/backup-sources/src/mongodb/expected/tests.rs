@@ -141,7 +141,7 @@ fn documents_and_definitions_of_old_servers() {
 }
 
 #[test]
-fn transactions_count_when_they_end() {
+fn transactions_take_effect_at_their_end() {
     let apply = |operations: Vec<Document>, more: Document| {
         let mut object = doc! { "applyOps": operations };
         object.extend(more);
@@ -202,7 +202,6 @@ fn shapes_of_newer_servers() {
         ),
         command(A, doc! { "collMod": "c", "index": { "name": "n_1", "forceNonUnique": true } }),
         command(A, doc! { "collMod": "c", "isUnsplittable": true }),
-        // 8.0 says by whom; the difference is the same.
         update(1, doc! { "$v": 2, "diff": { "sa": { "i": { "b": 1 } }, "u": { "n": 5 } } }),
     ];
     let dumped = [doc! { "_id": 1, "a": {}, "n": 1 }, doc! { "_id": 2 }];
@@ -215,9 +214,9 @@ fn shapes_of_newer_servers() {
     comes_to([8, 0, 0], &dumped, entries, &expected);
 }
 
-/// What is not known is not passed over: one collection is left out, or the fold stops.
+/// Unknown operations are never skipped: one collection is left out, or the fold stops.
 #[test]
-fn what_newer_servers_do_that_is_not_known() {
+fn unknown_operations_of_newer_servers_are_not_skipped() {
     let columns = Bson::Document(doc! { "o": 5, "d": "bytes" });
     let spoils = [
         update(1, doc! { "$v": 2, "diff": { "b": { "data": columns } } }),

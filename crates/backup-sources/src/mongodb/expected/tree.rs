@@ -81,7 +81,7 @@ fn body(document: &[u8]) -> Option<&[u8]> {
     is_whole.then_some(body)
 }
 
-/// How many bytes a value takes.
+/// Length of a value in bytes.
 fn length(kind: u8, value: &[u8]) -> Option<usize> {
     let counted = || -> Option<usize> {
         let (length, _) = value.split_first_chunk::<4>()?;
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_keeps_its_bytes() {
+    fn values_of_every_type_keep_their_bytes() {
         let code =
             bson::RawJavaScriptCodeWithScope { code: "f".to_owned(), scope: rawdoc! { "a": 1 } };
         let all = rawdoc! {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document_is_refused() {
+    fn invalid_documents_are_refused() {
         for bad in
             [&b""[..], b"\x05\0\0\0", b"\x06\0\0\0\0", b"\x05\0\0\0\x01", b"\x08\0\0\0\x02a\0\0"]
         {

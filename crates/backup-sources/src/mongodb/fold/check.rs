@@ -4,7 +4,7 @@ use backup_core::source::SourceResult;
 use bson::RawDocument;
 
 use super::ddl::Catalog;
-use super::{meant, operation_of, transactions, uuid_in};
+use super::{meant, operation_of, transactions, unknown, uuid_in};
 use crate::mongodb::error::malformed;
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::raw::{Fields, Value, get};
@@ -30,8 +30,17 @@ pub(in crate::mongodb) fn understand(
 fn command(db: &str, entry: &RawDocument, wanted: impl Fn(&Namespace) -> bool) -> SourceResult<()> {
     let object = get(entry.as_bytes(), "o")?.and_then(Value::document);
     let object = Fields::parse(object.ok_or_else(|| malformed("oplog entry"))?)?;
-    // A rename says the whole name, everything else the one in its database.
-    let name = object.iter().next().and_then(|first| Some((first.name, first.value.text()?)));
+    let first = object.iter().next();
+    let unnamed = first
+        .filter(|first| first.name == b"renameCollection")
+        .and_then(|first| first.value.string().filter(|_| first.value.text().is_none()));
+    let to = object.text("to").and_then(Namespace::parse);
+    // One that was left out until now: nothing holds its documents.
+    if unnamed.is_some() && to.is_some_and(|to| wanted(&to)) {
+        return Err(unknown("a rename of a collection whose name is not UTF-8", entry));
+    }
+    // Renames have the whole name, other commands the one in its database.
+    let name = first.and_then(|first| Some((first.name, first.value.text()?)));
     let name = name.and_then(|(command, name)| match command {
         b"renameCollection" => Namespace::parse(name),
         _ => Some(Namespace::new(db, name)),
@@ -89,6 +98,13 @@ mod tests {
         ));
         let inside = rawdoc! { "applyOps": [{ "op": "u", "ns": "shop.c", "o": { "$v": 3 }, "o2": { "_id": 1 } }] };
         assert!(!is_known("c", "admin.$cmd", inside));
+        let unnamed = bson::RawDocumentBuf::from_bytes(
+            b"\x2d\0\0\0\x02renameCollection\0\x03\0\0\0\xff\xfe\0\x02to\0\x07\0\0\0shop.c\0\0"
+                .to_vec(),
+        );
+        assert!(!is_known("c", "shop.$cmd", unnamed.unwrap()));
+        let check = rawdoc! { "dbCheck": "c", "type": "batch", "md5": "x" };
+        assert!(is_known("c", "shop.c", check));
         // A fold does not look at what is not part of the backup.
         assert!(is_known("c", "crm.$cmd", rawdoc! { "collMod": "c", "shape": 1 }));
         assert!(is_known("u", "crm.c", rawdoc! { "$v": 3 }));

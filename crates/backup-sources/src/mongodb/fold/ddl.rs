@@ -63,8 +63,8 @@ pub(super) struct Catalog {
     numbers: HashMap<CollectionUuid, u32>,
     /// The selection of the backup.
     filter: Filter,
-    /// Every `collMod` that does not mention it switches `recordPreImages` off, as servers of
-    /// version 5.0 do.
+    /// Every `collMod` that does not mention it switches `recordPreImages` off, as servers from 5.0
+    /// on do.
     forgets_images: bool,
 }
 
@@ -74,7 +74,7 @@ impl Catalog {
             known: Vec::new(),
             numbers: HashMap::new(),
             filter: state.filter()?,
-            forgets_images: state.version[..2] == [5, 0],
+            forgets_images: state.version[..2] >= [5, 0][..],
         };
         for saved in &state.collections {
             if let Some(uuid) = saved.collection.uuid {
@@ -155,7 +155,7 @@ impl Catalog {
         self.known.get_mut(number as usize).map(|(_, known)| known)
     }
 
-    /// An operation on a collection cannot be carried out: nothing can be said of it from now on.
+    /// Marks a collection as unusable: an operation on it cannot be carried out.
     pub(super) fn spoil(&mut self, number: u32, reason: SourceError) {
         if let Some((_, known)) = self.known.get_mut(number as usize) {
             known.spoiled.get_or_insert(reason);
@@ -203,17 +203,7 @@ impl Catalog {
             ("createIndexes", Some(uuid), _) => {
                 self.index(&uuid, object.behind_the_first(), entry)?;
             }
-            ("commitIndexBuild", Some(uuid), _) => {
-                let specs = object.get("indexes").and_then(Value::array);
-                let specs =
-                    specs.ok_or_else(|| unknown("an index build without indexes", entry))?;
-                for spec in elements(specs) {
-                    let spec = spec?.value.document();
-                    let spec =
-                        spec.ok_or_else(|| unknown("an index without a specification", entry))?;
-                    self.index(&uuid, Fields::parse(spec)?, entry)?;
-                }
-            }
+            ("commitIndexBuild", Some(uuid), _) => self.indexes(&uuid, &object, entry)?,
             ("dropIndexes" | "deleteIndexes" | "dropIndex" | "deleteIndex", Some(uuid), _) => {
                 let index = object.get("index").filter(|index| index.string().is_some());
                 let index = index.ok_or_else(|| unknown("an index drop without a name", entry))?;
@@ -222,9 +212,14 @@ impl Catalog {
                 }
             }
             // Before it, every collection is dropped by an entry of its own; indexes count when
-            // they are finished; markings of multikey indexes are made anew.
+            // they are finished; markings of multikey indexes do not last; a check of a
+            // collection changes nothing.
             (
-                "dropDatabase" | "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata",
+                "dropDatabase"
+                | "startIndexBuild"
+                | "abortIndexBuild"
+                | "setMultikeyMetadata"
+                | "dbCheck",
                 _,
                 _,
             ) => {}
@@ -287,6 +282,23 @@ impl Catalog {
         Ok(())
     }
 
+    /// Takes the indexes of a build.
+    fn indexes(
+        &mut self,
+        uuid: &CollectionUuid,
+        object: &Fields,
+        entry: &RawDocument,
+    ) -> SourceResult<()> {
+        let specs = object.get("indexes").and_then(Value::array);
+        let specs = specs.ok_or_else(|| unknown("an index build without indexes", entry))?;
+        for spec in elements(specs) {
+            let spec = spec?.value.document();
+            let spec = spec.ok_or_else(|| unknown("an index without a specification", entry))?;
+            self.index(uuid, Fields::parse(spec)?, entry)?;
+        }
+        Ok(())
+    }
+
     fn index(
         &mut self,
         uuid: &CollectionUuid,
@@ -301,7 +313,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// What is alive, and was asked for when the backup was made; and what of it is spoiled.
+    /// Live collections within the selection of the backup, and spoiled ones.
     pub(super) fn live(
         self,
         has_view: impl Fn(&Namespace) -> bool,
@@ -315,18 +327,13 @@ impl Catalog {
             if dead || namespace.is_internal() || !self.filter.covers(namespace) {
                 continue;
             }
+            let spoiled = spoiled.or_else(|| foreign.then(|| foreign_to(namespace)));
             if let Some(reason) = spoiled {
-                unusable.push(Spoiled { namespace: namespace.clone(), reason });
+                // Temporary ones are not restored anyway.
+                if !temporary {
+                    unusable.push(Spoiled { namespace: namespace.clone(), reason });
+                }
                 continue;
-            }
-            if foreign {
-                return Err(SourceError::new(
-                    SourceErrorKind::Unsupported,
-                    format!(
-                        "{namespace} was renamed from a collection that is not in this snapshot"
-                    ),
-                )
-                .with_hint("choose another snapshot"));
             }
             if !names.insert(namespace.clone()) {
                 return Err(malformed(format!("oplog: two collections are called {namespace}")));
@@ -345,6 +352,14 @@ impl Catalog {
         }
         Ok((live, unusable))
     }
+}
+
+fn foreign_to(namespace: &Namespace) -> SourceError {
+    SourceError::new(
+        SourceErrorKind::Unsupported,
+        format!("{namespace} was renamed from a collection that is not in this snapshot"),
+    )
+    .with_hint("choose another snapshot")
 }
 
 fn is_true(value: Option<OwnedValue>) -> bool {

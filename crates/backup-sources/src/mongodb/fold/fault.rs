@@ -1,8 +1,8 @@
-//! Folds that are broken on purpose, to test that `--verify` sees it.
+//! Faults of the fold on purpose, to test `--verify`.
 
 use bson::RawDocument;
 
-/// What a broken fold does not do.
+/// A fault of a fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FoldFault {
     /// Documents are never deleted.
@@ -20,11 +20,11 @@ pub enum FoldFault {
 }
 
 impl FoldFault {
-    /// Those that nothing but a check can find.
+    /// Faults that only `--verify` can find.
     pub const SILENT: [Self; 5] =
         [Self::Deletions, Self::Changes, Self::Transactions, Self::Renames, Self::Indexes];
 
-    /// Whether an entry of the oplog, or an operation inside it, is not carried out.
+    /// Returns `true` for entries of the oplog, and operations in them, that the fold skips.
     pub(super) fn hits(self, entry: &RawDocument) -> bool {
         let op = entry.get_str("op").unwrap_or_default();
         let does = |command: &str| {

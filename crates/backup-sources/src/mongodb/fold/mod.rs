@@ -11,6 +11,7 @@
 //! | `tree.rs` | a document that is being changed |
 //! | `users.rs` | operations on users and roles, kept in memory |
 //! | `spill.rs` | operations and documents on disk, in partitions that fit into memory |
+//! | `folded.rs` | [`Folded`]: the collections of the moment, and their documents |
 //! | `fault.rs` | folds that are broken on purpose |
 //!
 //! Two passes, addressed by UUID (mongo.md section 4): the oplog first, which decides about
@@ -28,6 +29,7 @@ mod check;
 mod ddl;
 #[cfg(feature = "testing")]
 mod fault;
+mod folded;
 mod modify;
 mod spill;
 mod transactions;
@@ -45,13 +47,14 @@ use super::catalog::{Collection, CollectionUuid, Kind};
 use super::error::malformed;
 use super::namespace::{BUCKETS, Namespace};
 use super::position::Position;
-use super::raw::{Fields, Value, elements, get, id_of, kind, refuse_deep};
+use super::raw::{Fields, Value, get, id_of, kind, refuse_deep};
 use super::state::State;
 pub(super) use check::understand;
 use ddl::Catalog;
 pub(super) use ddl::Spoiled;
 #[cfg(feature = "testing")]
 pub use fault::FoldFault;
+pub(super) use folded::{Folded, Live};
 pub(super) use spill::Settled;
 use spill::{Operation, Spill};
 use transactions::Transactions;
@@ -245,9 +248,10 @@ impl Fold {
             Ok(None) => Ok(()),
             Ok(Some(db)) => {
                 self.views.retain(|(of, _), _| *of != db);
+                self.spoiled.retain(|spoiled| spoiled.namespace.db != db);
                 Ok(())
             }
-            // A change of one collection. What an unknown command without one does cannot be known.
+            // A change of one collection. The effect of an unknown command without one is unknown.
             Err(reason) => match uuid_in(entry)?.and_then(|uuid| self.catalog.number_of(&uuid)) {
                 Some(number) => {
                     self.catalog.spoil(number, reason);
@@ -261,8 +265,11 @@ impl Fold {
     /// Views are documents.
     fn view(&mut self, db: &str, op: &str, entry: &RawDocument) -> SourceResult<()> {
         let object = if op == "u" { "o2" } else { "o" };
-        let id = entry.get_document(object).and_then(|object| object.get_str("_id"));
-        let id = id.map_err(|_| malformed("oplog entry for a view"))?.to_owned();
+        let broken = || malformed("oplog entry for a view");
+        let named = get(entry.as_bytes(), object)?.and_then(Value::document).ok_or_else(broken)?;
+        let id = get(named, "_id")?.and_then(Value::string).ok_or_else(broken)?;
+        // A name that is not UTF-8: it was left out of the backup.
+        let Ok(id) = std::str::from_utf8(id).map(str::to_owned) else { return Ok(()) };
         // What was captured holds more than the backup was asked for.
         if !Namespace::parse(&id).is_some_and(|view| self.catalog.covers(&view)) {
             return Ok(());
@@ -272,7 +279,12 @@ impl Fold {
         let view = self.views.remove(&key);
         match (operation_of(op, entry).and_then(|(_, operation)| operation.apply(view)), namespace)
         {
-            (Ok(view), _) => _ = view.map(|view| self.views.insert(key, view)),
+            // A change of one that is spoiled leaves it so.
+            (Ok(None), _) if op == "u" => {}
+            (Ok(view), namespace) => {
+                self.spoiled.retain(|spoiled| Some(&spoiled.namespace) != namespace.as_ref());
+                view.map(|view| self.views.insert(key, view));
+            }
             (Err(reason), Some(namespace)) => self.spoiled.push(Spoiled { namespace, reason }),
             (Err(reason), None) => return Err(reason),
         }
@@ -350,115 +362,6 @@ fn operation_of(op: &str, entry: &RawDocument) -> SourceResult<(Vec<u8>, Operati
         "d" => Ok((id_of(object("o")?)?, Operation::Delete)),
         "u" => Ok((id_of(object("o2")?)?, update::read(entry, object("o")?)?)),
         _ => Err(unknown("an entry of an unknown type", entry)),
-    }
-}
-
-/// A collection that exists at the moment.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Live {
-    pub(super) number: u32,
-    pub(super) uuid: CollectionUuid,
-    /// Under its name, with its options and indexes at the moment.
-    pub(super) collection: Collection,
-    /// What `collMod` has to change when it is created like that: its validator.
-    pub(super) changes: Fields,
-    /// Path of its dumped documents, if it was there when the dump was made.
-    pub(super) path: Option<String>,
-    /// Documents may be in the dump twice.
-    repeated: bool,
-    /// Buckets whose view is missing: the server allows it, if creating races with writing.
-    pub(super) orphan: bool,
-    /// It was made for the time of an operation (`$out`, `$merge`, conversions) that is under way
-    /// at the moment.
-    pub(super) temporary: bool,
-}
-
-impl Live {
-    /// A collection without a history.
-    #[cfg(test)]
-    pub(super) fn of(collection: Collection) -> Self {
-        Self {
-            number: 0,
-            uuid: collection.uuid.unwrap_or_default(),
-            collection,
-            changes: Fields::default(),
-            path: None,
-            repeated: false,
-            orphan: false,
-            temporary: false,
-        }
-    }
-
-    /// The collection with its changes made, as far as they can be known without a server.
-    pub(super) fn changed(&self) -> Collection {
-        let mut collection = self.collection.clone();
-        for change in self.changes.iter() {
-            let option = String::from_utf8_lossy(change.name);
-            match change.value.document() {
-                Some(nothing) if elements(nothing).next().is_none() => {
-                    _ = collection.options.remove(&option);
-                }
-                _ => collection.options.set(change.name, change.value),
-            }
-        }
-        collection
-    }
-}
-
-/// Second pass: the documents.
-#[derive(Debug)]
-pub(super) struct Folded {
-    pub(super) live: Vec<Live>,
-    pub(super) views: Vec<Collection>,
-    /// What is left out because of an operation that is not known.
-    pub(super) spoiled: Vec<Spoiled>,
-    /// Transactions have begun that end later, or never.
-    pub(super) unfinished: bool,
-    spill: Spill,
-    users: Users,
-}
-
-impl Folded {
-    /// The users or roles of the moment, known before the other documents: `dumped` are those of
-    /// the dump.
-    pub(super) fn users(&self, live: &Live, dumped: Vec<Bytes>) -> SourceResult<Vec<Bytes>> {
-        self.users.of(live.number, dumped)
-    }
-
-    /// A document of the dump. What no operation touches comes back at once; the rest with
-    /// [`Self::settle`].
-    pub(super) fn base(&mut self, live: &Live, document: Bytes) -> SourceResult<Option<Bytes>> {
-        match self.waits(live, &document)? {
-            None => Ok(Some(document)),
-            Some(id) => {
-                self.spill.base(live.number, &id, &document)?;
-                Ok(None)
-            }
-        }
-    }
-
-    /// Whether documents of a collection may have to wait for operations.
-    pub(super) fn is_touched(&self, live: &Live) -> bool {
-        live.repeated || self.spill.is_touched(live.number)
-    }
-
-    /// The `_id` of a document of the dump that comes with [`Self::settle`] only.
-    pub(super) fn waits(&self, live: &Live, document: &[u8]) -> SourceResult<Option<Vec<u8>>> {
-        if !self.is_touched(live) {
-            return Ok(None);
-        }
-        let id = id_of(document)?;
-        // Order counts where the oldest documents go first: then all of them are put in order
-        // together.
-        let together = live.collection.is_capped() || live.repeated;
-        Ok((together || self.spill.may_touch(live.number, &id)).then_some(id))
-    }
-
-    /// All documents of the dump are in: the documents that operations touch, a part at a time, in
-    /// no order. Those of collections that are gone are left out. Documents of a capped collection
-    /// carry their place; the caller sorts.
-    pub(super) fn settle(&mut self) -> SourceResult<Option<Vec<Settled>>> {
-        self.spill.settle()
     }
 }
 

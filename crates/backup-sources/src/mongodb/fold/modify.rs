@@ -5,7 +5,7 @@ use bson::RawDocument;
 
 use super::unknown;
 use crate::mongodb::catalog::Collection;
-use crate::mongodb::raw::{Element, Fields};
+use crate::mongodb::raw::{Element, Fields, Value, get};
 
 /// Carries out a `collMod` on options and indexes. Changes of the validator are collected in `changes`.
 /// A setting that is not known is an error: its effect could not be repeated.
@@ -33,7 +33,20 @@ pub(super) fn modify(
                 options.set("timeseries", timeseries);
             }
             (b"cappedSize", _) => options.set("size", value),
+            // As servers take "no limit".
+            (b"cappedMax", _) if value.number().is_some_and(|max| max <= 0.0) => {
+                options.set("max", i64::from(i32::MAX));
+            }
             (b"cappedMax", _) => options.set("max", value),
+            // Servers list these only while they are switched on.
+            (b"recordPreImages", _) if value.boolean() == Some(false) => {
+                _ = options.remove("recordPreImages");
+            }
+            (b"changeStreamPreAndPostImages", Some(change))
+                if get(change, "enabled")?.and_then(Value::boolean) == Some(false) =>
+            {
+                _ = options.remove("changeStreamPreAndPostImages");
+            }
             (b"expireAfterSeconds" | b"recordPreImages" | b"changeStreamPreAndPostImages", _) => {
                 options.set(option, value);
             }
@@ -78,11 +91,23 @@ fn change_timeseries(timeseries: &mut Fields, change: &Fields) {
     }
 }
 
+/// Returns `true` for equal keys; servers ignore the types of numbers.
+fn is_same_key(one: Value<'_>, other: Value<'_>) -> bool {
+    let fields = |key: Value<'_>| Fields::parse(key.document()?).ok();
+    let (Some(one), Some(other)) = (fields(one), fields(other)) else { return false };
+    let is_same = |(one, other): (Element<'_>, Element<'_>)| {
+        let number = one.value.number();
+        one.name == other.name
+            && (one.value == other.value || (number.is_some() && number == other.value.number()))
+    };
+    one.len() == other.len() && one.iter().zip(other.iter()).all(is_same)
+}
+
 fn modify_index(indexes: &mut [Fields], change: &Fields, entry: &RawDocument) -> SourceResult<()> {
     let (name, key) = (change.get("name"), change.get("keyPattern"));
     let is_meant = |spec: &&mut Fields| match name {
         Some(name) => spec.get("name") == Some(name),
-        None => key.is_some() && spec.get("key") == key,
+        None => key.zip(spec.get("key")).is_some_and(|(key, of)| is_same_key(key, of)),
     };
     // Of one that was dropped later on, or that is still being built.
     let Some(spec) = indexes.iter_mut().find(is_meant) else { return Ok(()) };

@@ -13,6 +13,9 @@ use bson::{RawBsonRef, RawDocument, RawDocumentBuf};
 
 use crate::mongodb::error::malformed;
 
+/// Limit of nested `applyOps`; servers store fewer.
+const DEEPEST: u32 = 100;
+
 /// Operations of one transaction that are kept in memory, in bytes; the rest waits on disk.
 const IN_MEMORY: usize = 16 << 20;
 
@@ -57,7 +60,7 @@ impl Transactions {
         }
         let mut operations = Spool::default();
         if apply {
-            flatten(object, &mut operations)?;
+            flatten(object, 0, &mut operations)?;
         }
         let Some(key) = key_of(entry)? else { return Ready::all(operations) };
         if abort {
@@ -115,7 +118,10 @@ fn beginning_is_missing(entry: &RawDocument) -> SourceError {
 }
 
 /// The operations inside of `applyOps`, also of those inside others.
-fn flatten(object: &RawDocument, out: &mut Spool) -> SourceResult<()> {
+fn flatten(object: &RawDocument, depth: u32, out: &mut Spool) -> SourceResult<()> {
+    if depth > DEEPEST {
+        return Err(malformed("applyOps entry in the oplog: too deep"));
+    }
     let operations =
         object.get_array("applyOps").map_err(|_| malformed("applyOps entry in the oplog"))?;
     for operation in operations {
@@ -127,7 +133,7 @@ fn flatten(object: &RawDocument, out: &mut Spool) -> SourceResult<()> {
                 if matches!(inner.get("applyOps"), Ok(Some(_)))
                     && operation.get_str("op").ok() == Some("c") =>
             {
-                flatten(inner, out)?;
+                flatten(inner, depth + 1, out)?;
             }
             _ => out.push(operation)?,
         }
@@ -168,7 +174,7 @@ pub(in crate::mongodb) fn held(entry: &RawDocument) -> SourceResult<Ready> {
         return Ok(Ready::of(entry.to_owned()));
     }
     let mut operations = Spool::default();
-    flatten(object, &mut operations)?;
+    flatten(object, 0, &mut operations)?;
     Ready::all(operations)
 }
 
@@ -182,11 +188,17 @@ pub(in crate::mongodb) fn restructures(entry: &RawDocument) -> SourceResult<bool
     }
     let mut operations = held(entry)?;
     while let Some(operation) = operations.next()? {
-        if operation.get_str("op").ok() == Some("c") || is_view(&operation) {
+        let is_command = operation.get_str("op").ok() == Some("c") && !is_check(&operation);
+        if is_command || is_view(&operation) {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Returns `true` for an entry of `dbCheck`, which compares members.
+fn is_check(entry: &RawDocument) -> bool {
+    entry.get_document("o").is_ok_and(|object| matches!(object.get("dbCheck"), Ok(Some(_))))
 }
 
 /// What takes effect, in order.

@@ -175,7 +175,7 @@ fn patch<'a>(fields: &mut Vec<Field<'a>>, diff: &'a [u8]) -> SourceResult<()> {
 
 /// The field that a section `s<field>` is about.
 fn inner(key: &[u8]) -> Option<&[u8]> {
-    key.strip_prefix(b"s").filter(|field| !field.is_empty())
+    key.strip_prefix(b"s")
 }
 
 fn patch_value<'a>(node: &mut Node<'a>, diff: &'a [u8]) -> SourceResult<()> {

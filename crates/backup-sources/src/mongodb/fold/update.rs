@@ -71,7 +71,10 @@ fn is_known(diff: &[u8]) -> bool {
         let Ok(section) = section else { return false };
         let Some((kind, rest)) = section.name.split_first() else { return false };
         match (is_array, kind, rest.is_empty()) {
-            (_, b's', false) => section.value.document().is_some_and(is_known),
+            // Of a field without a name, too; an item of an array has a place.
+            (false, b's', _) | (true, b's', false) => {
+                section.value.document().is_some_and(is_known)
+            }
             (true, b'a' | b'l', true) => true,
             (false, b'd' | b'u' | b'i', true) => section.value.document().is_some(),
             (true, b'u', false) => rest.iter().all(u8::is_ascii_digit),

@@ -14,7 +14,7 @@ use futures::FutureExt as _;
 
 use super::target::{Target, came_meanwhile};
 use super::together::together;
-use crate::mongodb::catalog::{Collection, Kind, uuid_at};
+use crate::mongodb::catalog::{self, Collection, Kind, uuid_at};
 use crate::mongodb::error::{Explain as _, code, code_of, malformed};
 use crate::mongodb::namespace::Namespace;
 use crate::mongodb::raw::Fields;
@@ -237,14 +237,27 @@ impl Target {
             SourceResult::Ok(())
         };
         let limit = CLEARING + CLEARING_ONE * u32::try_from(own.len()).unwrap_or(u32::MAX);
-        // What failed is reported already; leftovers are named with it.
-        if let Ok(Ok(())) = tokio::time::timeout(limit, clearing).await {
-            let mut state = self.state();
-            own.iter().for_each(|namespace| {
-                state.staged.remove(namespace);
-                state.filling.remove(namespace);
-            });
+        // The failure is reported already; leftovers are named with it.
+        let mut gone = own.clone();
+        if !matches!(tokio::time::timeout(limit, clearing).await, Ok(Ok(()))) {
+            gone = tokio::time::timeout(CLEARING, self.absent(own)).await.unwrap_or_default();
         }
+        let mut state = self.state();
+        for namespace in &gone {
+            state.staged.remove(namespace);
+            state.filling.remove(namespace);
+        }
+    }
+
+    /// Those that the server does not have, as far as it answers: some were never made.
+    async fn absent(&self, own: Vec<Namespace>) -> Vec<Namespace> {
+        let mut absent = Vec::new();
+        for namespace in own {
+            if matches!(catalog::find(&self.server, &namespace).await, Ok(None)) {
+                absent.push(namespace);
+            }
+        }
+        absent
     }
 
     /// Drops what this restore has made; later only what no other client would make by writing to

@@ -1,11 +1,11 @@
-//! Whether two users or roles are the same, by their bytes.
+//! Comparison of users and roles by their bytes.
 
 use backup_core::source::SourceResult;
 use bson::RawDocumentBuf;
 
 use crate::mongodb::raw::{Element, Value, elements, kind, put, refuse_deep};
 
-/// Whether two users or roles are the same: the order of fields and lists is the server's.
+/// Returns `true` if two users or roles are equal, without regard to the order of fields and lists.
 pub(super) fn same(one: &RawDocumentBuf, other: &RawDocumentBuf) -> bool {
     let normal = |document: &RawDocumentBuf| {
         refuse_deep(document.as_bytes(), "user").and_then(|()| normal(document.as_bytes())).ok()

@@ -41,7 +41,9 @@ pub(super) fn options_into(
         ));
     }
     let options = MongoOptions { restore_users: false, ..options };
-    let databases: BTreeSet<&str> = names.iter().map(|name| &*name.db).collect();
+    let left_out = folded.spoiled.iter().map(|spoiled| &spoiled.namespace);
+    let databases: BTreeSet<&str> =
+        names.iter().copied().chain(left_out).map(|name| &*name.db).collect();
     if !options.renames.is_empty() {
         return refuse_outside(&into, &names, &options.renames).map(|()| options);
     }

@@ -1,5 +1,5 @@
-//! Collections and views that the fold cannot bring to the moment: a restore leaves them out, and
-//! what the target has of their names stays.
+//! Collections and views that the fold cannot bring to the moment: a restore leaves them out. Objects
+//! of their names at the target stay.
 
 use backup_core::context::Context;
 use backup_core::event::WarningKind;
@@ -8,7 +8,7 @@ use backup_core::source::SourceResult;
 use crate::mongodb::fold::{Folded, Spoiled};
 use crate::mongodb::namespace::{Filter, Namespace};
 
-/// Warns about what `filter` covers of them; returns their names, visible as users see them.
+/// Warns about those that `filter` covers; returns their visible names.
 ///
 /// # Errors
 /// The reason of the first one if nothing else is to be restored.

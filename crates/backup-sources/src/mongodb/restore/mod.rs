@@ -6,7 +6,7 @@
 //! | `wanted.rs` | the part of the snapshot that is restored, under its names at the target |
 //! | `into.rs` | the database that the address of the target names |
 //! | `target.rs` | what is there, what stands in the way, creating and dropping |
-//! | `left_out.rs` | what cannot be brought to the moment |
+//! | `left_out.rs` | collections and views that cannot be brought to the moment |
 //! | `adjust.rs` | indexes and options that are left out or converted |
 //! | `refused/` | definitions that the target refuses |
 //! | `aside.rs` | collections under temporary names until they are complete |
@@ -23,7 +23,7 @@
 //! | `finish.rs` | validators, views, the wait for a majority |
 //! | `together.rs` | several commands at a time |
 //! | `users.rs` | users and roles: compared, added, replaced |
-//! | `equal.rs` | whether two users or roles are the same |
+//! | `equal.rs` | comparison of users and roles |
 //! | `verify.rs` | reading it all back |
 //! | `definitions.rs` | differences between definitions |
 //! | `failure.rs` | the state in which a failed restore leaves the target |
@@ -164,7 +164,7 @@ struct Plan<'a> {
     options: &'a MongoOptions,
     request: &'a RestoreRequest,
     dump: Dump,
-    /// What of the snapshot was asked for.
+    /// The selection of the request.
     filter: Filter,
     /// The target's server applies operations.
     replays: bool,
@@ -263,8 +263,8 @@ impl Plan<'_> {
         Ok((restored, renamed_to))
     }
 
-    /// Reads everything back and compares it with the snapshot; where documents were brought to a
-    /// moment, with what a second reading finds as well.
+    /// Reads everything back and compares it with the snapshot. If the oplog was applied, a second
+    /// reading of the snapshot is compared as well.
     async fn verify(
         &self,
         folded: &Folded,

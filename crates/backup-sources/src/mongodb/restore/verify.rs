@@ -2,8 +2,8 @@
 //!
 //! Options and indexes are compared as the server lists them. Other versions have other words for
 //! some options and lack others: there, the kind of collections and the keys of indexes are compared.
-//! Where operations of the oplog were applied, what was written is also compared with a second
-//! reading of the snapshot by other code.
+//! If operations of the oplog were applied, the result is also compared with a second reading of the
+//! snapshot by other code.
 //! Of merged collections, the documents and the presence of indexes are compared. Users and roles are
 //! compared where they are restored.
 
@@ -45,9 +45,9 @@ pub(super) struct Verifier<'a> {
     indexes: usize,
     /// Collections that were merged into.
     merged: usize,
-    /// What a second reading of the snapshot found; `None` if there is no oplog to apply.
+    /// The second reading of the snapshot; `None` without an oplog to apply.
     expected: Option<Expected>,
-    /// The target's server has applied operations: what was written is not yet what must be there.
+    /// The target's server has applied operations to the loaded documents.
     replays: bool,
     /// By collection, for people.
     differences: Vec<String>,
@@ -83,7 +83,7 @@ impl<'a> Verifier<'a> {
         self.differences.extend(differences);
     }
 
-    /// Compares what was written with what a second reading of the snapshot has found.
+    /// Compares the loaded documents with a second reading of the snapshot.
     pub(super) fn expect(&mut self, expected: Expected, written: &[(Live, Sum)], replays: bool) {
         self.replays = replays;
         for (live, sum) in written {
@@ -101,7 +101,7 @@ impl<'a> Verifier<'a> {
         self.expected = Some(expected);
     }
 
-    /// Whether the server has brought the documents to the moment.
+    /// Returns `true` if the server has applied the operations on a collection.
     fn is_replayed(&self, live: &Live) -> bool {
         self.replays
             && !live.collection.is_capped()

@@ -18,6 +18,9 @@ use crate::mongodb::position::Position;
 use crate::mongodb::server::{Server, unless_cancelled};
 use crate::mongodb::tail::{Keep, OplogTail};
 
+/// The way on if even a second full backup finds something that cannot be applied.
+const HINT: &str = "use a newer version of this program, or run the backup again when that \
+                    operation is over";
 /// How often the majority's moment is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often it is looked at for a moment between transactions.
@@ -164,7 +167,7 @@ pub(super) async fn has_ddl(
     let commands = doc! {
         "ts": after.clone(), "op": "c", "ns": { "$not": pattern(bson::cstr!("^(config|local)\\.")) },
         "o.applyOps": { "$exists": false }, "o.commitTransaction": { "$exists": false },
-        "o.abortTransaction": { "$exists": false },
+        "o.abortTransaction": { "$exists": false }, "o.dbCheck": { "$exists": false },
     };
     let views = doc! { "ts": after, "ns": pattern(bson::cstr!("\\.system\\.views$")) };
     // Since 4.4 transactions create collections, also by their first insertion, and indexes on
@@ -263,7 +266,7 @@ impl Reading {
                         whole_transaction(entry, from, kept.behind)?;
                         noting.note_entry(entry)?;
                         understand(entry, |namespace| kept.is_wanted(namespace))
-                            .map_err(|error| error.with_source(NeedsFull))?;
+                            .map_err(|error| error.with_source(NeedsFull).with_hint(HINT))?;
                     }
                     Ok(keeps)
                 });

@@ -84,7 +84,7 @@ pub(super) struct Slice {
 }
 
 impl Slice {
-    /// What could not be folded is an error: better a full snapshot than one that cannot be restored.
+    /// An entry that cannot be folded is an error: a full snapshot is better than a broken one.
     fn keeps(&self, entry: &RawDocument) -> SourceResult<bool> {
         let wanted = |namespace: &Namespace| self.filter.may_come_to_cover(namespace);
         let ts = entry.get_timestamp("ts").map_err(|_| malformed("oplog entry: no timestamp"))?;
