@@ -55,7 +55,8 @@ pub(crate) struct Args {
     ///
     /// With a job, the globs narrow its selection. The snapshot is then marked as a part: it is
     /// never `latest`, and a cleanup never prefers it to one of the whole job.
-    #[arg(long = "only", value_name = "GLOB", visible_alias = "include", value_parser = crate::args::glob)]
+    #[arg(long = "only", value_name = "GLOB", visible_alias = "include",
+          value_parser = crate::args::glob)]
     include: Vec<String>,
     /// Leave out objects that match this glob, or, of databases, a list with commas; repeat for
     /// several

@@ -105,24 +105,24 @@ fn is_kept(entry: &RawDocument) -> bool {
 fn known(mut batch: OplogBatch) -> SourceResult<(OplogBatch, Option<SourceError>)> {
     let wanted =
         |namespace: &Namespace| !namespace.is_internal() || namespace.name == "system.views";
-    let mut before = batch.from;
-    for (number, tick) in batch.ticks.iter().enumerate() {
-        let at = usize::try_from(tick.offset).unwrap_or(usize::MAX);
-        let end = batch.ticks.get(number + 1).and_then(|next| usize::try_from(next.offset).ok());
-        let entry = batch.data.get(at..end.unwrap_or(batch.data.len()));
-        let entry = entry.ok_or_else(|| malformed("oplog batch"))?;
-        if let Err(error) = understand(raw::document(entry)?, wanted) {
-            let gap = SourceError::new(SourceErrorKind::LogGap, error.to_string())
-                .with_hint("make a full backup: moments from it on can be restored again");
-            batch.data.truncate(at);
-            batch.ticks.truncate(number);
-            batch.wall_millis = batch.ticks.last().map(|tick| tick.wall_millis);
-            batch.to = before;
-            return Ok((batch, Some(gap)));
+    let mut found = None;
+    for (number, entry) in raw::split(&batch.data).enumerate() {
+        if let Err(error) = understand(raw::document(entry?)?, wanted) {
+            found = Some((number, error));
+            break;
         }
-        before = LogPosition { at: tick.at, term: batch.to.term };
     }
-    Ok((batch, None))
+    let Some((number, error)) = found else { return Ok((batch, None)) };
+    let first = batch.ticks.get(number).ok_or_else(|| malformed("oplog batch"))?;
+    batch.data.truncate(first.offset as usize);
+    batch.ticks.truncate(number);
+    let last = batch.ticks.last();
+    batch.wall_millis = last.map(|tick| tick.wall_millis);
+    let term = batch.to.term;
+    batch.to = last.map_or(batch.from, |tick| LogPosition { at: tick.at, term });
+    let gap = SourceError::new(SourceErrorKind::LogGap, error.to_string())
+        .with_hint("make a full backup: moments from it on can be restored again");
+    Ok((batch, Some(gap)))
 }
 
 struct Capture {

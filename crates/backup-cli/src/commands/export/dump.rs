@@ -28,7 +28,8 @@ use crate::ui::SCHEMA_VERSION;
 pub(super) struct DumpArgs {
     /// Only collections that match this glob of database.collection, or a list with commas; repeat
     /// for several
-    #[arg(long, value_name = "GLOB", visible_alias = "include", requires = "database", value_parser = crate::args::glob)]
+    #[arg(long, value_name = "GLOB", visible_alias = "include", requires = "database",
+          value_parser = crate::args::glob)]
     only: Vec<String>,
     /// Leave out collections that match this glob, or a list with commas; repeat for several
     #[arg(long, value_name = "GLOB", requires = "database", value_parser = crate::args::glob)]

@@ -1,6 +1,7 @@
 //! The effect of an update in the oplog on a document. From the server's
 //! `src/mongo/db/update/document_diff_applier.cpp` and `src/mongo/db/update/`.
 
+use super::fields::get;
 use super::tree::{Field, NULL, Value};
 
 /// Longest gap behind the end of an array, as in servers.
@@ -8,16 +9,16 @@ const GAP: usize = 1_500_000;
 
 /// Changes a document; `None` if the update has no form that is known.
 pub(super) fn change(document: &mut Vec<Field>, update: &[Field]) -> Option<()> {
-    let is_difference = section(update, "$v") == Some(&Value::Plain(16, vec![2, 0, 0, 0]));
+    let is_difference = get(update, b"$v") == Some(&Value::Plain(16, vec![2, 0, 0, 0]));
     if is_difference {
-        let Value::Document(difference) = section(update, "diff")? else { return None };
+        let Value::Document(difference) = get(update, b"diff")? else { return None };
         return apply(document, difference);
     }
-    let paths = |name: &str| match section(update, name) {
+    let paths = |name| match get(update, name) {
         Some(Value::Document(paths)) => Some(&paths[..]),
         _ => None,
     };
-    let (removed, changed) = (paths("$unset"), paths("$set"));
+    let (removed, changed) = (paths(b"$unset"), paths(b"$set"));
     removed.or(changed)?;
     for (path, _) in removed.unwrap_or_default() {
         remove(document, path);
@@ -26,10 +27,6 @@ pub(super) fn change(document: &mut Vec<Field>, update: &[Field]) -> Option<()> 
         set(document, path, value);
     }
     Some(())
-}
-
-fn section<'a>(fields: &'a [Field], name: &str) -> Option<&'a Value> {
-    fields.iter().find(|(of, _)| of == name.as_bytes()).map(|(_, value)| value)
 }
 
 /// Applies a difference of version 2: removed, changed and new fields, and inner differences.
@@ -43,7 +40,7 @@ fn apply(document: &mut Vec<Field>, difference: &[Field]) -> Option<()> {
             _ => return None,
         }
     }
-    let of = |kind: &str| match section(difference, kind) {
+    let of = |kind| match get(difference, kind) {
         Some(Value::Document(changes)) => &changes[..],
         _ => &[],
     };
@@ -55,7 +52,7 @@ fn apply(document: &mut Vec<Field>, difference: &[Field]) -> Option<()> {
         }
     }
     let mut new = Vec::new();
-    for (name, value) in of("u") {
+    for (name, value) in of(b"u") {
         let mut is_there = false;
         for (_, old) in document.iter_mut().filter(|(of, _)| of == name) {
             old.clone_from(value);
@@ -66,12 +63,12 @@ fn apply(document: &mut Vec<Field>, difference: &[Field]) -> Option<()> {
         }
     }
     document.extend(new);
-    document.extend(of("i").iter().cloned());
+    document.extend(of(b"i").iter().cloned());
     Some(())
 }
 
 fn apply_inside(value: &mut Value, difference: &[Field]) -> Option<()> {
-    let is_of_array = section(difference, "a") == Some(&Value::Plain(8, vec![1]));
+    let is_of_array = get(difference, b"a") == Some(&Value::Plain(8, vec![1]));
     match value {
         Value::Array(items) if is_of_array => apply_to_array(items, difference),
         Value::Document(fields) if !is_of_array => apply(fields, difference),

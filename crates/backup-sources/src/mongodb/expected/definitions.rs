@@ -113,12 +113,8 @@ impl Definitions {
 
     /// The operations of a transaction take effect.
     pub(super) fn commit(&mut self, transaction: Transaction) {
-        let (ready, waiting) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(number, _)| *number == transaction);
-        self.waiting = waiting;
-        let ready: Vec<(Transaction, Vec<u8>)> = ready;
-        for (_, operation) in ready {
+        let ready = self.waiting.extract_if(.., |(number, _)| *number == transaction);
+        for (_, operation) in ready.collect::<Vec<_>>() {
             let ns = find(&operation, "ns").and_then(Slice::text).unwrap_or_default().to_vec();
             self.command(&operation, &ns);
         }

@@ -78,10 +78,6 @@ impl Documents {
         Self { numbers, tallies, touched, parts, place: 0 }
     }
 
-    pub(super) fn wants(&self, uuid: &CollectionUuid) -> bool {
-        self.numbers.contains_key(uuid)
-    }
-
     fn tally(&mut self, number: u32) -> SourceResult<&mut Tally> {
         let at = usize::try_from(number).unwrap_or(usize::MAX);
         self.tallies.get_mut(at).ok_or_else(|| failed("a collection without a number"))

@@ -54,6 +54,36 @@ pub(super) struct Expected {
     definitions: Definitions,
 }
 
+/// A second reading on its way: the oplog first, then the documents of the dump.
+#[derive(Debug)]
+struct Second {
+    log: Log,
+    definitions: Definitions,
+    documents: Documents,
+}
+
+impl Second {
+    /// Takes the next entry of the oplog.
+    fn entry(&mut self, entry: &[u8]) -> SourceResult<()> {
+        let Self { log, definitions, documents } = self;
+        log.take(entry, &mut |event| match event {
+            Event::Operation(transaction, operation) => {
+                documents.operation(transaction, operation)?;
+                definitions.operation(transaction, operation)
+            }
+            Event::Commit(transaction) => {
+                definitions.commit(transaction);
+                Ok(())
+            }
+        })
+    }
+
+    fn finish(self, cx: &Context) -> SourceResult<Expected> {
+        let sums = self.documents.finish(cx, &self.log)?;
+        Ok(Expected { sums, definitions: self.definitions })
+    }
+}
+
 impl Expected {
     /// Reads the dump and its oplog up to `until`, with the documents of `collections`.
     pub(super) async fn read(
@@ -77,36 +107,28 @@ impl Expected {
                 .then(|| live.collection.capped_limits());
             (live.uuid, Wanted { is_repeated: repeated.contains(&live.uuid), limits })
         });
-        let mut documents = Documents::new(wanted, dump.entry_bytes());
-        let mut definitions = Definitions::of(&dump.state)?;
-        let mut log = Log::new(dump.read_at(), until);
+        let mut second = Second {
+            log: Log::new(dump.read_at(), until),
+            definitions: Definitions::of(&dump.state)?,
+            documents: Documents::new(wanted, dump.entry_bytes()),
+        };
         let mut entries = dump.entries(cx, Some(&of))?;
         while let Some(entry) = entries.next().await? {
             cx.check_cancelled().map_err(SourceError::from)?;
-            log.take(&entry, &mut |event| {
-                match event {
-                    Event::Operation(transaction, operation) => {
-                        documents.operation(transaction, operation)?;
-                        definitions.operation(transaction, operation)?;
-                    }
-                    Event::Commit(transaction) => definitions.commit(transaction),
-                }
-                Ok(())
-            })?;
+            second.entry(&entry)?;
         }
         for saved in &dump.state.collections {
-            let Some(uuid) = saved.collection.uuid.filter(|uuid| documents.wants(uuid)) else {
+            let Some(uuid) = saved.collection.uuid.filter(|uuid| of.contains(uuid)) else {
                 continue;
             };
             let Some(path) = &saved.path else { continue };
             let mut reading = dump.documents_at(path)?;
             while let Some(document) = reading.next().await? {
                 cx.check_cancelled().map_err(SourceError::from)?;
-                documents.dumped(&uuid, &document)?;
+                second.documents.dumped(&uuid, &document)?;
             }
         }
-        let sums = documents.finish(cx, &log)?;
-        Ok(Self { sums, definitions })
+        second.finish(cx)
     }
 
     /// The documents of a collection.

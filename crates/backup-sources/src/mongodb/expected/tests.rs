@@ -73,22 +73,12 @@ fn comes_to(version: [i32; 3], dumped: &[Document], entries: Vec<Document>, expe
     let mut folded = fold.finish().unwrap();
     assert!(folded.spoiled.is_empty(), "{:?}", folded.spoiled);
 
-    let mut documents = Documents::new([(A, Wanted::default())], 0);
-    let mut definitions = Definitions::of(&state).unwrap();
-    let mut log = Log::new(None, None);
-    for entry in &entries {
-        let mut take = |event: Event<'_>| {
-            match event {
-                Event::Operation(transaction, operation) => {
-                    documents.operation(transaction, operation)?;
-                    definitions.operation(transaction, operation)?;
-                }
-                Event::Commit(transaction) => definitions.commit(transaction),
-            }
-            Ok(())
-        };
-        log.take(entry.as_bytes(), &mut take).unwrap();
-    }
+    let mut second = Second {
+        log: Log::new(None, None),
+        definitions: Definitions::of(&state).unwrap(),
+        documents: Documents::new([(A, Wanted::default())], 0),
+    };
+    entries.iter().for_each(|entry| second.entry(entry.as_bytes()).unwrap());
     let mut found = Vec::new();
     if let Some(live) = folded.live.iter().find(|live| live.uuid == A).cloned() {
         for document in dumped.iter().map(bytes) {
@@ -106,9 +96,8 @@ fn comes_to(version: [i32; 3], dumped: &[Document], entries: Vec<Document>, expe
 
     let mut sum = Sum::default();
     expected.iter().for_each(|document| sum.add(&bytes(document)));
-    dumped.iter().for_each(|document| documents.dumped(&A, &bytes(document)).unwrap());
-    let sums = documents.finish(&Context::silent(), &log).unwrap();
-    let second = Expected { sums, definitions };
+    dumped.iter().for_each(|document| second.documents.dumped(&A, &bytes(document)).unwrap());
+    let second = second.finish(&Context::silent()).unwrap();
     assert_eq!(second.sum(&A), sum);
     let all = Filter::everything();
     assert_eq!(second.differences([&all, &all], &folded).unwrap(), Vec::<String>::new());

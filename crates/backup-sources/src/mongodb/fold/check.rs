@@ -7,7 +7,7 @@ use super::ddl::Catalog;
 use super::{meant, operation_of, transactions, unknown, uuid_in};
 use crate::mongodb::error::malformed;
 use crate::mongodb::namespace::Namespace;
-use crate::mongodb::raw::{Fields, Value, get};
+use crate::mongodb::raw::{Element, Fields, Value, get};
 
 /// Does nothing with what an entry holds but to see that a fold would know what to do. Details of
 /// collections that are not `wanted` do not matter: a fold does not look at them.
@@ -31,12 +31,12 @@ fn command(db: &str, entry: &RawDocument, wanted: impl Fn(&Namespace) -> bool) -
     let object = get(entry.as_bytes(), "o")?.and_then(Value::document);
     let object = Fields::parse(object.ok_or_else(|| malformed("oplog entry"))?)?;
     let first = object.iter().next();
-    let unnamed = first
-        .filter(|first| first.name == b"renameCollection")
-        .and_then(|first| first.value.string().filter(|_| first.value.text().is_none()));
+    let is_unnamed = first.is_some_and(|Element { name, value }| {
+        name == b"renameCollection" && value.string().is_some() && value.text().is_none()
+    });
     let to = object.text("to").and_then(Namespace::parse);
     // One that was left out until now: nothing holds its documents.
-    if unnamed.is_some() && to.is_some_and(|to| wanted(&to)) {
+    if is_unnamed && to.is_some_and(|to| wanted(&to)) {
         return Err(unknown("a rename of a collection whose name is not UTF-8", entry));
     }
     // Renames have the whole name, other commands the one in its database.

@@ -3,53 +3,36 @@
 use backup_core::source::SourceResult;
 use bson::RawDocumentBuf;
 
-use crate::mongodb::raw::{Element, Value, elements, kind, put, refuse_deep};
+use crate::mongodb::raw::{Element, elements, kind, put, refuse_deep};
 
 /// Returns `true` if two users or roles are equal, without regard to the order of fields and lists.
 pub(super) fn same(one: &RawDocumentBuf, other: &RawDocumentBuf) -> bool {
     let normal = |document: &RawDocumentBuf| {
-        refuse_deep(document.as_bytes(), "user").and_then(|()| normal(document.as_bytes())).ok()
+        refuse_deep(document.as_bytes(), "user")
+            .and_then(|()| normal(document.as_bytes(), false))
+            .ok()
     };
     one == other || normal(one).is_some_and(|one| normal(other) == Some(one))
 }
 
-/// Types, names and values of all fields, in one order at each level.
-fn normal(document: &[u8]) -> SourceResult<Vec<u8>> {
-    let mut parts = Vec::new();
-    for element in elements(document) {
+/// Types, names and values of all fields, in one order at each level. Names of list items are their
+/// places, and left out.
+fn normal(document: &[u8], is_list: bool) -> SourceResult<Vec<u8>> {
+    let parts = elements(document).map(|element| {
         let Element { name, value } = element?;
         let mut part = Vec::new();
-        put(&mut part, value.kind, name);
-        if let Some(inner) = value.document() {
-            part.extend(normal(inner)?);
-        } else if let Some(items) = value.array() {
-            part.extend(normal_list(items)?);
-        } else {
-            part.extend_from_slice(value.bytes);
+        put(&mut part, value.kind, if is_list { b"" } else { name });
+        match value.kind {
+            kind::DOCUMENT => part.extend(normal(value.bytes, false)?),
+            kind::ARRAY => part.extend(normal(value.bytes, true)?),
+            _ => part.extend_from_slice(value.bytes),
         }
-        parts.push(part);
-    }
-    Ok(together(parts))
-}
-
-/// The same for the items of a list, whose names are their places.
-fn normal_list(list: &[u8]) -> SourceResult<Vec<u8>> {
-    let items = elements(list).map(|item| {
-        let Value { kind, bytes } = item?.value;
-        let inner = match kind {
-            kind::DOCUMENT => normal(bytes)?,
-            kind::ARRAY => normal_list(bytes)?,
-            _ => bytes.to_vec(),
-        };
-        Ok([&[kind][..], &inner].concat())
+        Ok(part)
     });
-    Ok(together(items.collect::<SourceResult<_>>()?))
-}
-
-fn together(mut parts: Vec<Vec<u8>>) -> Vec<u8> {
+    let mut parts = parts.collect::<SourceResult<Vec<_>>>()?;
     parts.sort_unstable();
     let length = |part: &Vec<u8>| part.len().to_le_bytes();
-    parts.iter().flat_map(|part| [&length(part)[..], part].concat()).collect()
+    Ok(parts.iter().flat_map(|part| [&length(part)[..], part].concat()).collect())
 }
 
 #[cfg(test)]
