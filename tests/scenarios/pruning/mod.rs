@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `beside.rs` | beside five writers and a restore |
 //! | `interop.rs` | stock restic after our prune, and ours after rustic's |
+//! | `late.rs` | a backup that was out of touch for hours lists what is deleted |
 //! | `locks.rs` | locks of stock restic |
 //! | `object_lock.rs` | objects that the store has locked |
 
 mod beside;
 mod interop;
+mod late;
 mod locks;
 mod object_lock;
 

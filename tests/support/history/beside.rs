@@ -165,6 +165,10 @@ impl World {
         self.count("slow backup killed");
     }
 
+    fn killed(&self) -> u64 {
+        self.counts.get("slow backup killed").copied().unwrap_or_default()
+    }
+
     pub(super) async fn start_reader(&mut self) {
         if let Some(id) = self.any_live() {
             let snapshot = self.reader(&self.repo, id).await;
@@ -208,6 +212,7 @@ impl World {
             () = gate.stopped() => None,
             done = &mut task => Some(done),
         };
+        let killed = self.killed();
         if done.is_none() {
             // Its marks may not be settled yet.
             let unsettled = std::mem::replace(&mut self.unsettled, true);
@@ -230,7 +235,9 @@ impl World {
         });
         gate.open();
         self.gates.push((gate, repository));
-        self.unsettled = false;
+        // One that was killed meanwhile may have published after the prune had looked for the last
+        // time.
+        self.unsettled = self.killed() > killed;
         self.assert_listed().await;
         self.count("slow prune");
     }

@@ -173,7 +173,7 @@ async fn run_copy(
 /// have need not be looked through. Packs that no index lists may be the remains of a run that was
 /// killed, but also all that is left of an index object that was lost.
 async fn is_whole(target: &IndexedRepository, cx: &Context) -> Result<bool> {
-    let found = target.hide_lost_packs().await?;
+    let found = target.trust_lasting_packs().await?;
     if found.lost() > 0 {
         let lost = found.lost();
         cx.events.note(format!(

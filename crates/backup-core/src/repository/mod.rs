@@ -21,6 +21,7 @@
 //! | `session.rs` | who reads or writes at the moment |
 //! | `reliance.rs` | what a writer relies upon must still be there when its snapshot appears |
 //! | `reach.rs` | what snapshots need |
+//! | `prune_records.rs` | what prunes note for later ones |
 //! | `present.rs` | [`Present`]: the present by which snapshots expire |
 //! | `store_clock.rs` | the age of objects by the store's own clock |
 //! | `locks.rs` | renewing locks against deletion |
@@ -51,6 +52,7 @@ mod open;
 mod pack_comparison;
 mod present;
 mod probe;
+pub(crate) mod prune_records;
 pub(crate) mod reach;
 mod read;
 mod receipts;

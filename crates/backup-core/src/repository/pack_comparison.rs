@@ -54,6 +54,14 @@ impl IndexedRepository {
         Ok(found)
     }
 
+    /// For writers: what was in packs that are gone, or that a prune has noted to be deleted, is
+    /// stored again. Returns what was found.
+    pub(crate) async fn trust_lasting_packs(&self) -> Result<PackComparison> {
+        // First the records: one that has gone meanwhile has taken its packs with it before.
+        self.distrust_noted_packs().await?;
+        self.hide_lost_packs().await
+    }
+
     /// What was in a pack that is gone or cut off is stored again by writers instead of being
     /// relied upon: the repository mends itself. Returns what was found.
     pub(crate) async fn hide_lost_packs(&self) -> Result<PackComparison> {

@@ -47,7 +47,7 @@ impl<'a> Reliance<'a> {
         }
         // Packs of somebody who came too late may be listed only now, and be gone: a copy there is
         // none.
-        self.indexed.hide_lost_packs().await?;
+        self.indexed.trust_lasting_packs().await?;
         let mut reach = Reach::new(&self.indexed, None, cx);
         reach.follow(roots.iter().copied()).await?;
         list_again(&self.indexed, &reach).await?;

@@ -127,7 +127,7 @@ async fn run(
     let lane = Lane::new(repository, stream);
     let view = LogView::load(repository, stream, cx).await?;
     let indexed = repository.load_index(cx).await?;
-    indexed.hide_lost_packs().await?;
+    indexed.trust_lasting_packs().await?;
     let mut run = Run {
         reader: indexed.reader(),
         reliance: Reliance::new(&indexed, session),

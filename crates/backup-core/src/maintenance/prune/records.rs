@@ -9,15 +9,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Lock, open_json, seal_json};
 use crate::id::PackId;
 use crate::repository::index::Mark;
+use crate::repository::prune_records::{self, PruneRecord};
 use crate::repository::session::Sessions;
 use crate::repository::store_clock::StoreClock;
 use crate::repository::{Repository, guard, layout};
@@ -26,28 +25,22 @@ use crate::sink::{Key, SinkErrorKind, SinkOps};
 /// When restic itself no longer respects a lock.
 const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
 
-/// What is stored.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Record {
-    written: Timestamp,
-    /// The marks that it covers, by their times.
-    marks: BTreeSet<Option<Timestamp>>,
-    /// Packs that no index listed.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    orphans: BTreeSet<PackId>,
-    sessions: BTreeSet<String>,
-    /// Other tools, by host and process.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    locks: BTreeSet<String>,
-}
-
 /// All records, and who is at work now.
 #[derive(Debug)]
 pub(super) struct Records {
-    records: Vec<(Key, Record, SignedDuration)>,
+    records: Vec<Noted>,
     pub(super) sessions: Sessions,
     locks: BTreeSet<String>,
     pub(super) grace: SignedDuration,
+}
+
+/// A record of an earlier run.
+#[derive(Debug)]
+struct Noted {
+    key: Key,
+    record: PruneRecord,
+    /// By the clock of the store.
+    age: SignedDuration,
 }
 
 /// Whether something may be deleted.
@@ -66,20 +59,14 @@ impl Records {
     ) -> Result<Self> {
         let clock = StoreClock::read(repository, cx).await?;
         let mut records = Vec::new();
-        let named = repository.sink().list_all(&layout::prune_records()).await?;
-        let read = |meta: crate::sink::ObjectMeta| async move {
-            let sealed = repository.sink().get_bytes(&meta.key).await?;
-            Ok::<_, Error>((meta, sealed))
-        };
-        let mut reading = futures::stream::iter(named).map(read).buffered(8);
-        while let Some((meta, sealed)) = reading.try_next().await? {
-            let record: Record = open_json(repository.key(), &sealed).map_err(|error| {
+        for (meta, record) in prune_records::read_all(repository).await? {
+            let record = record.map_err(|error| {
                 error
                     .context(&meta.key)
                     .with_hint("delete this object; its packs then wait for another grace period")
             })?;
             let age = clock.age(meta.last_modified, record.written);
-            records.push((meta.key, record, age));
+            records.push(Noted { key: meta.key, record, age });
         }
         Ok(Self {
             records,
@@ -97,24 +84,27 @@ impl Records {
         self.is_due(|record| record.orphans.contains(pack))
     }
 
-    fn is_due(&self, covers: impl Fn(&Record) -> bool) -> Due {
+    fn is_due(&self, covers: impl Fn(&PruneRecord) -> bool) -> Due {
         let mut covered = false;
-        for (_, record, age) in self.records.iter().filter(|(_, record, _)| covers(record)) {
+        for noted in self.records.iter().filter(|noted| covers(&noted.record)) {
             covered = true;
-            let left = self.grace.saturating_sub(*age);
+            let left = self.grace.saturating_sub(noted.age);
             if left.is_positive() {
                 let hours = (left.as_secs() + 3599) / 3600;
                 return Due::Later(format!("The grace period ends in {hours} h."));
             }
-            if let Some(session) =
-                self.sessions.live.iter().find(|session| record.sessions.contains(&session.id))
+            if let Some(session) = self
+                .sessions
+                .live
+                .iter()
+                .find(|session| noted.record.sessions.contains(&session.id))
             {
                 return Due::Later(format!(
                     "A session that began before the grace period is still running: {}.",
                     session.purpose
                 ));
             }
-            if let Some(lock) = self.locks.intersection(&record.locks).next() {
+            if let Some(lock) = self.locks.intersection(&noted.record.locks).next() {
                 return Due::Later(format!(
                     "Another tool that began before the grace period is still running: {lock}."
                 ));
@@ -132,8 +122,9 @@ impl Records {
         orphans: &BTreeSet<PackId>,
         cx: &Context,
     ) -> Result<()> {
-        let covered =
-            |fits: &dyn Fn(&Record) -> bool| self.records.iter().any(|(_, record, _)| fits(record));
+        let covered = |fits: &dyn Fn(&PruneRecord) -> bool| {
+            self.records.iter().any(|noted| fits(&noted.record))
+        };
         let new_marks: BTreeSet<_> = marks
             .iter()
             .filter(|mark| !covered(&|record| record.marks.contains(*mark)))
@@ -146,7 +137,7 @@ impl Records {
             .collect();
         if !new_marks.is_empty() || !new_orphans.is_empty() {
             let clock = StoreClock::read(repository, cx).await?;
-            let record = Record {
+            let record = PruneRecord {
                 written: cx.clock.now(),
                 marks: new_marks,
                 orphans: new_orphans,
@@ -156,7 +147,7 @@ impl Records {
             let name = layout::prune_record(&hex::encode(rand::random::<[u8; 16]>()));
             repository.sink().put_bytes(&name, seal_json(repository.key(), &record)?).await?;
         }
-        for (key, record, _) in &self.records {
+        for Noted { key, record, .. } in &self.records {
             if record.marks.is_disjoint(marks) && record.orphans.is_disjoint(orphans) {
                 repository.sink().delete_one(key).await?;
             }

@@ -211,7 +211,7 @@ async fn finish(
 /// too.
 async fn load_index(repository: &Repository, cx: &Context) -> Result<(IndexedRepository, u64)> {
     let indexed = repository.load_index(cx).await?;
-    let lost = indexed.hide_lost_packs().await?.lost() as u64;
+    let lost = indexed.trust_lasting_packs().await?.lost() as u64;
     if lost > 0 {
         let packs = words::count(lost, "pack is", "packs are");
         cx.events

@@ -283,6 +283,16 @@ impl BlobIndex for MemoryIndex {
         self.0.write().unwrap_or_else(PoisonError::into_inner).add(pack, blobs, Some(mark));
     }
 
+    fn mark_packs(&self, packs: &[PackId], mark: Mark) {
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for pack in packs {
+            if let Some(number) = inner.known_packs.get(pack).copied() {
+                let info = &mut inner.packs[number as usize];
+                info.mark = info.mark.max(Some(mark));
+            }
+        }
+    }
+
     fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo)) {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         for pack in &inner.packs {

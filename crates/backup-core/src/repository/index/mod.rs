@@ -132,6 +132,9 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// on its way out.
     fn add_marked_pack(&self, pack: PackId, blobs: &[PackedBlob], mark: Mark);
 
+    /// Marks those of these packs that are there.
+    fn mark_packs(&self, packs: &[PackId], mark: Mark);
+
     /// Calls `f` for every pack, also hidden ones.
     fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo));
 

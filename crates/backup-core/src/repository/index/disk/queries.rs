@@ -129,6 +129,15 @@ impl BlobIndex for DiskIndex {
         }
     }
 
+    fn mark_packs(&self, packs: &[PackId], mark: Mark) {
+        for pack in packs {
+            if let Some((number, info, _)) = self.find_pack(pack) {
+                self.combine(number, info.mark.max(Some(mark)), info.listed);
+            }
+        }
+        self.added.mark_packs(packs, mark);
+    }
+
     fn for_each_pack(&self, f: &mut dyn FnMut(PackInfo)) {
         for part in &self.parts {
             for number in 0..part.segment.packs() {
