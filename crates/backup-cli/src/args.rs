@@ -196,6 +196,15 @@ pub(crate) fn selection_of(
     selection(&split(include), &split(exclude))
 }
 
+/// Names the patterns of a selection that have matched nothing; returns their number.
+pub(crate) fn warn_of_unmatched(session: &Session, selection: &Selection) -> u64 {
+    let unmatched = selection.unmatched();
+    for pattern in &unmatched {
+        session.ui.warning(format_args!("the pattern {pattern:?} matches nothing"));
+    }
+    unmatched.len() as u64
+}
+
 /// Builds a selection from globs.
 pub(crate) fn selection(include: &[String], exclude: &[String]) -> CommandResult<Selection> {
     Selection::new(include.to_vec(), exclude.to_vec()).map_err(|error| {

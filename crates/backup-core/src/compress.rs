@@ -2,15 +2,19 @@
 
 mod choice;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::str::FromStr;
 
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::{self, DCtx, ResetDirective};
 
 pub(crate) use choice::Verdicts;
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// Bytes of a content up to which the context that read it is kept.
+const SMALL_FRAME: usize = 1 << 20;
 const QUICK: i32 = 1;
 const THOROUGH: i32 = 3;
 
@@ -193,6 +197,11 @@ pub(crate) fn decompressing(data: &[u8]) -> Result<impl std::io::Read> {
         .map_err(|error| Error::damaged("cannot decompress").with_source(error))
 }
 
+thread_local! {
+    /// Making one costs as much as decompressing a small object.
+    static CONTEXT: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+}
+
 /// A decompressor for many blobs one after the other.
 #[derive(Default)]
 pub(crate) struct Unpacker(Option<Decompressor<'static>>);
@@ -229,7 +238,20 @@ pub(crate) fn decompress_up_to(data: &[u8], limit: usize) -> Result<Vec<u8>> {
     use std::io::Read;
     let failed = |error: std::io::Error| Error::damaged("cannot decompress").with_source(error);
     let mut plain = Vec::new();
-    decompressing(data)?.take(limit as u64 + 1).read_to_end(&mut plain).map_err(failed)?;
+    CONTEXT.with_borrow_mut(|context| {
+        // A frame that was damaged leaves it in the middle.
+        context.reset(ResetDirective::SessionOnly).map_err(|code| {
+            Error::internal("cannot prepare a decompressor")
+                .with_source(zstd_safe::get_error_name(code))
+        })?;
+        let reader = zstd::stream::read::Decoder::with_context(data, context);
+        reader.take(limit as u64 + 1).read_to_end(&mut plain).map_err(failed)?;
+        // The window of a large frame is not kept.
+        if plain.len() > SMALL_FRAME {
+            *context = DCtx::create();
+        }
+        Ok::<_, Error>(())
+    })?;
     if plain.len() > limit {
         return Err(Error::damaged(format!("decompressed data is larger than {limit} bytes")));
     }

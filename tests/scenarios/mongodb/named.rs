@@ -99,6 +99,21 @@ pub(super) async fn several_databases_are_not_restored_into_one(version: Version
         assert!(text.contains("would also write to crm"), "{text}");
         same(&before, &state(&server.client).await);
     }
+    // Names that the server would refuse are refused by the plan already.
+    let long = "x".repeat(64);
+    for (name, reason) in [
+        ("a b", "cannot contain ' '"),
+        ("a$b", "cannot contain '$'"),
+        ("Lend", "the database lend differs in case only"),
+        (&*long, "at most 63 bytes"),
+    ] {
+        let rule = format!("crm={name}");
+        for more in [&["--dry-run"][..], &[]] {
+            let text = restore("", &[&["--only", "crm.*", "--rename", &rule], more].concat(), 2);
+            assert!(text.contains(reason), "{reason}: {text}");
+        }
+    }
+    same(&before, &state(&server.client).await);
     restore("lend_test", &["--only", "lend.*"], 0);
     restore("both", &["--rename", "lend=both", "--rename", "crm=both"], 0);
     let found = state(&server.client).await;

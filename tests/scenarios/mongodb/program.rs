@@ -136,6 +136,12 @@ pub(super) async fn from_the_first_backup_to_a_copy(version: Version) {
     let text = place.fails(1, &compare);
     assert!(text.contains("copy.orders") && !text.contains("shop.sessions"), "{text}");
     place.fails(1, &[&compare[..], &["--only", "nosuch"]].concat());
+    // A pattern that matches nothing beside one that does is named.
+    for command in [&compare[..], &["export", "latest", "--to", &place.path("part")]] {
+        let outcome = place.cli.run(&[command, &["--only", "shop,nosuch"]].concat());
+        let named = outcome.stderr.contains("the pattern \"nosuch\" matches nothing");
+        assert_eq!((outcome.code, named), (3, true), "{}", outcome.stderr);
+    }
     place.fails(2, &["compare", "latest"]);
     place.fails(2, &["compare", "latest", "--with", "/tmp"]);
 

@@ -87,8 +87,10 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
     let server = server(session, args, &info, spec)?;
-    let (snapshot, flags) =
-        (opened.snapshot(&info, log.as_ref()), CompareFlags { selection, until });
+    let (snapshot, flags) = (
+        opened.snapshot(&info, log.as_ref()),
+        CompareFlags { selection: selection.clone(), until },
+    );
     let (now, short) = (session.now(), info.id.short());
     session.ui.status(format_args!("Comparing snapshot {short} with {server}"));
     let compared =
@@ -96,6 +98,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             .await?;
     let differences = compared.stored.differences(&compared.found);
     let same = same(&compared, &differences, include)?;
+    let warnings = args::warn_of_unmatched(session, &selection);
     if session.ui.is_json() {
         let (snapshot, server) = (info.id.to_hex(), server.to_string());
         let schema_version = SCHEMA_VERSION;
@@ -110,7 +113,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         show(session, &short, same, &differences)?;
     }
     if differences.is_empty() {
-        return Ok(Outcome::Success);
+        return Ok(Outcome::with_warnings(warnings));
     }
     let text = format!(
         "{} from snapshot {short}",

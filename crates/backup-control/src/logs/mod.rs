@@ -12,6 +12,7 @@ mod capturers;
 #[cfg_attr(not(feature = "postgres"), path = "without_files.rs")]
 pub mod files;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -127,6 +128,14 @@ fn spool_dir(logs: &LogsConfig, repository: &str, env: &Environment) -> Result<O
 fn make_spool(dir: &Path) -> io::Result<()> {
     cache::create(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
+
+/// The newest snapshot of each job that says where it is in a log.
+#[must_use]
+pub fn newest_by_job(snapshots: &[SnapshotInfo]) -> HashMap<&str, &SnapshotInfo> {
+    let with_log = snapshots.iter().filter(|info| info.snapshot.x_log.is_some());
+    // The last one of a job, which is the newest, stays.
+    with_log.filter_map(|info| Some((info.snapshot.tag("job")?, info))).collect()
 }
 
 /// The newest snapshot of a job that says where it is in a log.

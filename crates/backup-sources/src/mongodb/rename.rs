@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
 use super::namespace::{BUCKETS, Namespace};
-use crate::renaming::{unmatched, with_parts_of};
+use crate::renaming::{escaped, sides, unmatched, with_parts_of};
 
 /// Rules from names in the snapshot to names at the target. The first that matches a name wins;
 /// what none matches keeps its name. They apply to the names at the moment that is restored.
@@ -26,7 +26,7 @@ struct Rule {
 impl Renames {
     /// Rules of the form `from=to`: names `database.collection` with as many `*` on either side;
     /// what a `*` on the left stands for replaces the one at its place on the right. Two names
-    /// without a dot are databases: `a=b` is `a.*=b.*`.
+    /// without a dot are databases: `a=b` is `a.*=b.*`. `\=` stands for an `=` in a name.
     ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`] names the first rule that makes no sense.
@@ -118,21 +118,21 @@ impl Rule {
                      'shop.*=shop_test.*', or two databases",
                 )
         };
-        let (from, to) = text.split_once('=').ok_or_else(invalid)?;
+        let (mut from, mut to) = sides(text).ok_or_else(invalid)?;
         let is_database = |side: &str| !side.is_empty() && !side.contains(['.', '*']);
-        if is_database(from) && is_database(to) {
-            let rule = Self::parse(&format!("{from}.*={to}.*"))?;
-            return Ok(Self { text: text.to_owned(), ..rule });
+        if is_database(&from) && is_database(&to) {
+            from.push_str(".*");
+            to.push_str(".*");
         }
         let parts = |side: &str| side.split('*').map(str::to_owned).collect::<Vec<_>>();
-        let rule = Self { text: text.to_owned(), from: parts(from), to: parts(to) };
+        let rule = Self { text: text.to_owned(), from: parts(&from), to: parts(&to) };
         let sound = rule.from.len() == rule.to.len() && from.contains('.') && to.contains('.');
         if sound { Ok(rule) } else { Err(invalid()) }
     }
 
     /// Left sides of rules of the same form that match some of `names`.
     fn similar(&self, names: &[String]) -> Vec<String> {
-        let (from, to) = self.text.split_once('=').unwrap_or((&self.text, ""));
+        let (from, to) = sides(&self.text).unwrap_or_default();
         let side = |name: &String| {
             let (database, collection) = name.split_once('.')?;
             match from.split_once('.') {
@@ -142,7 +142,7 @@ impl Rule {
         };
         let sides: BTreeSet<String> = names.iter().filter_map(side).collect();
         let is_valid = |side: &String| {
-            Self::parse(&format!("{side}={to}"))
+            Self::parse(&format!("{}={}", escaped(side), escaped(&to)))
                 .is_ok_and(|rule| names.iter().any(|name| rule.apply(name).is_some()))
         };
         sides.into_iter().filter(is_valid).collect()
@@ -191,6 +191,12 @@ mod tests {
 
     fn renamed(rules: &[&str], name: &str) -> String {
         Renames::new(rules).unwrap().apply(&Namespace::parse(name).unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn equals_signs_can_be_escaped() {
+        assert_eq!(renamed(&[r"shop.a\=b=shop.c\=d"], "shop.a=b"), "shop.c=d");
+        assert_eq!(renamed(&[r"s\=1=s\=2"], "s=1.a"), "s=2.a");
     }
 
     #[test]

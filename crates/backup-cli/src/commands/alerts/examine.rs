@@ -107,7 +107,7 @@ async fn logs<'a>(
     jobs: &[&'a str],
     cx: &Context,
 ) -> CommandResult<BTreeMap<&'a str, LogFacts>> {
-    let newest = newest_with_log(&opened.snapshots.snapshots);
+    let newest = backup_control::logs::newest_by_job(&opened.snapshots.snapshots);
     let (mut named, mut streams) = (Vec::new(), Vec::new());
     for job in jobs {
         if let Some(info) = newest.get(job) {
@@ -123,13 +123,6 @@ async fn logs<'a>(
         }
     }
     Ok(facts)
-}
-
-/// The newest snapshot of each job that has a place in a log.
-fn newest_with_log(snapshots: &[SnapshotInfo]) -> BTreeMap<&str, &SnapshotInfo> {
-    let with_log = snapshots.iter().filter(|info| info.snapshot.x_log.is_some());
-    // The last one of a job, which is the newest, stays.
-    with_log.filter_map(|info| Some((info.snapshot.tag("job")?, info))).collect()
 }
 
 /// The log of a job; none if none was captured.
@@ -226,7 +219,10 @@ mod tests {
         for jobs in [&["a"][..], &["a", "b", "c", "d", "e"]] {
             let (cx, sink) = (Context::silent(), RecordingSink::new(Arc::new(MemorySink::new())));
             let opened = opened(&sink, jobs, &cx).await;
-            assert_eq!(newest_with_log(&opened.snapshots.snapshots).len(), jobs.len());
+            assert_eq!(
+                backup_control::logs::newest_by_job(&opened.snapshots.snapshots).len(),
+                jobs.len()
+            );
             sink.reset();
             let (known, of_jobs) = repository(&opened, jobs, Some(1 << 40), &cx).await.unwrap();
             let snapshots = jobs.len() as u64;

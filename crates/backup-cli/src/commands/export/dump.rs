@@ -76,10 +76,11 @@ pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> Com
     let now = session.now();
     let exporting = sources::export(kind, &snapshot, log, &flags, directory, &now, &session.cx);
     let exported = Box::pin(exporting).await?;
+    let outcome = Outcome::with_warnings(args::warn_of_unmatched(session, &flags.selection));
     if session.ui.is_json() {
         let (schema_version, snapshot, to) = (SCHEMA_VERSION, info.id.to_hex(), directory);
         session.ui.json(&DumpJson { schema_version, snapshot, to, exported })?;
-        return Ok(Outcome::Success);
+        return Ok(outcome);
     }
     let restore = match args.dump.gzip {
         true => "mongorestore --gzip",
@@ -94,7 +95,7 @@ pub(super) async fn run(session: &Session, args: &Args, directory: &Path) -> Com
     if let Some(hint) = hint {
         session.ui.hint(hint);
     }
-    Ok(Outcome::Success)
+    Ok(outcome)
 }
 
 /// Writes a snapshot of MongoDB as one archive.
@@ -120,10 +121,11 @@ pub(super) async fn archive(session: &Session, args: &Args, file: &Path) -> Comm
     let exporting = sources::export_archive(kind, &snapshot, &flags, output, &now, &session.cx);
     let (exported, output) = Box::pin(exporting).await?;
     session.blocking(move || output.finish()).await?;
+    let outcome = Outcome::with_warnings(args::warn_of_unmatched(session, &flags.selection));
     if session.ui.is_json() {
         let (schema_version, snapshot, to) = (SCHEMA_VERSION, info.id.to_hex(), file);
         session.ui.json(&DumpJson { schema_version, snapshot, to, exported })?;
-        return Ok(Outcome::Success);
+        return Ok(outcome);
     }
     // Standard output holds the archive.
     if !to_stdout {
@@ -137,7 +139,7 @@ pub(super) async fn archive(session: &Session, args: &Args, file: &Path) -> Comm
             .summary(format_args!("Snapshot {short} {done} to {}: {what}", file.display()))?;
         hint.into_iter().for_each(|hint| session.ui.hint(hint));
     }
-    Ok(Outcome::Success)
+    Ok(outcome)
 }
 
 fn flags(dump: &DumpArgs) -> CommandResult<ExportFlags> {

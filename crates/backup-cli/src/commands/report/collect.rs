@@ -119,14 +119,12 @@ async fn restorable(
     opened: &Opened,
 ) -> CommandResult<BTreeMap<String, Vec<(Timestamp, Timestamp)>>> {
     let repository = opened.indexed.repository();
+    let newest = backup_control::logs::newest_by_job(&opened.snapshots.snapshots);
     let mut found = BTreeMap::new();
     for (job, _) in
         config.jobs.iter().filter(|(_, job)| job.repository == name && job.logs.is_some())
     {
-        let Some(newest) = backup_control::logs::newest_of_job(&opened.snapshots.snapshots, job)
-        else {
-            continue;
-        };
+        let Some(newest) = newest.get(job.as_str()) else { continue };
         let stream = backup_control::logs::stream_of(&opened.indexed, newest).await?;
         let view = LogView::load(repository, &stream, &session.cx).await?.of_job(job);
         let ranges = view.timeline().ranges();

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use backup_control::patterns;
 use backup_control::sources::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags};
 use backup_control::units::Time;
 use backup_core::source::IfExists;
@@ -119,9 +120,12 @@ pub(crate) struct Args {
     pub(super) defer_ttl: bool,
     /// Leave out an index that the target refuses: NAME, or DATABASE.COLLECTION.NAME; repeat for
     /// several
+    ///
+    /// With --rename, collections have their names in the snapshot or their new ones.
     #[arg(long, value_name = "NAME", help_heading = "MongoDB")]
     pub(super) skip_index: Vec<String>,
-    /// Create collections without options, all or those that match GLOB; repeat for several
+    /// Create collections without options, all or those that match GLOB, or a list with commas;
+    /// repeat for several
     ///
     /// Options are, for instance, a validator or a collation. Time-series collections, views and the
     /// limits of capped collections stay.
@@ -312,7 +316,7 @@ impl Args {
             no_privileges: self.no_privileges,
             defer_ttl: self.defer_ttl,
             skip_indexes: self.skip_index.clone(),
-            no_options: self.no_options.clone(),
+            no_options: patterns::split_for(Some("mongodb"), &self.no_options),
             convert_legacy_indexes: self.convert_legacy_indexes,
             sparse: self.sparse,
             tablespaces: self.tablespace.clone(),

@@ -1,6 +1,6 @@
 //! Status of one job: from its repository, and from the recorded runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use backup_control::catalog::RunFilter;
@@ -70,6 +70,8 @@ pub(super) struct Repositories {
 pub(super) struct Opened {
     repository: Repository,
     pub(super) snapshots: SnapshotList,
+    /// Places in the list of snapshots, by job.
+    by_job: HashMap<String, Vec<usize>>,
     indexed: Option<IndexedRepository>,
     damaged: BTreeSet<SnapshotId>,
     verified: BTreeSet<SnapshotId>,
@@ -96,7 +98,14 @@ impl Repositories {
         let verified = repository.verified().await?;
         self.opened.push((spec.to_string(), None, outcome));
         let at = self.opened.len() - 1;
-        let opened = Opened { repository, snapshots, indexed: None, damaged, verified, logs: None };
+        let mut by_job: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, info) in snapshots.snapshots.iter().enumerate() {
+            if let Some(job) = info.snapshot.tag("job") {
+                by_job.entry(job.to_owned()).or_default().push(at);
+            }
+        }
+        let (indexed, logs) = (None, None);
+        let opened = Opened { repository, snapshots, by_job, indexed, damaged, verified, logs };
         Ok(self.opened[at].1.insert(opened))
     }
 
@@ -303,14 +312,14 @@ impl Opened {
     async fn last_success(&self, asked: Asked<'_>) -> CommandResult<Option<Success>> {
         let fits = |info: &&SnapshotInfo| {
             let snapshot = &info.snapshot;
-            let is_backup = snapshot.tag("job") == Some(asked.name)
-                && snapshot.tag("type") != Some("log")
-                && !snapshot.is_part();
+            let is_backup = snapshot.tag("type") != Some("log") && !snapshot.is_part();
             is_backup
                 && asked.host.is_none_or(|host| snapshot.hostname == host)
                 && asked.within.is_none_or(|within| within.contains(&info.time()))
         };
-        let Some(newest) = self.snapshots.snapshots.iter().rev().find(fits) else {
+        let of_job = self.by_job.get(asked.name).into_iter().flatten().rev();
+        let mut of_job = of_job.filter_map(|at| self.snapshots.snapshots.get(*at));
+        let Some(newest) = of_job.find(fits) else {
             return Ok(None);
         };
         let damage = match self.damaged.contains(&newest.id) {
@@ -346,11 +355,9 @@ impl Opened {
         jobs: &[String],
     ) -> CommandResult<BTreeMap<String, CommandResult<LogView>>> {
         let (mut logs, mut named, mut streams) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let newest = backup_control::logs::newest_by_job(&self.snapshots.snapshots);
         for job in jobs {
-            let Some(newest) = backup_control::logs::newest_of_job(&self.snapshots.snapshots, job)
-            else {
-                continue;
-            };
+            let Some(newest) = newest.get(job.as_str()) else { continue };
             let indexed = match &mut self.indexed {
                 Some(indexed) => indexed,
                 none => none.insert(self.repository.load_index(&session.cx).await?),

@@ -59,15 +59,16 @@ impl<'a> Adjusting<'a> {
 
     fn collection(&mut self, live: &mut Live, collection: &mut Collection) {
         let shown = collection.namespace.visible();
+        let names = [live.collection.namespace.visible(), shown.clone()];
         let mut indexes = std::mem::take(&mut collection.indexes);
         if self.adjustments.convert_legacy_indexes {
             for index in indexes.iter_mut().filter(|index| !is_made_by_the_server(index)) {
                 self.convert(&shown, index);
             }
         }
-        indexes.retain(|index| is_made_by_the_server(index) || !self.skips(&shown, index));
+        indexes.retain(|index| is_made_by_the_server(index) || !self.skips(&names, index));
         if !collection.namespace.is_buckets()
-            && self.plain.as_ref().is_some_and(|plain| plain.covers(&shown))
+            && self.plain.as_ref().is_some_and(|plain| names.iter().any(|name| plain.covers(name)))
         {
             self.without_options(&shown, collection, &mut indexes);
             live.changes = Fields::default();
@@ -77,14 +78,17 @@ impl<'a> Adjusting<'a> {
         collection.indexes = indexes;
     }
 
-    fn skips(&mut self, shown: &Namespace, index: &Fields) -> bool {
+    /// `names` are those in the snapshot and at the target.
+    fn skips(&mut self, names: &[Namespace; 2], index: &Fields) -> bool {
         let name = index.text("name").unwrap_or_default();
-        let full = format!("{shown}.{name}");
-        let skipped =
-            self.adjustments.skip_indexes.iter().find(|skip| **skip == name || **skip == full);
-        let Some(skipped) = skipped else { return false };
+        let is_meant = |skip: &&String| {
+            **skip == name || names.iter().any(|full| **skip == format!("{full}.{name}"))
+        };
+        let Some(skipped) = self.adjustments.skip_indexes.iter().find(is_meant) else {
+            return false;
+        };
         self.skipped.insert(skipped);
-        self.lines.push(format!("{shown}: the index {name} is left out"));
+        self.lines.push(format!("{}: the index {name} is left out", names[1]));
         true
     }
 
@@ -209,6 +213,33 @@ mod tests {
             };
             let error = adjusted(options.clone(), indexes.clone(), &adjustments).unwrap_err();
             assert_eq!(error.kind(), SourceErrorKind::NotFound, "{skip} {glob}");
+        }
+    }
+
+    #[test]
+    fn collections_are_named_as_in_the_snapshot_or_at_the_target() {
+        for db in ["db", "copy"] {
+            let adjustments = Adjustments {
+                skip_indexes: vec![format!("{db}.c.a")],
+                no_options: vec![format!("{db}.c")],
+                convert_legacy_indexes: false,
+            };
+            let index = doc! { "v": 2, "key": { "a": 1 }, "name": "a" };
+            let stored = Collection {
+                namespace: Namespace::new("db", "c"),
+                kind: Kind::Collection,
+                uuid: None,
+                options: doc! { "collation": { "locale": "de" } }.into(),
+                indexes: vec![index.into()],
+            };
+            let namespace = Namespace::new("copy", "c");
+            let mut renamed = Collection { namespace, ..stored.clone() };
+            let taker = Taker { version: [6, 0], is_replica_set: true };
+            let mut adjusting = Adjusting::new(taker, &adjustments).unwrap();
+            adjusting.collection(&mut Live::of(stored), &mut renamed);
+            adjusting.refuse_unmatched().unwrap();
+            assert!(renamed.indexes.is_empty() && renamed.options.is_empty(), "{db}");
+            assert_eq!(adjusting.lines.len(), 2);
         }
     }
 

@@ -8,6 +8,7 @@
 //! | `target.rs` | what is there, what stands in the way, creating and dropping |
 //! | `left_out.rs` | collections and views that cannot be brought to the moment |
 //! | `adjust.rs` | indexes and options that are left out or converted |
+//! | `impossible.rs` | names that no server takes |
 //! | `refused/` | definitions that the target refuses |
 //! | `aside.rs` | collections under temporary names until they are complete |
 //! | `others.rs` | objects at the target that the snapshot lacks |
@@ -47,6 +48,7 @@ mod definitions;
 mod equal;
 mod failure;
 mod finish;
+mod impossible;
 mod indexes;
 mod into;
 mod left_out;
@@ -116,6 +118,7 @@ pub(super) async fn restore(
     let names = wanted.iter().map(|(_, collection)| collection).chain(&views);
     let names: Vec<Namespace> = names.map(|collection| collection.namespace.clone()).collect();
     let target = Target::look(cx, server, options, request.if_exists).await?;
+    target.refuse_impossible(&names)?;
     target.refuse_conflicts(&names, &wanted, &views)?;
     let is_merged = |name: &Namespace| target.is_merged_into(name);
     let definitions = (&wanted[..], &views[..]);

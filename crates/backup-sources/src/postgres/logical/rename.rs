@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
-use crate::renaming::{unmatched, with_parts_of};
+use crate::renaming::{escaped, sides, unmatched, with_parts_of};
 
 /// Rules from names in the snapshot to names at the target. The first that matches wins; what none
 /// matches keeps its name.
@@ -102,9 +102,9 @@ impl Rule {
                      'shop.public=shop.old'",
                 )
         };
-        let (from, to) = text.split_once('=').ok_or_else(invalid)?;
+        let (from, to) = sides(text).ok_or_else(invalid)?;
         let parts = |side: &str| side.split('.').map(str::to_owned).collect::<Vec<_>>();
-        let rule = Self { text: text.to_owned(), from: parts(from), to: parts(to) };
+        let rule = Self { text: text.to_owned(), from: parts(&from), to: parts(&to) };
         let stars = |part: &String| part.matches('*').count();
         let pairs = rule.from.iter().zip(&rule.to);
         let sound = rule.from.len() == rule.to.len()
@@ -131,7 +131,7 @@ impl Rule {
         let sides: BTreeSet<String> = names.iter().filter_map(side).collect();
         let to = self.to.join(".");
         let is_valid = |side: &String| {
-            Self::parse(&format!("{side}={to}"))
+            Self::parse(&format!("{}={}", escaped(side), escaped(&to)))
                 .is_ok_and(|rule| names.iter().any(|name| rule.matches(name)))
         };
         sides.into_iter().filter(is_valid).collect()
