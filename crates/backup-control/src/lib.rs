@@ -28,6 +28,7 @@
 //! | [`logs`] | logs of jobs: how they are captured, and what a moment takes to be restored |
 //! | [`groups`] | jobs that are restored to one moment |
 //! | [`cleanup`] | from jobs to which of their snapshots stay |
+//! | [`clusters`] | another cluster of PostgreSQL under the address of a job |
 //! | [`notify`] | telling people and programs what happened: channels, and the outbox that loses nothing |
 //! | [`schedule`] | what happens when: cron expressions, what is due, the tasks of a configuration |
 //! | [`snapshots`] | from what somebody calls a snapshot to the snapshot |
@@ -54,6 +55,7 @@ pub mod audit;
 pub mod cache;
 pub mod catalog;
 pub mod cleanup;
+pub mod clusters;
 pub mod config;
 pub mod damage;
 pub mod disk;

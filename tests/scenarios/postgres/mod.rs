@@ -151,6 +151,7 @@ scenarios! {
         logical::round_trip::everything_gets_to_18 as everything_gets_to_18,
         moments::a_millisecond_is_enough as a_millisecond_is_enough,
         logical::parts::a_part_is_backed_up_alone as a_part_is_backed_up_alone,
+        logical::beside::copies_leave_the_originals_alone as copies_leave_the_originals_alone,
         logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
     }
     needs_pg_dump_17 Version::V17 => {
@@ -177,6 +178,8 @@ scenarios! {
         logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
         logical::hostile::crafted_descriptions_are_refused as crafted_descriptions_are_refused,
         logical::parts::copies_get_other_names as copies_get_other_names,
+        logical::beside::copies_leave_the_originals_alone as copies_leave_the_originals_alone,
+        logical::beside::equal_new_names_are_refused as equal_new_names_are_refused,
         logical::parts::what_is_there_is_respected as what_is_there_is_respected,
         logical::failures::hidden_rows_are_refused as hidden_rows_are_refused,
         frozen::logical_backup_of_a_frozen_server_is_given_up as logical_backup_of_a_frozen_server_is_given_up,

@@ -1,5 +1,5 @@
-//! A backup that was out of touch for hours goes on while a prune deletes what it left behind, and
-//! lists it: a backup that begins now must not rely upon that.
+//! A backup wakes up after hours and lists its packs while a prune deletes them: a new backup does
+//! not rely on them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::support::script::assert_holds;
 
 const GRACE: Duration = Duration::from_secs(60 * 60);
 
-/// The moments of a prune: it knows the index, but not the packs; it is about to delete the first.
+/// Moments of a prune: the index is loaded, and the packs are not listed; the first deletion is next.
 const MOMENTS: [Stop; 2] = [
     Stop { operation: Operation::List, top: "data", skip: 0, done: false },
     Stop { operation: Operation::Delete, top: "data", skip: 0, done: false },
@@ -73,7 +73,7 @@ async fn listed_at(moment: Stop) {
     let deleted = deleting.await.unwrap().unwrap().deleted_packs;
     assert!(deleted > 0, "{moment:?}: what the first backup left behind is deleted");
     assert_holds(&repo, report.snapshot.unwrap(), &source()).await;
-    // What the late one has listed though it is gone goes with the next prune.
+    // The next prune removes index entries of deleted packs.
     prune(&repo.repository, &thorough(GRACE), &cx).await.unwrap();
     repo.assert_sound().await;
 }

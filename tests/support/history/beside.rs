@@ -201,7 +201,7 @@ impl World {
     pub(super) async fn slow_prune(&mut self) {
         let (gate, repository) = self.gates.pop().expect("no two prunes at a time");
         let (stop, options) = (self.stop_at(&IN_A_PRUNE), self.prune_options());
-        // It mends what those left behind who came too late before, not those who do meanwhile.
+        // It repairs the index after late backups that ended before, not after later ones.
         self.late = false;
         // A lease of somebody who was killed runs out first.
         self.clock.advance(SignedDuration::from_mins(5));
@@ -235,8 +235,7 @@ impl World {
         });
         gate.open();
         self.gates.push((gate, repository));
-        // One that was killed meanwhile may have published after the prune had looked for the last
-        // time.
+        // A writer that was killed may have published its snapshot after the last check of the prune.
         self.unsettled = self.killed() > killed;
         self.assert_listed().await;
         self.count("slow prune");

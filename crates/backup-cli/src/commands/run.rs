@@ -6,7 +6,7 @@ mod group;
 mod snapshot;
 pub(crate) mod told;
 
-pub(in crate::commands) use snapshot::{BackedUp, back_up};
+pub(in crate::commands) use snapshot::{BackedUp, back_up, require_same_cluster};
 
 use std::path::PathBuf;
 

@@ -130,7 +130,7 @@ fn make_spool(dir: &Path) -> io::Result<()> {
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
 }
 
-/// The newest snapshot of each job that says where it is in a log.
+/// The newest snapshot of each job that has a position in a log.
 #[must_use]
 pub fn newest_by_job(snapshots: &[SnapshotInfo]) -> HashMap<&str, &SnapshotInfo> {
     let with_log = snapshots.iter().filter(|info| info.snapshot.x_log.is_some());

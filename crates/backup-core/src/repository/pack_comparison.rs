@@ -54,10 +54,10 @@ impl IndexedRepository {
         Ok(found)
     }
 
-    /// For writers: what was in packs that are gone, or that a prune has noted to be deleted, is
-    /// stored again. Returns what was found.
+    /// For writers: blobs of missing packs, and of packs that a prune has recorded for deletion, are
+    /// stored again. Returns the differences.
     pub(crate) async fn trust_lasting_packs(&self) -> Result<PackComparison> {
-        // First the records: one that has gone meanwhile has taken its packs with it before.
+        // The records first: a prune deletes a record after its packs.
         self.distrust_noted_packs().await?;
         self.hide_lost_packs().await
     }

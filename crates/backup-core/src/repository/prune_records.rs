@@ -1,8 +1,8 @@
-//! What prunes note for later ones: objects `x-prune/NAME`.
+//! Records of prunes for later prunes: objects `x-prune/NAME`.
 //!
-//! Packs that no index object lists, the remains of somebody who was killed, are deleted when their
-//! record is old enough. Somebody who was out of touch may list such a pack after that. Whoever
-//! begins now must not rely upon it: it may be deleted at any moment.
+//! A prune deletes packs without an index entry (of killed writers) when their record is old enough.
+//! A writer that wakes up after hours may list such a pack after that. New writers do not rely on
+//! the pack: it may be deleted at any moment.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::format::open_json;
 use crate::id::PackId;
 use crate::sink::{ObjectMeta, SinkErrorKind, SinkOps};
 
-/// Who was at work when packs were marked, or were found in no index object.
+/// Active sessions at the time when packs were marked, or found without an index entry.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct PruneRecord {
     pub(crate) written: Timestamp,
@@ -32,10 +32,10 @@ pub(crate) struct PruneRecord {
     pub(crate) locks: BTreeSet<String>,
 }
 
-/// All records that are there, each as far as it can be read.
+/// All records; a damaged one is an error in its place.
 ///
 /// # Errors
-/// Those of the sink.
+/// Errors of the sink.
 pub(crate) async fn read_all(
     repository: &Repository,
 ) -> Result<Vec<(ObjectMeta, Result<PruneRecord>)>> {
@@ -54,11 +54,11 @@ pub(crate) async fn read_all(
 }
 
 impl IndexedRepository {
-    /// Marks packs that are to be deleted, though an index object lists them. For writers, whose
-    /// session began before the index was loaded, and before they ask what is in the store.
+    /// Marks packs that a record names for deletion, even if an index object lists them. A writer
+    /// calls this after its session began and its index was loaded, and before it lists the packs.
     ///
     /// # Errors
-    /// Those of the sink.
+    /// Errors of the sink.
     pub(super) async fn distrust_noted_packs(&self) -> Result<()> {
         for (_, record) in read_all(&self.repository).await? {
             // No prune acts upon one that is damaged.

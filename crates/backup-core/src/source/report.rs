@@ -184,6 +184,9 @@ pub struct RestoredObjects {
     pub databases: u64,
     /// Collections, time-series collections included; neither users nor roles.
     pub collections: u64,
+    /// Time-series collections among them. Counting their measurements would read all of them.
+    #[serde(default)]
+    pub time_series: u64,
     /// Views.
     pub views: u64,
     /// Documents of these collections, measurements of time-series collections left out. `None` if

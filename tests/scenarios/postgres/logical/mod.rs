@@ -6,6 +6,7 @@
 //! | `fill.rs` | a database with everything that is easily lost |
 //! | `round_trip.rs` | whole databases, from version to version, under load |
 //! | `parts.rs` | schemas, tables, other names, what is there already |
+//! | `beside.rs` | copies beside originals that have partitions |
 //! | `plans.rs` | rows that plans of restores give |
 //! | `odd.rs` | names, texts and numbers that are easily overlooked |
 //! | `failures.rs` | rights, locks, whoever dies on the way |
@@ -13,6 +14,7 @@
 //! | `hostile.rs` | crafted descriptions |
 //! | `by_hand.rs` | restoring with stock tools |
 
+pub(super) mod beside;
 pub(super) mod by_hand;
 pub(super) mod failures;
 mod fill;

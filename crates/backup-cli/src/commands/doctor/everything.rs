@@ -269,7 +269,7 @@ impl Round<'_> {
                 );
             }
         };
-        let selection = job.options.selection.clone();
+        let (selection, repository) = (job.options.selection.clone(), job.repository.clone());
         let source = sources::of_job(&loaded.config, name, job);
         let connected = match session
             .unless_cancelled(source.open(&session.env, &session.cx.events))
@@ -283,6 +283,10 @@ impl Round<'_> {
             }
         };
         self.well(&of, "connection", connected.to_string())?;
+        let of_job = (name, &repository);
+        if let Some(other) = sources::other_cluster(session, of_job, &source, &*connected).await? {
+            self.ill(&of, "cluster", other.finding, other.remedy)?;
+        }
         let probe = connected.probe(&session.cx).await.map_err(backup_core::error::Error::from);
         if let Ok(ahead) = probe.as_ref().map(|probe| probe.clock_ahead_seconds) {
             self.clock_of_server(&of, ahead)?;

@@ -1,7 +1,9 @@
 //! Sources: whether they can be backed up, and what is missing.
 
+use backup_control::clusters;
 use backup_control::config::Config;
 use backup_control::jobs::{Job, JobFlags};
+use backup_control::repositories::RepositorySpec;
 use backup_control::sources::SourceSpec;
 use backup_core::source::{Probe, ProbeProblem, SelectedPart, Selection, Source, SourceErrorKind};
 use serde::Serialize;
@@ -39,15 +41,21 @@ struct SourceJson {
 /// A source and the part of it that a job backs up.
 pub(super) struct Meant {
     job: Option<String>,
+    /// Repository of the job.
+    repository: Option<RepositorySpec>,
     spec: SourceSpec,
     selection: Selection,
 }
 
 pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     let mut found = Vec::new();
-    for Meant { job, spec, selection } in meant(session, args)? {
+    for Meant { job, repository, spec, selection } in meant(session, args)? {
         let source = session.unless_cancelled(spec.open(&session.env, &session.cx.events)).await?;
         let mut probe = source.probe(&session.cx).await.map_err(backup_core::error::Error::from)?;
+        if let (Some(job), Some(repository)) = (&job, &repository) {
+            let of_job = (job.as_str(), repository);
+            probe.problems.extend(other_cluster(session, of_job, &spec, &*source).await?);
+        }
         let mut selected = Vec::new();
         if probe.problems.is_empty() {
             match parts(session, &*source, &selection).await? {
@@ -76,6 +84,39 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
         }
     }
     Ok(Outcome::with_warnings(problems as u64))
+}
+
+/// A problem if the source is another cluster than the one in the snapshots of the job.
+pub(super) async fn other_cluster(
+    session: &Session,
+    (job, repository): (&str, &RepositorySpec),
+    spec: &SourceSpec,
+    source: &dyn Source,
+) -> CommandResult<Option<ProbeProblem>> {
+    if !clusters::may_be_another(spec, source) {
+        return Ok(None);
+    }
+    let found = async {
+        let repository = session.open(repository).await?;
+        let other = clusters::other_than_known(&repository, job, spec, source, &session.cx);
+        CommandResult::Ok(other.await?)
+    };
+    match found.await {
+        Ok(other) => {
+            Ok(other
+                .map(|other| ProbeProblem::new(other.to_string(), clusters::OtherCluster::REMEDY)))
+        }
+        Err(error) if error.is_cancelled() => Err(error),
+        // There are no snapshots yet.
+        Err(error) if error.is_missing_repository() => Ok(None),
+        Err(error) => {
+            let fix =
+                error.hint().unwrap_or("correct the address or pass phrase in [repositories]");
+            let finding =
+                format!("cannot compare the cluster with the snapshots: {}", error.chain());
+            Ok(Some(ProbeProblem::new(finding, fix)))
+        }
+    }
 }
 
 /// The parts of a source that a selection covers; a problem if it covers none, or is refused.
@@ -120,7 +161,8 @@ pub(super) fn shown(parts: &[SelectedPart]) -> String {
 fn meant(session: &Session, args: &Args) -> CommandResult<Vec<Meant>> {
     if !args.source.is_empty() {
         let spec = SourceSpec::of_addresses(&args.source, &session.machine, &session.env)?;
-        return Ok(vec![Meant { job: None, spec, selection: Selection::all() }]);
+        let selection = Selection::all();
+        return Ok(vec![Meant { job: None, repository: None, spec, selection }]);
     }
     let loaded = session.require_config()?;
     let repository = session.named_repository()?;
@@ -132,9 +174,9 @@ fn meant(session: &Session, args: &Args) -> CommandResult<Vec<Meant>> {
             &JobFlags::default(),
             session.place(),
         )?;
-        let selection = job.options.selection.clone();
-        let spec = of_job(&loaded.config, name, job);
-        Ok(Meant { job: Some(name.clone()), spec, selection })
+        let (selection, of_job) = (job.options.selection.clone(), job.repository.clone());
+        let spec = self::of_job(&loaded.config, name, job);
+        Ok(Meant { job: Some(name.clone()), repository: Some(of_job), spec, selection })
     };
     loaded.config.jobs_of(&args.jobs).iter().map(job).collect()
 }

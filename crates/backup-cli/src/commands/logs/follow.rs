@@ -61,6 +61,7 @@ pub(super) async fn follow_job(session: &Session, args: &Args) -> CommandResult 
     let job = super::configured(session, &args.job)?;
     let source = super::source_with_log(session, &job).await?;
     let repository: Repository = session.open(&job.repository).await?;
+    run::require_same_cluster(session, &repository, &job, &*source).await?;
     let id = &repository.config().id;
     // One machine may follow the logs of several jobs, and the name is that of one process.
     let since = session.cx.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ");

@@ -134,15 +134,18 @@ pub(crate) fn objects(contents: &RestoredObjects) -> String {
     let some =
         |count: u64, one: &str, many: &str| (count > 0).then(|| human::count(count, one, many));
     let documents = match contents.documents {
-        Some(count) => human::count(count, "document", "documents"),
-        None => "documents not known".to_owned(),
+        _ if contents.collections == contents.time_series => None,
+        Some(count) => Some(human::count(count, "document", "documents")),
+        None => Some("documents not known".to_owned()),
     };
+    let measurements = (contents.time_series > 0).then(|| "measurements (not counted)".to_owned());
     let has_data = contents.collections > 0;
     let parts = [
         some(contents.databases, "database", "databases"),
         some(contents.collections, "collection", "collections"),
         some(contents.views, "view", "views"),
-        has_data.then_some(documents),
+        documents,
+        measurements,
         has_data.then(|| human::size(contents.bytes)),
         some(contents.users, "user", "users"),
         some(contents.roles, "role", "roles"),

@@ -1,12 +1,12 @@
 //! One backup: checks before it, the snapshot, and the steps after it.
 
 use backup_control::jobs::Job;
-use backup_control::{damage, logs, patterns};
+use backup_control::{clusters, damage, logs, patterns};
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::id::SnapshotId;
 use backup_core::log::{Stream, roll_up};
 use backup_core::pipeline::{self, BackupReport};
-use backup_core::repository::{Repository, SnapshotInfo};
+use backup_core::repository::Repository;
 use backup_core::source::{Selection, Source, SourceErrorKind};
 
 use super::execute;
@@ -142,40 +142,20 @@ fn with_hint(error: CoreError, job: &Job) -> CoreError {
     }
 }
 
-/// Kinds of sources whose paths begin with the identifier of a PostgreSQL cluster.
-const KINDS_OF_CLUSTERS: [&str; 2] = ["postgres", "postgres-logical"];
-
-/// Another cluster under the address of a job would get among its snapshots, and policies would
-/// forget those of the right one.
-async fn require_same_cluster(
+/// Refuses a source that is another cluster than that of the job's snapshots.
+pub(in crate::commands) async fn require_same_cluster(
     session: &Session,
     repository: &Repository,
     job: &Job,
     source: &dyn Source,
 ) -> CommandResult<()> {
-    if !KINDS_OF_CLUSTERS.contains(&source.kind()) || job.source.names_cluster() {
-        return Ok(());
+    let name = &job.options.job;
+    match clusters::other_than_known(repository, name, &job.source, source, &session.cx).await? {
+        None => Ok(()),
+        Some(other) => {
+            Err(CommandError::refused(other.to_string()).with_hint(clusters::OtherCluster::REMEDY))
+        }
     }
-    let list = repository.snapshots(&session.cx).await?;
-    let of_job = |info: &&SnapshotInfo| info.snapshot.tag("job") == Some(&job.options.job);
-    let is_of_cluster = |info: &&SnapshotInfo| {
-        info.snapshot.tag("source").is_some_and(|kind| KINDS_OF_CLUSTERS.contains(&kind))
-    };
-    let newest = list.snapshots.iter().rev().filter(of_job).find(is_of_cluster);
-    let (found, id) =
-        (source.identity(), |paths: &[String]| paths.first()?.split('/').nth(2).map(str::to_owned));
-    let Some(known) = newest.and_then(|info| id(&info.snapshot.paths)) else { return Ok(()) };
-    if known == found.id {
-        return Ok(());
-    }
-    let text = format!(
-        "the snapshots of job {} belong to cluster {known}, but the source is cluster {}",
-        job.options.job, found.id
-    );
-    Err(CommandError::refused(text).with_hint(
-        "use a separate job for the new cluster; if it replaces the other one, set its `system_id` \
-         in the configuration",
-    ))
 }
 
 async fn hold_last_clean(

@@ -29,6 +29,7 @@ pub(super) fn planned(
     for (live, collection) in data.clone() {
         planned.collections += 1;
         planned.bytes += dump.bytes_of(live)?;
+        planned.time_series += u64::from(collection.namespace.is_buckets());
         if !collection.namespace.is_buckets() {
             let recorded = dump.state.digest_of(&live.collection.namespace);
             let count = recorded.filter(|_| !dump.needs_entries()).map(|digest| digest.count);
@@ -51,6 +52,7 @@ pub(super) fn written(
     RestoredObjects {
         databases: databases(names.chain(views.iter().map(|view| &view.namespace))),
         collections: restored.len() as u64,
+        time_series: (restored.len() - plain.clone().count()) as u64,
         views: views.len() as u64,
         documents: Some(plain.map(|one| one.loaded.sum.count).sum()),
         bytes: restored.iter().map(|one| one.loaded.sum.bytes).sum(),

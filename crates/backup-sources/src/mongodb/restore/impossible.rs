@@ -8,7 +8,7 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use super::target::Target;
 use crate::mongodb::namespace::Namespace;
 
-/// What names of databases never hold, on servers for Linux.
+/// Characters that no name of a database contains, on servers for Linux.
 const FORBIDDEN: [char; 7] = ['/', '\\', '.', ' ', '"', '$', '\0'];
 /// Bytes of the name of a database.
 const DATABASE: usize = 63;
@@ -39,7 +39,7 @@ impl Target {
     }
 }
 
-/// Why a server refuses a name whatever else it holds.
+/// The rule that a name breaks on every server.
 fn reason(name: &Namespace) -> Option<String> {
     if let Some(letter) = name.db.chars().find(|letter| FORBIDDEN.contains(letter)) {
         return Some(format!("the name of a database cannot contain {letter:?}"));

@@ -128,6 +128,19 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
+    /// The table that a partition or a sequence belongs to.
+    pub(super) fn parent_of(&self, one: &Relation) -> Option<&Relation> {
+        self.places.get(&one.parent()?).and_then(|at| self.relations.get(*at))
+    }
+
+    /// A relation, its parent, and so on.
+    pub(super) fn line_of<'a>(
+        &'a self,
+        one: &'a Relation,
+    ) -> impl Iterator<Item = &'a Relation> + use<'a> {
+        std::iter::successors(Some(one), |one| self.parent_of(one))
+    }
+
     pub(super) async fn read(sql: &Sql, database: &str) -> SourceResult<Self> {
         const SCHEMAS: &str = "SELECT nspname::text FROM pg_namespace WHERE nspname <> \
                                'information_schema' AND nspname NOT LIKE 'pg\\_%' ORDER BY 1";

@@ -1,7 +1,9 @@
 //! Dropping what is replaced. What something else depends on stays, and the restore fails: nothing
 //! is dropped along with it that nobody asked for.
 
-use backup_core::source::{Removal, SourceResult};
+use std::collections::HashSet;
+
+use backup_core::source::{IfExists, Removal, SourceResult};
 use tokio_postgres::Error;
 
 use super::super::catalog::{Catalog, Kind, Relation};
@@ -36,10 +38,50 @@ fn going<'a>(plan: &Plan<'_>, catalog: &'a Catalog) -> Vec<&'a Relation> {
         let covers = |filter: &Filter| filter.covers(database, &one.schema, &one.name);
         plan.names.is_empty() && covers(&plan.filter) && covers(backed_up)
     };
-    let is_going = |one: &&Relation| {
+    let is_going = |one: &Relation| {
         !one.of_extension && (is_made(plan, one) || is_of_schema(one) || is_meant(one))
     };
-    catalog.relations.iter().filter(is_going).collect()
+    catalog.relations.iter().filter(|one| catalog.line_of(one).any(is_going)).collect()
+}
+
+/// The reason why a restore into this database would change tables that stay: it would drop a
+/// partition or sequence of such a table, or merge other rows into its partition.
+pub(super) fn torn(plan: &Plan<'_>, catalog: &Catalog, if_exists: IfExists) -> Option<String> {
+    let database = &*plan.stored.manifest.name;
+    let going: HashSet<u32> = match if_exists {
+        IfExists::Merge => HashSet::new(),
+        IfExists::Fail | IfExists::Replace => {
+            going(plan, catalog).into_iter().map(|one| one.oid).collect()
+        }
+    };
+    let known = plan.parents_made();
+    let name = |one: &Relation| (one.schema.clone(), one.name.clone());
+    catalog.relations.iter().find_map(|one| {
+        let parent = catalog.parent_of(one);
+        let shown = format!("{}.{}", one.schema, one.name);
+        if if_exists == IfExists::Merge {
+            let is_other = parent.map(name).as_ref() != known.get(&name(one));
+            return (is_made(plan, one) && is_other).then(|| match parent {
+                Some(parent) => format!("{shown} is a part of {} there", parent.sql()),
+                None => format!("{shown} is a part of another table in the snapshot"),
+            });
+        }
+        if !going.contains(&one.oid) {
+            return None;
+        }
+        match parent {
+            Some(parent) if !going.contains(&parent.oid) => {
+                Some(format!("{shown} is a part of {} there, which stays", parent.sql()))
+            }
+            Some(parent)
+                if plan.names.is_empty()
+                    && !plan.stored.backed_up.covers(database, &one.schema, &one.name) =>
+            {
+                Some(format!("{shown} would go with {}; the backup left it out", parent.sql()))
+            }
+            _ => None,
+        }
+    })
 }
 
 fn is_made(plan: &Plan<'_>, one: &Relation) -> bool {

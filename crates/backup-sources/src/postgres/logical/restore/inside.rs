@@ -17,12 +17,20 @@ use super::plan::Plan;
 use super::writer::Writer;
 use super::{Job, clear};
 
-/// What of the names that are restored is taken at the target.
-pub(super) async fn conflicts(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Vec<Relation>> {
+/// Objects of a database that a restore into it concerns.
+pub(super) struct InTheWay {
+    /// Names that are restored and taken at the target.
+    pub(super) taken: Vec<Relation>,
+    /// The first change that `--if-exists replace` or `merge` would make to tables that stay.
+    pub(super) torn: Option<String>,
+}
+
+pub(super) async fn in_the_way(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<InTheWay> {
     let sql = open(job, &plan.target).await?;
     let catalog = Catalog::read(&sql, &plan.target).await?;
     let there = catalog.relations.iter().map(|one| (one.schema.clone(), one.name.clone()));
-    Ok(there.filter(|name| plan.made.contains(name)).collect())
+    let taken = there.filter(|name| plan.made.contains(name)).collect();
+    Ok(InTheWay { taken, torn: clear::torn(plan, &catalog, job.request.if_exists) })
 }
 
 /// Relations of an existing database that a replacement removes because the snapshot lacks them.

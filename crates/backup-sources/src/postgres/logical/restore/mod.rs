@@ -42,6 +42,7 @@ use super::super::unless_cancelled;
 use super::filter::Filter;
 use super::options::LogicalOptions;
 use dump::Dump;
+use inside::InTheWay;
 use plan::Plan;
 use server::Server;
 
@@ -204,24 +205,35 @@ async fn way(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Way> {
     if !job.server.has(&plan.target) {
         return Ok(Way::Whole);
     }
-    let in_the_way = inside::conflicts(job, plan).await?;
-    match job.request.if_exists {
+    // Under other names it is a copy beside the originals.
+    let is_all = plan.is_whole && plan.stored.manifest.whole && plan.names.is_empty();
+    let InTheWay { taken, torn } = inside::in_the_way(job, plan).await?;
+    match (job.request.if_exists, torn) {
         // What the backup left out is nowhere else.
-        IfExists::Replace if plan.is_whole && plan.stored.manifest.whole => Ok(Way::Whole),
-        IfExists::Fail if !in_the_way.is_empty() => {
-            let names: Vec<String> = in_the_way
-                .iter()
-                .take(NAMED)
-                .map(|(schema, name)| format!("{schema}.{name}"))
-                .collect();
-            let more = in_the_way.len().saturating_sub(NAMED);
+        (IfExists::Replace, _) if is_all => Ok(Way::Whole),
+        (IfExists::Replace | IfExists::Merge, Some(torn)) => {
+            let text =
+                format!("restoring into {} would change tables that stay: {torn}", plan.target);
+            Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
+                "restore the table with all its parts, or under other names (--rename), or into \
+                 another database",
+            ))
+        }
+        (IfExists::Fail, torn) if !taken.is_empty() => {
+            let names: Vec<String> =
+                taken.iter().take(NAMED).map(|(schema, name)| format!("{schema}.{name}")).collect();
+            let more = taken.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let text =
                 format!("the database {} has {}{more} already", plan.target, names.join(", "));
-            Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
-                "choose --if-exists replace (drops and restores them) or merge (replaces rows of \
-                 equal primary key and keeps others), or other names (--rename)",
-            ))
+            let hint = match torn {
+                None => {
+                    "choose --if-exists replace (drops and restores them) or merge (replaces rows \
+                     of equal primary key and keeps others), or other names (--rename)"
+                }
+                Some(_) => "choose other names (--rename), or another database",
+            };
+            Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(hint))
         }
         _ => Ok(Way::Inside),
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use backup_core::source::SourceResult;
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
 use super::super::filter::Filter;
 use super::super::manifest::{Sequence, Table};
@@ -100,6 +100,7 @@ impl<'a> Plan<'a> {
         };
         (plan.before, plan.after) = (wanted(before), wanted(after));
         plan.names = plan.new_names(options, &covered);
+        plan.refuse_equal_names(&covered)?;
         plan.origins = origins(database, &covered, &plan.schemas);
         let made = plan.before.iter().filter(|entry| RELATION_KINDS.contains(&entry.kind));
         plan.made = made.map(|entry| plan.names.of(entry.schema, entry.name)).collect();
@@ -155,18 +156,50 @@ impl<'a> Plan<'a> {
                 names.relations.insert(relation(schema, name), renamed);
             }
         }
-        let owned = self
-            .sequences
+        // Partitions and sequences: first of the tables themselves, then of their partitions.
+        let parents = &self.stored.parents;
+        let mut parts: Vec<(usize, &Relation, &Relation)> = covered
             .iter()
-            .filter_map(|one| Some((relation(&one.schema, &one.name), one.owned_by.clone()?)));
-        let indexes = self.indexes.iter().map(|(index, table)| (index.clone(), table.clone()));
-        for (part, table) in owned.chain(indexes).collect::<Vec<_>>() {
-            if names.relations.contains_key(&table) && !names.relations.contains_key(&part) {
-                let renamed = (names.of(&table.0, &table.1).0, names.belonging(&table, &part.1));
-                names.relations.insert(part, renamed);
+            .filter_map(|part| Some((depth(part, parents), part, parents.get(part)?)))
+            .collect();
+        parts.sort_unstable();
+        let indexes = self.indexes.iter();
+        let parts = parts.into_iter().map(|(_, part, table)| (part, table)).chain(indexes);
+        for (part, table) in parts {
+            if names.relations.contains_key(table) && !names.relations.contains_key(part) {
+                let (renamed, name) =
+                    (names.of(&table.0, &table.1), names.belonging(table, &part.1));
+                let schema = if part.0 == table.0 { renamed.0 } else { names.schema(&part.0) };
+                names.relations.insert(part.clone(), (schema, name));
             }
         }
         names
+    }
+
+    /// Refuses rules that give two relations one name.
+    fn refuse_equal_names(&self, covered: &HashSet<Relation>) -> SourceResult<()> {
+        let mut seen: HashMap<Relation, &Relation> = HashMap::new();
+        for one in covered.iter().chain(self.indexes.keys()) {
+            let name = self.names.of(&one.0, &one.1);
+            let shown = format!("{}.{}", name.0, name.1);
+            if let Some(other) = seen.insert(name, one) {
+                let text = format!(
+                    "the renaming rules give {}.{} and {}.{} one name, {shown}",
+                    other.0, other.1, one.0, one.1
+                );
+                return Err(SourceError::new(SourceErrorKind::Invalid, text)
+                    .with_hint("correct the rules, or name the relations one by one"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The table of a partition or sequence that is made, both by their names at the target.
+    pub(super) fn parents_made(&self) -> HashMap<Relation, Relation> {
+        let renamed = |one: &Relation| self.names.of(&one.0, &one.1);
+        let parents = self.stored.parents.iter();
+        let parents = parents.map(|(part, table)| (renamed(part), renamed(table)));
+        parents.filter(|(part, _)| self.made.contains(part)).collect()
     }
 
     /// Everything that the snapshot has with a schema. Functions are called like `f(integer)`
@@ -238,6 +271,11 @@ impl<'a> Plan<'a> {
             entries.filter(|entry| entry.statements.iter().any(|statement| sets_owner(statement)));
         owners.map(|entry| entry.owner).filter(|owner| !owner.is_empty()).collect()
     }
+}
+
+/// Number of ancestors of a relation.
+fn depth(one: &Relation, parents: &HashMap<Relation, Relation>) -> usize {
+    std::iter::successors(parents.get(one), |parent| parents.get(*parent)).count()
 }
 
 /// Names that a renaming rule can match.

@@ -19,8 +19,10 @@ use super::plan::Plan;
 use super::writer::Writer;
 
 /// Durable with what comes last: dropping and renaming databases wait for the log.
-const SETTINGS: &str =
-    "SET synchronous_commit = off; SET lock_timeout = 0; SET session_replication_role = origin";
+const SETTINGS: &str = "SET synchronous_commit = off; SET lock_timeout = 0";
+/// Triggers and rules are made after the rows. Only superusers may set this, even to its own value.
+const ROLE: &str = "SELECT pg_catalog.set_config('session_replication_role', 'origin', false) \
+                    WHERE pg_catalog.current_setting('session_replication_role') <> 'origin'";
 
 /// Sessions of one database.
 struct Sessions<'a> {
@@ -42,7 +44,7 @@ impl Sessions<'_> {
                 &self.database,
             )
             .await?;
-            let set = sql.client.batch_execute(SETTINGS).await;
+            let set = sql.client.batch_execute(&format!("{SETTINGS}; {ROLE}")).await;
             set.map_err(|error| super::super::error::writing(&error, "cannot begin a session"))?;
             Ok(sql)
         };

@@ -6,12 +6,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use sha2::{Digest as _, Sha256};
+
 use super::about::Relation;
 use super::token::{Kind, Token, tokens};
 use super::{literal, qualified, quoted};
 
 /// Longest name, bytes (`NAMEDATALEN` less one).
 const LONGEST: usize = 63;
+/// Bytes of a digest in a name.
+const DIGEST: usize = 4;
 
 /// Which names become which.
 #[derive(Debug, Clone, Default)]
@@ -24,14 +28,18 @@ pub(in super::super) struct NewNames {
     pub(in super::super) known: HashSet<Relation>,
 }
 
-/// A name for what belongs to a table that gets another one: indexes of one schema must not share
-/// theirs.
+/// New name of an index, sequence or partition of a renamed table: names in a schema must differ. A
+/// name that is too long ends with a digest of the whole name.
 pub(in super::super) fn belonging(name: &str, table: &str, renamed: &str) -> String {
     let mut name = name
         .strip_prefix(table)
         .map_or_else(|| format!("{renamed}_{name}"), |rest| format!("{renamed}{rest}"));
-    while name.len() > LONGEST {
-        name.pop();
+    if name.len() > LONGEST {
+        let digest = hex::encode(&Sha256::digest(&name)[..DIGEST]);
+        while name.len() + 1 + digest.len() > LONGEST {
+            name.pop();
+        }
+        name = format!("{name}_{digest}");
     }
     name
 }
@@ -65,7 +73,7 @@ impl NewNames {
         }
         let said: Vec<Token<'_>> = tokens(statement).collect();
         let mut out = String::with_capacity(statement.len() + 32);
-        let (mut at, mut last) = (0, None::<Token<'_>>);
+        let (mut at, mut before_last, mut last) = (0, None::<Token<'_>>, None::<Token<'_>>);
         while let Some(token) = said.get(at) {
             let is_part = last.is_some_and(|last| last.is_sign("."));
             let followers = (said.get(at + 1), said.get(at + 2));
@@ -87,13 +95,14 @@ impl NewNames {
                     out.push_str(&quoted(&self.schema(&name)));
                 }
                 // Names of constraints and indexes stand without a schema.
-                (Some(name), _)
-                    if last.is_some_and(|last| last.is("INDEX") || last.is("CONSTRAINT")) =>
-                {
+                (Some(name), _) if is_before_index(before_last, last) => {
                     let is_keyword = token.kind == Kind::Word
                         && token.text.bytes().all(|byte| byte.is_ascii_uppercase());
-                    match table.filter(|_| !is_keyword) {
-                        Some(table) => out.push_str(&quoted(&self.belonging(table, &name))),
+                    let renamed = table
+                        .filter(|_| !is_keyword)
+                        .and_then(|(schema, _)| self.relations.get(&(schema.clone(), name)));
+                    match renamed {
+                        Some((_, renamed)) => out.push_str(&quoted(renamed)),
                         None => out.push_str(token.text),
                     }
                 }
@@ -103,7 +112,7 @@ impl NewNames {
                 _ => out.push_str(token.text),
             }
             if let Some(token) = said.get(at).filter(|token| !token.is_blank()) {
-                last = Some(*token);
+                before_last = last.replace(*token);
             }
             at += 1;
         }
@@ -127,6 +136,13 @@ impl NewNames {
     }
 }
 
+/// Returns `true` before the name of an index or constraint. Only constraints with an index are
+/// renamed: other constraints share their names with those of partitions.
+fn is_before_index(before_last: Option<Token<'_>>, last: Option<Token<'_>>) -> bool {
+    let is = |token: Option<Token<'_>>, word: &str| token.is_some_and(|token| token.is(word));
+    is(last, "INDEX") || is(last, "CONSTRAINT") || (is(before_last, "CLUSTER") && is(last, "ON"))
+}
+
 /// Whether `::regclass` follows.
 fn is_relation(rest: &[Token<'_>]) -> bool {
     matches!(rest, [one, two, cast, ..] if one.is_sign(":") && two.is_sign(":") && cast.is("REGCLASS"))
@@ -143,6 +159,8 @@ mod tests {
             relations: HashMap::from([
                 (pair("public", "orders"), pair("public", "orders 2")),
                 (pair("public", "orders_id_seq"), pair("public", "orders 2_id_seq")),
+                (pair("public", "orders_pkey"), pair("public", "orders 2_pkey")),
+                (pair("public", "i"), pair("public", "orders 2_i")),
             ]),
             ..NewNames::default()
         }
@@ -176,6 +194,20 @@ mod tests {
                 "CREATE INDEX \"orders 2_i\" ON \"public\".\"orders 2\" USING btree (id);",
             ),
             (
+                "ALTER TABLE public.orders CLUSTER ON i;",
+                "ALTER TABLE \"public\".\"orders 2\" CLUSTER ON \"orders 2_i\";",
+            ),
+            (
+                "ALTER TABLE ONLY public.orders REPLICA IDENTITY USING INDEX orders_pkey;",
+                "ALTER TABLE ONLY \"public\".\"orders 2\" REPLICA IDENTITY USING INDEX \"orders \
+                 2_pkey\";",
+            ),
+            // Partitions have the same one.
+            (
+                "ALTER TABLE public.orders ADD CONSTRAINT orders_total CHECK (total > 0);",
+                "ALTER TABLE \"public\".\"orders 2\" ADD CONSTRAINT orders_total CHECK (total > 0);",
+            ),
+            (
                 "ALTER COLUMN id SET DEFAULT nextval('public.orders_id_seq'::regclass);",
                 "ALTER COLUMN id SET DEFAULT nextval('\"public\".\"orders 2_id_seq\"'::regclass);",
             ),
@@ -193,5 +225,7 @@ mod tests {
     fn long_names_stay_names() {
         let name = belonging(&"é".repeat(31), "x", "renamed");
         assert!(name.len() <= LONGEST && name.starts_with("renamed_é"));
+        let other = belonging(&("é".repeat(31) + "y"), "x", "renamed");
+        assert!(other.len() <= LONGEST && other != name);
     }
 }

@@ -1,0 +1,131 @@
+//! Copies of partitioned tables beside the originals: no option changes the originals.
+
+use std::collections::BTreeMap;
+
+use backup_core::source::{IfExists, RestoreRequest, Selection};
+
+use super::{
+    Version, backed_up, definitions, digests, logical, renaming, repo, restored, run_in, selection,
+    source, try_restore, value_of,
+};
+use crate::support::postgres::Postgres;
+
+/// A table with partitions of several levels and in two schemas, and definitions with their names.
+const SALES: &str = "CREATE SCHEMA cold; CREATE TABLE sales (id serial, day int NOT NULL, region \
+                     text, total int CONSTRAINT sales_total CHECK (total > 0), PRIMARY KEY (id, \
+                     day)) PARTITION BY RANGE (day); CREATE TABLE sales_1 PARTITION OF sales FOR \
+                     VALUES FROM (0) TO (100); CREATE TABLE sales_2 PARTITION OF sales FOR VALUES \
+                     FROM (100) TO (200) PARTITION BY HASH (id); CREATE TABLE sales_2_0 PARTITION \
+                     OF sales_2 FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE sales_2_1 \
+                     PARTITION OF sales_2 FOR VALUES WITH (MODULUS 2, REMAINDER 1); CREATE TABLE \
+                     cold.y2 PARTITION OF sales FOR VALUES FROM (200) TO (300); CREATE INDEX \
+                     by_region ON sales (region); ALTER TABLE sales_1 CLUSTER ON \
+                     sales_1_region_idx; ALTER TABLE cold.y2 REPLICA IDENTITY USING INDEX \
+                     y2_pkey; INSERT INTO sales (day, region, total) SELECT n, 'r' || n % 7, n + 1 \
+                     FROM generate_series(0, 299) n";
+
+fn of(include: &[&str], if_exists: IfExists) -> RestoreRequest {
+    RestoreRequest { selection: selection(include, &[]), if_exists, ..RestoreRequest::default() }
+}
+
+/// The rows of a table in a text.
+async fn rows(server: &Postgres, table: &str) -> String {
+    let sql = format!(
+        "SELECT count(*) || md5(string_agg(s.*::text, ',' ORDER BY id, day)) FROM {table} s"
+    );
+    value_of(server, "shop", &sql).await
+}
+
+/// Digests of everything that is no copy.
+async fn originals(server: &Postgres) -> BTreeMap<String, String> {
+    let all = digests(server).await.into_iter();
+    let all = all.map(|(name, digest)| (name, format!("{digest:?}")));
+    all.filter(|(name, _)| !name.contains("sales_then") && !name.contains(".old.")).collect()
+}
+
+pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
+    let server = Postgres::start(version).await;
+    for (database, sql) in [
+        ("shop", SALES),
+        ("plain", "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)"),
+    ] {
+        server.run(&format!("CREATE DATABASE {database}")).await;
+        run_in(&server, database, sql).await;
+    }
+    let repo = repo().await;
+    let snapshot = backed_up(&repo, &source(logical(&server)).await, Selection::all()).await;
+    let then = rows(&server, "sales").await;
+    run_in(&server, "shop", "INSERT INTO sales (day, region, total) VALUES (1, 'late', 1)").await;
+    run_in(&server, "plain", "INSERT INTO t VALUES (3)").await;
+    let (defined, was) = (definitions(&server, "shop"), originals(&server).await);
+    let now = rows(&server, "sales").await;
+
+    let rule = || renaming(&server, &["shop.public.sales=shop.public.sales_then"]);
+    for if_exists in [IfExists::Fail, IfExists::Replace, IfExists::Merge] {
+        restored(&snapshot, rule(), of(&["shop.public.sales"], if_exists)).await;
+        assert_eq!(rows(&server, "sales_then").await, then, "{if_exists:?}");
+        assert_eq!(rows(&server, "sales").await, now, "{if_exists:?}");
+        assert_eq!(originals(&server).await, was, "{if_exists:?}");
+    }
+    let parts = "SELECT string_agg(inhrelid::regclass::text, ' ' ORDER BY inhrelid::regclass::text) \
+                 FROM pg_inherits WHERE inhparent IN ('sales_then'::regclass, \
+                 'sales_then_2'::regclass)";
+    assert_eq!(
+        value_of(&server, "shop", parts).await,
+        "cold.sales_then_y2 sales_then_1 sales_then_2 sales_then_2_0 sales_then_2_1"
+    );
+    let clustered = "SELECT indexrelid::regclass::text FROM pg_index WHERE indisclustered AND \
+                     indrelid = 'sales_then_1'::regclass";
+    assert_eq!(value_of(&server, "shop", clustered).await, "sales_then_1_region_idx");
+    run_in(&server, "shop", "DROP TABLE sales_then").await;
+    assert_eq!(definitions(&server, "shop"), defined);
+
+    // A part of a table that stays, by its own name or by that of its schema.
+    for include in ["shop.public.sales_1", "shop.cold"] {
+        let request = of(&[include], IfExists::Replace);
+        let error = try_restore(&snapshot, logical(&server), request).await.unwrap_err();
+        assert!(error.chain().contains("would change tables that stay"), "{}", error.chain());
+        let error = try_restore(&snapshot, logical(&server), of(&[include], IfExists::Fail)).await;
+        let hint = error.unwrap_err().hint().unwrap().to_owned();
+        assert!(!hint.contains("replace"), "{hint}");
+    }
+    // Under another name of the schema, a part in another schema would be taken.
+    let to_old = || renaming(&server, &["shop.public=shop.old", "plain.public=plain.old"]);
+    for if_exists in [IfExists::Replace, IfExists::Merge] {
+        let error = try_restore(&snapshot, to_old(), of(&["shop"], if_exists)).await.unwrap_err();
+        assert!(error.chain().contains("is a part of"), "{}", error.chain());
+    }
+    assert_eq!((definitions(&server, "shop"), originals(&server).await), (defined, was.clone()));
+    // A whole database under other names of its schemas is not exchanged.
+    restored(&snapshot, to_old(), of(&["plain"], IfExists::Replace)).await;
+    let both = "SELECT (SELECT count(*) FROM t) || ' ' || (SELECT count(*) FROM old.t)";
+    assert_eq!(value_of(&server, "plain", both).await, "3 2");
+    assert_eq!(originals(&server).await, was);
+
+    // Parts that the snapshot lacks go with their table, and the plan names them.
+    run_in(
+        &server,
+        "shop",
+        "CREATE TABLE sales_3 PARTITION OF sales FOR VALUES FROM (300) TO (400)",
+    )
+    .await;
+    let request = of(&["shop.public.sales"], IfExists::Replace);
+    let plan = RestoreRequest { dry_run: true, ..request.clone() };
+    let plan = try_restore(&snapshot, logical(&server), plan).await.unwrap();
+    let removed: Vec<&str> = plan.removals.iter().map(|one| &*one.name).collect();
+    assert_eq!(removed, ["shop.public.sales_3"]);
+    restored(&snapshot, logical(&server), request).await;
+    assert_eq!(rows(&server, "sales").await, then);
+}
+
+/// Rules that give two relations one name are refused.
+pub(crate) async fn equal_new_names_are_refused(version: Version) {
+    let server = Postgres::start(version).await;
+    server.run("CREATE DATABASE shop").await;
+    run_in(&server, "shop", "CREATE TABLE a (id int); CREATE TABLE b (id int)").await;
+    let repo = repo().await;
+    let snapshot = backed_up(&repo, &source(logical(&server)).await, Selection::all()).await;
+    let to = renaming(&server, &["shop.public.*=shop.public.c"]);
+    let error = try_restore(&snapshot, to, of(&["shop"], IfExists::Fail)).await.unwrap_err();
+    assert!(error.chain().contains("one name, public.c"), "{}", error.chain());
+}
