@@ -90,14 +90,16 @@ pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
         assert!(!hint.contains("replace"), "{hint}");
     }
     // Under another name of the schema, a part in another schema would be taken.
-    let to_old = || renaming(&server, &["shop.public=shop.old", "plain.public=plain.old"]);
+    let to_old =
+        |database: &str| renaming(&server, &[&*format!("{database}.public={database}.old")]);
     for if_exists in [IfExists::Replace, IfExists::Merge] {
-        let error = try_restore(&snapshot, to_old(), of(&["shop"], if_exists)).await.unwrap_err();
+        let error =
+            try_restore(&snapshot, to_old("shop"), of(&["shop"], if_exists)).await.unwrap_err();
         assert!(error.chain().contains("is a part of"), "{}", error.chain());
     }
     assert_eq!((definitions(&server, "shop"), originals(&server).await), (defined, was.clone()));
     // A whole database under other names of its schemas is not exchanged.
-    restored(&snapshot, to_old(), of(&["plain"], IfExists::Replace)).await;
+    restored(&snapshot, to_old("plain"), of(&["plain"], IfExists::Replace)).await;
     let both = "SELECT (SELECT count(*) FROM t) || ' ' || (SELECT count(*) FROM old.t)";
     assert_eq!(value_of(&server, "plain", both).await, "3 2");
     assert_eq!(originals(&server).await, was);
