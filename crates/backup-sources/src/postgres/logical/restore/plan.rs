@@ -179,7 +179,11 @@ impl<'a> Plan<'a> {
     /// Refuses rules that give two relations one name.
     fn refuse_equal_names(&self, covered: &HashSet<Relation>) -> SourceResult<()> {
         let mut seen: HashMap<Relation, &Relation> = HashMap::new();
-        for one in covered.iter().chain(self.indexes.keys()) {
+        // Constraints without an index may be called like a table.
+        let is_renamed =
+            |one: &&Relation| self.names.relations.contains_key(*one) && !covered.contains(*one);
+        let indexes = self.indexes.keys().filter(is_renamed);
+        for one in covered.iter().chain(indexes) {
             let name = self.names.of(&one.0, &one.1);
             let shown = format!("{}.{}", name.0, name.1);
             if let Some(other) = seen.insert(name, one) {
