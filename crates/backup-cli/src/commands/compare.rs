@@ -87,10 +87,8 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
     let server = server(session, args, &info, spec)?;
-    let (snapshot, flags) = (
-        opened.snapshot(&info, log.as_ref()),
-        CompareFlags { selection: selection.clone(), until },
-    );
+    let (snapshot, flags) =
+        (opened.snapshot(&info, log.as_ref()), CompareFlags { selection, until });
     let (now, short) = (session.now(), info.id.short());
     session.ui.status(format_args!("Comparing snapshot {short} with {server}"));
     let compared =
@@ -98,7 +96,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             .await?;
     let differences = compared.stored.differences(&compared.found);
     let same = same(&compared, &differences, include)?;
-    let warnings = args::warn_of_unmatched(session, &selection);
+    let warnings = args::warn_of_unmatched(session, &flags.selection);
     if session.ui.is_json() {
         let (snapshot, server) = (info.id.to_hex(), server.to_string());
         let schema_version = SCHEMA_VERSION;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use backup_core::source::{IfExists, RestoreRequest, Selection};
 
+use super::parts::request;
 use super::{
-    Version, backed_up, definitions, digests, logical, renaming, repo, restored, run_in, selection,
-    source, try_restore, value_of,
+    Version, backed_up, definitions, digests, logical, renaming, repo, restored, run_in, source,
+    try_restore, value_of,
 };
 use crate::support::postgres::Postgres;
 
@@ -23,10 +24,6 @@ const SALES: &str = "CREATE SCHEMA cold; CREATE TABLE sales (id serial, day int 
                      sales_1_region_idx; ALTER TABLE cold.y2 REPLICA IDENTITY USING INDEX \
                      y2_pkey; INSERT INTO sales (day, region, total) SELECT n, 'r' || n % 7, n + 1 \
                      FROM generate_series(0, 299) n";
-
-fn of(include: &[&str], if_exists: IfExists) -> RestoreRequest {
-    RestoreRequest { selection: selection(include, &[]), if_exists, ..RestoreRequest::default() }
-}
 
 /// The rows of a table in a text.
 async fn rows(server: &Postgres, table: &str) -> String {
@@ -62,7 +59,7 @@ pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
 
     let rule = || renaming(&server, &["shop.public.sales=shop.public.sales_then"]);
     for if_exists in [IfExists::Fail, IfExists::Replace, IfExists::Merge] {
-        restored(&snapshot, rule(), of(&["shop.public.sales"], if_exists)).await;
+        restored(&snapshot, rule(), request(&["shop.public.sales"], if_exists)).await;
         assert_eq!(rows(&server, "sales_then").await, then, "{if_exists:?}");
         assert_eq!(rows(&server, "sales").await, now, "{if_exists:?}");
         assert_eq!(originals(&server).await, was, "{if_exists:?}");
@@ -82,10 +79,11 @@ pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
 
     // A part of a table that stays, by its own name or by that of its schema.
     for include in ["shop.public.sales_1", "shop.cold"] {
-        let request = of(&[include], IfExists::Replace);
-        let error = try_restore(&snapshot, logical(&server), request).await.unwrap_err();
+        let asked = request(&[include], IfExists::Replace);
+        let error = try_restore(&snapshot, logical(&server), asked).await.unwrap_err();
         assert!(error.chain().contains("would change tables that stay"), "{}", error.chain());
-        let error = try_restore(&snapshot, logical(&server), of(&[include], IfExists::Fail)).await;
+        let error =
+            try_restore(&snapshot, logical(&server), request(&[include], IfExists::Fail)).await;
         let hint = error.unwrap_err().hint().unwrap().to_owned();
         assert!(!hint.contains("replace"), "{hint}");
     }
@@ -93,13 +91,14 @@ pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
     let to_old =
         |database: &str| renaming(&server, &[&*format!("{database}.public={database}.old")]);
     for if_exists in [IfExists::Replace, IfExists::Merge] {
-        let error =
-            try_restore(&snapshot, to_old("shop"), of(&["shop"], if_exists)).await.unwrap_err();
+        let error = try_restore(&snapshot, to_old("shop"), request(&["shop"], if_exists))
+            .await
+            .unwrap_err();
         assert!(error.chain().contains("is a part of"), "{}", error.chain());
     }
     assert_eq!((definitions(&server, "shop"), originals(&server).await), (defined, was.clone()));
     // A whole database under other names of its schemas is not exchanged.
-    restored(&snapshot, to_old("plain"), of(&["plain"], IfExists::Replace)).await;
+    restored(&snapshot, to_old("plain"), request(&["plain"], IfExists::Replace)).await;
     let both = "SELECT (SELECT count(*) FROM t) || ' ' || (SELECT count(*) FROM old.t)";
     assert_eq!(value_of(&server, "plain", both).await, "3 2");
     assert_eq!(originals(&server).await, was);
@@ -111,12 +110,12 @@ pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
         "CREATE TABLE sales_3 PARTITION OF sales FOR VALUES FROM (300) TO (400)",
     )
     .await;
-    let request = of(&["shop.public.sales"], IfExists::Replace);
-    let plan = RestoreRequest { dry_run: true, ..request.clone() };
+    let asked = request(&["shop.public.sales"], IfExists::Replace);
+    let plan = RestoreRequest { dry_run: true, ..asked.clone() };
     let plan = try_restore(&snapshot, logical(&server), plan).await.unwrap();
     let removed: Vec<&str> = plan.removals.iter().map(|one| &*one.name).collect();
     assert_eq!(removed, ["shop.public.sales_3"]);
-    restored(&snapshot, logical(&server), request).await;
+    restored(&snapshot, logical(&server), asked).await;
     assert_eq!(rows(&server, "sales").await, then);
 }
 
@@ -128,6 +127,6 @@ pub(crate) async fn equal_new_names_are_refused(version: Version) {
     let repo = repo().await;
     let snapshot = backed_up(&repo, &source(logical(&server)).await, Selection::all()).await;
     let to = renaming(&server, &["shop.public.*=shop.public.c"]);
-    let error = try_restore(&snapshot, to, of(&["shop"], IfExists::Fail)).await.unwrap_err();
+    let error = try_restore(&snapshot, to, request(&["shop"], IfExists::Fail)).await.unwrap_err();
     assert!(error.chain().contains("one name, public.c"), "{}", error.chain());
 }

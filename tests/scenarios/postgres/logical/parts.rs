@@ -35,7 +35,7 @@ async fn shop(version: Version) -> Postgres {
     server
 }
 
-fn request(include: &[&str], if_exists: IfExists) -> RestoreRequest {
+pub(super) fn request(include: &[&str], if_exists: IfExists) -> RestoreRequest {
     RestoreRequest { selection: selection(include, &[]), if_exists, ..RestoreRequest::default() }
 }
 

@@ -47,41 +47,43 @@ fn going<'a>(plan: &Plan<'_>, catalog: &'a Catalog) -> Vec<&'a Relation> {
 /// The reason why a restore into this database would change tables that stay: it would drop a
 /// partition or sequence of such a table, or merge other rows into its partition.
 pub(super) fn torn(plan: &Plan<'_>, catalog: &Catalog, if_exists: IfExists) -> Option<String> {
-    let database = &*plan.stored.manifest.name;
-    let going: HashSet<u32> = match if_exists {
-        IfExists::Merge => HashSet::new(),
-        IfExists::Fail | IfExists::Replace => {
-            going(plan, catalog).into_iter().map(|one| one.oid).collect()
-        }
-    };
-    let known = plan.parents_made();
-    let name = |one: &Relation| (one.schema.clone(), one.name.clone());
-    catalog.relations.iter().find_map(|one| {
+    match if_exists {
+        IfExists::Merge => torn_by_merging(plan, catalog),
+        IfExists::Fail | IfExists::Replace => torn_by_dropping(plan, catalog),
+    }
+}
+
+fn torn_by_merging(plan: &Plan<'_>, catalog: &Catalog) -> Option<String> {
+    let parents = plan.parents_made();
+    let pair = |one: &Relation| (one.schema.clone(), one.name.clone());
+    catalog.relations.iter().filter(|one| is_made(plan, one)).find_map(|one| {
         let parent = catalog.parent_of(one);
-        let shown = format!("{}.{}", one.schema, one.name);
-        if if_exists == IfExists::Merge {
-            let is_other = parent.map(name).as_ref() != known.get(&name(one));
-            return (is_made(plan, one) && is_other).then(|| match parent {
-                Some(parent) => format!("{shown} is a part of {} there", parent.sql()),
-                None => format!("{shown} is a part of another table in the snapshot"),
-            });
-        }
-        if !going.contains(&one.oid) {
-            return None;
-        }
-        match parent {
-            Some(parent) if !going.contains(&parent.oid) => {
-                Some(format!("{shown} is a part of {} there, which stays", parent.sql()))
-            }
-            Some(parent)
-                if plan.names.is_empty()
-                    && !plan.stored.backed_up.covers(database, &one.schema, &one.name) =>
-            {
-                Some(format!("{shown} would go with {}; the backup left it out", parent.sql()))
-            }
-            _ => None,
-        }
+        let is_other = parent.map(pair).as_ref() != parents.get(&pair(one));
+        is_other.then(|| match parent {
+            Some(parent) => format!("{} is a part of {} there", shown(one), shown(parent)),
+            None => format!("{} is a part of another table in the snapshot", shown(one)),
+        })
     })
+}
+
+fn torn_by_dropping(plan: &Plan<'_>, catalog: &Catalog) -> Option<String> {
+    let (database, backed_up) = (&*plan.stored.manifest.name, &plan.stored.backed_up);
+    let going = going(plan, catalog);
+    let oids: HashSet<u32> = going.iter().map(|one| one.oid).collect();
+    going.into_iter().find_map(|one| {
+        let parent = catalog.parent_of(one)?;
+        let (name, of) = (shown(one), shown(parent));
+        if !oids.contains(&parent.oid) {
+            return Some(format!("{name} is a part of {of} there, which stays"));
+        }
+        let is_left_out =
+            plan.names.is_empty() && !backed_up.covers(database, &one.schema, &one.name);
+        is_left_out.then(|| format!("{name} would go with {of}; the backup left it out"))
+    })
+}
+
+fn shown(one: &Relation) -> String {
+    format!("{}.{}", one.schema, one.name)
 }
 
 fn is_made(plan: &Plan<'_>, one: &Relation) -> bool {
