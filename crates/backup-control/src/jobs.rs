@@ -110,14 +110,11 @@ pub struct Execution {
     pub hooks: HooksConfig,
     /// What is asked for when it has succeeded.
     pub heartbeat: Option<WebAddress>,
-    /// Variables that hold secrets of the configuration: its commands do not get them.
-    pub secrets: Vec<String>,
 }
 
 impl Execution {
     fn of(job: &JobConfig, flags: &JobFlags) -> Self {
         Self {
-            secrets: Vec::new(),
             window: job.window.filter(|_| !flags.force && !flags.outside_window),
             retry: job.retry.clone(),
             expect: job.expect.clone(),
@@ -148,9 +145,8 @@ impl Job {
             Some(repository) => repository,
             None => RepositorySpec::named(&job.repository, config)?,
         };
-        let mut assembled =
+        let assembled =
             Self::assemble(name, repository, with_flags(source, flags)?, Some(job), flags, place)?;
-        assembled.execution.secrets = config.secret_variables();
         let minimum_age =
             config.keep_of(name).and_then(|keep| keep.compliance.as_ref()).map(Age::span);
         Ok(Self { minimum_age, ..assembled })

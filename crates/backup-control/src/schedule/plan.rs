@@ -1,5 +1,6 @@
 //! The tasks of a configuration.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -160,13 +161,18 @@ impl Plan {
         plan
     }
 
-    /// When a job is backed up next, by itself or with a group.
+    /// When each job is backed up next, by itself or with a group. A job without a time is left
+    /// out.
     #[must_use]
-    pub fn next_backup(&self, job: &str, now: Timestamp) -> Option<Timestamp> {
-        let is_backup = |task: &&Planned| {
-            matches!(task.duty, Duty::Backup { .. }) && task.uses.jobs.contains(job)
-        };
-        self.tasks.iter().filter(is_backup).filter_map(|task| task.next(now)).min()
+    pub fn next_backups(&self, now: Timestamp) -> HashMap<&str, Timestamp> {
+        let mut times: HashMap<&str, Timestamp> = HashMap::new();
+        let backups = self.tasks.iter().filter(|task| matches!(task.duty, Duty::Backup { .. }));
+        for (task, next) in backups.filter_map(|task| Some((task, task.next(now)?))) {
+            for job in &task.uses.jobs {
+                times.entry(job).and_modify(|time| *time = next.min(*time)).or_insert(next);
+            }
+        }
+        times
     }
 
     fn job(&mut self, name: &str, job: &JobConfig, config: &Config, machine: &Machine) {
@@ -448,10 +454,11 @@ mod tests {
         assert!(!format!("{plan:?}").contains("hush"));
         // By itself, at one o'clock in Berlin.
         let now: Timestamp = "2026-03-30T22:00:00Z".parse().unwrap();
-        assert_eq!(plan.next_backup("home", now), Some("2026-03-30T23:00:00Z".parse().unwrap()));
+        let next = |now| plan.next_backups(now).get("home").copied();
+        assert_eq!(next(now), Some("2026-03-30T23:00:00Z".parse().unwrap()));
         // With the group.
-        let of_month = plan.next_backup("home", "2026-03-31T21:00:00Z".parse().unwrap());
+        let of_month = next("2026-03-31T21:00:00Z".parse().unwrap());
         assert_eq!(of_month, Some("2026-03-31T22:00:00Z".parse().unwrap()));
-        assert_eq!(plan.next_backup("other", now), None);
+        assert_eq!(plan.next_backups(now).get("other"), None);
     }
 }

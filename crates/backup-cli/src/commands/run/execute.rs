@@ -190,7 +190,9 @@ async fn between_hooks(
     let hooks = &job.execution.hooks;
     let mut facts =
         vec![("BACKUP_HOOK_JOB", job.options.job.clone()), ("BACKUP_HOOK_RUN", id.to_string())];
-    let (env, secrets) = (&session.env, job.execution.secrets.as_slice());
+    let config = session.config()?;
+    let secrets = config.map(|loaded| loaded.config.secret_variables()).unwrap_or_default();
+    let (env, secrets) = (&session.env, secrets.as_slice());
     let begun =
         hooks::run(Hook::Before, hooks, Around { env, secrets, facts: &facts }, &session.cx).await;
     let mut result = match begun {

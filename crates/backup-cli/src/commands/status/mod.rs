@@ -135,12 +135,12 @@ async fn examine(session: &Session, args: &Args) -> CommandResult<Examined> {
         .config()?
         .filter(|_| is_here)
         .map(|loaded| Plan::new(&loaded.config, &session.machine));
+    let next = plan.as_ref().map(|plan| plan.next_backups(session.cx.clock.now()));
     for (name, spec) in &meant {
         let asked = job::Asked { name, spec, host: args.host.as_deref(), within: within.as_ref() };
         let (mut status, outcome) =
             job::status(session, &mut repositories, records.as_ref(), asked).await?;
-        status.next_run =
-            plan.as_ref().and_then(|plan| plan.next_backup(name, session.cx.clock.now()));
+        status.next_run = next.as_ref().and_then(|next| next.get(name.as_str()).copied());
         if args.jobs.contains(name) && status.is_unknown() && within.is_none() {
             return Err(unknown(session, name, &repositories.job_names())?);
         }
