@@ -30,6 +30,9 @@ pub(super) struct ServerError {
     pub(super) message: String,
     pub(super) detail: Option<String>,
     pub(super) hint: Option<String>,
+    /// The function of the server that reports it. Unlike the message it is the same in all
+    /// languages.
+    pub(super) routine: Option<String>,
 }
 
 impl fmt::Display for ServerError {
@@ -64,6 +67,7 @@ impl ServerError {
             message: db.message().to_owned(),
             detail: owned(db.detail()),
             hint: owned(db.hint()),
+            routine: owned(db.routine()),
         })
     }
 

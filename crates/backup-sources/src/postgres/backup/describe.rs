@@ -6,7 +6,6 @@ use backup_core::context::Context;
 use backup_core::format::Node;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{EntryPath, SourceResult};
-use bytes::Bytes;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +14,7 @@ use super::super::layout::{Layout, Segments, TOP};
 use super::super::options::PostgresOptions;
 use super::super::probe::clock_ahead;
 use super::super::wire::{Connection, Sql};
+use super::configuration::ConfigFile;
 
 /// A server that replays a log must have these at least as large as the one that wrote it.
 const NEEDED: [&str; 5] = [
@@ -51,6 +51,10 @@ pub(in super::super) struct Description {
     /// Where tablespaces were, by their OID.
     pub(in super::super) tablespaces: BTreeMap<u32, String>,
     pub(in super::super) settings: BTreeMap<String, String>,
+    /// Files of the configuration that were links in the data directory: their contents lie in
+    /// `config/`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in super::super) linked: Vec<String>,
 }
 
 impl Description {
@@ -120,8 +124,8 @@ const GRANTS: &str = "GRANT pg_read_all_settings, pg_read_server_files TO backup
 /// Facts about the server that replication does not report.
 #[derive(Debug, Default)]
 pub(super) struct BySql {
-    /// Files of the configuration outside of the data directory, by name.
-    pub(super) files: Vec<(String, Bytes)>,
+    /// The files of the configuration.
+    pub(super) files: Vec<ConfigFile>,
     /// Seconds by which its clock is ahead of that of this machine.
     pub(super) clock_ahead_seconds: Option<i64>,
 }
@@ -138,8 +142,8 @@ pub(super) async fn by_sql(cx: &Context, options: &PostgresOptions) -> BySql {
         Ok(files) => facts.files = files,
         Err(error) => {
             let text = format!(
-                "configuration files outside of the data directory, if any, are not in the \
-                 snapshot: {}. To include them: {GRANTS}",
+                "configuration files that are links or lie outside of the data directory, if any, \
+                 are not in the snapshot: {}. To include them: {GRANTS}",
                 error.chain()
             );
             cx.events.note(text);
@@ -148,10 +152,10 @@ pub(super) async fn by_sql(cx: &Context, options: &PostgresOptions) -> BySql {
     facts
 }
 
-async fn read_configuration(sql: &Sql) -> SourceResult<Vec<(String, Bytes)>> {
-    const FILES: &str = "SELECT setting FROM pg_settings WHERE name IN ('config_file', 'hba_file', \
-                         'ident_file') AND NOT starts_with(setting, (SELECT setting FROM \
-                         pg_settings WHERE name = 'data_directory') || '/')";
+async fn read_configuration(sql: &Sql) -> SourceResult<Vec<ConfigFile>> {
+    const FILES: &str = "SELECT setting, NOT starts_with(setting, (SELECT setting FROM pg_settings \
+                         WHERE name = 'data_directory') || '/') FROM pg_settings WHERE name IN \
+                         ('config_file', 'hba_file', 'ident_file')";
     let doing = "cannot read the configuration";
     // Without the right to, these settings are not listed at all.
     let may = sql
@@ -165,11 +169,12 @@ async fn read_configuration(sql: &Sql) -> SourceResult<Vec<(String, Bytes)>> {
     let mut files = Vec::new();
     for row in sql.client.query(FILES, &[]).await.map_err(|error| of_sql(&error, doing))? {
         let path: String = row.try_get(0).map_err(|error| of_sql(&error, doing))?;
+        let is_outside = row.try_get(1).map_err(|error| of_sql(&error, doing))?;
         let row = sql.client.query_one("SELECT pg_read_file($1)", &[&path]).await;
         let text: String =
             row.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
         let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-        files.push((name, text.into()));
+        files.push(ConfigFile { name, is_outside, content: text.into() });
     }
     Ok(files)
 }

@@ -21,8 +21,10 @@
 //! | `tar.rs` | archives, piece by piece |
 //! | `sums.rs` | the manifest's checksums against what came |
 //! | `synthetic/` | [`synthetic_full()`]: a full one made of one that builds on others, without a server |
-//! | `describe.rs` | [`Description`]: what a restore has to know; configuration outside of the data directory |
+//! | `describe.rs` | [`Description`]: what a restore has to know |
+//! | `configuration.rs` | files of the configuration that are no files of the data directory |
 
+mod configuration;
 mod describe;
 mod earlier;
 mod feed;

@@ -22,6 +22,7 @@ use super::super::layout::Layout;
 use super::super::lsn::Lsn;
 use super::super::options::PostgresOptions;
 use super::super::wire::{BackupStream, BaseBackup, Connection};
+use super::configuration;
 use super::describe::{BySql, Description, by_sql, settings};
 use super::earlier::{Earlier, SINCE, because, is_passing};
 use super::feed::Feed;
@@ -196,10 +197,8 @@ impl Run {
         let BySql { files, clock_ahead_seconds } = by_sql(cx, options).await;
         // The run sets it once.
         _ = self.clock_ahead.set(clock_ahead_seconds);
-        for (name, data) in files {
-            let path = layout.config().join(name.as_bytes());
-            feed.whole(path, Metadata::stream(started), Chunking::default(), data).await?;
-        }
+        let (outside, inside): (Vec<_>, Vec<_>) = files.into_iter().partition(|one| one.is_outside);
+        configuration::hand_on(cx, feed, &layout, outside).await?;
         let keeper = keep_log(cx, cluster, options, &connection, started).await?;
         let version = connection.version;
         let begun = self.begin(connection, &data_checksums).await?;
@@ -209,7 +208,8 @@ impl Run {
             self.is_full.store(false, Ordering::Release);
             earlier.keep(feed).await?;
         }
-        let end = self.take(begun).await?;
+        let (end, skipped) = self.take(begun).await?;
+        let linked = configuration::hand_on_links(cx, feed, &layout, inside, &skipped).await?;
         let finished = cx.clock.now();
         if let Some((mut keeper, slot)) = keeper {
             // It would go with the connection, but only when the server notices: whoever looks now
@@ -227,6 +227,7 @@ impl Run {
             increments,
             tablespaces,
             settings,
+            linked,
         };
         let json = serde_json::to_vec_pretty(&description)
             .map_err(|_| malformed("description of the cluster"))?;
@@ -240,8 +241,9 @@ impl Run {
         Ok(Done { started, finished, timeline, end })
     }
 
-    /// Hands everything on that belongs to it; returns where it ends.
-    async fn take(&self, Begun { way, from, timeline }: Begun) -> SourceResult<Lsn> {
+    /// Hands everything on that belongs to it; returns where it ends, and the files that the
+    /// server skipped.
+    async fn take(&self, Begun { way, from, timeline }: Begun) -> SourceResult<(Lsn, Vec<String>)> {
         let Self { cx, cluster, options, feed, .. } = self;
         let layout = way.earlier().map_or_else(|| Layout::of(cluster.system_id), Earlier::place);
         let (stream, thinning) = match way {
@@ -262,7 +264,7 @@ impl Run {
                     manifest,
                     damage,
                 };
-                return fetcher.run().await;
+                return Ok((fetcher.run().await?, Vec::new()));
             }
         };
         Unpacker::new(feed.clone(), layout, cluster.segments, thinning)

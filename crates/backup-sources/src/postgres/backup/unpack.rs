@@ -37,6 +37,8 @@ pub(super) struct Unpacker {
     log: BTreeSet<(u32, u64)>,
     /// What the server said of damaged pages.
     warnings: Vec<String>,
+    /// Files that the server skipped: links, and what is no regular file.
+    skipped: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -76,18 +78,19 @@ impl Unpacker {
             rooted: false,
             log: BTreeSet::new(),
             warnings: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
-    /// Hands everything on that `stream` sends; returns where the backup ends. `from` on `timeline`
-    /// is where it begins.
+    /// Hands everything on that `stream` sends; returns where the backup ends, and the files that
+    /// the server skipped. `from` on `timeline` is where it begins.
     pub(super) async fn run(
         mut self,
         cx: &Context,
         mut stream: BackupStream,
         from: Lsn,
         timeline: u32,
-    ) -> SourceResult<Lsn> {
+    ) -> SourceResult<(Lsn, Vec<String>)> {
         let taken = self.take_all(cx, &mut stream).await;
         if let (Err(error), Some(file)) = (&taken, self.file.take()) {
             file.growing.break_off(error).await;
@@ -97,7 +100,7 @@ impl Unpacker {
         same_timeline(timeline, ended_on)?;
         self.require_log(from, end, timeline)?;
         self.report_damage(cx).await?;
-        Ok(end)
+        Ok((end, self.skipped))
     }
 
     async fn take_all(
@@ -293,11 +296,18 @@ impl Unpacker {
         Ok((path.ok_or_else(|| malformed("path in the backup from the server"))?, listed))
     }
 
-    /// Warnings are about damaged pages mostly; whatever they are about, the snapshot is not what
-    /// was hoped for.
+    /// Warnings are about damaged pages, or about files that are skipped.
     async fn notice(&mut self, cx: &Context, notice: &ServerError) -> SourceResult<()> {
         if notice.code.starts_with("00") {
             cx.events.note(notice.message.clone());
+            return Ok(());
+        }
+        // The only warning of the function that walks through directories.
+        let skipped = (notice.routine.as_deref() == Some("sendDir"))
+            .then(|| notice.message.split_once("./"))
+            .flatten();
+        if let Some((_, path)) = skipped {
+            self.skipped.push(path.trim_end_matches(is_quote).to_owned());
             return Ok(());
         }
         self.warn(notice.to_string()).await
@@ -332,6 +342,11 @@ impl Unpacker {
         let metadata = Metadata::stream(cx.clock.now());
         self.feed.whole(self.layout.damage(), metadata, Chunking::default(), text.into()).await
     }
+}
+
+/// Messages put names in the quotes of their language.
+fn is_quote(c: char) -> bool {
+    matches!(c, '"' | '\'' | '«' | '»' | '“' | '”' | '„' | '’' | '\u{a0}') || c.is_whitespace()
 }
 
 /// A standby that follows its primary to another timeline meanwhile says nothing of it: where the

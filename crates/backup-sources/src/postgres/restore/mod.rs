@@ -11,6 +11,7 @@
 //! | `maps.rs` | visibility maps, brought in line with what was put together |
 //! | `log.rs` | the captured log, put where the server looks for it |
 //! | `moment.rs` | from the moment that is asked for to the record to stop behind |
+//! | `conf.rs` | settings in configuration files |
 //! | `recovery.rs` | the configuration of the restored server |
 //! | `start.rs` | starting it, until it takes writes |
 //!
@@ -25,6 +26,7 @@
 //! has its real name there, so that nothing is written to where the original's tablespaces are.
 //! Restore into another empty directory then.
 
+mod conf;
 mod files;
 mod layers;
 mod log;

@@ -6,14 +6,61 @@ use std::fs;
 use std::path::Path;
 
 use super::super::backup::content;
+use super::conf::{last_value, setting};
 use super::moment::{Stop, Way};
 use super::target::{Target, failed};
 use super::{Job, Purpose};
 
-/// Settings that an earlier restore has left, or that would make a copy write where the original
-/// does.
-const REMOVED: [&str; 5] =
-    ["recovery_", "restore_command", "archive_cleanup_command", "primary_", "standby_mode"];
+/// Settings that an earlier restore has left, or that would make a copy use the original's files,
+/// by how their names begin.
+const REMOVED: [&str; 9] = [
+    "recovery_",
+    "restore_command",
+    "archive_cleanup_command",
+    "primary_",
+    "standby_mode",
+    "hba_file",
+    "ident_file",
+    "external_pid_file",
+    "log_directory",
+];
+
+/// Settings that would make a copy run commands of the original, wait, stop or write where the
+/// original does, with values without any effect. `postgresql.auto.conf` is read last, so that
+/// they count whatever another file says. All targets come before the one that is meant: the
+/// server takes one.
+const NEUTRAL: [(&str, &str); 12] = [
+    ("restore_command", "false"),
+    ("recovery_end_command", ""),
+    ("archive_cleanup_command", ""),
+    ("recovery_min_apply_delay", "0"),
+    ("recovery_target", ""),
+    ("recovery_target_name", ""),
+    ("recovery_target_time", ""),
+    ("recovery_target_xid", ""),
+    ("recovery_target_lsn", ""),
+    ("archive_mode", "off"),
+    ("archive_command", ""),
+    ("log_directory", "log"),
+];
+
+/// Libraries whose workers run jobs of their own: a copy would run them a second time.
+const SCHEDULERS: [&str; 9] = [
+    "pg_cron",
+    "pg_partman_bgw",
+    "pglogical",
+    "spock",
+    "repmgr",
+    "pg_squeeze",
+    "pg_net",
+    "bdr",
+    "pgactive",
+];
+
+/// Of the versions before this one there is a file that makes a standby a primary,
+const WITHOUT_TRIGGER_FILE: u32 = 160_000;
+/// and since this one a library can archive.
+const WITH_ARCHIVE_LIBRARY: u32 = 150_000;
 
 /// What stands above the place to stop at.
 const HEADING: &str = "# From the restore: where the server stops WAL replay.\n";
@@ -42,14 +89,18 @@ pub(super) async fn configure(
         }
     };
     let mut text = String::new();
-    for line in before
-        .lines()
-        .filter(|line| !REMOVED.iter().any(|name| line.trim_start().starts_with(name)))
-    {
+    let is_kept = |line: &&str| {
+        let name = setting(line).map_or_else(String::new, |(name, _)| name);
+        !REMOVED.iter().any(|removed| name.starts_with(removed))
+    };
+    for line in before.lines().filter(is_kept) {
         text.push_str(line);
         text.push('\n');
     }
-    text.push_str(&settings(way.timeline, stop));
+    text.push_str(&settings(job.description.version, way.timeline, stop));
+    if job.purpose == Purpose::Successor {
+        text.extend(without_schedulers(job, target, &text));
+    }
     text.push_str(
         "# For WAL replay, these must be at least as large as on the server that wrote the WAL.\n",
     );
@@ -72,32 +123,86 @@ pub(super) async fn configure(
 /// standby, means the same place.
 pub(super) fn forget(target: &Target) -> SourceResult<()> {
     let before = target.read("postgresql.auto.conf")?;
-    let is_place = |line: &&str| {
-        line.starts_with("recovery_target")
-            || line.starts_with("restore_command")
-            || *line == NOBODY_READS
-    };
-    let mut text: String =
-        before.lines().filter(|line| !is_place(line)).flat_map(|line| [line, "\n"]).collect();
+    let mut text = String::new();
+    for line in before.lines().filter(|line| *line != NOBODY_READS) {
+        let (name, _) = setting(line).unwrap_or_default();
+        match &*name {
+            // Those of the original in other files stay without effect.
+            "restore_command" => text.push_str("restore_command = ''"),
+            "recovery_target_action" | "recovery_target_inclusive" | "recovery_target_timeline" => {
+                continue;
+            }
+            name if name.starts_with("recovery_target") => {
+                // Writing to a string never fails.
+                _ = write!(text, "{name} = ''");
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
     text = text.replace(HEADING, "");
     target.replace("postgresql.auto.conf", text.as_bytes())
 }
 
+/// A line without the schedulers among the libraries that the original loads, if there are any.
+/// `auto` is what the server reads last.
+fn without_schedulers(job: &Job<'_>, target: &Target, auto: &str) -> Option<String> {
+    const NAME: &str = "shared_preload_libraries";
+    if job.options.settings.iter().any(|(name, _)| name == NAME) {
+        return None;
+    }
+    let last = auto.lines().filter_map(setting).filter(|(name, _)| name == NAME).last();
+    let last = last.map(|(_, value)| value);
+    let loaded = last.or_else(|| last_value(&target.root.join("postgresql.conf"), NAME))?;
+    let (left_out, kept) = split_schedulers(&loaded);
+    if left_out.is_empty() {
+        return None;
+    }
+    job.cx.events.note(format!(
+        "the copy does not load {}: it would run jobs of the original a second time (--set {NAME}=… \
+         loads it)",
+        left_out.join(", ")
+    ));
+    Some(format!("{NAME} = {}\n", quoted(&kept)))
+}
+
+/// The schedulers among libraries, and a list of the others.
+fn split_schedulers(libraries: &str) -> (Vec<String>, String) {
+    let name_of = |library: &str| {
+        let name = library.trim_matches('"').rsplit('/').next().unwrap_or_default();
+        name.strip_suffix(".so").unwrap_or(name).to_owned()
+    };
+    let is_scheduler = |library: &&str| SCHEDULERS.contains(&&*name_of(library));
+    let (left_out, kept): (Vec<&str>, Vec<&str>) =
+        libraries.split(',').map(str::trim).partition(is_scheduler);
+    (left_out.into_iter().map(name_of).collect(), kept.join(","))
+}
+
 /// Everything that is needed lies in `pg_wal`: nothing is fetched. What a copy would do to others
 /// is switched off.
-fn settings(timeline: u32, stop: Stop) -> String {
+fn settings(version: u32, timeline: u32, stop: Stop) -> String {
     let stop = match stop {
         Stop::Consistent => "recovery_target = 'immediate'".to_owned(),
         Stop::Behind(lsn) => {
             format!("recovery_target_lsn = '{lsn}'\nrecovery_target_inclusive = on")
         }
     };
+    let mut neutral = String::new();
+    let of_version = [
+        ("promote_trigger_file", version < WITHOUT_TRIGGER_FILE),
+        ("archive_library", version >= WITH_ARCHIVE_LIBRARY),
+    ];
+    let of_version = of_version.into_iter().filter(|(_, is_known)| *is_known);
+    for (name, value) in NEUTRAL.into_iter().chain(of_version.map(|(name, _)| (name, ""))) {
+        // Writing to a string never fails.
+        _ = writeln!(neutral, "{name} = {}", quoted(value));
+    }
     format!(
-        "{HEADING}restore_command = 'false'\n{stop}\nrecovery_target_timeline = \
+        "# From the restore: nothing of the original's runs here.\n{neutral}{HEADING}{stop}\nrecovery_target_timeline = \
          '{timeline}'\nrecovery_target_action = 'promote'\n# Queries during replay would need \
          settings as large as the original had at any time since: they are off.\n{NOBODY_READS}\n# \
          A copy must not affect the original. Remove these lines when this server replaces the \
-         original.\narchive_mode = off\nprimary_conninfo = ''\nprimary_slot_name = \
+         original.\nprimary_conninfo = ''\nprimary_slot_name = \
          ''\nsynchronous_standby_names = ''\n# Subscriptions of a copy would take changes from \
          those of the original, and use up the publisher's slots.\nmax_logical_replication_workers \
          = 0\n"
@@ -107,6 +212,7 @@ fn settings(timeline: u32, stop: Stop) -> String {
 /// Where the configuration lay outside of the data directory, the server gets one that it can start
 /// with; the files of the original stand beside it.
 async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
+    let elsewhere = elsewhere(job, target).await?;
     if !target.root.join("postgresql.conf").exists() {
         let text = "# The configuration of the original was outside of its data directory.\n";
         target.write("postgresql.conf", text.as_bytes())?;
@@ -126,13 +232,32 @@ async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
         conf.extend(places.into_bytes());
         target.replace("postgresql.conf", &conf)?;
     }
-    let Some(node) = job.snapshot.find(&job.layout.config()).await? else { return Ok(()) };
-    let Some(subtree) = node.subtree else { return Ok(()) };
-    for node in job.snapshot.tree(&subtree).await?.nodes.iter().filter(|node| node.is_file()) {
-        let name = String::from_utf8_lossy(&node.name);
-        target.write(&format!("{name}.original"), &content(job.snapshot, node).await?)?;
+    if !elsewhere.is_empty() {
+        job.cx.events.note(format!(
+            "the configuration of the original was outside of its data directory and is not in \
+             force: adopt settings from {}",
+            elsewhere.join(", ")
+        ));
     }
     Ok(())
+}
+
+/// Writes the files of the configuration that were no files of the data directory. Those that were
+/// links in it are in force; the others stand beside, and their names are returned.
+async fn elsewhere(job: &Job<'_>, target: &Target) -> SourceResult<Vec<String>> {
+    let mut beside = Vec::new();
+    let Some(node) = job.snapshot.find(&job.layout.config()).await? else { return Ok(beside) };
+    let Some(subtree) = node.subtree else { return Ok(beside) };
+    for node in job.snapshot.tree(&subtree).await?.nodes.iter().filter(|node| node.is_file()) {
+        let mut name = String::from_utf8_lossy(&node.name).into_owned();
+        let is_linked = job.description.linked.contains(&name);
+        if !is_linked || target.root.join(&name).exists() {
+            name.push_str(".original");
+            beside.push(name.clone());
+        }
+        target.write(&name, &content(job.snapshot, node).await?)?;
+    }
+    Ok(beside)
 }
 
 /// What has to stand behind a configuration that says where the original has its files, or may say
@@ -198,15 +323,27 @@ mod tests {
 
     #[test]
     fn a_copy_leaves_others_alone() {
-        let text = settings(7, Stop::Behind(Lsn(0x500_0028)));
+        let text = settings(150_000, 7, Stop::Behind(Lsn(0x500_0028)));
         for line in [
             "recovery_target_lsn = '0/5000028'",
             "recovery_target_timeline = '7'",
-            "archive_mode = off",
+            "archive_mode = 'off'",
+            "recovery_end_command = ''",
+            "promote_trigger_file = ''",
+            "archive_library = ''",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
         assert!(text.lines().any(|line| line == "max_logical_replication_workers = 0"), "{text}");
-        assert!(settings(7, Stop::Consistent).contains("recovery_target = 'immediate'"));
+        assert!(settings(180_000, 7, Stop::Consistent).contains("recovery_target = 'immediate'"));
+    }
+
+    #[test]
+    fn schedulers_are_not_loaded() {
+        let (left_out, kept) =
+            split_schedulers("pg_stat_statements, pg_cron,$libdir/pg_net.so, \"auto_explain\"");
+        assert_eq!(left_out, ["pg_cron", "pg_net"]);
+        assert_eq!(kept, "pg_stat_statements,\"auto_explain\"");
+        assert!(split_schedulers("pg_cronicle").0.is_empty());
     }
 }

@@ -130,6 +130,7 @@ fn fields(mut body: Bytes) -> Option<ServerError> {
             b'M' => error.message = text(&mut body)?,
             b'D' => error.detail = Some(text(&mut body)?),
             b'H' => error.hint = Some(text(&mut body)?),
+            b'R' => error.routine = Some(text(&mut body)?),
             _ => _ = text(&mut body)?,
         }
     }
