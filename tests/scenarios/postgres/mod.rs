@@ -23,10 +23,12 @@
 //! | `dice.rs` | those workloads |
 //! | `vast.rs` | a table over 1 GiB among them |
 //! | `logical/` | logical backups |
+//! | `copies.rs` | what a copy must not take over from the original |
 //! | `base.rs` | backups of data directories, and servers that start on what is restored |
 
 mod archive;
 mod base;
+mod copies;
 mod deaths;
 mod dice;
 mod failures;
@@ -79,6 +81,8 @@ macro_rules! scenarios {
 scenarios! {
     needs_postgres_13 Version::V13 => {
         moments::settings_may_have_grown as settings_may_have_grown,
+        copies::copies_run_nothing_of_the_original as copies_run_nothing_of_the_original,
+        copies::linked_configuration_comes_along as linked_configuration_comes_along,
         synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         increments::rights_decide_what_is_read as rights_decide_what_is_read,
         increments::what_changed_is_enough as what_changed_is_enough,
@@ -152,6 +156,11 @@ scenarios! {
         moments::a_millisecond_is_enough as a_millisecond_is_enough,
         logical::parts::a_part_is_backed_up_alone as a_part_is_backed_up_alone,
         logical::beside::copies_leave_the_originals_alone as copies_leave_the_originals_alone,
+        logical::beside::copies_are_not_tied_to_originals as copies_are_not_tied_to_originals,
+        logical::owners::owners_restore_their_own as owners_restore_their_own,
+        logical::loadable::names_keep_their_line_ends as names_keep_their_line_ends,
+        logical::loadable::rows_find_their_partitions as rows_find_their_partitions,
+        logical::loadable::bytes_without_an_encoding_come_back as bytes_without_an_encoding_come_back,
         logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
     }
     needs_pg_dump_17 Version::V17 => {
@@ -180,6 +189,11 @@ scenarios! {
         logical::parts::copies_get_other_names as copies_get_other_names,
         logical::beside::copies_leave_the_originals_alone as copies_leave_the_originals_alone,
         logical::beside::equal_new_names_are_refused as equal_new_names_are_refused,
+        logical::beside::copies_are_not_tied_to_originals as copies_are_not_tied_to_originals,
+        logical::owners::owners_restore_their_own as owners_restore_their_own,
+        logical::loadable::names_keep_their_line_ends as names_keep_their_line_ends,
+        logical::loadable::rows_find_their_partitions as rows_find_their_partitions,
+        logical::loadable::bytes_without_an_encoding_come_back as bytes_without_an_encoding_come_back,
         logical::parts::what_is_there_is_respected as what_is_there_is_respected,
         logical::failures::hidden_rows_are_refused as hidden_rows_are_refused,
         frozen::logical_backup_of_a_frozen_server_is_given_up as logical_backup_of_a_frozen_server_is_given_up,
@@ -227,6 +241,8 @@ scenarios! {
         stock::restic_and_a_server_are_enough as restic_and_a_server_are_enough,
     }
     needs_postgres_18 Version::V18 => {
+        copies::copies_run_nothing_of_the_original as copies_run_nothing_of_the_original,
+        copies::linked_configuration_comes_along as linked_configuration_comes_along,
         synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         workloads::pages_that_nobody_wrote_to as pages_that_nobody_wrote_to,
         workloads::what_dice_do_comes_back as what_dice_do_comes_back,

@@ -75,8 +75,39 @@ async fn add_database(
     sql.client.batch_execute("COMMIT").await.map_err(doing)
 }
 
+/// What a digest is made of: those of tables with the same columns can be added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Sums {
+    /// Rows.
+    pub(super) count: u64,
+    bytes: u64,
+    /// Of the hashes of the rows, by two seeds.
+    hashes: [i128; 2],
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+        for (sum, more) in self.hashes.iter_mut().zip(other.hashes) {
+            *sum += more;
+        }
+    }
+
+    pub(super) fn digest(&self) -> ObjectDigest {
+        let [first, second] = self.hashes;
+        let digest = format!("{first:016x}{second:016x}");
+        ObjectDigest { count: self.count, bytes: self.bytes, digest }
+    }
+}
+
 /// The digest of one table, in a session in which texts do not depend on who asks.
 pub(super) async fn of_table(sql: &Sql, quoted: &str) -> SourceResult<ObjectDigest> {
+    Ok(sums_of(sql, quoted).await?.digest())
+}
+
+/// Like [`of_table`].
+pub(super) async fn sums_of(sql: &Sql, quoted: &str) -> SourceResult<Sums> {
     // Only its own rows: those of children are digested as theirs. Without `.*` a column of the
     // name `t` would stand for the row.
     let asking = format!(
@@ -94,6 +125,5 @@ pub(super) async fn of_table(sql: &Sql, quoted: &str) -> SourceResult<ObjectDige
         (row.try_get(2).map_err(doing)?, row.try_get(3).map_err(doing)?);
     let sum =
         |text: &str| text.parse::<i128>().map_err(|_| malformed(format!("digest of {quoted}")));
-    let digest = format!("{:016x}{:016x}", sum(first)?, sum(second)?);
-    Ok(ObjectDigest { count: number(0)?, bytes: number(1)?, digest })
+    Ok(Sums { count: number(0)?, bytes: number(1)?, hashes: [sum(first)?, sum(second)?] })
 }

@@ -130,3 +130,69 @@ pub(crate) async fn equal_new_names_are_refused(version: Version) {
     let error = try_restore(&snapshot, to, request(&["shop"], IfExists::Fail)).await.unwrap_err();
     assert!(error.chain().contains("one name, public.c"), "{}", error.chain());
 }
+
+/// Tables with everything that ties them to others.
+const TIED: &str = "CREATE TABLE towns (id int PRIMARY KEY); INSERT INTO towns VALUES (1); CREATE \
+                    TABLE people (id int, a int, b int); CREATE TABLE staff (pay int, town int \
+                    REFERENCES towns) INHERITS (people); INSERT INTO people VALUES (1, 1, 1); \
+                    INSERT INTO staff VALUES (2, 2, 2, 2, 1); CREATE STATISTICS pairs ON a, b FROM \
+                    staff; COMMENT ON STATISTICS pairs IS 'both'; ALTER STATISTICS pairs SET \
+                    STATISTICS 50; CREATE PUBLICATION news FOR TABLE staff; SELECT \
+                    lo_from_bytea(70001, 'then')";
+
+/// What looks like one database to the objects in it, beside a copy of one of its tables.
+async fn tied(server: &Postgres) -> String {
+    let sql = "SELECT concat_ws('|', (SELECT count(*) FROM people), (SELECT \
+               string_agg(tablename, ' ' ORDER BY tablename) FROM pg_publication_tables), \
+               (SELECT string_agg(obj_description(oid, 'pg_statistic_ext') || stxstattarget, ' ') \
+               FROM (SELECT oid, stxname, coalesce((to_jsonb(s) ->> 'stxstattarget')::int, -1) AS \
+               stxstattarget FROM pg_statistic_ext s) s WHERE stxname = 'pairs'), \
+               convert_from(lo_get(70001), 'UTF8'))";
+    value_of(server, "shop", sql).await
+}
+
+pub(crate) async fn copies_are_not_tied_to_originals(version: Version) {
+    let server = Postgres::start(version).await;
+    server.run("CREATE DATABASE shop").await;
+    run_in(&server, "shop", TIED).await;
+    let snapshot =
+        backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
+    run_in(&server, "shop", "SELECT lo_put(70001, 0, 'now!')").await;
+    let (defined, was) = (definitions(&server, "shop"), tied(&server).await);
+    assert_eq!(was, "2|staff|both50|now!");
+    let rule = || renaming(&server, &["shop.public.staff=shop.public.copy"]);
+    for if_exists in [IfExists::Fail, IfExists::Replace] {
+        let asked = request(&["shop.public.staff"], if_exists);
+        let plan = RestoreRequest { dry_run: true, ..asked.clone() };
+        let plan = try_restore(&snapshot, rule(), plan).await.unwrap();
+        let report = restored(&snapshot, rule(), asked).await;
+        // Its parent and its publication.
+        assert_eq!((plan.warnings, report.warnings), (2, 2), "{if_exists:?}");
+        assert_eq!(tied(&server).await, was);
+        let copy = "SELECT concat_ws(' ', t.id, t.a, t.pay, obj_description((SELECT oid FROM \
+                    pg_statistic_ext WHERE stxname = 'copy_pairs'), 'pg_statistic_ext')) FROM copy t";
+        assert_eq!(value_of(&server, "shop", copy).await, "2 2 2 both");
+    }
+    run_in(&server, "shop", "DROP TABLE copy").await;
+    assert_eq!(definitions(&server, "shop"), defined);
+    // Under its own name everything is tied again.
+    let report =
+        restored(&snapshot, logical(&server), request(&["shop.public.staff"], IfExists::Replace));
+    assert_eq!(report.await.warnings, 0);
+    assert_eq!((tied(&server).await, definitions(&server, "shop")), (was.clone(), defined.clone()));
+    // Large objects have no other names.
+    let to_old = renaming(&server, &["shop.public=shop.old"]);
+    let report = restored(&snapshot, to_old, request(&["shop"], IfExists::Replace)).await;
+    assert!(report.warnings > 0);
+    assert_eq!(tied(&server).await, was);
+    // A key and a publication that are not at the target: the plan warns of what is left out.
+    let (other, to) =
+        (Postgres::start(version).await, request(&["shop.public.staff"], IfExists::Fail));
+    other.run("CREATE DATABASE shop").await;
+    run_in(&other, "shop", "CREATE TABLE people (id int, a int, b int)").await;
+    let plan = RestoreRequest { dry_run: true, ..to.clone() };
+    let plan = try_restore(&snapshot, logical(&other), plan).await.unwrap();
+    let report = restored(&snapshot, logical(&other), to).await;
+    assert_eq!((plan.warnings, report.warnings), (2, 2));
+    assert_eq!(value_of(&other, "shop", "SELECT count(*)::text FROM people").await, "1");
+}

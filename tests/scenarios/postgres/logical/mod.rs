@@ -7,6 +7,8 @@
 //! | `round_trip.rs` | whole databases, from version to version, under load |
 //! | `parts.rs` | schemas, tables, other names, what is there already |
 //! | `beside.rs` | copies beside originals that have partitions |
+//! | `owners.rs` | restores by roles that are no superusers |
+//! | `loadable.rs` | what other servers need in a backup to load it |
 //! | `plans.rs` | rows that plans of restores give |
 //! | `odd.rs` | names, texts and numbers that are easily overlooked |
 //! | `failures.rs` | rights, locks, whoever dies on the way |
@@ -19,7 +21,9 @@ pub(super) mod by_hand;
 pub(super) mod failures;
 mod fill;
 pub(super) mod hostile;
+pub(super) mod loadable;
 pub(super) mod odd;
+pub(super) mod owners;
 pub(super) mod parts;
 pub(super) mod plans;
 pub(super) mod program;

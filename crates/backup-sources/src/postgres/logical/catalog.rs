@@ -30,7 +30,18 @@ const RELATIONS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relki
                          c.relpersistence = 'u', CASE WHEN c.relkind IN ('r', 'm', 'f') AND \
                          (c.reltuples > 0 OR c.relpages > 0 OR (c.reltuples = 0 AND \
                          current_setting('server_version_num')::int >= 140000)) THEN \
-                         c.reltuples::bigint END FROM pg_class c JOIN pg_namespace n ON n.oid = \
+                         c.reltuples::bigint END, c.relkind = 'p' AND EXISTS (SELECT FROM \
+                         pg_partitioned_table p WHERE p.partrelid = c.oid AND (p.partstrat = 'h' \
+                         AND EXISTS (SELECT FROM pg_opclass o WHERE o.oid = ANY (p.partclass) AND \
+                         o.opcname IN ('enum_ops', 'array_ops', 'record_ops', 'range_ops', \
+                         'multirange_ops')) OR EXISTS (SELECT FROM pg_collation l JOIN pg_database \
+                         d ON d.datname = current_database() CROSS JOIN LATERAL (SELECT CASE WHEN \
+                         l.collprovider = 'd' THEN coalesce(to_jsonb(d) ->> 'datlocprovider', 'c') \
+                         ELSE l.collprovider::text END AS provider, CASE WHEN l.collprovider = 'd' \
+                         THEN d.datcollate ELSE l.collcollate END AS locale) m WHERE l.oid = ANY \
+                         (p.partcollation) AND (NOT l.collisdeterministic OR p.partstrat = 'r' AND \
+                         m.provider <> 'b' AND NOT (m.provider = 'c' AND m.locale IN ('C', \
+                         'POSIX')))))) FROM pg_class c JOIN pg_namespace n ON n.oid = \
                          c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam WHERE c.relkind IN \
                          ('r', 'p', 'S', 'v', 'm', 'f') AND c.relpersistence <> 't' AND n.nspname \
                          <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%' AND (EXISTS \
@@ -76,6 +87,10 @@ pub(super) struct Relation {
     /// first one. PostgreSQL 13 records an unknown number as 0 rows in 0 pages, later versions as
     /// -1 rows ("pg_class" in the documentation of the server).
     pub(super) rows: Option<u64>,
+    /// A partitioned table whose rows may belong to other partitions on another server: by hashes
+    /// of enumerations, which are of the numbers of their values there, or by an order of texts
+    /// that the operating system defines.
+    pub(super) is_routed: bool,
 }
 
 impl Relation {
@@ -114,6 +129,7 @@ impl Relation {
             owned_by: row.try_get(10)?,
             is_unlogged: row.try_get(11)?,
             rows: row.try_get::<_, Option<i64>>(12)?.and_then(|rows| u64::try_from(rows).ok()),
+            is_routed: row.try_get(13)?,
         })
     }
 }
@@ -139,6 +155,12 @@ impl Catalog {
         one: &'a Relation,
     ) -> impl Iterator<Item = &'a Relation> + use<'a> {
         std::iter::successors(Some(one), |one| self.parent_of(one))
+    }
+
+    /// The highest of the tables above a partition whose rows may belong to other partitions on
+    /// another server.
+    pub(super) fn routed_by<'a>(&'a self, one: &'a Relation) -> Option<&'a Relation> {
+        self.line_of(one).skip(1).filter(|above| above.is_routed).last()
     }
 
     pub(super) async fn read(sql: &Sql, database: &str) -> SourceResult<Self> {

@@ -56,6 +56,9 @@ pub(super) fn reading(error: &Error, doing: impl Display) -> SourceError {
 pub(super) fn writing(error: &Error, doing: impl Display) -> SourceError {
     let message = error.as_db_error().map_or("", |error| error.message());
     let hint = match code_of(error) {
+        "42501" if message.contains("create database") => {
+            "ALTER ROLE … CREATEDB, or create the database first, owned by this role"
+        }
         "42501" => {
             "restore as a superuser, or leave owners and grants out (--no-owner, --no-privileges)"
         }

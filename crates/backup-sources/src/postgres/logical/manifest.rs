@@ -68,6 +68,10 @@ pub(super) struct Table {
     /// The partitioned table that it is a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) partition_of: Option<(String, String)>,
+    /// The partitioned table that its rows are loaded through: on another server they may belong
+    /// to other partitions of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) through: Option<(String, String)>,
     /// Made by an extension, so that only its rows are in the dump.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) of_extension: bool,
@@ -77,6 +81,7 @@ pub(super) struct Table {
     /// A standby has no rows of unlogged tables: there is no file then, whatever the primary has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) without_rows: bool,
+    /// Of its own rows. That of a table that others are loaded `through` is of all these together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<ObjectDigest>,
 }

@@ -49,7 +49,9 @@ pub(super) fn parts(
     can_split: bool,
 ) -> Vec<Part> {
     let columns = table.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-    let options = if encoding == "SQL_ASCII" { "" } else { " WITH (ENCODING 'UTF8')" };
+    // Bytes without an encoding are not converted.
+    let encoding = if encoding == "SQL_ASCII" { encoding } else { "UTF8" };
+    let options = format!(" WITH (ENCODING '{encoding}')");
     let part = |number: Option<usize>, sql: String, size: u64| Part {
         database,
         table: table.oid,
@@ -177,7 +179,7 @@ async fn end(state: &State, part: &Part, copying: Copying) -> SourceResult<()> {
         .by_oid(part.table)
         .filter(|table| part.is_first && table.condition.is_none());
     if let Some(table) = table.filter(|_| state.options.digests) {
-        let found = digest::of_table(session.sql(), &table.sql()).await?;
+        let found = digest::sums_of(session.sql(), &table.sql()).await?;
         state.note_digest(part.database, table.oid, found);
     }
     state.done(session).await?;
@@ -205,6 +207,7 @@ mod tests {
             owned_by: None,
             is_unlogged: false,
             rows: None,
+            is_routed: false,
         }
     }
 
@@ -237,19 +240,22 @@ mod tests {
         let whole = |table: &Relation, can_split| {
             parts(0, table, "SQL_ASCII", 1 << 20, 9, can_split)[0].sql.clone()
         };
-        assert_eq!(whole(&table(5 << 20), false), "COPY \"s\".\"t\" (\"a\", \"B\") TO STDOUT");
+        assert_eq!(
+            whole(&table(5 << 20), false),
+            "COPY \"s\".\"t\" (\"a\", \"B\") TO STDOUT WITH (ENCODING 'SQL_ASCII')"
+        );
         assert_eq!(
             whole(&Relation { is_heap: false, ..table(5 << 20) }, true),
-            "COPY \"s\".\"t\" (\"a\", \"B\") TO STDOUT"
+            "COPY \"s\".\"t\" (\"a\", \"B\") TO STDOUT WITH (ENCODING 'SQL_ASCII')"
         );
         assert_eq!(
             whole(&Relation { columns: Vec::new(), ..table(0) }, true),
-            "COPY \"s\".\"t\" TO STDOUT"
+            "COPY \"s\".\"t\" TO STDOUT WITH (ENCODING 'SQL_ASCII')"
         );
         let config = Relation { condition: Some("WHERE a > 1".to_owned()), ..table(5 << 20) };
         assert_eq!(
             whole(&config, true),
-            "COPY (SELECT \"a\", \"B\" FROM ONLY \"s\".\"t\" WHERE a > 1) TO STDOUT"
+            "COPY (SELECT \"a\", \"B\" FROM ONLY \"s\".\"t\" WHERE a > 1) TO STDOUT WITH (ENCODING 'SQL_ASCII')"
         );
     }
 }

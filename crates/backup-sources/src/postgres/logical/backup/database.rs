@@ -19,12 +19,16 @@ use super::super::options::LogicalOptions;
 use super::super::programs::{Dump, Excluded, Programs};
 use super::super::session;
 use super::super::sql::{Script, Token, qualified, quoted, tokens};
+use super::complete::require_defined;
 
 /// How often a backup begins anew because tables came, went or were exchanged between looking and
 /// locking.
 const TRIES: usize = 8;
 /// How often because definitions changed: then what there is has to do, and is told.
 const MIXED: usize = 4;
+/// Relations of a database up to which two programs read its definitions at a time: each locks all
+/// tables, and a server has room for some thousands of locks (`max_locks_per_transaction`).
+const TOGETHER: usize = 1000;
 /// Tables that one statement locks.
 const LOCKED: usize = 200;
 
@@ -168,6 +172,7 @@ impl Database {
                 Ok(definitions) => {
                     self.is_mixed = self.has_changed(options, filter).await?;
                     if !self.is_mixed || number >= MIXED {
+                        require_defined(&self, &definitions.before)?;
                         return Ok((self, definitions));
                     }
                     None
@@ -320,11 +325,13 @@ impl Database {
             encoding: &self.encoding,
             exclude: &self.excluded(filter),
         };
-        let (text, after) = tokio::join!(
-            programs.dump(cx, options, &dump, "pre-data"),
-            programs.dump(cx, options, &dump, "post-data")
-        );
-        let (text, after) = (text?, after?);
+        let before = programs.dump(cx, options, &dump, "pre-data");
+        let after = programs.dump(cx, options, &dump, "post-data");
+        let (text, after) = if self.covered.len() > TOGETHER {
+            (before.await?, after.await?)
+        } else {
+            tokio::try_join!(before, after)?
+        };
         let (database, before) = Script::partition(&text, |entry| {
             let is_said_of_it = matches!(entry.kind, "COMMENT" | "ACL" | "SECURITY LABEL")
                 && entry.schema.is_empty();

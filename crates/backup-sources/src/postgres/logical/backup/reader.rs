@@ -1,6 +1,6 @@
 //! The backup reader.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,9 +8,8 @@ use backup_core::context::Context;
 use backup_core::event::{Warning, WarningKind};
 use backup_core::source::{
     BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath,
-    Facts, Item, Metadata, ObjectDigest, SourceError, SourceErrorKind, SourceResult,
+    Facts, Item, Metadata, SourceError, SourceResult,
 };
-use backup_core::words;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
@@ -26,6 +25,7 @@ use super::super::programs::Programs;
 use super::super::{closed, databases, session};
 use super::copy::{self, Part};
 use super::database::{Database, Definitions, define_all, hold_all};
+use super::described::described;
 use super::globals::globals;
 use super::objects;
 use super::state::State;
@@ -174,7 +174,7 @@ impl Reader {
 
 /// The files of all tables of a database. Before PostgreSQL 14 each range of pages is a scan of the
 /// whole table.
-fn parts(at: usize, database: &Database, split: u64, version: u32) -> Vec<Part> {
+pub(super) fn parts(at: usize, database: &Database, split: u64, version: u32) -> Vec<Part> {
     let tables = database.catalog.relations.iter().filter(|one| database.is_covered(one));
     let tables: Vec<&Relation> =
         tables.filter(|one| one.kind == Kind::Table && database.has(one)).collect();
@@ -249,81 +249,6 @@ fn mixed(database: &Database) -> Option<Warning> {
         kind: WarningKind::Other,
         path: database.name.clone(),
         message,
-    })
-}
-
-/// Fails if the rows that were copied are not as many as the digest has counted.
-fn require_all(
-    table: &Relation,
-    files: &[manifest::File],
-    digest: Option<&ObjectDigest>,
-) -> SourceResult<()> {
-    let rows: u64 = files.iter().map(|file| file.rows).sum();
-    match digest.filter(|digest| digest.count != rows) {
-        None => Ok(()),
-        Some(digest) => {
-            let text = format!(
-                "{}: {} read, but {} counted",
-                table.sql(),
-                words::count(rows, "row was", "rows were"),
-                words::count(digest.count, "row was", "rows were")
-            );
-            Err(SourceError::new(SourceErrorKind::Mismatch, text))
-        }
-    }
-}
-
-/// `manifest.json` of a database.
-async fn described(state: Arc<State>, version: u32, at: usize) -> SourceResult<Bytes> {
-    state.all_read().await?;
-    state.require_locks(at).await?;
-    let database = &state.databases[at];
-    let name_of =
-        |oid: u32| database.catalog.by_oid(oid).map(|one| (one.schema.clone(), one.name.clone()));
-    let mut files: HashMap<u32, Vec<Part>> = HashMap::new();
-    for part in parts(at, database, state.options.split_bytes, version) {
-        files.entry(part.table).or_default().push(part);
-    }
-    let mut tables = Vec::new();
-    for one in database.catalog.relations.iter().filter(|one| database.is_covered(one)) {
-        if !matches!(one.kind, Kind::Table | Kind::Partitioned) {
-            continue;
-        }
-        let of_it = files.remove(&one.oid).unwrap_or_default();
-        let of_it = of_it.into_iter().map(|part| {
-            let unread = || {
-                SourceError::new(
-                    SourceErrorKind::Unavailable,
-                    format!("{} was not read", part.path),
-                )
-            };
-            state.file(at, &part.path).ok_or_else(unread)
-        });
-        let of_it = of_it.collect::<SourceResult<Vec<_>>>()?;
-        let digest = state.digest(at, one.oid);
-        require_all(one, &of_it, digest.as_ref())?;
-        tables.push(manifest::Table {
-            schema: one.schema.clone(),
-            name: one.name.clone(),
-            partition_of: one.partition_of.and_then(name_of),
-            of_extension: one.of_extension,
-            columns: one.columns.clone(),
-            files: of_it,
-            without_rows: !database.has(one),
-            digest,
-        });
-    }
-    manifest::encode(&manifest::Database {
-        form: FORM,
-        name: database.name.clone(),
-        encoding: if database.encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" }.to_owned(),
-        server_encoding: Some(database.encoding.clone()),
-        whole: database.whole,
-        include: state.selection.include().to_vec(),
-        exclude: state.selection.exclude().to_vec(),
-        tables,
-        sequences: objects::sequences(&state, at).await?,
-        large_objects: state.large_objects(at),
     })
 }
 

@@ -7,6 +7,7 @@ use backup_core::context::Context;
 use backup_core::source::{ObjectDigest, Selection, SourceError, SourceErrorKind, SourceResult};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 
+use super::super::super::digest::Sums;
 use super::super::super::wire::Sql;
 use super::super::error::reading;
 use super::super::manifest::File;
@@ -38,7 +39,7 @@ pub(super) struct State {
 #[derive(Debug, Default)]
 struct Outcome {
     files: HashMap<(usize, String), File>,
-    digests: HashMap<(usize, u32), ObjectDigest>,
+    digests: HashMap<(usize, u32), Sums>,
     large_objects: HashMap<usize, u64>,
 }
 
@@ -208,7 +209,7 @@ impl State {
         self.outcome().files.insert((database, file.path.clone()), file);
     }
 
-    pub(super) fn note_digest(&self, database: usize, oid: u32, digest: ObjectDigest) {
+    pub(super) fn note_digest(&self, database: usize, oid: u32, digest: Sums) {
         self.outcome().digests.insert((database, oid), digest);
     }
 
@@ -220,8 +221,8 @@ impl State {
         self.outcome().files.get(&(database, path.to_owned())).cloned()
     }
 
-    pub(super) fn digest(&self, database: usize, oid: u32) -> Option<ObjectDigest> {
-        self.outcome().digests.get(&(database, oid)).cloned()
+    pub(super) fn digest(&self, database: usize, oid: u32) -> Option<Sums> {
+        self.outcome().digests.get(&(database, oid)).copied()
     }
 
     pub(super) fn large_objects(&self, database: usize) -> Option<u64> {
@@ -234,7 +235,7 @@ impl State {
         let named = outcome.digests.iter().filter_map(|((at, oid), digest)| {
             let database = self.databases.get(*at)?;
             let table = database.catalog.by_oid(*oid)?;
-            Some((format!("{}.{}.{}", database.name, table.schema, table.name), digest.clone()))
+            Some((format!("{}.{}.{}", database.name, table.schema, table.name), digest.digest()))
         });
         named.collect()
     }

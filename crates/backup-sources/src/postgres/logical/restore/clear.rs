@@ -44,6 +44,21 @@ fn going<'a>(plan: &Plan<'_>, catalog: &'a Catalog) -> Vec<&'a Relation> {
     catalog.relations.iter().filter(|one| catalog.line_of(one).any(is_going)).collect()
 }
 
+/// Relations of the target that a restore leaves there.
+pub(super) fn staying(
+    plan: &Plan<'_>,
+    catalog: &Catalog,
+    if_exists: IfExists,
+) -> HashSet<(String, String)> {
+    let going: HashSet<u32> = if if_exists == IfExists::Replace {
+        going(plan, catalog).into_iter().map(|one| one.oid).collect()
+    } else {
+        HashSet::new()
+    };
+    let stays = catalog.relations.iter().filter(|one| !going.contains(&one.oid));
+    stays.map(|one| (one.schema.clone(), one.name.clone())).collect()
+}
+
 /// The reason why a restore into this database would change tables that stay: it would drop a
 /// partition or sequence of such a table, or merge other rows into its partition.
 pub(super) fn torn(plan: &Plan<'_>, catalog: &Catalog, if_exists: IfExists) -> Option<String> {

@@ -8,12 +8,13 @@ use backup_core::source::{
 };
 
 use super::super::super::wire::Sql;
-use super::super::catalog::{Catalog, Kind};
+use super::super::catalog::{self, Catalog, Kind};
 use super::super::error::{code_of, writing};
 use super::super::manifest::Table;
 use super::super::session;
 use super::super::sql::{Entry, Relation, qualified, quoted};
 use super::plan::Plan;
+use super::ties::There;
 use super::writer::Writer;
 use super::{Job, clear};
 
@@ -44,6 +45,38 @@ pub(super) async fn removals(
     Ok(clear::removals(plan, &catalog, is_exchanged))
 }
 
+/// Reasons why parts of the snapshot are left out: what they refer to is not at the target.
+pub(super) async fn left_out(
+    job: &Job<'_>,
+    plan: &Plan<'_>,
+    is_exchanged: bool,
+) -> SourceResult<Vec<String>> {
+    let there = if is_exchanged || !job.server.has(&plan.target) {
+        There::default()
+    } else {
+        let sql = open(job, &plan.target).await?;
+        let catalog = Catalog::read(&sql, &plan.target).await?;
+        There {
+            relations: clear::staying(plan, &catalog, job.request.if_exists),
+            publications: publications(&sql).await?,
+        }
+    };
+    let is_kept = |entry: &&Entry<'_>| {
+        job.request.if_exists == IfExists::Merge
+            && entry
+                .about()
+                .is_some_and(|one| there.relations.contains(&plan.names.of(&one.0, &one.1)))
+    };
+    let entries = plan.after.iter().filter(|entry| !is_kept(entry));
+    Ok(entries.filter_map(|entry| plan.loose_end(entry, &there)).collect())
+}
+
+async fn publications(sql: &Sql) -> SourceResult<HashSet<String>> {
+    let rows = sql.client.query("SELECT pubname::text FROM pg_publication", &[]).await;
+    let names = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+    names.map_err(|error| writing(&error, "cannot list the publications"))
+}
+
 /// Tables, sequences and views that are written, and the relations of their names at the target.
 pub(super) async fn planned(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Vec<PlannedObject>> {
     let catalog = if job.server.has(&plan.target) {
@@ -72,14 +105,20 @@ pub(super) async fn restore(
         clear::clear(&writer, &before).await?;
     }
     let catalog = Catalog::read(&sql, &plan.target).await?;
-    let there: HashSet<Relation> =
-        catalog.relations.iter().map(|one| (one.schema.clone(), one.name.clone())).collect();
+    let there = There {
+        relations: catalog
+            .relations
+            .iter()
+            .map(|one| (one.schema.clone(), one.name.clone()))
+            .collect(),
+        publications: publications(&sql).await?,
+    };
     define(&writer, &catalog, &there, &plan.before, report).await?;
     // Rows that are merged meet the foreign keys that are there.
     for table in plan.in_order() {
-        let name = plan.name_of(table);
+        let name = plan.loaded_into(table);
         for file in &table.files {
-            report.written_bytes += if there.contains(&name) && !table.of_extension {
+            report.written_bytes += if there.relations.contains(&name) && !table.of_extension {
                 merge(&writer, table, &name, file, &catalog).await?
             } else {
                 writer.copy(table, file, &qualified(&name.0, &name.1)).await?
@@ -87,16 +126,19 @@ pub(super) async fn restore(
             report.files_written += 1;
         }
     }
-    report.warnings += writer.sequences(&there).await?;
-    report.written_bytes += writer.large_objects().await?;
+    report.warnings += writer.sequences(&there.relations).await?;
+    let (bytes, warnings) = writer.large_objects().await?;
+    report.written_bytes += bytes;
+    report.warnings += warnings;
     let verifies = job.request.verify && can_compare(&writer, report).await?;
     define(&writer, &catalog, &there, &plan.after, report).await?;
-    for table in plan.tables.iter().filter(|table| !table.files.is_empty()) {
+    for table in &plan.tables {
         let name = plan.name_of(table);
-        writer
-            .run(&format!("ANALYZE {}", qualified(&name.0, &name.1)), "cannot gather statistics")
-            .await?;
-        if verifies && !there.contains(&name) {
+        if !table.files.is_empty() {
+            let analyze = format!("ANALYZE {}", qualified(&name.0, &name.1));
+            writer.run(&analyze, "cannot gather statistics").await?;
+        }
+        if verifies && !there.relations.contains(&name) {
             report.verified_bytes += writer.verify(table).await?;
         }
     }
@@ -129,7 +171,7 @@ async fn can_compare(writer: &Writer<'_>, report: &mut RestoreReport) -> SourceR
 async fn define(
     writer: &Writer<'_>,
     catalog: &Catalog,
-    there: &HashSet<Relation>,
+    there: &There,
     entries: &[Entry<'_>],
     report: &mut RestoreReport,
 ) -> SourceResult<()> {
@@ -138,7 +180,7 @@ async fn define(
     let is_kept = |entry: &Entry<'_>| {
         writer.job.request.if_exists == IfExists::Merge
             || (writer.job.request.if_exists == IfExists::Replace
-                && !cleared.contains_key(&plan.names.schema(entry.schema)))
+                && !cleared.contains_key(&plan.names.schema(&entry.schema)))
     };
     let schemas: HashSet<&String> = plan.made.iter().map(|(schema, _)| schema).collect();
     for schema in schemas {
@@ -153,12 +195,16 @@ async fn define(
     }
     for entry in entries {
         if let Some(why) = plan.loose_end(entry, there) {
-            writer.job.cx.events.warn(WarningKind::Other, entry.name, why);
+            writer.job.cx.events.warn(WarningKind::Other, &*entry.name, why);
             report.warnings += 1;
             continue;
         }
+        let is_there = |one: &Relation| there.relations.contains(&plan.names.of(&one.0, &one.1));
         match entry.about() {
-            Some((schema, name)) if there.contains(&plan.names.of(&schema, &name)) => continue,
+            Some(about) if is_there(&about) => {}
+            // Its table is there, and with it what statistics it has.
+            Some(about)
+                if entry.is_about_statistics() && is_there(plan.table_of(entry, &about)) => {}
             // Its index is there with its table.
             Some(_)
                 if entry.is_about_index() && writer.job.request.if_exists == IfExists::Merge =>
@@ -215,7 +261,8 @@ async fn merge(
     let target = qualified(&name.0, &name.1);
     let doing = format!("cannot merge rows into {}.{}", name.0, name.1);
     let found = catalog.relations.iter().find(|one| (&one.schema, &one.name) == (&name.0, &name.1));
-    let found = found.filter(|one| one.kind == Kind::Table).ok_or_else(|| {
+    let is_table = |one: &&catalog::Relation| matches!(one.kind, Kind::Table | Kind::Partitioned);
+    let found = found.filter(is_table).ok_or_else(|| {
         let text = format!("{}.{} is not a table at the target", name.0, name.1);
         SourceError::new(SourceErrorKind::TargetExists, text)
             .with_hint("choose another name (--rename)")

@@ -5,6 +5,9 @@
 //! | `mod.rs` | [`restore`]: look, refuse or write |
 //! | `dump.rs` | [`Dump`]: what a snapshot holds |
 //! | `plan.rs` | [`Plan`]: what of a database is restored, under which names |
+//! | `renamed.rs` | the names that relations get, and what belongs to them |
+//! | `ties.rs` | what ties restored tables to others |
+//! | `routes.rs` | rows that are loaded through a partitioned table |
 //! | `objects.rs` | relations that a plan names, with their rows |
 //! | `order.rs` | which table comes before which |
 //! | `remarks.rs` | what is said before anything is written |
@@ -27,12 +30,16 @@ mod objects;
 mod order;
 mod plan;
 mod remarks;
+mod renamed;
 mod roles;
+mod routes;
 mod server;
+mod ties;
 mod whole;
 mod writer;
 
 use backup_core::context::Context;
+use backup_core::event::WarningKind;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     IfExists, Removal, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
@@ -122,7 +129,7 @@ pub(super) async fn restore(
     let removed = removals.len() as u64;
     let mut report = RestoreReport { warnings, removed, removals, ..RestoreReport::default() };
     if request.dry_run {
-        return foretold(&job, &plans, report).await;
+        return foretold(&job, &plans, &ways, report).await;
     }
     if options.roles && plans.iter().any(|plan| plan.is_whole) {
         report.warnings += unless_cancelled(cx, roles::create_missing(&job)).await?;
@@ -143,10 +150,16 @@ pub(super) async fn restore(
 async fn foretold(
     job: &Job<'_>,
     plans: &[Plan<'_>],
+    ways: &[Way],
     mut report: RestoreReport,
 ) -> SourceResult<RestoreReport> {
-    for plan in plans {
+    for (plan, way) in plans.iter().zip(ways) {
         count(plan, &mut report);
+        let looking = inside::left_out(job, plan, *way == Way::Whole);
+        for text in unless_cancelled(job.cx, looking).await? {
+            job.cx.events.warn(WarningKind::Other, &*plan.target, text);
+            report.warnings += 1;
+        }
         report.objects.extend(unless_cancelled(job.cx, inside::planned(job, plan)).await?);
     }
     Ok(report)
@@ -205,8 +218,12 @@ async fn way(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Way> {
     if !job.server.has(&plan.target) {
         return Ok(Way::Whole);
     }
-    // Under other names it is a copy beside the originals.
-    let is_all = plan.is_whole && plan.stored.manifest.whole && plan.names.is_empty();
+    // Under other names it is a copy beside the originals. An owner who may not create databases
+    // replaces the contents.
+    let is_all = plan.is_whole
+        && plan.stored.manifest.whole
+        && plan.names.is_empty()
+        && job.server.can_create;
     let InTheWay { taken, torn } = inside::in_the_way(job, plan).await?;
     match (job.request.if_exists, torn) {
         // What the backup left out is nowhere else.

@@ -7,8 +7,9 @@ use backup_core::source::{ExistingObject, PlannedObject};
 
 use super::super::catalog::Catalog;
 use super::super::manifest::Table;
+use super::super::sql::RELATION_KINDS;
 use super::super::sql::Relation;
-use super::plan::{Plan, RELATION_KINDS};
+use super::plan::Plan;
 
 /// The relations that are written, sorted by name; `catalog` is the one of the target.
 pub(super) fn planned(plan: &Plan<'_>, catalog: &Catalog) -> Vec<PlannedObject> {
@@ -21,7 +22,8 @@ pub(super) fn planned(plan: &Plan<'_>, catalog: &Catalog) -> Vec<PlannedObject> 
         .collect();
     let kind_of = |name: &Relation| {
         let entry = plan.before.iter().find(|entry| {
-            RELATION_KINDS.contains(&entry.kind) && plan.names.of(entry.schema, entry.name) == *name
+            RELATION_KINDS.contains(&entry.kind)
+                && plan.names.of(&entry.schema, &entry.name) == *name
         });
         // Tables of extensions have rows in the dump, and no statement.
         entry.map_or_else(|| "table".to_owned(), |entry| entry.kind.to_lowercase())

@@ -69,6 +69,7 @@ mod tests {
             schema: "s".to_owned(),
             name: name.to_owned(),
             partition_of: None,
+            through: None,
             of_extension: false,
             columns: Vec::new(),
             files: Vec::new(),

@@ -2,17 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::SourceResult;
 
 use super::super::filter::Filter;
 use super::super::manifest::{Sequence, Table};
 use super::super::options::LogicalOptions;
-use super::super::sql::{Entry, NewNames, Relation, Script, tokens};
+use super::super::sql::{Entry, NewNames, RELATION_KINDS, Relation, Script, tokens};
 use super::dump::Stored;
-
-/// Kinds of entries that make relations.
-pub(super) const RELATION_KINDS: [&str; 5] =
-    ["TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "FOREIGN TABLE"];
 
 /// One database.
 #[derive(Debug)]
@@ -34,15 +30,19 @@ pub(super) struct Plan<'a> {
     pub(super) filter: Filter,
     /// The database, schemas and relations that are restored, under their names in the snapshot.
     pub(super) origins: BTreeSet<Vec<String>>,
+    /// Partitioned tables that are restored and that the rows of others are loaded through.
+    pub(super) routes: HashSet<Relation>,
     /// The tables of indexes.
-    indexes: HashMap<Relation, Relation>,
+    pub(super) indexes: HashMap<Relation, Relation>,
+    /// The tables of statistics objects, whose names are apart from those of relations.
+    pub(super) statistics: HashMap<Relation, Relation>,
     /// All relations that are made, under their names at the target.
     pub(super) made: HashSet<Relation>,
     owners: bool,
     privileges: bool,
 }
 
-fn relation(schema: &str, name: &str) -> Relation {
+pub(super) fn relation(schema: &str, name: &str) -> Relation {
     (schema.to_owned(), name.to_owned())
 }
 
@@ -65,7 +65,7 @@ impl<'a> Plan<'a> {
             .iter()
             .filter(|one| covered.contains(&relation(&one.schema, &one.name)))
             .collect();
-        let indexes = indexes(&after);
+        let (indexes, statistics) = (indexes(&after), statistics(&after));
         let large_objects = manifest.large_objects.is_some()
             && filter.covers(database, "pg_catalog", "pg_largeobject");
         let mut plan = Self {
@@ -78,6 +78,12 @@ impl<'a> Plan<'a> {
                 .collect(),
             filter: filter.clone(),
             indexes,
+            statistics,
+            routes: tables
+                .iter()
+                .filter_map(|table| table.through.clone())
+                .filter(|through| covered.contains(through))
+                .collect(),
             origins: BTreeSet::new(),
             made: HashSet::new(),
             owners: options.owners,
@@ -103,7 +109,7 @@ impl<'a> Plan<'a> {
         plan.refuse_equal_names(&covered)?;
         plan.origins = origins(database, &covered, &plan.schemas);
         let made = plan.before.iter().filter(|entry| RELATION_KINDS.contains(&entry.kind));
-        plan.made = made.map(|entry| plan.names.of(entry.schema, entry.name)).collect();
+        plan.made = made.map(|entry| plan.names.of(&entry.schema, &entry.name)).collect();
         Ok(plan)
     }
 
@@ -121,102 +127,30 @@ impl<'a> Plan<'a> {
             return true;
         }
         if let Some(found) = entry.about() {
-            let of = if entry.is_about_index() {
-                self.indexes.get(&found).unwrap_or(&found)
-            } else {
-                &found
-            };
+            let of = self.table_of(entry, &found);
             // Both ends of an attachment.
             let other = if entry.kind == "TABLE ATTACH" { entry.refers_from() } else { None };
             return covered.contains(of) && other.is_none_or(|parent| covered.contains(&parent));
         }
         if let Some(schema) = entry.about_schema() {
-            return filter.covers_schema(database, schema);
+            return filter.covers_schema(database, &schema);
         }
-        match entry.schema {
+        match &*entry.schema {
             "" => filter.covers_database(database),
             schema => filter.covers_schema(database, schema),
         }
     }
 
-    /// Those of schemas and relations, and of what belongs to relations and shares their names.
-    fn new_names(&self, options: &LogicalOptions, covered: &HashSet<Relation>) -> NewNames {
-        let database = &*self.stored.manifest.name;
-        let mut names = NewNames { known: self.known(), ..NewNames::default() };
-        for schema in covered.iter().map(|(schema, _)| schema).chain(&self.schemas) {
-            if let Some(renamed) = options.renames.schema(database, schema) {
-                names.schemas.insert(schema.clone(), renamed);
-            }
-        }
-        let relations: HashSet<&String> = names.known.iter().map(|(_, name)| name).collect();
-        names.ambiguous =
-            names.schemas.keys().filter(|schema| relations.contains(schema)).cloned().collect();
-        for (schema, name) in covered {
-            if let Some(renamed) = options.renames.relation(database, schema, name) {
-                names.relations.insert(relation(schema, name), renamed);
-            }
-        }
-        // Partitions and sequences: first of the tables themselves, then of their partitions.
-        let parents = &self.stored.parents;
-        let mut parts: Vec<(usize, &Relation, &Relation)> = covered
-            .iter()
-            .filter_map(|part| Some((depth(part, parents), part, parents.get(part)?)))
-            .collect();
-        parts.sort_unstable();
-        let indexes = self.indexes.iter();
-        let parts = parts.into_iter().map(|(_, part, table)| (part, table)).chain(indexes);
-        for (part, table) in parts {
-            if names.relations.contains_key(table) && !names.relations.contains_key(part) {
-                let (renamed, name) =
-                    (names.of(&table.0, &table.1), names.belonging(table, &part.1));
-                let schema = if part.0 == table.0 { renamed.0 } else { names.schema(&part.0) };
-                names.relations.insert(part.clone(), (schema, name));
-            }
-        }
-        names
-    }
-
-    /// Refuses rules that give two relations one name.
-    fn refuse_equal_names(&self, covered: &HashSet<Relation>) -> SourceResult<()> {
-        let mut seen: HashMap<Relation, &Relation> = HashMap::new();
-        // Constraints without an index may be called like a table.
-        let is_renamed =
-            |one: &&Relation| self.names.relations.contains_key(*one) && !covered.contains(*one);
-        let indexes = self.indexes.keys().filter(is_renamed);
-        for one in covered.iter().chain(indexes) {
-            let name = self.names.of(&one.0, &one.1);
-            let shown = format!("{}.{}", name.0, name.1);
-            if let Some(other) = seen.insert(name, one) {
-                let text = format!(
-                    "the renaming rules give {}.{} and {}.{} one name, {shown}",
-                    other.0, other.1, one.0, one.1
-                );
-                return Err(SourceError::new(SourceErrorKind::Invalid, text)
-                    .with_hint("correct the rules, or name the relations one by one"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The table of a partition or sequence that is made, both by their names at the target.
-    pub(super) fn parents_made(&self) -> HashMap<Relation, Relation> {
-        let renamed = |one: &Relation| self.names.of(&one.0, &one.1);
-        let parents = self.stored.parents.iter();
-        let parents = parents.map(|(part, table)| (renamed(part), renamed(table)));
-        parents.filter(|(part, _)| self.made.contains(part)).collect()
-    }
-
-    /// Everything that the snapshot has with a schema. Functions are called like `f(integer)`
-    /// there.
-    fn known(&self) -> HashSet<Relation> {
-        let scripts = [Script::parse(&self.stored.before), Script::parse(&self.stored.after)];
-        let entries = scripts.iter().flat_map(|script| &script.entries);
-        let bare = |name: &str| name.split('(').next().unwrap_or_default().to_owned();
-        entries
-            .flat_map(|entry| {
-                [relation(entry.schema, entry.name), relation(entry.schema, &bare(entry.name))]
-            })
-            .collect()
+    /// The table of an index or a statistics object that `entry` is about; otherwise `about`.
+    pub(super) fn table_of<'t>(&'t self, entry: &Entry<'_>, about: &'t Relation) -> &'t Relation {
+        let tables = if entry.is_about_index() {
+            &self.indexes
+        } else if entry.is_about_statistics() {
+            &self.statistics
+        } else {
+            return about;
+        };
+        tables.get(about).unwrap_or(about)
     }
 
     /// Schema and name of a table at the target.
@@ -243,26 +177,14 @@ impl<'a> Plan<'a> {
             return Vec::new();
         }
         let about = entry.about();
-        let table = about.as_ref().map(|found| self.indexes.get(found).unwrap_or(found));
+        let table = about.as_ref().map(|found| {
+            let of = self.table_of(entry, found);
+            self.indexes.get(of).unwrap_or(of)
+        });
         let wanted =
             entry.statements.iter().filter(|statement| self.owners || !sets_owner(statement));
-        wanted.map(|statement| self.names.apply(statement, table)).collect()
-    }
-
-    /// Why an entry cannot be made beside the relations of `others` (at the target), if it cannot:
-    /// what ties a table to others that are not restored with it.
-    pub(super) fn loose_end(
-        &self,
-        entry: &Entry<'_>,
-        others: &HashSet<Relation>,
-    ) -> Option<String> {
-        let (table, other) =
-            (entry.about()?, entry.references().filter(|_| entry.kind == "FK CONSTRAINT")?);
-        let is_there = |one: &Relation| others.contains(one) || self.made.contains(one);
-        (!is_there(&self.names.of(&other.0, &other.1))).then(|| {
-            let (of, to) = (format!("{}.{}", table.0, table.1), format!("{}.{}", other.0, other.1));
-            format!("a foreign key of {of} is left out: the referenced {to} is not at the target")
-        })
+        let statements = wanted.map(|statement| self.names.apply(statement, table));
+        statements.chain(self.untied(entry)).collect()
     }
 
     /// Who owns what is restored.
@@ -275,11 +197,6 @@ impl<'a> Plan<'a> {
             entries.filter(|entry| entry.statements.iter().any(|statement| sets_owner(statement)));
         owners.map(|entry| entry.owner).filter(|owner| !owner.is_empty()).collect()
     }
-}
-
-/// Number of ancestors of a relation.
-fn depth(one: &Relation, parents: &HashMap<Relation, Relation>) -> usize {
-    std::iter::successors(parents.get(one), |parent| parents.get(*parent)).count()
 }
 
 /// Names that a renaming rule can match.
@@ -314,7 +231,7 @@ fn covered(stored: &Stored, filter: &Filter, before: &Script<'_>) -> HashSet<Rel
         .entries
         .iter()
         .filter(|entry| matches!(entry.kind, "VIEW" | "MATERIALIZED VIEW" | "FOREIGN TABLE"));
-    let others = others.map(|entry| relation(entry.schema, entry.name));
+    let others = others.map(|entry| relation(&entry.schema, &entry.name));
     let is_covered = |one: &Relation| {
         let mut at = Some(one);
         while let Some((schema, name)) = at {
@@ -331,15 +248,24 @@ fn covered(stored: &Stored, filter: &Filter, before: &Script<'_>) -> HashSet<Rel
 /// Schemas that something lies in.
 fn schemas(before: &Script<'_>, after: &Script<'_>) -> impl Iterator<Item = String> {
     let entries = before.entries.iter().chain(&after.entries);
-    let named = entries.map(|entry| if entry.kind == "SCHEMA" { entry.name } else { entry.schema });
-    let found: HashSet<String> =
-        named.filter(|schema| !schema.is_empty()).map(str::to_owned).collect();
+    let named =
+        entries.map(|entry| if entry.kind == "SCHEMA" { &entry.name } else { &entry.schema });
+    let found: HashSet<String> = named
+        .filter(|schema| !schema.is_empty())
+        .map(|schema| schema.clone().into_owned())
+        .collect();
     found.into_iter()
 }
 
 /// The tables of indexes, those of constraints among them.
 fn indexes(after: &Script<'_>) -> HashMap<Relation, Relation> {
     let made = after.entries.iter().filter(|entry| matches!(entry.kind, "INDEX" | "CONSTRAINT"));
-    made.filter_map(|entry| Some((relation(entry.schema, &entry.index()?), entry.about()?)))
+    made.filter_map(|entry| Some((relation(&entry.schema, &entry.index()?), entry.about()?)))
         .collect()
+}
+
+/// The tables of statistics objects.
+fn statistics(after: &Script<'_>) -> HashMap<Relation, Relation> {
+    let made = after.entries.iter().filter(|entry| entry.kind == "STATISTICS");
+    made.filter_map(|entry| Some((entry.made_statistics()?, entry.about()?))).collect()
 }

@@ -18,6 +18,9 @@ pub(super) fn remark(job: &Job<'_>, filter: &Filter, plans: &[Plan<'_>]) -> u64 
     };
     note_matches(job.dump, filter);
     for plan in plans {
+        for text in plan.separated() {
+            warn(&plan.target, text);
+        }
         let mut names = keeping_names(plan);
         if !names.is_empty() {
             let more = names.len().saturating_sub(NAMED);
@@ -53,8 +56,8 @@ fn below(stored: &Stored) -> Vec<String> {
         .collect();
     for script in [&stored.before, &stored.after] {
         for entry in &Script::parse(script).entries {
-            let schema = if entry.kind == "SCHEMA" { entry.name } else { entry.schema };
-            names.extend([schema.to_owned(), format!("{schema}.{}", entry.name)]);
+            let schema = if entry.kind == "SCHEMA" { &entry.name } else { &entry.schema };
+            names.extend([schema.clone().into_owned(), format!("{schema}.{}", entry.name)]);
         }
     }
     names

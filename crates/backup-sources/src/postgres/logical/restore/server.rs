@@ -13,6 +13,8 @@ use super::super::session;
 use super::super::sql::{Script, literal, quoted, tokens};
 use super::plan::Plan;
 
+const MAY_CREATE: &str = "SELECT (rolsuper OR rolcreatedb)::text FROM pg_roles WHERE rolname = \
+                          current_user";
 /// What a database says of itself while it is not complete.
 const MARK: &str = "A restore of a backup goes on in here, or was broken off.";
 /// How long a session of ours may take to end, as the server sees it.
@@ -28,6 +30,8 @@ pub(super) struct Server {
     pub(super) roles: Vec<String>,
     pub(super) tablespaces: Vec<String>,
     pub(super) settings: Vec<String>,
+    /// Whether this role may create databases.
+    pub(super) can_create: bool,
     has_dropped: AtomicBool,
 }
 
@@ -58,6 +62,7 @@ impl Server {
             roles: names("SELECT rolname::text FROM pg_roles").await?,
             tablespaces: names("SELECT spcname::text FROM pg_tablespace").await?,
             settings: names("SELECT name FROM pg_settings").await?,
+            can_create: names(MAY_CREATE).await?.iter().any(|may| may == "true"),
             has_dropped: AtomicBool::new(false),
             sql,
         })

@@ -16,6 +16,7 @@ use super::super::session;
 use super::super::sql::{Entry, qualified, quoted, tokens};
 use super::Job;
 use super::plan::Plan;
+use super::ties::There;
 use super::writer::Writer;
 
 /// Durable with what comes last: dropping and renaming databases wait for the log.
@@ -93,7 +94,9 @@ pub(super) async fn restore(
     before(&writer).await?;
     load(&sessions, plan, report).await?;
     report.warnings += writer.sequences(&HashSet::new()).await?;
-    report.written_bytes += writer.large_objects().await?;
+    let (bytes, warnings) = writer.large_objects().await?;
+    report.written_bytes += bytes;
+    report.warnings += warnings;
     after(&sessions, &writer, report).await?;
     if job.request.verify {
         let verify = |sql: Sql, table| verified(job, plan, sql, table).boxed();
@@ -110,7 +113,7 @@ pub(super) async fn restore(
 /// entries.
 async fn before(writer: &Writer<'_>) -> SourceResult<()> {
     let made = writer.plan.before.iter().filter(|entry| entry.kind == "SCHEMA");
-    let made: HashSet<String> = made.map(|entry| writer.plan.names.schema(entry.name)).collect();
+    let made: HashSet<String> = made.map(|entry| writer.plan.names.schema(&entry.name)).collect();
     let needed: HashSet<String> =
         writer.plan.made.iter().map(|(schema, _)| schema.clone()).collect();
     for schema in needed.difference(&made) {
@@ -152,7 +155,7 @@ async fn copied(
     table: &Table,
     file: &File,
 ) -> SourceResult<(Sql, u64)> {
-    let (schema, name) = plan.name_of(table);
+    let (schema, name) = plan.loaded_into(table);
     let bytes =
         Writer { job, plan, sql: &sql }.copy(table, file, &qualified(&schema, &name)).await?;
     Ok((sql, bytes))
@@ -237,8 +240,8 @@ async fn after(
     let analyze = |sql: Sql, table| analyzed(writer.job, plan, sql, table).boxed();
     sessions.each(with_rows.collect(), analyze).await?;
     for entry in others {
-        if let Some(why) = plan.loose_end(entry, &HashSet::new()) {
-            writer.job.cx.events.warn(WarningKind::Other, entry.name, why);
+        if let Some(why) = plan.loose_end(entry, &There::default()) {
+            writer.job.cx.events.warn(WarningKind::Other, &*entry.name, why);
             report.warnings += 1;
             continue;
         }

@@ -8,7 +8,7 @@ use backup_core::words;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt as _, TryStreamExt as _};
 
-use super::super::super::digest;
+use super::super::super::digest::{self, Sums};
 use super::super::super::unless_cancelled;
 use super::super::super::wire::Sql;
 use super::super::error::{code_of, writing};
@@ -130,10 +130,17 @@ impl Writer<'_> {
     /// Fails if a table is not as it was.
     pub(super) async fn verify(&self, table: &Table) -> SourceResult<u64> {
         let Some(expected) = &table.digest else { return Ok(0) };
-        let (schema, name) = self.plan.name_of(table);
-        let found =
-            unless_cancelled(self.job.cx, digest::of_table(self.sql, &qualified(&schema, &name)))
-                .await?;
+        // Rows that were loaded through a partitioned table are compared with it.
+        if self.plan.route_of(table).is_some() {
+            return Ok(0);
+        }
+        let Some(tables) = self.plan.with_rows_of(table) else { return Ok(0) };
+        let mut sums = Sums::default();
+        for (schema, name) in tables {
+            let table = qualified(&schema, &name);
+            sums.add(&unless_cancelled(self.job.cx, digest::sums_of(self.sql, &table)).await?);
+        }
+        let (found, (schema, name)) = (sums.digest(), self.plan.name_of(table));
         if found == *expected {
             return Ok(found.bytes);
         }
@@ -221,12 +228,13 @@ impl Writer<'_> {
     }
 
     /// Large objects, with the numbers that rows know them by. Returns the bytes of their
-    /// statements.
-    pub(super) async fn large_objects(&self) -> SourceResult<u64> {
+    /// statements, and how many warnings there were.
+    pub(super) async fn large_objects(&self) -> SourceResult<(u64, u64)> {
         if !self.plan.large_objects {
-            return Ok(0);
+            return Ok((0, 0));
         }
         let mut content = self.job.dump.content(self.plan.stored, "large-objects.sql").await?;
+        let mut kept = self.large_objects_kept().await?;
         let (mut waiting, mut bytes) = (BytesMut::new(), 0);
         loop {
             let piece = content.try_next().await?;
@@ -242,12 +250,34 @@ impl Writer<'_> {
             let end = waiting.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             let lines = waiting.split_to(end);
             let text = String::from_utf8_lossy(&lines);
-            let wanted: String = text.lines().filter_map(|line| self.large_object(line)).collect();
+            let lines = text.lines().filter(|line| !kept.has(line));
+            let wanted: String = lines.filter_map(|line| self.large_object(line)).collect();
             self.run(&wanted, "cannot write large objects").await?;
             if is_last {
-                return Ok(bytes);
+                if kept.count > 0 {
+                    let text = format!(
+                        "{} of the snapshot left out: the target has its own under the same \
+                         numbers",
+                        words::count(kept.count, "large object is", "large objects are")
+                    );
+                    self.job.cx.events.warn(WarningKind::Other, &*self.plan.target, text);
+                }
+                return Ok((bytes, u64::from(kept.count > 0)));
             }
         }
+    }
+
+    /// Large objects of the target that stay: a copy under other names leaves them to the rows
+    /// that are there.
+    async fn large_objects_kept(&self) -> SourceResult<Kept> {
+        const ASKING: &str = "SELECT oid FROM pg_catalog.pg_largeobject_metadata";
+        if self.plan.names.is_empty() {
+            return Ok(Kept::default());
+        }
+        let rows = self.sql.client.query(ASKING, &[]).await;
+        let ids = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+        let ids = ids.map_err(|error| writing(&error, "cannot list the large objects"))?;
+        Ok(Kept { ids, ..Kept::default() })
     }
 
     /// A statement, and what has to come before it.
@@ -259,10 +289,7 @@ impl Writer<'_> {
             return None;
         }
         let replaces = self.job.request.if_exists != IfExists::Fail;
-        let id = line
-            .strip_prefix("SELECT pg_catalog.lo_create('")
-            .and_then(|rest| rest.strip_suffix("');"));
-        let drop = id.filter(|_| replaces).map(|id| {
+        let drop = created(line).filter(|_| replaces).map(|id| {
             format!(
                 "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata \
                  WHERE oid = {id};\n"
@@ -270,4 +297,31 @@ impl Writer<'_> {
         });
         Some(format!("{}{line}\n", drop.unwrap_or_default()))
     }
+}
+
+/// Large objects whose statements are left out.
+#[derive(Debug, Default)]
+struct Kept {
+    ids: HashSet<u32>,
+    /// Whether the last statement was of one of them.
+    is_inside: bool,
+    /// How many of them the snapshot has.
+    count: u64,
+}
+
+impl Kept {
+    /// Whether a statement is of one of them: the statements of each follow the one that creates
+    /// it.
+    fn has(&mut self, line: &str) -> bool {
+        if let Some(id) = created(line) {
+            self.is_inside = id.parse().is_ok_and(|id| self.ids.contains(&id));
+            self.count += u64::from(self.is_inside);
+        }
+        self.is_inside
+    }
+}
+
+/// The number of the large object that a statement creates.
+fn created(line: &str) -> Option<&str> {
+    line.strip_prefix("SELECT pg_catalog.lo_create('")?.strip_suffix("');")
 }

@@ -9,6 +9,9 @@ pub(in super::super) type Relation = (String, String);
 /// Kinds of objects that have rows, or stand for them.
 const RELATIONS: [&str; 6] =
     ["TABLE", "COLUMN", "VIEW", "SEQUENCE", "MATERIALIZED VIEW", "FOREIGN TABLE"];
+/// Kinds of entries that make relations.
+pub(in super::super) const RELATION_KINDS: [&str; 5] =
+    ["TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "FOREIGN TABLE"];
 /// What belongs to a relation and is named before it.
 const PARTS: [&str; 4] = ["CONSTRAINT", "TRIGGER", "POLICY", "RULE"];
 
@@ -16,26 +19,29 @@ impl Entry<'_> {
     /// The relation that it makes or changes. Of an index's own statements it is the index
     /// ([`Self::is_about_index`]).
     pub(in super::super) fn about(&self) -> Option<Relation> {
-        let statement = self.statements.first()?;
-        let said: Vec<Token<'_>> = tokens(statement).filter(|token| !token.is_blank()).collect();
+        let said = self.said()?;
         match self.kind {
-            "TABLE"
-            | "VIEW"
-            | "MATERIALIZED VIEW"
-            | "SEQUENCE"
-            | "FOREIGN TABLE"
-            | "MATERIALIZED VIEW DATA"
+            "TABLE" | "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "FOREIGN TABLE" => {
+                self.made_relation()
+            }
+            // The parent comes first.
+            "TABLE ATTACH" => pairs(&said).nth(1),
+            "MATERIALIZED VIEW DATA"
             | "SEQUENCE OWNED BY"
             | "ROW SECURITY"
-            | "TABLE ATTACH" => Some((self.schema.to_owned(), self.name.to_owned())),
-            "CONSTRAINT" | "FK CONSTRAINT" | "CHECK CONSTRAINT" | "DEFAULT" | "INDEX ATTACH" => {
-                first_pair(&said)
-            }
+            | "CONSTRAINT"
+            | "FK CONSTRAINT"
+            | "CHECK CONSTRAINT"
+            | "DEFAULT"
+            | "INDEX ATTACH" => first_pair(&said),
             "INDEX" | "TRIGGER" | "POLICY" => first_pair(behind(&said, "ON")?),
             "RULE" => first_pair(behind(&said, "TO")?),
             "STATISTICS" => first_pair(behind(&said, "FROM")?),
+            "PUBLICATION TABLE" => first_pair(behind(&said, "TABLE")?),
             "COMMENT" | "ACL" | "SECURITY LABEL"
-                if self.name_begins(&RELATIONS) || self.is_about_index() =>
+                if self.name_begins(&RELATIONS)
+                    || self.is_about_index()
+                    || self.is_about_statistics() =>
             {
                 first_pair(behind(&said, "ON")?)
             }
@@ -46,38 +52,92 @@ impl Entry<'_> {
         }
     }
 
+    /// The relation that it makes, as its first statement names it.
+    pub(super) fn made_relation(&self) -> Option<Relation> {
+        if !RELATION_KINDS.contains(&self.kind) {
+            return None;
+        }
+        let said = self.said()?;
+        // `ALTER TABLE … ADD GENERATED … AS IDENTITY (SEQUENCE NAME schema.name …)`
+        let identity = said.windows(2).position(|two| two[0].is("SEQUENCE") && two[1].is("NAME"));
+        match identity.filter(|_| said.first().is_some_and(|first| first.is("ALTER"))) {
+            Some(at) => first_pair(said.get(at..)?),
+            None => first_pair(&said),
+        }
+    }
+
+    /// The schema that it makes, as its first statement names it.
+    pub(super) fn made_schema(&self) -> Option<String> {
+        if self.kind != "SCHEMA" {
+            return None;
+        }
+        behind(&self.said()?, "SCHEMA")?.first()?.name()
+    }
+
+    /// The words of its first statement.
+    fn said(&self) -> Option<Vec<Token<'_>>> {
+        let statement = self.statements.first()?;
+        Some(tokens(statement).filter(|token| !token.is_blank()).collect())
+    }
+
     /// Whether [`Self::about`] names an index.
     pub(in super::super) fn is_about_index(&self) -> bool {
         self.kind == "INDEX ATTACH" || (self.kind == "COMMENT" && self.name_begins(&["INDEX"]))
     }
 
+    /// Whether [`Self::about`] names a statistics object.
+    pub(in super::super) fn is_about_statistics(&self) -> bool {
+        self.kind == "COMMENT" && self.name_begins(&["STATISTICS"])
+    }
+
+    /// The statistics object that it makes.
+    pub(in super::super) fn made_statistics(&self) -> Option<Relation> {
+        first_pair(behind(&self.said()?, "STATISTICS")?)
+    }
+
+    /// The publication that it adds a table to.
+    pub(in super::super) fn publication(&self) -> Option<String> {
+        behind(&self.said()?, "PUBLICATION")?.first()?.name()
+    }
+
+    /// The tables that the one it makes inherits from.
+    pub(in super::super) fn inherits(&self) -> Vec<Relation> {
+        let said = self.said().unwrap_or_default();
+        // Behind the columns: `) INHERITS (schema.parent, …)`.
+        let at = said.windows(3).position(|three| {
+            three[0].is_sign(")") && three[1].is("INHERITS") && three[2].is_sign("(")
+        });
+        let Some(list) = at.and_then(|at| said.get(at + 3..)) else { return Vec::new() };
+        let end = list.iter().position(|token| token.is_sign(")")).unwrap_or(list.len());
+        pairs(&list[..end]).collect()
+    }
+
     /// The schema that it makes or changes, if it is none of the objects in it.
-    pub(in super::super) fn about_schema(&self) -> Option<&str> {
+    pub(in super::super) fn about_schema(&self) -> Option<String> {
         match self.kind {
-            "SCHEMA" => Some(self.name),
-            "COMMENT" | "ACL" | "SECURITY LABEL" => self.name.strip_prefix("SCHEMA "),
+            "SCHEMA" => Some(self.name.clone().into_owned()),
+            "COMMENT" | "ACL" | "SECURITY LABEL" if self.name_begins(&["SCHEMA"]) => {
+                behind(&self.said()?, "SCHEMA")?.first()?.name()
+            }
             _ => None,
         }
     }
 
     /// The table that another one is attached to.
     pub(in super::super) fn refers_from(&self) -> Option<Relation> {
-        let said: Vec<Token<'_>> =
-            tokens(self.statements.first()?).filter(|token| !token.is_blank()).collect();
+        let said = self.said()?;
         first_pair(&said)
     }
 
     /// The table that a foreign key refers to.
     pub(in super::super) fn references(&self) -> Option<Relation> {
-        let said: Vec<Token<'_>> =
-            tokens(self.statements.first()?).filter(|token| !token.is_blank()).collect();
+        let said = self.said()?;
         first_pair(behind(&said, "REFERENCES")?)
     }
 
     /// The name of the index that it makes.
     pub(in super::super) fn index(&self) -> Option<String> {
-        let said: Vec<Token<'_>> =
-            tokens(self.statements.first()?).filter(|token| !token.is_blank()).collect();
+        let said = self.said()?;
         let keyword = if self.kind == "INDEX" { "INDEX" } else { "CONSTRAINT" };
         behind(&said, keyword)?.first()?.name()
     }
@@ -97,7 +157,12 @@ fn behind<'t, 'a>(said: &'t [Token<'a>], keyword: &str) -> Option<&'t [Token<'a>
 
 /// The first `schema.name`.
 fn first_pair(said: &[Token<'_>]) -> Option<Relation> {
-    said.windows(3).find_map(|three| {
+    pairs(said).next()
+}
+
+/// Each `schema.name`.
+fn pairs<'t>(said: &'t [Token<'_>]) -> impl Iterator<Item = Relation> + use<'t> {
+    said.windows(3).filter_map(|three| {
         let [schema, dot, name] = three else { return None };
         if dot.is_sign(".") { Some((schema.name()?, name.name()?)) } else { None }
     })
@@ -143,6 +208,20 @@ mod tests {
             ("ACL", "TABLE t", "GRANT SELECT(a) ON TABLE s.t TO b;", Some("s/t")),
             ("ACL", "TABLESPACE x", "GRANT CREATE ON TABLESPACE x TO b;", None),
             ("STATISTICS", "st", "CREATE STATISTICS s.st ON a, b FROM s.t;", Some("s/t")),
+            (
+                "TABLE ATTACH",
+                "p",
+                "ALTER TABLE ONLY s.t ATTACH PARTITION s.p FOR VALUES IN (1);",
+                Some("s/p"),
+            ),
+            (
+                "SEQUENCE",
+                "q",
+                "ALTER TABLE s.t ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (\n    \
+                 SEQUENCE NAME s.q\n    START WITH 1\n);",
+                Some("s/q"),
+            ),
+            ("TABLE", "a b", "CREATE TABLE s.\"a\nb\" (id integer);", Some("s/a\nb")),
             ("INDEX ATTACH", "i", "ALTER INDEX s.p ATTACH PARTITION s.i;", Some("s/p")),
         ];
         for (kind, name, statement, expected) in cases {

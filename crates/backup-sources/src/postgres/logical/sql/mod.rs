@@ -14,7 +14,7 @@ mod names;
 mod script;
 mod token;
 
-pub(super) use about::Relation;
+pub(super) use about::{RELATION_KINDS, Relation};
 pub(super) use names::NewNames;
 pub(super) use script::{Entry, Script};
 pub(super) use token::{Kind, Token, tokens};

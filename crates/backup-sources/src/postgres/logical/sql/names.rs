@@ -22,6 +22,8 @@ const DIGEST: usize = 4;
 pub(in super::super) struct NewNames {
     pub(in super::super) schemas: HashMap<String, String>,
     pub(in super::super) relations: HashMap<Relation, Relation>,
+    /// Those of statistics objects, which have a name space of their own.
+    pub(in super::super) statistics: HashMap<Relation, Relation>,
     /// Schemas that share their name with a table: in front of a dot it may be either.
     pub(in super::super) ambiguous: HashSet<String>,
     /// What there is in those schemas.
@@ -55,6 +57,11 @@ impl NewNames {
         renamed.unwrap_or_else(|| (self.schema(schema), name.to_owned()))
     }
 
+    fn of_statistics(&self, one: &Relation) -> Relation {
+        let renamed = self.statistics.get(one).cloned();
+        renamed.unwrap_or_else(|| (self.schema(&one.0), one.1.clone()))
+    }
+
     /// The name that a schema gets.
     pub(in super::super) fn schema(&self, schema: &str) -> String {
         self.schemas.get(schema).cloned().unwrap_or_else(|| schema.to_owned())
@@ -83,7 +90,13 @@ impl NewNames {
                 {
                     let was = (schema, name.name().unwrap_or_default());
                     let is_column = self.ambiguous.contains(&was.0) && !self.known.contains(&was);
-                    let is = if is_column { was.clone() } else { self.of(&was.0, &was.1) };
+                    let is = if is_column {
+                        was.clone()
+                    } else if last.is_some_and(|last| last.is("STATISTICS")) {
+                        self.of_statistics(&was)
+                    } else {
+                        self.of(&was.0, &was.1)
+                    };
                     if is == was {
                         [token, dot, name].into_iter().for_each(|token| out.push_str(token.text));
                     } else {

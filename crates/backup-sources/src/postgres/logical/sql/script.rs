@@ -2,6 +2,9 @@
 //! each: `-- Name: orders; Type: TABLE; Schema: public; Owner: alice`. What stands in texts is
 //! never taken for one.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+
 use super::token::{Kind, Token, tokens};
 
 /// What `pg_dump` says of one object, or settings between them.
@@ -9,9 +12,9 @@ use super::token::{Kind, Token, tokens};
 pub(in super::super) struct Entry<'a> {
     /// Such as `TABLE`; empty for settings.
     pub(in super::super) kind: &'a str,
-    pub(in super::super) name: &'a str,
+    pub(in super::super) name: Cow<'a, str>,
     /// Empty if it lies in none.
-    pub(in super::super) schema: &'a str,
+    pub(in super::super) schema: Cow<'a, str>,
     pub(in super::super) owner: &'a str,
     /// Each with what stands before it, and its semicolon.
     pub(in super::super) statements: Vec<&'a str>,
@@ -41,13 +44,10 @@ impl<'a> Script<'a> {
             at += token.text.len();
         }
         parsing.end(at);
-        Self {
-            entries: parsing
-                .entries
-                .into_iter()
-                .filter(|entry| !entry.statements.is_empty())
-                .collect(),
-        }
+        let mut entries = parsing.entries;
+        entries.retain(|entry| !entry.statements.is_empty());
+        name_by_statements(&mut entries);
+        Self { entries }
     }
 
     /// The parts of the text before which `wanted` entries stand, and the rest, both in their
@@ -66,6 +66,26 @@ impl<'a> Script<'a> {
             begin = end;
         }
         (of_wanted, others)
+    }
+}
+
+/// Gives entries their names as the statements have them: a header has spaces in place of line
+/// ends (`sanitize_line` in `pg_backup_archiver.c`). A schema is known by its own entry.
+fn name_by_statements(entries: &mut [Entry<'_>]) {
+    let mut schemas = HashMap::new();
+    let has_space = |entry: &&mut Entry<'_>| entry.name.contains(' ') || entry.schema.contains(' ');
+    for entry in entries.iter_mut().filter(has_space) {
+        if let Some(name) = entry.made_schema() {
+            schemas.insert(entry.name.clone().into_owned(), name.clone());
+            entry.name = name.into();
+        } else if let Some((schema, name)) = entry.made_relation() {
+            schemas.insert(entry.schema.clone().into_owned(), schema.clone());
+            (entry.schema, entry.name) = (schema.into(), name.into());
+        } else if let Some(schema) = schemas.get(&*entry.schema) {
+            entry.schema = schema.clone().into();
+        } else if let Some((schema, _)) = entry.about().filter(|_| !entry.schema.is_empty()) {
+            entry.schema = schema.into();
+        }
     }
 }
 
@@ -123,8 +143,8 @@ impl<'a> Parsing<'a> {
             let given = |text: &'a str| if text == "-" { "" } else { text };
             Some(Entry {
                 kind,
-                name,
-                schema: given(schema),
+                name: name.into(),
+                schema: given(schema).into(),
                 owner: given(owner),
                 statements: Vec::new(),
                 from: at,
