@@ -1,5 +1,5 @@
-//! What a copy must not take over from the original: commands that run, places that are written to,
-//! moments to stop at, libraries that begin work by themselves.
+//! Copies take nothing over from the original that acts: commands, places that are written to,
+//! recovery targets, libraries with workers.
 
 use std::fs;
 
@@ -86,7 +86,7 @@ pub(super) async fn linked_configuration_comes_along(version: Version) {
     let copy = Postgres::recovered(version, &data, &[]).await;
     assert_eq!(copy.value("SELECT current_setting('work_mem')").await, "7MB");
     assert_eq!(digest(&source(&copy).await).await, digest(&origin).await);
-    // What is neither a file nor a link is missed by name.
+    // A special file is a warning with its name.
     rustix::fs::mknodat(
         rustix::fs::CWD,
         server.data().join("a fifo"),

@@ -23,7 +23,7 @@
 //! | `dice.rs` | those workloads |
 //! | `vast.rs` | a table over 1 GiB among them |
 //! | `logical/` | logical backups |
-//! | `copies.rs` | what a copy must not take over from the original |
+//! | `copies.rs` | settings of the original that a copy does not take over |
 //! | `base.rs` | backups of data directories, and servers that start on what is restored |
 
 mod archive;

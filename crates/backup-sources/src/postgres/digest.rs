@@ -75,7 +75,7 @@ async fn add_database(
     sql.client.batch_execute("COMMIT").await.map_err(doing)
 }
 
-/// What a digest is made of: those of tables with the same columns can be added up.
+/// The parts of a digest. Sums of tables with the same columns can be added up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Sums {
     /// Rows.

@@ -140,7 +140,7 @@ const TIED: &str = "CREATE TABLE towns (id int PRIMARY KEY); INSERT INTO towns V
                     STATISTICS 50; CREATE PUBLICATION news FOR TABLE staff; SELECT \
                     lo_from_bytea(70001, 'then')";
 
-/// What looks like one database to the objects in it, beside a copy of one of its tables.
+/// Ties of the tables, and the large object.
 async fn tied(server: &Postgres) -> String {
     let sql = "SELECT concat_ws('|', (SELECT count(*) FROM people), (SELECT \
                string_agg(tablename, ' ' ORDER BY tablename) FROM pg_publication_tables), \
@@ -185,7 +185,7 @@ pub(crate) async fn copies_are_not_tied_to_originals(version: Version) {
     let report = restored(&snapshot, to_old, request(&["shop"], IfExists::Replace)).await;
     assert!(report.warnings > 0);
     assert_eq!(tied(&server).await, was);
-    // A key and a publication that are not at the target: the plan warns of what is left out.
+    // A key and a publication that are not at the target: the plan warns of both.
     let (other, to) =
         (Postgres::start(version).await, request(&["shop.public.staff"], IfExists::Fail));
     other.run("CREATE DATABASE shop").await;

@@ -1,5 +1,5 @@
-//! What a backup must hold so that other servers can load it: names as they are, and rows that find
-//! their partitions there.
+//! Backups that other servers can load: names as they are, and rows that find their partitions
+//! there.
 
 use backup_core::source::{IfExists, RestoreRequest, Selection};
 
@@ -72,7 +72,7 @@ const PARTS: &str = "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy', 'wild', 'ca
                      FROM generate_series(0, 259) n; CREATE TABLE days (id int) PARTITION BY RANGE \
                      (id); CREATE TABLE days_1 PARTITION OF days DEFAULT; INSERT INTO days VALUES (1)";
 
-/// Rows of a partitioned table, whatever partitions they are in.
+/// Rows of a partitioned table, in any of its partitions.
 async fn rows_of(server: &Postgres, table: &str) -> String {
     let sql =
         format!("SELECT count(*) || md5(string_agg(t.*::text, ',' ORDER BY id)) FROM {table} t");
@@ -111,7 +111,7 @@ pub(crate) async fn rows_find_their_partitions(version: Version) {
     let moods = request(&["shop.public.moods"], IfExists::Merge);
     restored(&snapshot, logical(&copy), moods).await;
     assert_eq!(rows_of(&copy, "moods").await, was[0]);
-    // A whole database, with types that are made anew; a partition by itself.
+    // A whole database with new types; a partition by itself.
     copy.run("DROP DATABASE shop").await;
     restored(&snapshot, logical(&copy), RestoreRequest::default()).await;
     same(&copy).await;

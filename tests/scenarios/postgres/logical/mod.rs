@@ -8,7 +8,7 @@
 //! | `parts.rs` | schemas, tables, other names, what is there already |
 //! | `beside.rs` | copies beside originals that have partitions |
 //! | `owners.rs` | restores by roles that are no superusers |
-//! | `loadable.rs` | what other servers need in a backup to load it |
+//! | `loadable.rs` | backups that other servers can load |
 //! | `plans.rs` | rows that plans of restores give |
 //! | `odd.rs` | names, texts and numbers that are easily overlooked |
 //! | `failures.rs` | rights, locks, whoever dies on the way |

@@ -68,7 +68,7 @@ pub(crate) async fn owners_restore_their_own(version: Version) {
         assert_eq!(values.0, values.1);
     };
     let shop = |if_exists| request(&["shop"], if_exists);
-    // May create databases: the whole one anew, and exchanged.
+    // May create databases: a new one, and an exchange.
     for if_exists in [IfExists::Fail, IfExists::Replace] {
         assert_eq!(restored(&snapshot, by_alice(&copy, &[]), shop(if_exists)).await.warnings, 0);
         is_same(&copy).await;

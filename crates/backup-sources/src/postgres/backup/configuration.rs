@@ -12,7 +12,7 @@ use super::feed::Feed;
 #[derive(Debug, Clone)]
 pub(super) struct ConfigFile {
     pub(super) name: String,
-    /// Whether it lies outside of the data directory. Inside it may still be a link.
+    /// It lies outside of the data directory. Inside it may still be a link.
     pub(super) is_outside: bool,
     pub(super) content: Bytes,
 }
@@ -33,7 +33,7 @@ pub(super) async fn hand_on(
 }
 
 /// Hands the contents of those `files` on that the server skipped because they are links, and warns
-/// of whatever else it `skipped`. Returns the names of the files.
+/// of all other files that it `skipped`. Returns the names of the files.
 pub(super) async fn hand_on_links(
     cx: &Context,
     feed: &Feed,

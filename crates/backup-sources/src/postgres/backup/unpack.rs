@@ -37,7 +37,7 @@ pub(super) struct Unpacker {
     log: BTreeSet<(u32, u64)>,
     /// What the server said of damaged pages.
     warnings: Vec<String>,
-    /// Files that the server skipped: links, and what is no regular file.
+    /// Files that the server skipped: links and special files.
     skipped: Vec<String>,
 }
 

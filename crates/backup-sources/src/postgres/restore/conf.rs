@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Files that include each other go no deeper (`CONF_FILE_MAX_DEPTH`).
 const DEEPEST: usize = 10;
 
-/// A line that says something: a name in lower case and its value.
+/// The setting in a line: its name in lower case and its value.
 pub(super) fn setting(line: &str) -> Option<(String, String)> {
     let line = line.trim_start();
     let end = line.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.')));
@@ -37,8 +37,8 @@ fn value(text: &str) -> String {
     out
 }
 
-/// The last value of `name` that the server finds when it starts with `file`, with what that
-/// includes; files that cannot be read are passed over.
+/// The last value of `name` in `file` and the files that it includes, as the server finds it;
+/// files that cannot be read are passed over.
 pub(super) fn last_value(file: &Path, name: &str) -> Option<String> {
     let mut found = None;
     look(file, name, 0, &mut found);
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_read_as_the_server_reads_them() {
+    fn settings_are_found_in_lines() {
         let cases = [
             ("  Port = 5432 # five", Some(("port", "5432"))),
             ("search_path '$user, ''a'' \\'b'", Some(("search_path", "$user, 'a' 'b"))),

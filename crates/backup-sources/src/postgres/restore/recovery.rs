@@ -27,7 +27,7 @@ const REMOVED: [&str; 9] = [
 
 /// Settings that would make a copy run commands of the original, wait, stop or write where the
 /// original does, with values without any effect. `postgresql.auto.conf` is read last, so that
-/// they count whatever another file says. All targets come before the one that is meant: the
+/// they override all other files. All targets come before the one that is meant: the
 /// server takes one.
 const NEUTRAL: [(&str, &str); 12] = [
     ("restore_command", "false"),
@@ -145,7 +145,7 @@ pub(super) fn forget(target: &Target) -> SourceResult<()> {
 }
 
 /// A line without the schedulers among the libraries that the original loads, if there are any.
-/// `auto` is what the server reads last.
+/// `auto` is the file that the server reads last.
 fn without_schedulers(job: &Job<'_>, target: &Target, auto: &str) -> Option<String> {
     const NAME: &str = "shared_preload_libraries";
     if job.options.settings.iter().any(|(name, _)| name == NAME) {

@@ -1,5 +1,5 @@
-//! Comparing what the script defines with what the manifest lists: a relation that only one of the
-//! two has could not be loaded.
+//! Comparing the relations of the script with those of the manifest: a relation that only one of
+//! the two has could not be loaded.
 
 use std::collections::HashSet;
 

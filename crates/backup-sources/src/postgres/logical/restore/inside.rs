@@ -45,7 +45,8 @@ pub(super) async fn removals(
     Ok(clear::removals(plan, &catalog, is_exchanged))
 }
 
-/// Reasons why parts of the snapshot are left out: what they refer to is not at the target.
+/// Reasons why parts of the snapshot are left out: the objects that they refer to are not at the
+/// target.
 pub(super) async fn left_out(
     job: &Job<'_>,
     plan: &Plan<'_>,
@@ -202,7 +203,7 @@ async fn define(
         let is_there = |one: &Relation| there.relations.contains(&plan.names.of(&one.0, &one.1));
         match entry.about() {
             Some(about) if is_there(&about) => {}
-            // Its table is there, and with it what statistics it has.
+            // Its table is there, with its statistics objects.
             Some(about)
                 if entry.is_about_statistics() && is_there(plan.table_of(entry, &about)) => {}
             // Its index is there with its table.

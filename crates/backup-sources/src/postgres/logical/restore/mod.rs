@@ -6,7 +6,7 @@
 //! | `dump.rs` | [`Dump`]: what a snapshot holds |
 //! | `plan.rs` | [`Plan`]: what of a database is restored, under which names |
 //! | `renamed.rs` | the names that relations get, and what belongs to them |
-//! | `ties.rs` | what ties restored tables to others |
+//! | `ties.rs` | ties of restored tables to others |
 //! | `routes.rs` | rows that are loaded through a partitioned table |
 //! | `objects.rs` | relations that a plan names, with their rows |
 //! | `order.rs` | which table comes before which |

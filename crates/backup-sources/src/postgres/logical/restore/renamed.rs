@@ -10,7 +10,7 @@ use super::super::sql::{NewNames, Relation, Script};
 use super::plan::{Plan, relation};
 
 impl Plan<'_> {
-    /// Those of schemas and relations, and of what belongs to relations and shares their names.
+    /// The new names of schemas and relations, and of everything that belongs to these.
     pub(super) fn new_names(
         &self,
         options: &LogicalOptions,

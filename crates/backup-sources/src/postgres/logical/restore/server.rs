@@ -30,7 +30,7 @@ pub(super) struct Server {
     pub(super) roles: Vec<String>,
     pub(super) tablespaces: Vec<String>,
     pub(super) settings: Vec<String>,
-    /// Whether this role may create databases.
+    /// This role may create databases.
     pub(super) can_create: bool,
     has_dropped: AtomicBool,
 }

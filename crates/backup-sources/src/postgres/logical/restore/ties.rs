@@ -1,4 +1,4 @@
-//! What ties restored tables to others that are not restored with them: foreign keys, publications,
+//! Ties of restored tables to others that are not restored with them: foreign keys, publications,
 //! inheritance.
 
 use std::collections::HashSet;
@@ -59,8 +59,8 @@ impl Plan<'_> {
         })
     }
 
-    /// What separates a copy under another name from a table that stays, after an entry has made
-    /// the copy: queries of a parent would return the rows of the copy as well.
+    /// Statements that separate a copy under another name from a parent that stays, after `entry`
+    /// has made the copy: queries of the parent would return the rows of the copy as well.
     pub(super) fn untied(&self, entry: &Entry<'_>) -> Vec<String> {
         self.parents_left(entry)
             .map(|(name, parent)| {
@@ -83,7 +83,7 @@ impl Plan<'_> {
         })
     }
 
-    /// What is not as it was in the snapshot because a table that stays is at its other end.
+    /// Ties that a copy under another name does not get, because the table at the other end stays.
     pub(super) fn separated(&self) -> Vec<String> {
         let left = self.before.iter().flat_map(|entry| self.parents_left(entry));
         let text = |(name, parent): (Relation, Relation)| {

@@ -303,15 +303,15 @@ impl Writer<'_> {
 #[derive(Debug, Default)]
 struct Kept {
     ids: HashSet<u32>,
-    /// Whether the last statement was of one of them.
+    /// The last statement was about one of these.
     is_inside: bool,
-    /// How many of them the snapshot has.
+    /// Number of these in the snapshot.
     count: u64,
 }
 
 impl Kept {
-    /// Whether a statement is of one of them: the statements of each follow the one that creates
-    /// it.
+    /// Returns `true` for a statement about one of these: the statements of each follow the one
+    /// that creates it.
     fn has(&mut self, line: &str) -> bool {
         if let Some(id) = created(line) {
             self.is_inside = id.parse().is_ok_and(|id| self.ids.contains(&id));

@@ -85,7 +85,7 @@ impl Entry<'_> {
         self.kind == "INDEX ATTACH" || (self.kind == "COMMENT" && self.name_begins(&["INDEX"]))
     }
 
-    /// Whether [`Self::about`] names a statistics object.
+    /// Returns `true` if [`Self::about`] names a statistics object.
     pub(in super::super) fn is_about_statistics(&self) -> bool {
         self.kind == "COMMENT" && self.name_begins(&["STATISTICS"])
     }

@@ -22,7 +22,7 @@ const DIGEST: usize = 4;
 pub(in super::super) struct NewNames {
     pub(in super::super) schemas: HashMap<String, String>,
     pub(in super::super) relations: HashMap<Relation, Relation>,
-    /// Those of statistics objects, which have a name space of their own.
+    /// New names of statistics objects, whose names are apart from those of relations.
     pub(in super::super) statistics: HashMap<Relation, Relation>,
     /// Schemas that share their name with a table: in front of a dot it may be either.
     pub(in super::super) ambiguous: HashSet<String>,
