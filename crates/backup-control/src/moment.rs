@@ -36,6 +36,30 @@ pub enum Moment {
     Day(Range<Timestamp>),
 }
 
+/// Understands a moment of a log: seconds since 1970, as `date +%s` prints them, from September 2001
+/// on, or a moment as [`Moment::parse`] does. Only for texts that cannot be identifiers of snapshots.
+///
+/// # Errors
+/// [`Error::Invalid`] for anything else.
+pub(crate) fn of_log(text: &str, now: Timestamp, zone: &TimeZone) -> Result<Moment> {
+    match epoch(text.trim()) {
+        Some(instant) => Ok(Moment::Instant(instant)),
+        None => Moment::parse(text, now, zone),
+    }
+}
+
+/// Seconds since 1970, with up to nine decimals.
+fn epoch(text: &str) -> Option<Timestamp> {
+    let (seconds, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(seconds) || !is_number(decimals) || decimals.len() > 9 {
+        return None;
+    }
+    let seconds =
+        seconds.parse().ok().filter(|seconds| *seconds >= i64::from(MIN_OPLOG_SECONDS))?;
+    Timestamp::new(seconds, format!("{decimals:0<9}").parse().ok()?).ok()
+}
+
 impl Moment {
     /// Understands a moment or a day. Whatever names no zone of its own is meant in `zone`.
     ///
@@ -154,6 +178,27 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap(), Moment::Instant(instant.parse().unwrap()), "{text}");
         }
+    }
+
+    #[test]
+    fn moments_of_logs_may_be_seconds_since_1970() {
+        let parse = |text: &str| {
+            let now: Timestamp = "2026-03-29T10:00:00Z".parse().unwrap();
+            of_log(text, now, &TimeZone::UTC)
+        };
+        for (text, instant) in [
+            ("1774778400", "2026-03-29T10:00:00Z"),
+            (" 1774778400.25 ", "2026-03-29T10:00:00.25Z"),
+            ("1774778400.000000001", "2026-03-29T10:00:00.000000001Z"),
+            ("1h ago", "2026-03-29T09:00:00Z"),
+        ] {
+            assert_eq!(parse(text).unwrap(), Moment::Instant(instant.parse().unwrap()), "{text}");
+        }
+        // Small numbers, milliseconds, and anything else.
+        for text in ["999999999", "1774778400000", "1774778400.", "-1774778400", "1774778400:1"] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(Moment::parse("1774778400", Timestamp::UNIX_EPOCH, &TimeZone::UTC).is_err());
     }
 
     #[test]

@@ -151,6 +151,8 @@ scenarios! {
     }
     needs_pg_dump_13 Version::V13 => {
         scratch::a_table_comes_out_of_a_data_directory as a_table_comes_out_of_a_data_directory,
+        scratch::compare_reads_physical_backups_by_a_scratch_server as compare_reads_physical_backups_by_a_scratch_server,
+        logical::compare::compare_names_tables_that_differ as compare_names_tables_that_differ,
         logical::round_trip::everything_comes_back as everything_comes_back,
         logical::round_trip::everything_gets_to_18 as everything_gets_to_18,
         moments::a_millisecond_is_enough as a_millisecond_is_enough,
@@ -177,6 +179,8 @@ scenarios! {
         logical::parts::what_is_there_is_respected as what_is_there_is_respected,
     }
     needs_pg_dump_18 Version::V18 => {
+        scratch::compare_reads_physical_backups_by_a_scratch_server as compare_reads_physical_backups_by_a_scratch_server,
+        logical::compare::compare_names_tables_that_differ as compare_names_tables_that_differ,
         moments::a_millisecond_is_enough as a_millisecond_is_enough,
         logical::round_trip::everything_comes_back as everything_comes_back,
         logical::round_trip::large_tables_are_read_in_parts as large_tables_are_read_in_parts,

@@ -50,13 +50,18 @@ impl Workshop {
         Self { place, scratch, programs: together.to_str().unwrap().to_owned() }
     }
 
-    /// A restore of parts; root names another user.
+    /// A restore of parts.
     fn arguments<'a>(&'a self, at: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        [&["restore", "--job", "crm", "--at", at][..], &self.flags(), more].concat()
+    }
+
+    /// The flags of the scratch server; root names another user.
+    fn flags(&self) -> Vec<&str> {
         let scratch =
             ["--scratch", self.scratch.to_str().unwrap(), "--scratch-programs", &self.programs];
         let user: &[&str] =
             if rustix::process::geteuid().is_root() { &["--scratch-user", "nobody"] } else { &[] };
-        [&["restore", "--job", "crm", "--at", at][..], &scratch, user, more].concat()
+        [&scratch[..], user].concat()
     }
 
     #[track_caller]
@@ -209,7 +214,7 @@ async fn untouched(server: &Postgres, copy: &Postgres, shop: &Workshop, last: &s
     let said = shop.done(last, &[&only[..], &["--if-exists", "replace", "--yes"]].concat());
     assert_eq!(said.matches("scratch server").count(), 1, "{said}");
     assert_eq!(copy.value(BALANCE).await, found);
-    // What is not in the log is told.
+    // A warning names tables that are not in the log.
     let outcome = shop.place.run(
         &shop.arguments(last, &["--only", "postgres.public.fleeting", "--target", &copy.uri()]),
     );
@@ -283,4 +288,36 @@ fn refused(shop: &Workshop, last: &str, target: &str) {
         assert!(said.contains("--scratch-user"), "{said}");
     }
     assert_eq!(names(&shop.scratch), BTreeSet::new());
+}
+
+/// A physical backup beside its server, and beside a moment of the log.
+pub(super) async fn compare_reads_physical_backups_by_a_scratch_server(version: Version) {
+    let server = with_role(version, &[], &[]).await;
+    // Only from 14 on is there a role that may read everything.
+    server.run("ALTER ROLE backup SUPERUSER").await;
+    server
+        .run(
+            "CREATE TABLE numbers (id int PRIMARY KEY, t text); CREATE TABLE same AS SELECT 1 AS a; \
+             CREATE UNLOGGED TABLE fleeting AS SELECT 1 AS id",
+        )
+        .await;
+    let shop = Workshop::new(&server, version);
+    shop.place.done(&["run", "crm"]);
+    let capturing = shop.place.spawn(&["logs", "follow", "crm"]);
+    count(&server, 0, 100).await;
+    let (early, late) =
+        (text_of(&newest(&server).await), "UPDATE numbers SET t = 'x' WHERE id = 7");
+    server.run(late).await;
+    let last = text_of(&newest(&server).await);
+    shop.place.reached(&last);
+    capturing.stop();
+    let compare = |at| [&["compare", "--job", "crm", "--at", at][..], &shop.flags()].concat();
+    let said = shop.place.done(&compare(&last));
+    assert!(said.contains("are equal: 2 objects") && said.contains("scratch server"), "{said}");
+    let said = shop.place.fails(1, &compare(&early));
+    assert!(said.contains("postgres.public.numbers"), "{said}");
+    assert!(!said.contains("fleeting") && !said.contains("public.same"), "{said}");
+    let only = [&compare(&early)[..], &["--only", "postgres.public.same"]].concat();
+    assert!(shop.place.done(&only).contains("are equal: 1 object"), "{said}");
+    assert_eq!(names(&shop.scratch), BTreeSet::new(), "nothing is left");
 }

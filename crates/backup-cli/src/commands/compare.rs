@@ -1,9 +1,11 @@
 //! `backup compare`.
 
+use std::path::PathBuf;
+
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::patterns;
 use backup_control::repositories::RepositorySpec;
-use backup_control::sources::{self, CompareFlags, Compared, SourceSpec};
+use backup_control::sources::{self, CompareFlags, Compared, ScratchFlags, SourceSpec};
 use backup_core::error::ErrorKind;
 use backup_core::repository::SnapshotInfo;
 use backup_core::source::{Difference, ObjectDigest};
@@ -19,11 +21,16 @@ use crate::style::{self, paint};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Compare a MongoDB snapshot with a server, without restoring it
+/// Compare a snapshot of MongoDB or PostgreSQL with a server, without restoring it there
 ///
-/// Reads both sides in full, collection by collection. Compares documents byte for byte in any
-/// order, options and indexes. Data that the backup left out does not count, nor do collections
-/// that a restore leaves to the server. A server that receives writes during the comparison
+/// MongoDB: reads both sides in full. Compares documents byte for byte in any order, options and
+/// indexes. Collections that a restore leaves to the server do not count.
+///
+/// PostgreSQL: compares the rows of all tables in any order. Definitions, values of sequences and
+/// large objects are not compared. A logical backup has digests of its tables, so that only the
+/// server is read. A physical backup is restored to a temporary server on this machine (--scratch).
+///
+/// Data that the backup left out does not count. A server that receives writes during the comparison
 /// differs. Use this command for copies, restored data and idle servers. Differences are shown, and
 /// the exit code is then 1.
 #[derive(Debug, clap::Args)]
@@ -40,26 +47,43 @@ pub(crate) struct Args {
     /// Compare the last moment before this position, as `backup restore --before`
     #[arg(long, value_name = "POSITION", conflicts_with = "at")]
     before: Option<Before>,
-    /// Server, mongodb://… [default: the source of the snapshot's job in the configuration] [env:
+    /// Server, mongodb://… or postgres://… [default: the source of the snapshot's job in the configuration] [env:
     /// BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the
     /// password of its user]
     #[arg(long, value_name = "URL")]
     with: Option<String>,
-    /// Only collections that match this glob of database.collection, or a list with commas; repeat
-    /// for several
+    /// Only collections that match this glob of database.collection (tables of
+    /// database.schema.table), or a list with commas; repeat for several
     #[arg(long, value_name = "GLOB", visible_alias = "include", value_parser = crate::args::glob)]
     only: Vec<String>,
-    /// Leave out collections that match this glob, or a list with commas; repeat for several
+    /// Leave out collections or tables that match this glob, or a list with commas; repeat for
+    /// several
     #[arg(long, value_name = "GLOB", value_parser = crate::args::glob)]
     exclude: Vec<String>,
+    /// Directory for a temporary copy of the cluster, to compare a physical backup [default: the
+    /// system's directory for temporary files]
+    #[arg(long, value_name = "DIR", help_heading = "PostgreSQL")]
+    scratch: Option<PathBuf>,
+    /// User of the scratch server, by name or number; required for root, because the server refuses
+    /// to run as root
+    #[arg(long, value_name = "USER", help_heading = "PostgreSQL")]
+    scratch_user: Option<String>,
+    /// Directory of postgres and pg_ctl for the scratch server, of the cluster's version [default:
+    /// the installed ones]
+    #[arg(long, value_name = "DIR", help_heading = "PostgreSQL")]
+    scratch_programs: Option<PathBuf>,
     #[command(flatten)]
     filter: NamingArgs,
 }
 
+/// The tag `source` of snapshots of MongoDB.
+const MONGODB: &str = "mongodb";
+
 const EXAMPLES: &str = "\
 Examples:
   backup compare latest --job shop --with mongodb://backup@copy/
-  backup compare --job shop --at '2026-11-21 14:30' --only 'shop.*'";
+  backup compare --job shop --at '2026-11-21 14:30' --only 'shop.*'
+  backup compare latest --job crm --with postgres://backup@copy/ --only crm.public.orders";
 
 #[derive(Serialize)]
 struct CompareJson<'a> {
@@ -71,8 +95,6 @@ struct CompareJson<'a> {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
-    let include = &patterns::split_for(Some("mongodb"), &args.only);
-    let selection = args::selection_of(Some("mongodb"), &args.only, &args.exclude)?;
     let named: Vec<&str> = args.snapshot.as_deref().into_iter().collect();
     let spec = match &named[..] {
         [] => args.filter.repository(session)?,
@@ -86,17 +108,25 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         filter: &args.filter,
     };
     let at::Chosen { info, log, until } = at::choose(session, &opened, asked).await?;
+    let source = info.snapshot.tag("source");
+    let selection = args::selection_of(source, &args.only, &args.exclude)?;
     let server = server(session, args, &info, spec)?;
-    let (snapshot, flags) =
-        (opened.snapshot(&info, log.as_ref()), CompareFlags { selection, until });
+    let scratch = ScratchFlags {
+        directory: args.scratch.clone(),
+        user: args.scratch_user.clone(),
+        programs: args.scratch_programs.clone(),
+    };
+    let flags = CompareFlags { selection, until, scratch };
+    let snapshot = opened.snapshot(&info, log.as_ref());
     let (now, short) = (session.now(), info.id.short());
     session.ui.status(format_args!("Comparing snapshot {short} with {server}"));
     let compared =
         sources::compare(&snapshot, log, &server, &flags, (&now, &session.env), &session.cx)
             .await?;
     let differences = compared.stored.differences(&compared.found);
-    let same = same(&compared, &differences, include)?;
-    let warnings = args::warn_of_unmatched(session, &flags.selection);
+    let include = patterns::split_for(source, &args.only);
+    let same = same(&compared, &differences, (source, &include))?;
+    let warnings = compared.warnings + args::warn_of_unmatched(session, &flags.selection);
     if session.ui.is_json() {
         let (snapshot, server) = (info.id.to_hex(), server.to_string());
         let schema_version = SCHEMA_VERSION;
@@ -108,7 +138,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
             differences: &differences,
         })?;
     } else {
-        show(session, &short, same, &differences)?;
+        show(session, &short, same, (&differences, source))?;
     }
     if differences.is_empty() {
         return Ok(Outcome::with_warnings(warnings));
@@ -121,7 +151,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         .with_hint("check the server's address, and whether it received writes since the snapshot"))
 }
 
-/// The server that is meant.
+/// The server to compare with.
 fn server(
     session: &Session,
     args: &Args,
@@ -152,20 +182,22 @@ fn server(
 fn same(
     compared: &Compared,
     differences: &[Difference],
-    include: &[String],
+    (source, include): (Option<&str>, &[String]),
 ) -> CommandResult<usize> {
-    const HINT: &str =
-        "list the collections with `backup ls … -R`; patterns are globs over database.collection";
+    let hint = if source == Some(MONGODB) {
+        "list the collections with `backup ls … -R`; patterns are globs over database.collection"
+    } else {
+        "patterns are globs over database, database.schema and database.schema.table"
+    };
     let same = compared.stored.objects.len()
         - differences.iter().filter(|one| one.stored.is_some()).count();
-    if same == 0 && differences.is_empty() {
+    // A warning has named each part that could not be compared.
+    if same == 0 && differences.is_empty() && compared.warnings == 0 {
         return Err(CommandError::new(
             Kind::Core(ErrorKind::NotFound),
             "nothing in the snapshot is selected, so nothing was compared",
         )
-        .with_hint(
-            patterns::hint_for(Some("mongodb"), include).unwrap_or_else(|| HINT.to_owned()),
-        ));
+        .with_hint(patterns::hint_for(source, include).unwrap_or_else(|| hint.to_owned())));
     }
     Ok(same)
 }
@@ -174,7 +206,7 @@ fn show(
     session: &Session,
     short: &str,
     same: usize,
-    differences: &[Difference],
+    (differences, source): (&[Difference], Option<&str>),
 ) -> CommandResult<()> {
     let same = human::count(same as u64, "object", "objects");
     let id = paint(style::SNAPSHOT, short);
@@ -192,7 +224,7 @@ fn show(
             digest.as_ref().map_or_else(|| "-".to_owned(), |it| it.count.to_string())
         };
         let object = human::text(one.object.as_bytes());
-        table.row([object, count(&one.stored), count(&one.found), why(one).to_owned()]);
+        table.row([object, count(&one.stored), count(&one.found), why(one, source).to_owned()]);
     }
     for line in table.lines() {
         session.ui.line(line)?;
@@ -200,14 +232,21 @@ fn show(
     session.ui.print(format_args!("Snapshot {id} and the server differ; equal: {same}"))
 }
 
-/// How the two sides differ.
-fn why(one: &Difference) -> &'static str {
+/// The difference of the two sides, in words.
+fn why(one: &Difference, source: Option<&str>) -> &'static str {
+    let words = if source == Some(MONGODB) {
+        [
+            "different number of documents",
+            "different document content",
+            "different content, options or indexes",
+        ]
+    } else {
+        ["different number of rows", "different content of rows", "different content of rows"]
+    };
     match (&one.stored, &one.found) {
-        (Some(stored), Some(found)) if stored.count != found.count => {
-            "different number of documents"
-        }
-        (Some(stored), Some(found)) if stored.bytes != found.bytes => "different document content",
-        (Some(_), Some(_)) => "different content, options or indexes",
+        (Some(stored), Some(found)) if stored.count != found.count => words[0],
+        (Some(stored), Some(found)) if stored.bytes != found.bytes => words[1],
+        (Some(_), Some(_)) => words[2],
         (Some(_), None) => "not on the server",
         (None, _) => "not in the snapshot",
     }

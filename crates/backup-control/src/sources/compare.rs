@@ -1,4 +1,4 @@
-//! What a snapshot holds beside what a server holds, without restoring it.
+//! Comparison of a snapshot with a server, without restoring it.
 
 use std::sync::Arc;
 
@@ -7,18 +7,21 @@ use backup_core::log::LogReplay;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{Digest, Selection};
 
-use super::{SourceSpec, restore};
+use super::flags::LOGICAL;
+use super::{ScratchFlags, SourceSpec, restore};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::snapshots::Now;
 
-/// What a comparison is told.
+/// Settings of a comparison.
 #[derive(Debug, Clone, Default)]
 pub struct CompareFlags {
-    /// Which objects.
+    /// The objects to compare.
     pub selection: Selection,
     /// The moment, if only the source knows whether the snapshot stands for it.
     pub until: Option<String>,
+    /// Where and how a scratch server runs, for physical backups of PostgreSQL.
+    pub scratch: ScratchFlags,
 }
 
 /// Digests of both sides.
@@ -28,9 +31,11 @@ pub struct Compared {
     pub stored: Digest,
     /// On the server, now.
     pub found: Digest,
+    /// Number of warnings about parts that could not be compared.
+    pub warnings: u64,
 }
 
-/// Compares `snapshot`, with `log` applied, with what `server` holds.
+/// Compares `snapshot`, with `log` applied, with the data of `server`.
 ///
 /// # Errors
 /// [`Error::Invalid`] if the server is of another kind, or snapshots of this kind cannot be
@@ -44,7 +49,12 @@ pub async fn compare(
     cx: &Context,
 ) -> Result<Compared> {
     const HINT: &str = "use `backup restore --verify` to compare restored data with the snapshot";
-    match (snapshot.snapshot().tag("source"), server) {
+    let source = snapshot.snapshot().tag("source");
+    if source != Some("postgres") && flags.scratch != ScratchFlags::default() {
+        let text = "the flags of a scratch server apply to physical backups of PostgreSQL only";
+        return Err(Error::invalid(text).with_hint("leave the flags of --scratch out"));
+    }
+    match (source, server) {
         (Some("mongodb"), SourceSpec::Mongodb(server)) => {
             Box::pin(server.compare(snapshot, log, flags, (now, env), cx)).await
         }
@@ -52,10 +62,17 @@ pub async fn compare(
             Err(Error::invalid(format!("the snapshot is of MongoDB, {other} is not"))
                 .with_hint("name a MongoDB server"))
         }
-        (None | Some("files" | "postgres" | "postgres-logical" | "redis"), _) => {
-            Err(Error::invalid("only snapshots of MongoDB can be compared with a server")
-                .with_hint(HINT))
+        (Some("postgres" | LOGICAL), SourceSpec::Postgres(server)) => {
+            Box::pin(server.compare(snapshot, log, flags, env, cx)).await
         }
+        (Some("postgres" | LOGICAL), other) => {
+            Err(Error::invalid(format!("the snapshot is of PostgreSQL, {other} is not"))
+                .with_hint("name a PostgreSQL server"))
+        }
+        (None | Some("files" | "redis"), _) => Err(Error::invalid(
+            "only snapshots of MongoDB and PostgreSQL can be compared with a server",
+        )
+        .with_hint(HINT)),
         (Some(other), _) => Err(restore::unknown(other)),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 
 /// The tag of logical backups of PostgreSQL.
-pub(super) const LOGICAL: &str = "postgres-logical";
+pub(crate) const LOGICAL: &str = "postgres-logical";
 /// A physical backup of which a part is restored into a server, as refusals call it.
 pub(super) const PARTS: &str = "postgres with --only";
 
@@ -54,7 +54,7 @@ pub struct RestoreFlags {
 }
 
 /// Where and how a scratch server of PostgreSQL runs.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScratchFlags {
     /// The directory that it is made in.
     pub directory: Option<PathBuf>,

@@ -28,7 +28,7 @@ use crate::config::{
 };
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::moment::{MIN_OPLOG_SECONDS, Moment, hint_at_day};
+use crate::moment::{self, MIN_OPLOG_SECONDS, hint_at_day};
 use crate::passphrase::PassphraseOrigin;
 use crate::snapshots::Now;
 use crate::units::Time;
@@ -135,7 +135,7 @@ impl MongoSpec {
         let both = mongodb::compare(cx, &source, snapshot, &request)
             .await
             .map_err(backup_core::error::Error::from)?;
-        Ok(Compared { stored: both.stored, found: both.found })
+        Ok(Compared { stored: both.stored, found: both.found, warnings: 0 })
     }
 
     /// The part of a selection that lies in the database of the address.
@@ -261,7 +261,7 @@ fn position(text: Option<&str>, now: &Now<'_>) -> Result<Option<Position>> {
     }
     const HINT: &str =
         "write `latest`, seconds:increment as in the oplog, or a time such as `2026-11-21 14:30`";
-    let moment = Moment::parse(text, now.time, now.zone).map_err(|_| {
+    let moment = moment::of_log(text, now.time, now.zone).map_err(|_| {
         let hint = hint_at_day(text).unwrap_or_else(|| HINT.to_owned());
         Error::invalid(format!("{text:?} is not a moment of a replica set")).with_hint(hint)
     })?;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::event::Events;
+use backup_core::log::LogReplay;
 use backup_core::pipeline::{BackupOptions, BackupReport};
 use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::Source;
 
-use super::RestoreFlags;
+use super::{CompareFlags, Compared, RestoreFlags};
 use crate::address::ServerAddress;
 use crate::alerts::SlotFacts;
 use crate::config::SourceConfig;
@@ -69,6 +70,18 @@ impl PostgresSpec {
         _env: &Environment,
         _events: &Events,
     ) -> Result<Arc<dyn Source>> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other one reads a server")]
+    pub(super) async fn compare(
+        &self,
+        _snapshot: &SnapshotReader,
+        _log: Option<Arc<LogReplay>>,
+        _flags: &CompareFlags,
+        _env: &Environment,
+        _cx: &Context,
+    ) -> Result<Compared> {
         match *self {}
     }
 

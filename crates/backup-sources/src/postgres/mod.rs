@@ -57,7 +57,7 @@ use backup_core::source::{
 
 pub use backup::synthetic_full;
 pub use directory::PostgresDirectory;
-pub use logical::{LogicalOptions, LogicalSource, Renames, restore_to_server};
+pub use logical::{Comparison, LogicalOptions, LogicalSource, Renames, restore_to_server};
 pub use lsn::Lsn;
 pub use options::{Host, PostgresOptions, RecoveryTarget, TlsMode};
 pub use scratch::{Scratch, ScratchOptions};

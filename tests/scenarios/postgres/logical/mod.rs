@@ -10,6 +10,7 @@
 //! | `owners.rs` | restores by roles that are no superusers |
 //! | `loadable.rs` | backups that other servers can load |
 //! | `plans.rs` | rows that plans of restores give |
+//! | `compare.rs` | snapshots beside servers |
 //! | `odd.rs` | names, texts and numbers that are easily overlooked |
 //! | `failures.rs` | rights, locks, whoever dies on the way |
 //! | `program.rs` | the program itself |
@@ -18,6 +19,7 @@
 
 pub(super) mod beside;
 pub(super) mod by_hand;
+pub(super) mod compare;
 pub(super) mod failures;
 mod fill;
 pub(super) mod hostile;

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `mod.rs` | [`PostgresSpec`]: a cluster that is meant; where snapshots of one are restored to |
 //! | `parts.rs` | databases, schemas and tables out of a data directory, by a scratch server |
+//! | `compare.rs` | a snapshot beside a server |
 
+mod compare;
 mod parts;
 
 use std::fmt;
@@ -27,7 +29,7 @@ use jiff::Timestamp;
 
 use parts::Parts;
 
-use super::RestoreFlags;
+use super::{RestoreFlags, ScratchFlags};
 use crate::address::ServerAddress;
 use crate::alerts::{SlotFacts, SlotState};
 use crate::config::{MethodConfig, SourceConfig};
@@ -139,17 +141,7 @@ impl PostgresSpec {
         env: &Environment,
         events: &Events,
     ) -> Result<Arc<dyn Source>> {
-        let scratch = ScratchOptions {
-            directory: flags.scratch.directory.clone().unwrap_or_else(std::env::temp_dir),
-            programs: flags
-                .scratch
-                .programs
-                .clone()
-                .map_or_else(|| installations(env), |dir| vec![dir]),
-            user: flags.scratch.user.as_deref().map(user).transpose()?,
-            recovery: recovery_of(flags)?,
-            start_timeout: None,
-        };
+        let scratch = scratch_options(&flags.scratch, flags.until.as_deref(), env)?;
         Ok(Arc::new(Parts::new(self.restorer(flags, env, events).await?, scratch)))
     }
 
@@ -236,15 +228,31 @@ pub(super) fn directory(flags: &RestoreFlags, env: &Environment) -> Result<Arc<d
             .as_ref()
             .map(|dir| dir.clone().map_or_else(|| installations(env), |dir| vec![dir])),
         start_timeout: flags.start_timeout,
-        recovery: recovery_of(flags)?,
+        recovery: recovery_of(flags.until.as_deref())?,
         ..PostgresOptions::default()
     };
     Ok(Arc::new(PostgresDirectory::new(options)))
 }
 
+/// How a scratch server is made that stands for the moment `until`.
+fn scratch_options(
+    flags: &ScratchFlags,
+    until: Option<&str>,
+    env: &Environment,
+) -> Result<ScratchOptions> {
+    let programs = flags.programs.clone();
+    Ok(ScratchOptions {
+        directory: flags.directory.clone().unwrap_or_else(std::env::temp_dir),
+        programs: programs.map_or_else(|| installations(env), |dir| vec![dir]),
+        user: flags.user.as_deref().map(user).transpose()?,
+        recovery: recovery_of(until)?,
+        start_timeout: None,
+    })
+}
+
 /// Where the log is left, if only reading it can tell that.
-fn recovery_of(flags: &RestoreFlags) -> Result<RecoveryTarget> {
-    match flags.until.as_deref().map(recovery) {
+fn recovery_of(until: Option<&str>) -> Result<RecoveryTarget> {
+    match until.map(recovery) {
         None => Ok(RecoveryTarget::Planned),
         Some(Some(target)) => Ok(target),
         Some(None) => Err(Error::invalid("the snapshot has no log to restore to a moment")),

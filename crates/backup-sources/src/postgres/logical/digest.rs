@@ -1,14 +1,17 @@
 //! Digests of what a logical backup would read, to compare copies.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use backup_core::context::Context;
 use backup_core::source::{Digest, Selection, SourceResult};
 
 use super::super::digest;
-use super::catalog::{Catalog, Kind};
+use super::super::wire::Sql;
+use super::catalog::{Catalog, Kind, Relation};
 use super::error::reading;
 use super::filter::Filter;
 use super::options::LogicalOptions;
-use super::{databases, session};
+use super::{closed, databases, session};
 
 /// By `database.schema.table`.
 pub(super) async fn digest(
@@ -17,24 +20,70 @@ pub(super) async fn digest(
     selection: &Selection,
 ) -> SourceResult<Digest> {
     let filter = Filter::new(selection)?;
+    let all = |_: &str, _: &Relation| true;
+    Ok(of_server(cx, options, &[&filter], &all).await?.digest)
+}
+
+/// The tables of a server.
+#[derive(Debug, Default)]
+pub(super) struct OfServer {
+    /// By `database.schema.table`.
+    pub(super) digest: Digest,
+    /// The encoding of each database. Digests of two encodings cannot be compared.
+    pub(super) encodings: BTreeMap<String, String>,
+    /// Databases that allow no connections.
+    pub(super) closed: BTreeSet<String>,
+}
+
+/// Digests of the tables that all of `filters` cover and that are wanted, given their database.
+/// Records the include patterns of `filters` that match something.
+pub(super) async fn of_server(
+    cx: &Context,
+    options: &LogicalOptions,
+    filters: &[&Filter],
+    is_wanted: &(dyn Fn(&str, &Relation) -> bool + Sync),
+) -> SourceResult<OfServer> {
     let sql = session::open(&options.connection, None, &options.connection.database).await?;
-    let mut found = Digest::default();
-    for name in databases(&sql).await?.into_iter().filter(|name| filter.may_cover(name)) {
+    let may_cover = |name: &String| filters.iter().all(|filter| filter.may_cover(name));
+    let mut found = OfServer::default();
+    for filter in filters {
+        let closed = closed::closed(&sql, filter, false).await?;
+        found.closed.extend(closed.into_iter().filter(may_cover));
+    }
+    for name in databases(&sql).await?.into_iter().filter(may_cover) {
         let session = session::open(&options.connection, Some(&sql.host), &name).await?;
-        let begun =
-            session.client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await;
-        begun.map_err(|error| reading(&error, format!("cannot read {name}")))?;
+        let doing = |error| reading(&error, format!("cannot read {name}"));
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        session.client.batch_execute(begin).await.map_err(doing)?;
+        found.encodings.insert(name.clone(), encoding(&session).await.map_err(doing)?);
         let catalog = Catalog::read(&session, &name).await?;
-        let covered = catalog.covered(&filter, &name);
-        let tables = catalog
-            .relations
-            .iter()
-            .filter(|one| one.kind == Kind::Table && covered.contains(&one.oid));
-        for table in tables.filter(|one| one.condition.is_none()) {
+        for filter in filters {
+            note_matches(filter, &name, &catalog);
+        }
+        let covered = filters.iter().map(|filter| catalog.covered(filter, &name));
+        let covered = covered.reduce(|one, other| &one & &other).unwrap_or_default();
+        let tables = catalog.relations.iter().filter(|one| {
+            let is_table = one.kind == Kind::Table && one.condition.is_none();
+            is_table && covered.contains(&one.oid) && is_wanted(&name, one)
+        });
+        for table in tables {
             cx.check_cancelled()?;
             let of_it = digest::of_table(&session, &table.sql()).await?;
-            found.objects.insert(format!("{name}.{}.{}", table.schema, table.name), of_it);
+            let name = format!("{name}.{}.{}", table.schema, table.name);
+            found.digest.objects.insert(name, of_it);
         }
     }
     Ok(found)
+}
+
+async fn encoding(sql: &Sql) -> Result<String, tokio_postgres::Error> {
+    let asking = "SELECT pg_catalog.current_setting('server_encoding')";
+    sql.client.query_one(asking, &[]).await?.try_get(0)
+}
+
+fn note_matches(filter: &Filter, database: &str, catalog: &Catalog) {
+    let schemas = catalog.schemas.iter().map(|schema| format!("{database}.{schema}"));
+    let relations = &catalog.relations;
+    let relations = relations.iter().map(|one| format!("{database}.{}.{}", one.schema, one.name));
+    filter.note_matches(schemas.chain(relations).chain([database.to_owned()]));
 }

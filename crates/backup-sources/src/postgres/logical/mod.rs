@@ -5,7 +5,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | [`LogicalSource`]: the source itself |
-//! | `options.rs` | [`LogicalOptions`]: what it can be told |
+//! | `options.rs` | [`LogicalOptions`]: its settings |
 //! | `filter.rs` | which databases, schemas and relations are meant |
 //! | `rename.rs` | [`Renames`]: restoring under other names |
 //! | `catalog.rs` | which relations there are |
@@ -15,15 +15,18 @@
 //! | `session.rs` | sessions with the settings that values are read and written with |
 //! | `programs.rs` | finding `pg_dump`, and its arguments |
 //! | `running.rs` | running it: limits, output, refusals |
-//! | `sql/` | what `pg_dump` writes, taken apart |
+//! | `sql/` | parser of the output of `pg_dump` |
 //! | `backup/` | reading |
 //! | `restore/` | writing |
-//! | `probe.rs`, `digest.rs` | what stands in the way; comparing copies |
-//! | `error.rs` | what servers say, with what to do about it |
+//! | `probe.rs` | checks before a backup |
+//! | `digest.rs` | digests of the tables of a server |
+//! | `compare.rs` | a backup beside a server |
+//! | `error.rs` | errors of servers, with hints |
 
 mod backup;
 mod catalog;
 mod closed;
+mod compare;
 mod digest;
 mod error;
 mod filter;
@@ -51,6 +54,7 @@ use backup_core::source::{
     SourceIdentity, SourceResult,
 };
 
+pub use compare::Comparison;
 pub use options::LogicalOptions;
 pub use rename::Renames;
 
@@ -69,10 +73,10 @@ pub struct LogicalSource {
 }
 
 impl LogicalSource {
-    /// What [`Source::kind`] says.
+    /// The value of [`Source::kind`].
     pub const KIND: &'static str = "postgres-logical";
 
-    /// Connects to what `options` name.
+    /// Connects to the server of `options`.
     ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`] if the credentials are refused or it is another cluster than
@@ -81,6 +85,38 @@ impl LogicalSource {
     pub async fn connect(options: LogicalOptions) -> SourceResult<Self> {
         let cluster = Cluster::find_by_sql(&options.connection).await?;
         Ok(Self { cluster, options })
+    }
+
+    /// Compares the rows of a logical backup, by the digests that it recorded, with those of the
+    /// server, as far as `selection` covers them. Definitions, values of sequences and large objects
+    /// are not compared.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Unsupported`] for a backup without digests; those of reading either side.
+    /// Differences are no error.
+    pub async fn compare(
+        &self,
+        cx: &Context,
+        snapshot: &SnapshotReader,
+        selection: &Selection,
+    ) -> SourceResult<Comparison> {
+        let options = self.options.reporting_to(&cx.events);
+        unless_cancelled(cx, compare::with_snapshot(cx, &options, snapshot, selection)).await
+    }
+
+    /// The same with `copy`, a server on a restored data directory, in place of a backup. Unlogged
+    /// tables are not compared either.
+    ///
+    /// # Errors
+    /// Those of reading either side. Differences are no error.
+    pub async fn compare_with_copy(
+        &self,
+        cx: &Context,
+        copy: &Self,
+        selection: &Selection,
+    ) -> SourceResult<Comparison> {
+        let options = self.options.reporting_to(&cx.events);
+        unless_cancelled(cx, compare::with_copy(cx, &options, &copy.options, selection)).await
     }
 }
 
