@@ -5,6 +5,9 @@
 //! second has the first: a moment is the end of a millisecond, because the clock of MongoDB has no
 //! finer one. Clocks of several machines have to agree for that. Events of Redis have the time at
 //! which they were received, which is never too early.
+//!
+//! Files and logical backups of PostgreSQL have no log: a moment takes their newest snapshot before
+//! it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +23,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config::SourceKind;
 use crate::error::{Error, Result};
 use crate::logs::{self, Answer};
-use crate::moment::Moment;
+use crate::moment as moments;
 use crate::snapshots::Now;
+use crate::sources::LOGICAL;
 
 /// What helps after something that is no moment of a group.
 const HINT: &str = "write `latest`, or a time such as `2026-11-21 14:30` or `2h ago`; a position \
@@ -32,10 +36,12 @@ const HINT: &str = "write `latest`, or a time such as `2026-11-21 14:30` or `2h 
 pub struct Member {
     /// Its job.
     pub job: String,
+    /// The kind of its snapshots, as in their tag `source`.
+    pub source: &'static str,
     indexed: IndexedRepository,
     /// Its snapshots, oldest first.
     snapshots: Vec<SnapshotInfo>,
-    /// Files have none.
+    /// Files and logical backups have none.
     log: Option<(Stream, LogView)>,
 }
 
@@ -71,7 +77,7 @@ impl Limit {
 pub enum MemberPlan {
     /// This snapshot, and then the log.
     Log(Box<SnapshotInfo>, Arc<LogReplay>),
-    /// The newest snapshot before the moment: there is no log.
+    /// The newest snapshot before the moment, of a member without a log.
     Snapshot(Box<SnapshotInfo>),
     /// It cannot be restored.
     Refused(Box<Refusal>),
@@ -91,7 +97,8 @@ impl Member {
         cx: &Context,
     ) -> Result<Self> {
         let is_own = |info: &&SnapshotInfo| info.snapshot.tag("job") == Some(job);
-        let snapshots: Vec<SnapshotInfo> = list.snapshots.iter().filter(is_own).cloned().collect();
+        let mut snapshots: Vec<SnapshotInfo> =
+            list.snapshots.iter().filter(is_own).cloned().collect();
         if snapshots.is_empty() {
             let error =
                 CoreError::new(ErrorKind::NotFound, format!("there is no snapshot of job {job}"));
@@ -99,9 +106,15 @@ impl Member {
                 .with_hint(format!("create the first with `backup run {job}`"))
                 .into());
         }
+        let source = if is_logical(&snapshots) { LOGICAL } else { kind.as_str() };
         let mut indexed = indexed.clone();
-        let log = match kind {
-            SourceKind::Files => None,
+        let log = match (kind, source) {
+            (SourceKind::Files, _) => None,
+            (_, LOGICAL) => {
+                // Earlier ones, of another method, are restored to other targets.
+                snapshots.retain(is_of_logical);
+                None
+            }
             _ => {
                 let newest =
                     logs::newest_of_job(&snapshots, job).ok_or_else(|| without_log(job))?;
@@ -111,11 +124,19 @@ impl Member {
                 Some((stream, view))
             }
         };
-        Ok(Self { job: job.to_owned(), indexed, snapshots, log })
+        Ok(Self { job: job.to_owned(), source, indexed, snapshots, log })
     }
 
     fn timeline(&self) -> Option<Timeline> {
         self.log.as_ref().map(|(_, view)| view.timeline())
+    }
+
+    /// The newest snapshot of a member without a log.
+    fn newest_without_log(&self) -> Option<&SnapshotInfo> {
+        if self.log.is_some() {
+            return None;
+        }
+        self.snapshots.iter().rfind(|info| !info.snapshot.is_part())
     }
 
     /// What `moment` takes.
@@ -124,17 +145,7 @@ impl Member {
     /// Those of reading what the repository has.
     pub async fn plan(self, moment: Timestamp) -> Result<MemberPlan> {
         let Some((stream, mut view)) = self.log else {
-            let is_meant = |info: &SnapshotInfo| info.time() <= moment && !info.snapshot.is_part();
-            let newest = self.snapshots.into_iter().rev().find(is_meant);
-            let reason = || "there is no snapshot before this moment".to_owned();
-            return Ok(match newest {
-                Some(info) => MemberPlan::Snapshot(Box::new(info)),
-                None => MemberPlan::Refused(Box::new(Refusal {
-                    reason: reason(),
-                    before: None,
-                    after: None,
-                })),
-            });
+            return Ok(of_snapshots(self.snapshots, moment));
         };
         view.refine(&self.indexed, moment).await?;
         match logs::answer(&self.indexed, stream, view, (None, None), &Target::Time(moment))? {
@@ -142,6 +153,29 @@ impl Member {
             Answer::Refused(refusal) => Ok(MemberPlan::Refused(refusal)),
         }
     }
+}
+
+/// Returns `true` if the newest snapshot of a job is a logical backup.
+fn is_logical(snapshots: &[SnapshotInfo]) -> bool {
+    snapshots.iter().rfind(|info| !info.snapshot.is_part()).is_some_and(is_of_logical)
+}
+
+fn is_of_logical(info: &SnapshotInfo) -> bool {
+    info.snapshot.tag("source") == Some(LOGICAL)
+}
+
+/// The part of `moment` in a member without a log.
+fn of_snapshots(snapshots: Vec<SnapshotInfo>, moment: Timestamp) -> MemberPlan {
+    let mut whole = snapshots.into_iter().filter(|info| !info.snapshot.is_part()).peekable();
+    let first = whole.peek().map(SnapshotInfo::time);
+    if let Some(newest) = whole.take_while(|info| info.time() <= moment).last() {
+        return MemberPlan::Snapshot(Box::new(newest));
+    }
+    let reason = match first {
+        Some(first) => format!("the job has no log, and its first snapshot is of {first}"),
+        None => "the job has no log, and no snapshot of all its data".to_owned(),
+    };
+    MemberPlan::Refused(Box::new(Refusal { reason, before: None, after: None }))
 }
 
 fn without_log(job: &str) -> Error {
@@ -166,7 +200,7 @@ fn end_of_millisecond(moment: Timestamp) -> Timestamp {
 /// # Errors
 /// [`Error::Invalid`] for anything else.
 pub fn moment(text: &str, now: &Now<'_>) -> Result<Timestamp> {
-    let parsed = Moment::parse(text, now.time, now.zone);
+    let parsed = moments::of_log(text, now.time, now.zone);
     let wrong = |_| Error::invalid(format!("{text:?} is not a moment for a group")).with_hint(HINT);
     parsed.map(|moment| end_of_millisecond(moment.end())).map_err(wrong)
 }
@@ -201,11 +235,20 @@ pub fn latest(members: &[Member], now: Timestamp) -> Result<Latest> {
         |moment: &Timestamp| timelines.iter().all(|of| of.plan(&Target::Time(*moment)).is_ok());
     let whole = [found, before].map(end_of_millisecond);
     let moment = whole.into_iter().find(is_there).ok_or_else(none)?;
-    Ok(Latest { moment, limit: limit(&logged, moment) })
+    let snapshots: Vec<(&str, Timestamp)> = members
+        .iter()
+        .filter_map(|member| Some((member.job.as_str(), member.newest_without_log()?.time())))
+        .collect();
+    Ok(Latest { moment, limit: limit(&logged, &snapshots, moment) })
 }
 
-/// The member that limits a group to `moment`, if others have later changes.
-fn limit(members: &[(&str, Timeline)], moment: Timestamp) -> Option<Limit> {
+/// The member that limits a group to `moment`, if others have later changes. `snapshots` are the
+/// newest ones of members without a log.
+fn limit(
+    members: &[(&str, Timeline)],
+    snapshots: &[(&str, Timestamp)],
+    moment: Timestamp,
+) -> Option<Limit> {
     let plans: Vec<(&str, Timestamp, Timestamp)> = members
         .iter()
         .filter_map(|(job, timeline)| {
@@ -216,18 +259,19 @@ fn limit(members: &[(&str, Timeline)], moment: Timestamp) -> Option<Limit> {
             Some((*job, plan.time?, last))
         })
         .collect();
-    let newer = plans.iter().filter(|(_, _, last)| *last > moment);
-    let newer: Vec<_> = newer.map(|(job, _, last)| ((*job).to_owned(), *last)).collect();
+    let last = plans.iter().map(|(job, _, last)| (*job, *last)).chain(snapshots.iter().copied());
+    let newer: Vec<_> =
+        last.filter(|(_, last)| *last > moment).map(|(job, last)| (job.to_owned(), last)).collect();
     let (job, ..) = plans.iter().min_by_key(|(_, complete, _)| *complete)?;
     (!newer.is_empty()).then(|| Limit { job: (*job).to_owned(), newer })
 }
 
 /// The first moment at which all of these snapshots are there: from it on the group can be restored
-/// with them, as far as its logs go. None if one of them has no log: it stands for another moment.
+/// with them, as far as its logs go. None if one of them, of a source with a log, has no place in it.
 #[must_use]
 pub fn first_of<'a>(snapshots: impl IntoIterator<Item = &'a SnapshotInfo>) -> Option<Timestamp> {
     let time = |info: &SnapshotInfo| match info.snapshot.tag("source") {
-        None | Some("files") => Some(info.time()),
+        None | Some("files" | LOGICAL) => Some(info.time()),
         Some(_) => info.snapshot.x_log.as_ref().map(|log| log.time),
     };
     let times: Option<Vec<Timestamp>> = snapshots.into_iter().map(time).collect();
@@ -249,6 +293,7 @@ mod tests {
             ("2026-03-01T14:30:00.1234Z", "2026-03-01T14:30:00.123999999Z"),
             ("2026-03-01", "2026-03-01T23:59:59.999999999Z"),
             ("1h ago", "2026-03-03T12:00:00.000999999Z"),
+            ("1774778400", "2026-03-29T10:00:00.000999999Z"),
         ] {
             assert_eq!(moment(text, &now).unwrap(), end.parse().unwrap(), "{text}");
         }
@@ -287,11 +332,17 @@ mod tests {
             ("busy", timeline(&[10, 700], Some(900))),
             ("idle since", timeline(&[10, 500], Some(900))),
         ];
-        let found = limit(&members, moment).unwrap();
+        let found = limit(&members, &[("files", moment)], moment).unwrap();
         let newer = vec![("busy".to_owned(), Timestamp::from_second(700).unwrap())];
         assert_eq!(found, Limit { job: "idle".to_owned(), newer });
         assert_eq!(found.lost(moment), Duration::from_secs(100));
-        assert_eq!(limit(&members[..1], moment), None, "its watermark is no change");
+        assert_eq!(limit(&members[..1], &[], moment), None, "its watermark is no change");
+        let later = Timestamp::from_second(660).unwrap();
+        let found = limit(&members[..1], &[("files", later)], moment).unwrap();
+        assert_eq!(
+            found,
+            Limit { job: "idle".to_owned(), newer: vec![("files".to_owned(), later)] }
+        );
     }
 
     fn info(source: &str, time: &str, log: Option<&str>) -> SnapshotInfo {
@@ -315,5 +366,37 @@ mod tests {
         assert_eq!(moment, "2026-03-01T12:00:07.250999999Z".parse().unwrap());
         assert_eq!(first_of([&first, &info("redis", "2026-03-01T12:00:00Z", None)]), None);
         assert_eq!(first_of([]), None);
+        let logical = info(LOGICAL, "2026-03-01T12:00:09Z", None);
+        let moment = first_of([&files, &last, &logical]).unwrap();
+        assert_eq!(moment, "2026-03-01T12:00:09.000999999Z".parse().unwrap());
+    }
+
+    #[test]
+    fn member_without_log_takes_the_newest_whole_snapshot_before_the_moment() {
+        let at = |time: &str| info(LOGICAL, time, None);
+        let (early, late) = (at("2026-03-01T12:00:00Z"), at("2026-03-01T14:00:00Z"));
+        let mut part = at("2026-03-01T13:00:00Z");
+        let snapshot = Arc::make_mut(&mut part.snapshot);
+        snapshot.x_part = Some(serde_json::from_value(serde_json::json!({})).unwrap());
+        let all = vec![early.clone(), part.clone(), late.clone()];
+        let taken = |moment: &str| match of_snapshots(all.clone(), moment.parse().unwrap()) {
+            MemberPlan::Snapshot(info) => Ok(info.time()),
+            MemberPlan::Refused(refusal) => Err(refusal.reason),
+            MemberPlan::Log(..) => panic!("there is no log"),
+        };
+        assert_eq!(taken("2026-03-01T13:30:00Z"), Ok(early.time()), "not the part");
+        assert_eq!(taken("2026-03-01T14:00:00Z"), Ok(late.time()));
+        assert!(taken("2026-03-01T11:00:00Z").unwrap_err().contains("2026-03-01T12:00:00Z"));
+        let refused = of_snapshots(vec![part.clone()], late.time());
+        assert!(matches!(refused, MemberPlan::Refused(_)), "{refused:?}");
+    }
+
+    #[test]
+    fn newest_whole_snapshot_decides_the_method_of_a_job() {
+        let physical = info("postgres", "2026-03-01T12:00:00Z", Some("2026-03-01T12:00:02Z"));
+        let logical = info(LOGICAL, "2026-03-01T13:00:00Z", None);
+        assert!(is_logical(&[physical.clone(), logical.clone()]));
+        assert!(!is_logical(&[logical, physical]));
+        assert!(!is_logical(&[]));
     }
 }

@@ -13,6 +13,7 @@
 //! | `groups.rs` | databases that are written one after the other, restored to one moment |
 //! | `hosts.rs` | machines that want to execute the same job |
 //! | `loans.rs` | one MongoDB database by hand: compression, limits, cleanup, audit |
+//! | `logical_members.rs` | groups with members by the logical method of PostgreSQL |
 //! | `soak/` | the daemon with an example and faults: which notifications arrive |
 //! | `server_clocks.rs` | offsets of the clocks of database servers |
 //! | `week.rs` | the lines for crontab of an example, and restores of what they made |
@@ -27,6 +28,7 @@ mod found;
 mod groups;
 mod hosts;
 mod loans;
+mod logical_members;
 mod server_clocks;
 mod soak;
 mod week;

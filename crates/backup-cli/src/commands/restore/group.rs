@@ -18,7 +18,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Args, Chosen, Restore, asked, assemble, at};
+use super::{Args, Chosen, Restore, Unlogged, asked, assemble, at};
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::opened::Opened;
@@ -39,7 +39,6 @@ pub(super) struct Group {
 /// A member with the repository that it is in.
 struct Place<'a> {
     spec: RepositorySpec,
-    kind: SourceKind,
     opened: &'a Opened,
 }
 
@@ -48,6 +47,9 @@ struct Place<'a> {
 struct MemberJson<'a> {
     job: &'a str,
     snapshot: String,
+    /// The time of the snapshot that a member without a log is restored to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot_time: Option<Timestamp>,
     target: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -203,7 +205,7 @@ impl Group {
                 Ok(member) => members.push(member),
                 Err(error) => refuse(session, job, error.into(), &mut refused)?,
             }
-            places.push(Place { spec, kind, opened });
+            places.push(Place { spec, opened });
         }
         require_plans(refused.take())?;
         if args.before.is_some() {
@@ -223,10 +225,10 @@ impl Group {
         if let Some(limit) = &latest.limit {
             session.ui.status(limit::words(limit, moment));
         }
-        let kinds: Vec<&str> = places.iter().map(|place| place.kind.as_str()).collect();
+        let kinds: Vec<&str> = members.iter().map(|member| member.source).collect();
         let mut restores = Vec::new();
         for ((member, place), (job, target)) in members.into_iter().zip(&places).zip(targets) {
-            let flags = args.flags().of_kind(place.kind.as_str(), &kinds)?;
+            let flags = args.flags().of_kind(member.source, &kinds)?;
             let to = target.as_deref().map_or(RestoreTo::Origin, RestoreTo::Target);
             match self.plan(session, args, member, place, (to, &flags, moment)).await {
                 Ok(restore) => restores.push(restore),
@@ -246,8 +248,8 @@ impl Group {
         (to, flags, moment): (RestoreTo<'_>, &RestoreFlags, Timestamp),
     ) -> CommandResult<Restore> {
         let job = member.job.clone();
-        let (info, log) = match member.plan(moment).await? {
-            MemberPlan::Log(info, log) => (info, Some(log)),
+        let (info, log, unlogged) = match member.plan(moment).await? {
+            MemberPlan::Log(info, log) => (info, Some(log), None),
             MemberPlan::Snapshot(info) => {
                 if !args.filter.choice(session)?.skip_damaged {
                     let (now, opened) = (session.now(), place.opened);
@@ -261,7 +263,8 @@ impl Group {
                     "{}: no log; restoring the snapshot of {time}",
                     human::text(job.as_bytes())
                 ));
-                (info, None)
+                let unlogged = Unlogged::of(info.time(), moment);
+                (info, None, Some(unlogged))
             }
             MemberPlan::Refused(refusal) => return Err(at::refused(&refusal, session.zone())),
         };
@@ -275,7 +278,7 @@ impl Group {
             // A data directory is always a new one; what the flag says is for the others.
             restore.request.if_exists = IfExists::Fail;
         }
-        Ok(Restore { member: Some(job), ..restore })
+        Ok(Restore { member: Some(job), unlogged, ..restore })
     }
 
     async fn confirm(
@@ -380,6 +383,7 @@ impl Restore {
         MemberJson {
             job: self.member(),
             snapshot: self.snapshot.id().to_hex(),
+            snapshot_time: self.unlogged.map(|unlogged| unlogged.time),
             target: &self.restorer.place,
             error,
         }

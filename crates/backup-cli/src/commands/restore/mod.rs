@@ -12,6 +12,7 @@
 //! | `hooks.rs` | what a job has to be done around a restore |
 //! | `checks.rs` | what is looked at before anything is written or paid for |
 //! | `thaw.rs` | making archived data readable first |
+//! | `unlogged.rs` | [`Unlogged`]: the snapshot of a member of a group without a log |
 //! | `shown.rs` | what is said of a plan and of what came of it |
 
 mod args;
@@ -22,6 +23,7 @@ mod group;
 mod hooks;
 pub(crate) mod shown;
 mod thaw;
+mod unlogged;
 
 use std::sync::Arc;
 
@@ -44,12 +46,15 @@ use crate::style::{self, paint};
 
 pub(crate) use args::Args;
 pub(super) use asked::asked;
+use unlogged::Unlogged;
 
 /// A restore that is ready to run.
 pub(super) struct Restore {
     pub(super) session: Session,
     /// Its job, if it is one of a group.
     pub(super) member: Option<String>,
+    /// Set if it is one of a group and has no log.
+    pub(super) unlogged: Option<Unlogged>,
     pub(super) repository: String,
     /// The same as runs remember it.
     pub(super) place: String,
@@ -194,6 +199,7 @@ async fn assemble(
     Ok(Restore {
         session: Session { cx, ..session.clone() },
         member: None,
+        unlogged: None,
         repository,
         place,
         snapshot,

@@ -2,6 +2,7 @@
 
 use backup_control::config::SourceKind;
 use backup_core::source::{IfExists, PlannedObject, Removal, RestoreReport, RestoredObjects};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Restore;
@@ -16,6 +17,8 @@ struct RestoreJson<'a> {
     snapshot: String,
     target: Option<&'a str>,
     dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot_time: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<LogJson<'a>>,
     #[serde(flatten)]
@@ -37,7 +40,8 @@ impl Restore {
             let (snapshot, target) =
                 (self.snapshot.id().to_hex(), self.request.target.as_deref().or(place));
             let log = self.request.log.as_ref().map(|log| LogJson::from(log.plan()));
-            let json = RestoreJson { snapshot, target, dry_run, log, report };
+            let snapshot_time = self.unlogged.map(|unlogged| unlogged.time);
+            let json = RestoreJson { snapshot, target, dry_run, snapshot_time, log, report };
             let summary = Summary::new("restore", self.repository.clone(), &json);
             ui.event(&Summary { job: self.member.as_deref(), ..summary });
             return Ok(());
@@ -46,6 +50,9 @@ impl Restore {
             Some(job) => vec![format!("{}: {heading}", human::text(job.as_bytes()))],
             None => vec![heading.to_owned()],
         };
+        if let Some(unlogged) = &self.unlogged {
+            lines.push(unlogged.words(dry_run, self.session.zone()));
+        }
         if let Some(log) = &self.request.log {
             lines.extend(at::words(log.plan(), self.is_part, dry_run, self.session.zone()));
             if dry_run {

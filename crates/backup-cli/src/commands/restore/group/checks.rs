@@ -1,5 +1,7 @@
 //! Checks of a group and of its members before anything is written.
 
+use std::collections::BTreeSet;
+
 use backup_control::config::SourceKind;
 use backup_core::source::RestoreReport;
 
@@ -45,12 +47,9 @@ pub(super) fn require_plans(refused: Option<CommandError>) -> CommandResult<()> 
 pub(super) fn require_different_targets(
     restores: &[(Restore, RestoreReport)],
 ) -> CommandResult<()> {
-    let alone = [SourceKind::Postgres, SourceKind::Redis];
-    for (at, (one, _)) in restores.iter().enumerate() {
-        let same = |other: &&(Restore, RestoreReport)| {
-            other.0.restorer.place == one.restorer.place && alone.contains(&other.0.restorer.kind)
-        };
-        if let Some((other, _)) = restores[..at].iter().find(same) {
+    for (at, one) in restores.iter().enumerate() {
+        if let Some((other, _)) = restores[..at].iter().find(|other| are_in_conflict(one, other)) {
+            let one = &one.0;
             let text = format!(
                 "jobs {} and {} have the same restore target",
                 other.member(),
@@ -80,5 +79,57 @@ pub(super) fn require_meaning(args: &Args) -> CommandResult<()> {
                         --at MOMENT --target …`";
             Err(CommandError::usage(format!("a group does not support {flag}")).with_hint(hint))
         }
+    }
+}
+
+/// Returns `true` for two members that would replace each other's data. Servers of PostgreSQL take
+/// several members with different databases.
+fn are_in_conflict(one: &(Restore, RestoreReport), other: &(Restore, RestoreReport)) -> bool {
+    let restorer = &other.0.restorer;
+    let is_server = restorer.is_server();
+    restorer.place == one.0.restorer.place
+        && match restorer.kind {
+            SourceKind::Redis => true,
+            SourceKind::Postgres if is_server => share_database(&one.1, &other.1),
+            SourceKind::Postgres => true,
+            SourceKind::Mongodb | SourceKind::Files => false,
+        }
+}
+
+/// Returns `true` if two plans name objects of one database.
+fn share_database(one: &RestoreReport, other: &RestoreReport) -> bool {
+    let names = |report: &RestoreReport| -> BTreeSet<String> {
+        let written = report.objects.iter().map(|object| &object.name);
+        let removed = report.removals.iter().map(|removal| &removal.name);
+        let database =
+            |name: &String| name.split_once('.').map_or(&**name, |(name, _)| name).to_owned();
+        written.chain(removed).map(database).collect()
+    };
+    !names(one).is_disjoint(&names(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use backup_core::source::PlannedObject;
+
+    use super::*;
+
+    #[test]
+    fn plans_share_a_database_by_the_names_of_their_objects() {
+        let plan = |names: &[&str]| RestoreReport {
+            objects: names
+                .iter()
+                .map(|name| PlannedObject {
+                    kind: "table".to_owned(),
+                    name: (*name).to_owned(),
+                    count: None,
+                    existing: None,
+                })
+                .collect(),
+            ..RestoreReport::default()
+        };
+        let shop = plan(&["shop.public.orders", "crm.public.people"]);
+        assert!(share_database(&shop, &plan(&["crm.old.people"])));
+        assert!(!share_database(&shop, &plan(&["shops.public.orders"])));
     }
 }
