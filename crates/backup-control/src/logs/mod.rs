@@ -30,7 +30,7 @@ use crate::config::{LogsConfig, SourceKind};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::jobs::Job;
-use crate::moment::{MIN_OPLOG_SECONDS, Moment, hint_at_day};
+use crate::moment::{self, MIN_OPLOG_SECONDS, hint_at_day};
 use crate::snapshots::Now;
 use crate::{cache, state};
 use capturers::Capturer;
@@ -274,7 +274,7 @@ pub(crate) fn answer(
 
 /// Which moment is meant: `latest`, `branch@offset`, for MongoDB also `seconds:increment`, for
 /// PostgreSQL a place as its servers write it, also `timeline@place`, for Redis an offset alone,
-/// else a time; a day means its end.
+/// else a time, also in seconds since 1970; a day means its end.
 ///
 /// # Errors
 /// [`Error::Invalid`] for anything else.
@@ -310,7 +310,7 @@ pub fn target(
     {
         return Ok(Target::Position(Position::new(branch.unwrap_or_default(), offset)));
     }
-    let moment = Moment::parse(text, now.time, now.zone).map_err(|_| {
+    let moment = moment::of_log(text, now.time, now.zone).map_err(|_| {
         let hint = hint_at_day(text).unwrap_or_else(|| HINT.to_owned());
         Error::invalid(format!("{text:?} is not a moment of a log")).with_hint(hint)
     })?;
@@ -337,6 +337,16 @@ fn full_name(target: Target, branches: &[String], current: Option<&str>) -> Targ
         }
         _ => Target::Position(at),
     }
+}
+
+/// A position in a log of PostgreSQL as its servers write it: `16/B374D848`; `None` of other logs.
+/// Only the branches of PostgreSQL are numbers, those of timelines: the others have no name, or
+/// identifiers of 32 or 40 digits.
+#[must_use]
+pub fn lsn_of(position: &Position) -> Option<String> {
+    let Position { branch, offset } = position;
+    let is_number = (1..=10).contains(&branch.len()) && branch.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| format!("{:X}/{:X}", offset >> 32, offset & u64::from(u32::MAX)))
 }
 
 /// A place in the log of PostgreSQL: `16/B374D848`.

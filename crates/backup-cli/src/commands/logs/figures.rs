@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backup_control::logs::lsn_of;
 use backup_core::log::{Gap, LogView, Position, SliceHeader, Timeline};
 use backup_core::repository::LeaseState;
 use jiff::Timestamp;
@@ -16,6 +17,9 @@ use crate::human;
 pub(in crate::commands) struct Figures {
     /// Everything up to here is stored.
     pub(in crate::commands) position: Option<Position>,
+    /// The same as servers of PostgreSQL write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::commands) lsn: Option<String>,
     /// Up to when everything that happened is stored, by the clock of the source.
     pub(in crate::commands) time: Option<Timestamp>,
     /// Who captures, or did so last.
@@ -75,6 +79,7 @@ impl Figures {
         let holder = view.lease().map(|lease| lease.holder.clone()).or(holder);
         let damaged = view.damaged().iter();
         Self {
+            lsn: position.as_ref().and_then(lsn_of),
             position,
             time,
             holder: holder.filter(|holder| !holder.is_empty()),

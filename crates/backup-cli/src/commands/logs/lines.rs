@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use backup_control::logs::lsn_of;
 use backup_core::clock::SharedClock;
 use backup_core::event::{Event, Events, LogEvent, Reporter};
 use backup_core::log::Position;
@@ -218,9 +219,11 @@ impl Words {
 }
 
 /// A position, printable: branches are named by servers. Of a replication ID of Redis (40 digits)
-/// and the UUID of a replica set of MongoDB (32) the first eight are shown; `--at` accepts them.
+/// and the UUID of a replica set of MongoDB (32) the first eight are shown, and positions of
+/// PostgreSQL are written as its servers do; `--at` accepts them.
 pub(in crate::commands) fn position(position: &Position) -> String {
-    format!("{}@{}", branch(&position.branch), position.offset)
+    let offset = lsn_of(position).unwrap_or_else(|| position.offset.to_string());
+    format!("{}@{offset}", branch(&position.branch))
 }
 
 /// The name of a branch as [`position`] shows it.
@@ -239,6 +242,15 @@ mod tests {
         assert_eq!(position(&Position::new(id, 7)), "a166680e@7");
         assert_eq!(position(&Position::new(&id[..32], 7)), "a166680e@7");
         assert_eq!(position(&Position::new("a\x1b", 7)), human::text(b"a\x1b@7"));
+    }
+
+    #[test]
+    fn positions_of_postgresql_are_lsns() {
+        assert_eq!(position(&Position::new("1", 0x302_E428)), "1@0/302E428");
+        assert_eq!(position(&Position::new("12", 0x16_B374_D848)), "12@16/B374D848");
+        for other in ["", "main", "12345678901", "+1"] {
+            assert_eq!(position(&Position::new(other, 50)), format!("{other}@50"));
+        }
     }
 
     fn words() -> Words {
@@ -295,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_trouble_is_told_now_and_then() {
+    fn repeated_trouble_is_reported_once_a_minute() {
         let (now, begin) = ("2026-03-01T12:00:02Z".parse().unwrap(), Instant::now());
         let mut words = words();
         let mut is_said = |event: LogEvent, seconds: u64| {

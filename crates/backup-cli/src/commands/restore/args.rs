@@ -47,7 +47,8 @@ pub(crate) struct Args {
     pub(super) snapshot: Option<String>,
     /// Moment of a captured log to restore: a time, `latest`, or a position
     ///
-    /// Changes at the moment itself are restored. A day means its end. `backup timeline` shows positions: branch@offset, for MongoDB also
+    /// Changes at the moment itself are restored. A day means its end; a time may also be given in
+    /// seconds since 1970, except for Redis. `backup timeline` shows positions: branch@offset, for MongoDB also
     /// seconds:increment, for Redis the offset alone. For PostgreSQL also: a place in its log
     /// (16/B374D848, or timeline@place), the end of a transaction (xid:NUMBER) or a restore point
     /// (name:TEXT). The search for a transaction or a restore point begins at SNAPSHOT, or at the

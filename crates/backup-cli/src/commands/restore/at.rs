@@ -40,6 +40,9 @@ pub(super) struct LogJson<'a> {
     bytes: u64,
     estimate_ms: Option<u64>,
     stop: &'a Position,
+    /// The same as servers of PostgreSQL write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lsn: Option<String>,
     time: Option<Timestamp>,
     until: Option<Timestamp>,
 }
@@ -229,6 +232,7 @@ impl<'a> From<&'a Plan> for LogJson<'a> {
             bytes: plan.bytes,
             estimate_ms: plan.estimate_ms,
             stop: &plan.stop,
+            lsn: logs::lsn_of(&plan.stop),
             time: plan.time,
             until: plan.until,
         }

@@ -9,6 +9,7 @@
 mod built;
 mod days;
 
+use backup_control::logs::lsn_of;
 use backup_core::log::{Base, LogView, Position, Range, Target, Timeline};
 use backup_core::repository::SnapshotInfo;
 use jiff::Timestamp;
@@ -47,6 +48,9 @@ Examples:
 #[derive(Debug, Serialize)]
 struct Latest {
     position: Position,
+    /// The same as servers of PostgreSQL write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lsn: Option<String>,
     time: Option<Timestamp>,
     lag_seconds: Option<u64>,
 }
@@ -167,6 +171,7 @@ impl Drawing {
         let latest = timeline.plan(&Target::Latest).ok().map(|plan| Latest {
             lag_seconds: plan.time.map(|time| human::between(time, now).as_secs()),
             time: plan.time,
+            lsn: lsn_of(&plan.stop),
             position: plan.stop,
         });
         Self { ranges, gaps, latest, has_branches: timeline.branch_names().len() > 1, now }
