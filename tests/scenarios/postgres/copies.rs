@@ -12,7 +12,7 @@ use super::{back_up, digest, restored, room, source};
 use crate::support::postgres::{Postgres, Version, hand_over};
 use crate::support::repo::Repo;
 
-pub(super) async fn copies_run_nothing_of_the_original(version: Version) {
+pub(super) async fn copies_run_no_commands_of_originals(version: Version) {
     let room = room();
     let marks = room.path().join("marks");
     fs::create_dir(&marks).unwrap();
@@ -95,6 +95,7 @@ pub(super) async fn linked_configuration_comes_along(version: Version) {
         0,
     )
     .unwrap();
+    let repo = Repo::init(Arc::new(MemorySink::new())).await;
     assert_eq!(back_up(&repo, &origin).await.warnings, 1);
     assert!(last_snapshot(&repo).await.find(&damage).await.unwrap().is_none());
 }

@@ -81,7 +81,7 @@ macro_rules! scenarios {
 scenarios! {
     needs_postgres_13 Version::V13 => {
         moments::settings_may_have_grown as settings_may_have_grown,
-        copies::copies_run_nothing_of_the_original as copies_run_nothing_of_the_original,
+        copies::copies_run_no_commands_of_originals as copies_run_no_commands_of_originals,
         copies::linked_configuration_comes_along as linked_configuration_comes_along,
         synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         increments::rights_decide_what_is_read as rights_decide_what_is_read,
@@ -245,7 +245,7 @@ scenarios! {
         stock::restic_and_a_server_are_enough as restic_and_a_server_are_enough,
     }
     needs_postgres_18 Version::V18 => {
-        copies::copies_run_nothing_of_the_original as copies_run_nothing_of_the_original,
+        copies::copies_run_no_commands_of_originals as copies_run_no_commands_of_originals,
         copies::linked_configuration_comes_along as linked_configuration_comes_along,
         synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         workloads::pages_that_nobody_wrote_to as pages_that_nobody_wrote_to,

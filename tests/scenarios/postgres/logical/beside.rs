@@ -143,10 +143,10 @@ const TIED: &str = "CREATE TABLE towns (id int PRIMARY KEY); INSERT INTO towns V
 /// Ties of the tables, and the large object.
 async fn tied(server: &Postgres) -> String {
     let sql = "SELECT concat_ws('|', (SELECT count(*) FROM people), (SELECT \
-               string_agg(tablename, ' ' ORDER BY tablename) FROM pg_publication_tables), \
+               string_agg(schemaname || '.' || tablename, ' ') FROM pg_publication_tables), \
                (SELECT string_agg(obj_description(oid, 'pg_statistic_ext') || stxstattarget, ' ') \
                FROM (SELECT oid, stxname, coalesce((to_jsonb(s) ->> 'stxstattarget')::int, -1) AS \
-               stxstattarget FROM pg_statistic_ext s) s WHERE stxname = 'pairs'), \
+               stxstattarget FROM pg_statistic_ext s WHERE stxnamespace = 'public'::regnamespace) s WHERE stxname = 'pairs'), \
                convert_from(lo_get(70001), 'UTF8'))";
     value_of(server, "shop", sql).await
 }
@@ -159,7 +159,7 @@ pub(crate) async fn copies_are_not_tied_to_originals(version: Version) {
         backed_up(&repo().await, &source(logical(&server)).await, Selection::all()).await;
     run_in(&server, "shop", "SELECT lo_put(70001, 0, 'now!')").await;
     let (defined, was) = (definitions(&server, "shop"), tied(&server).await);
-    assert_eq!(was, "2|staff|both50|now!");
+    assert_eq!(was, "2|public.staff|both50|now!");
     let rule = || renaming(&server, &["shop.public.staff=shop.public.copy"]);
     for if_exists in [IfExists::Fail, IfExists::Replace] {
         let asked = request(&["shop.public.staff"], if_exists);

@@ -60,6 +60,7 @@ pub(super) async fn left_out(
         There {
             relations: clear::staying(plan, &catalog, job.request.if_exists),
             publications: publications(&sql).await?,
+            granted: Vec::new(),
         }
     };
     let is_kept = |entry: &&Entry<'_>| {
@@ -70,6 +71,19 @@ pub(super) async fn left_out(
     };
     let entries = plan.after.iter().filter(|entry| !is_kept(entry));
     Ok(entries.filter_map(|entry| plan.loose_end(entry, &there)).collect())
+}
+
+/// Roles that relations made by this session are granted to by default.
+async fn granted(sql: &Sql) -> SourceResult<Vec<(Option<String>, String)>> {
+    const ASKING: &str = "SELECT DISTINCT n.nspname::text, CASE WHEN a.grantee = 0 THEN 'PUBLIC' \
+                          ELSE quote_ident(pg_get_userbyid(a.grantee)) END FROM pg_default_acl d \
+                          CROSS JOIN LATERAL aclexplode(d.defaclacl) a LEFT JOIN pg_namespace n ON \
+                          n.oid = d.defaclnamespace WHERE d.defaclrole = current_user::regrole AND \
+                          d.defaclobjtype IN ('r', 'S') AND a.grantee <> d.defaclrole";
+    let rows = sql.client.query(ASKING, &[]).await;
+    let roles = rows
+        .and_then(|rows| rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect());
+    roles.map_err(|error| writing(&error, "cannot list the default privileges"))
 }
 
 async fn publications(sql: &Sql) -> SourceResult<HashSet<String>> {
@@ -113,6 +127,7 @@ pub(super) async fn restore(
             .map(|one| (one.schema.clone(), one.name.clone()))
             .collect(),
         publications: publications(&sql).await?,
+        granted: granted(&sql).await?,
     };
     define(&writer, &catalog, &there, &plan.before, report).await?;
     // Rows that are merged meet the foreign keys that are there.
@@ -212,7 +227,12 @@ async fn define(
             {
                 unless_there(writer, entry).await?;
             }
-            Some(_) => writer.entry(entry).await?,
+            Some(_) => {
+                writer.entry(entry).await?;
+                if let Some(statement) = plan.ungranted(entry, there) {
+                    writer.run(&statement, "cannot take default privileges back").await?;
+                }
+            }
             None if entry.kind == "SCHEMA" => schema(writer, entry).await?,
             None if !entry.kind.is_empty() && is_kept(entry) => unless_there(writer, entry).await?,
             None => writer.entry(entry).await?,

@@ -39,7 +39,7 @@ pub(super) struct Plan<'a> {
     /// All relations that are made, under their names at the target.
     pub(super) made: HashSet<Relation>,
     owners: bool,
-    privileges: bool,
+    pub(super) privileges: bool,
 }
 
 pub(super) fn relation(schema: &str, name: &str) -> Relation {

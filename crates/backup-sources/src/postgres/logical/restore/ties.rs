@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::super::sql::{Entry, Relation, qualified};
+use super::super::sql::{Entry, RELATION_KINDS, Relation, qualified};
 use super::plan::Plan;
 
 /// Objects of the target before anything is made.
@@ -11,6 +11,9 @@ use super::plan::Plan;
 pub(super) struct There {
     pub(super) relations: HashSet<Relation>,
     pub(super) publications: HashSet<String>,
+    /// Roles that new relations of this role are granted to by default: their schema (`None` for
+    /// all) and the role as SQL has it.
+    pub(super) granted: Vec<(Option<String>, String)>,
 }
 
 impl Plan<'_> {
@@ -21,6 +24,23 @@ impl Plan<'_> {
             "PUBLICATION TABLE" => self.loose_member(entry, there),
             _ => None,
         }
+    }
+
+    /// A statement that takes back the default privileges of a new relation: it gets the privileges
+    /// of the snapshot only.
+    pub(super) fn ungranted(&self, entry: &Entry<'_>, there: &There) -> Option<String> {
+        if !self.privileges || !RELATION_KINDS.contains(&entry.kind) {
+            return None;
+        }
+        let (schema, name) = entry.about().map(|one| self.names.of(&one.0, &one.1))?;
+        let applies =
+            |of: &Option<String>| of.as_ref().is_none_or(|granted_in| *granted_in == schema);
+        let roles = there.granted.iter().filter(|(of, _)| applies(of)).map(|(_, role)| &**role);
+        let roles: Vec<&str> = roles.collect();
+        let kind = if entry.kind == "SEQUENCE" { "SEQUENCE" } else { "TABLE" };
+        let name = qualified(&schema, &name);
+        (!roles.is_empty())
+            .then(|| format!("REVOKE ALL ON {kind} {name} FROM {}", roles.join(", ")))
     }
 
     fn loose_key(&self, entry: &Entry<'_>, there: &There) -> Option<String> {
@@ -40,15 +60,13 @@ impl Plan<'_> {
     /// such a table, and their replication would stop.
     fn loose_member(&self, entry: &Entry<'_>, there: &There) -> Option<String> {
         let (table, publication) = (entry.about()?, entry.publication()?);
-        let is_made = |one: &Entry<'_>| one.kind == "PUBLICATION" && *one.name == *publication;
-        if self.before.iter().chain(&self.after).any(is_made) {
-            return None;
-        }
         if !there.publications.contains(&publication) {
-            return Some(format!(
-                "{} is not added to the publication {publication:?}, which is not at the target",
-                shown(&table)
-            ));
+            let is_it = |one: &Entry<'_>| one.kind == "PUBLICATION" && *one.name == *publication;
+            let is_made = self.before.iter().chain(&self.after).any(is_it);
+            let text = "which is not at the target";
+            return (!is_made).then(|| {
+                format!("{} is not added to the publication {publication:?}, {text}", shown(&table))
+            });
         }
         let name = self.names.of(&table.0, &table.1);
         (name != table).then(|| {

@@ -197,12 +197,12 @@ mod tests {
         let found: Vec<_> = script
             .entries
             .iter()
-            .map(|entry| (entry.kind, entry.name, entry.statements.len()))
+            .map(|entry| (entry.kind, &*entry.name, entry.statements.len()))
             .collect();
         let expected = [("", "", 2), ("FUNCTION", "f()", 2), ("FUNCTION", "g()", 1), ("", "", 1)];
         assert_eq!(found[..4], expected);
         assert_eq!(found[4..], [("TABLE", "a; Type: b", 1)]);
-        assert_eq!((script.entries[1].schema, script.entries[1].owner), ("public", "al"));
+        assert_eq!((&*script.entries[1].schema, script.entries[1].owner), ("public", "al"));
         assert!(!script.entries[0].statements[0].contains("restrict"));
     }
 
