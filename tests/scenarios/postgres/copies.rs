@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use backup_core::source::{EntryPath, RestoreRequest, Source as _};
+use backup_core::source::{EntryPath, RestoreRequest};
 use backup_core::testing::MemorySink;
 use std::sync::Arc;
 

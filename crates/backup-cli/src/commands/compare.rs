@@ -21,7 +21,7 @@ use crate::style::{self, paint};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Compare a snapshot of MongoDB or PostgreSQL with a server, without restoring it there
+/// Compare a snapshot of MongoDB or PostgreSQL with a server without restoring it
 ///
 /// MongoDB: reads both sides in full. Compares documents byte for byte in any order, options and
 /// indexes. Collections that a restore leaves to the server do not count.
