@@ -7,6 +7,10 @@ use std::path::{Path, PathBuf};
 
 /// Files that include each other go no deeper (`CONF_FILE_MAX_DEPTH`).
 const DEEPEST: usize = 10;
+/// Files that are read at most: crafted ones include each other any number of times.
+const MOST: usize = 1000;
+/// Largest file that is read, bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// The setting in a line: its name in lower case and its value.
 pub(super) fn setting(line: &str) -> Option<(String, String)> {
@@ -40,28 +44,40 @@ fn value(text: &str) -> String {
 /// The last value of `name` in `file` and the files that it includes, as the server finds it;
 /// files that cannot be read are passed over.
 pub(super) fn last_value(file: &Path, name: &str) -> Option<String> {
-    let mut found = None;
-    look(file, name, 0, &mut found);
-    found
+    let mut search = Search { name, found: None, left: MOST };
+    search.look(file, 0);
+    search.found
 }
 
-fn look(file: &Path, name: &str, depth: usize, found: &mut Option<String>) {
-    if depth > DEEPEST {
-        return;
-    }
-    // It may be written in any encoding.
-    let Ok(bytes) = std::fs::read(file) else { return };
-    let here = file.parent().unwrap_or_else(|| Path::new("."));
-    for (key, value) in String::from_utf8_lossy(&bytes).lines().filter_map(setting) {
-        match &*key {
-            "include" | "include_if_exists" => look(&here.join(value), name, depth + 1, found),
-            "include_dir" => {
-                for file in files_of(&here.join(value)) {
-                    look(&file, name, depth + 1, found);
+struct Search<'a> {
+    name: &'a str,
+    found: Option<String>,
+    /// Files that may still be read.
+    left: usize,
+}
+
+impl Search<'_> {
+    fn look(&mut self, file: &Path, depth: usize) {
+        let is_read =
+            std::fs::metadata(file).is_ok_and(|found| found.is_file() && found.len() <= LARGEST);
+        if depth > DEEPEST || self.left == 0 || !is_read {
+            return;
+        }
+        self.left -= 1;
+        // It may be written in any encoding.
+        let Ok(bytes) = std::fs::read(file) else { return };
+        let here = file.parent().unwrap_or_else(|| Path::new("."));
+        for (key, value) in String::from_utf8_lossy(&bytes).lines().filter_map(setting) {
+            match &*key {
+                "include" | "include_if_exists" => self.look(&here.join(value), depth + 1),
+                "include_dir" => {
+                    for file in files_of(&here.join(value)) {
+                        self.look(&file, depth + 1);
+                    }
                 }
+                key if key == self.name => self.found = Some(value),
+                _ => {}
             }
-            key if key == name => *found = Some(value),
-            _ => {}
         }
     }
 }
