@@ -25,7 +25,7 @@ pub(super) enum Fault {
     FullDisk,
     /// A server discards its log while nothing captures it.
     LogGap,
-    /// A bit of a pack of `media` is flipped.
+    /// Bits of a pack of `media` are flipped.
     DamagedSnapshot,
     /// The target of a restore is not a directory.
     FailedRestore,
@@ -203,13 +203,15 @@ pub(super) fn largest_pack(place: &Place) -> PathBuf {
     largest.unwrap().path()
 }
 
-/// Flips a bit of the content of a pack; done twice, the pack is as before. In one step: a backup that
+/// Flips bits of the content of a pack; done twice, the pack is as before. In one step: a backup that
 /// found the pack missing or truncated would store its data again, and nothing would be damaged. In
-/// the middle, which is the film: the manifest of the first snapshot may lie before it.
+/// several places: a blob between them may belong to the first snapshot only.
 fn flip(pack: &Path) {
     let mut bytes = std::fs::read(pack).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    for eighth in 1..8 {
+        let at = bytes.len() * eighth / 8;
+        bytes[at] ^= 1;
+    }
     // Beside `data`, on the same disk.
     let flipped = pack.ancestors().nth(3).unwrap().join("flipped");
     std::fs::write(&flipped, bytes).unwrap();

@@ -151,7 +151,7 @@ fn without_schedulers(job: &Job<'_>, target: &Target, auto: &str) -> Option<Stri
     if job.options.settings.iter().any(|(name, _)| name == NAME) {
         return None;
     }
-    let last = auto.lines().filter_map(setting).filter(|(name, _)| name == NAME).last();
+    let last = auto.lines().rev().filter_map(setting).find(|(name, _)| name == NAME);
     let last = last.map(|(_, value)| value);
     let loaded = last.or_else(|| last_value(&target.root.join("postgresql.conf"), NAME))?;
     let (left_out, kept) = split_schedulers(&loaded);
