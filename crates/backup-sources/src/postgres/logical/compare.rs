@@ -6,19 +6,14 @@ use std::collections::{HashMap, HashSet};
 use backup_core::context::Context;
 use backup_core::event::WarningKind;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{
-    Digest, EntryPath, Selection, SourceError, SourceErrorKind, SourceResult,
-};
-use serde::de::DeserializeOwned;
+use backup_core::source::{Digest, Selection, SourceError, SourceErrorKind, SourceResult};
 
-use super::super::backup::content;
 use super::super::error::malformed;
-use super::catalog::Relation;
+use super::catalog::{Catalog, Relation};
 use super::closed;
-use super::digest::{OfServer, of_server};
+use super::digest::{OfServer, name_of, of_server};
 use super::filter::Filter;
-use super::layout::Place;
-use super::manifest::{self, Database, FORM, Table, Whole};
+use super::manifest::{self, Database, Table};
 use super::options::LogicalOptions;
 use super::sql;
 
@@ -43,19 +38,21 @@ pub(super) async fn with_snapshot(
 ) -> SourceResult<Comparison> {
     let asked = Filter::new(selection)?;
     let databases = manifests(snapshot).await?;
-    let (stored, without) = stored(&databases, &asked)?;
+    let Stored { side, without, together } = stored(&databases, &asked)?;
     // All databases of a backup have the same patterns.
     let backed_up = match databases.first() {
         Some(one) => Selection::new(one.include.clone(), one.exclude.clone())
             .map_err(|error| malformed(format!("manifest: {error}")))?,
         None => Selection::all(),
     };
-    let is_wanted = |database: &str, table: &Relation| {
-        !without.contains(&name_of(database, &table.schema, &table.name))
+    let named = |database: &str, catalog: &Catalog, table: &Relation| {
+        let mut names = catalog.line_of(table).map(|one| name_of(database, &one.schema, &one.name));
+        let own = names.next().filter(|own| !without.contains(own))?;
+        Some(names.find(|name| together.contains(name)).unwrap_or(own))
     };
     let filters = [&asked, &Filter::new(&backed_up)?];
-    let found = of_server(cx, options, &filters, &is_wanted).await?;
-    Ok(compared(cx, stored, found))
+    let found = of_server(cx, options, &filters, &named).await?;
+    Ok(compared(cx, side, found))
 }
 
 /// Compares the tables of a server with those of a copy, as far as `selection` covers them. Leaves
@@ -67,14 +64,12 @@ pub(super) async fn with_copy(
     selection: &Selection,
 ) -> SourceResult<Comparison> {
     let filter = Filter::new(selection)?;
-    let is_logged = |_: &str, table: &Relation| !table.is_unlogged;
+    let is_logged = |database: &str, _: &Catalog, table: &Relation| {
+        (!table.is_unlogged).then(|| name_of(database, &table.schema, &table.name))
+    };
     let stored = of_server(cx, copy, &[&filter], &is_logged).await?;
     let found = of_server(cx, options, &[&filter], &is_logged).await?;
     Ok(compared(cx, stored, found))
-}
-
-fn name_of(database: &str, schema: &str, table: &str) -> String {
-    format!("{database}.{schema}.{table}")
 }
 
 /// Takes out the databases that cannot be compared.
@@ -110,34 +105,70 @@ fn compared(cx: &Context, mut stored: OfServer, mut found: OfServer) -> Comparis
     Comparison { stored: stored.digest, found: found.digest, warnings }
 }
 
-/// The recorded digests of tables that `asked` covers, and the names of those without a digest:
-/// partitioned ones, and ones whose rows the backup does not hold, or not all of them.
-fn stored(databases: &[Database], asked: &Filter) -> SourceResult<(OfServer, HashSet<String>)> {
-    let (mut stored, mut without) = (OfServer::default(), HashSet::new());
+/// The side of a backup.
+#[derive(Debug, Default)]
+struct Stored {
+    side: OfServer,
+    /// Names of tables without a digest: partitioned ones, and ones whose rows the backup does not
+    /// hold, or not all of them.
+    without: HashSet<String>,
+    /// Names of partitioned tables whose partitions have one digest together: on each server the
+    /// rows may lie in other partitions.
+    together: HashSet<String>,
+}
+
+/// The recorded digests of the tables that `asked` covers.
+fn stored(databases: &[Database], asked: &Filter) -> SourceResult<Stored> {
+    let mut stored = Stored::default();
     for database in databases.iter().filter(|one| asked.may_cover(&one.name)) {
         let name = &database.name;
         if let Some(encoding) = &database.server_encoding {
-            stored.encodings.insert(name.clone(), encoding.clone());
+            stored.side.encodings.insert(name.clone(), encoding.clone());
         }
         let tables = &database.tables;
         let schemas = tables.iter().map(|one| format!("{name}.{}", one.schema));
         let names = tables.iter().map(|one| name_of(name, &one.schema, &one.name));
         asked.note_matches(schemas.chain(names).chain([name.clone()]));
         let parents = database.parents()?;
-        for table in tables.iter().filter(|one| covers(asked, name, one, &parents)) {
+        let is_covered = |table: &Table| covers(asked, name, table, &parents);
+        let together = together(tables, is_covered);
+        for table in tables.iter().filter(|one| is_covered(one)) {
             let named = name_of(name, &table.schema, &table.name);
-            if let Some(digest) = &table.digest {
-                stored.digest.objects.insert(named, digest.clone());
-                continue;
+            let is_whole = together.contains(&(&*table.schema, &*table.name));
+            if is_whole {
+                stored.together.insert(named.clone());
             }
-            let has_all_rows = !table.files.is_empty() && !table.without_rows;
-            if has_all_rows && !table.of_extension {
-                return Err(without_digests());
+            let has_files = !table.files.is_empty();
+            let through = table.through.as_ref();
+            match &table.digest {
+                // Its rows are in the digest of the partitioned table.
+                Some(_) if through.is_some_and(|one| together.contains(&(&*one.0, &*one.1))) => {}
+                Some(digest) if is_whole || has_files => {
+                    stored.side.digest.objects.insert(named, digest.clone());
+                }
+                None if has_files && !table.without_rows && !table.of_extension => {
+                    return Err(without_digests());
+                }
+                _ => _ = stored.without.insert(named),
             }
-            without.insert(named);
         }
     }
-    Ok((stored, without))
+    Ok(stored)
+}
+
+/// Partitioned tables with a digest of all partitions that are loaded through them, if all of these
+/// are covered.
+fn together(tables: &[Table], is_covered: impl Fn(&Table) -> bool) -> HashSet<(&str, &str)> {
+    let pair = |one: &'_ Table| (one.schema.clone(), one.name.clone());
+    let parts = tables.iter().filter(|one| !is_covered(one));
+    let torn: HashSet<_> = parts.filter_map(|one| one.through.clone()).collect();
+    let routes: HashSet<_> = tables.iter().filter_map(|one| one.through.clone()).collect();
+    tables
+        .iter()
+        .filter(|one| one.digest.is_some() && is_covered(one))
+        .filter(|one| routes.contains(&pair(one)) && !torn.contains(&pair(one)))
+        .map(|one| (&*one.schema, &*one.name))
+        .collect()
 }
 
 fn without_digests() -> SourceError {
@@ -161,36 +192,12 @@ fn covers(
 
 /// The descriptions of all databases of a backup.
 async fn manifests(snapshot: &SnapshotReader) -> SourceResult<Vec<Database>> {
-    let manifest = snapshot.manifest().await?;
-    let id = manifest.and_then(|manifest| manifest.source.id.parse().ok());
-    let place = Place::of(id.ok_or_else(|| malformed("manifest: no system identifier"))?);
-    let whole: Whole = read(snapshot, &place.manifest()).await?;
-    known_form(whole.form)?;
+    let (place, whole) = manifest::of_snapshot(snapshot).await?;
     let mut databases = Vec::new();
     for one in &whole.databases {
-        let path = place.database(&one.directory).join(b"manifest.json");
-        let database: Database = read(snapshot, &path).await?;
-        known_form(database.form)?;
-        databases.push(database);
+        databases.push(manifest::of_database(snapshot, &place, one).await?);
     }
     Ok(databases)
-}
-
-fn known_form(form: u32) -> SourceResult<()> {
-    if form == FORM {
-        return Ok(());
-    }
-    let text = format!("the backup has the unknown format {form}");
-    Err(SourceError::new(SourceErrorKind::Unsupported, text)
-        .with_hint("use the newer version of this program that made the backup"))
-}
-
-async fn read<T: DeserializeOwned>(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<T> {
-    let missing = || {
-        SourceError::new(SourceErrorKind::Mismatch, format!("{path} is missing in the snapshot"))
-    };
-    let node = snapshot.find(path).await?.ok_or_else(missing)?;
-    manifest::decode(&content(snapshot, &node).await?)
 }
 
 #[cfg(test)]
@@ -201,7 +208,7 @@ mod tests {
         let digest = serde_json::json!({ "count": 1, "bytes": 2, "digest": "ab" });
         let file = serde_json::json!([{ "path": "data/x", "rows": 1, "bytes": 2 }]);
         let json = serde_json::json!({
-            "form": FORM, "name": "shop", "encoding": "UTF8", "server_encoding": server_encoding,
+            "form": manifest::FORM, "name": "shop", "encoding": "UTF8", "server_encoding": server_encoding,
             "whole": true, "large_objects": null, "sequences": [],
             "tables": [
                 { "schema": "public", "name": "sales", "columns": [], "files": [] },
@@ -224,16 +231,36 @@ mod tests {
     #[test]
     fn stored_digests_follow_the_selection_and_partitions() {
         let names = |include: &[&str], exclude: &[&str]| -> Vec<String> {
-            let (stored, _) = stored(&databases("UTF8"), &filter(include, exclude)).unwrap();
-            stored.digest.objects.into_keys().collect()
+            let stored = stored(&databases("UTF8"), &filter(include, exclude)).unwrap();
+            stored.side.digest.objects.into_keys().collect()
         };
         assert_eq!(names(&[], &[]), ["shop.parts.y2024", "shop.public.orders"]);
         assert_eq!(names(&["shop.public.sales"], &[]), ["shop.parts.y2024"], "its partition");
         assert!(names(&["shop.public.sales"], &["shop.parts"]).is_empty());
         assert!(names(&["crm"], &[]).is_empty());
-        let (_, without) = stored(&databases("UTF8"), &filter(&[], &[])).unwrap();
+        let without = stored(&databases("UTF8"), &filter(&[], &[])).unwrap().without;
         let expected = ["shop.public.sales", "shop.public.cache"].map(str::to_owned);
         assert_eq!(without, HashSet::from(expected));
+    }
+
+    #[test]
+    fn partitions_have_one_digest_together_if_all_are_selected() {
+        let mut all = databases("UTF8");
+        let tables = &mut all[0].tables;
+        let sales = ("public".to_owned(), "sales".to_owned());
+        tables[0].digest = tables[1].digest.clone();
+        let other = Table { name: "y2025".to_owned(), ..tables[1].clone() };
+        tables.push(other);
+        for at in [1, 4] {
+            tables[at].through = Some(sales.clone());
+        }
+        let names = |include: &[&str], exclude: &[&str]| -> Vec<String> {
+            let stored = stored(&all, &filter(include, exclude)).unwrap();
+            stored.side.digest.objects.into_keys().collect()
+        };
+        assert_eq!(names(&[], &[]), ["shop.public.orders", "shop.public.sales"]);
+        assert_eq!(names(&["shop.parts.y2025"], &[]), ["shop.parts.y2025"]);
+        assert_eq!(names(&["shop.public.sales"], &["shop.parts.y2025"]), ["shop.parts.y2024"]);
     }
 
     #[test]
@@ -246,7 +273,7 @@ mod tests {
 
     #[test]
     fn databases_in_another_encoding_are_left_out_with_a_warning() {
-        let side = |encoding: &str| stored(&databases(encoding), &filter(&[], &[])).unwrap().0;
+        let side = |encoding: &str| stored(&databases(encoding), &filter(&[], &[])).unwrap().side;
         let cx = Context::silent();
         let equal = compared(&cx, side("UTF8"), side("UTF8"));
         assert_eq!((equal.warnings, equal.stored.objects.len()), (0, 2));

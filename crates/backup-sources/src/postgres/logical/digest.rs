@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use backup_core::context::Context;
 use backup_core::source::{Digest, Selection, SourceResult};
 
-use super::super::digest;
+use super::super::digest::{self, Sums};
 use super::super::wire::Sql;
 use super::catalog::{Catalog, Kind, Relation};
 use super::error::reading;
@@ -20,8 +20,17 @@ pub(super) async fn digest(
     selection: &Selection,
 ) -> SourceResult<Digest> {
     let filter = Filter::new(selection)?;
-    let all = |_: &str, _: &Relation| true;
-    Ok(of_server(cx, options, &[&filter], &all).await?.digest)
+    Ok(of_server(cx, options, &[&filter], &own_name).await?.digest)
+}
+
+/// `database.schema.table`.
+pub(super) fn name_of(database: &str, schema: &str, table: &str) -> String {
+    format!("{database}.{schema}.{table}")
+}
+
+/// Each table by itself.
+fn own_name(database: &str, _: &Catalog, table: &Relation) -> Option<String> {
+    Some(name_of(database, &table.schema, &table.name))
 }
 
 /// The tables of a server.
@@ -35,13 +44,14 @@ pub(super) struct OfServer {
     pub(super) closed: BTreeSet<String>,
 }
 
-/// Digests of the tables that all of `filters` cover and that are wanted, given their database.
+/// Digests of the tables that all of `filters` cover, by the names that `named` gives them in their
+/// database: tables of one name have one digest together, those without a name are left out.
 /// Records the include patterns of `filters` that match something.
 pub(super) async fn of_server(
     cx: &Context,
     options: &LogicalOptions,
     filters: &[&Filter],
-    is_wanted: &(dyn Fn(&str, &Relation) -> bool + Sync),
+    named: &(dyn Fn(&str, &Catalog, &Relation) -> Option<String> + Sync),
 ) -> SourceResult<OfServer> {
     let sql = session::open(&options.connection, None, &options.connection.database).await?;
     let may_cover = |name: &String| filters.iter().all(|filter| filter.may_cover(name));
@@ -64,14 +74,17 @@ pub(super) async fn of_server(
         let covered = covered.reduce(|one, other| &one & &other).unwrap_or_default();
         let tables = catalog.relations.iter().filter(|one| {
             let is_table = one.kind == Kind::Table && one.condition.is_none();
-            is_table && covered.contains(&one.oid) && is_wanted(&name, one)
+            is_table && covered.contains(&one.oid)
         });
+        let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
         for table in tables {
+            let Some(object) = named(&name, &catalog, table) else { continue };
             cx.check_cancelled()?;
-            let of_it = digest::of_table(&session, &table.sql()).await?;
-            let name = format!("{name}.{}.{}", table.schema, table.name);
-            found.digest.objects.insert(name, of_it);
+            let of_it = digest::sums_of(&session, &table.sql()).await?;
+            sums.entry(object).or_default().add(&of_it);
         }
+        let digests = sums.into_iter().map(|(object, sums)| (object, sums.digest()));
+        found.digest.objects.extend(digests);
     }
     Ok(found)
 }

@@ -3,13 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use backup_core::source::ObjectDigest;
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{EntryPath, ObjectDigest, SourceError, SourceErrorKind, SourceResult};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use backup_core::source::SourceResult;
-use bytes::Bytes;
-
+use super::super::backup::content;
 use super::super::error::malformed;
+use super::super::layout::TOP;
+use super::layout::Place;
 use super::parents::have_circle;
 use super::sql::Relation;
 
@@ -130,6 +132,78 @@ impl Database {
         }
         Ok(parents)
     }
+}
+
+/// Where the backup lies in a snapshot, which has one cluster, and its description.
+///
+/// # Errors
+/// [`SourceErrorKind::Invalid`] without a logical backup, [`SourceErrorKind::Unsupported`] for an
+/// unknown form; those of reading the snapshot.
+pub(super) async fn of_snapshot(snapshot: &SnapshotReader) -> SourceResult<(Place, Whole)> {
+    let place = place(snapshot).await?;
+    let whole: Whole = decode(&read(snapshot, &place.manifest()).await?)?;
+    known_form(whole.form)?;
+    Ok((place, whole))
+}
+
+/// The description of one of the databases of a backup.
+///
+/// # Errors
+/// Like [`of_snapshot`].
+pub(super) async fn of_database(
+    snapshot: &SnapshotReader,
+    place: &Place,
+    one: &Directory,
+) -> SourceResult<Database> {
+    let path = place.database(&one.directory).join(b"manifest.json");
+    let database: Database = decode(&read(snapshot, &path).await?)?;
+    known_form(database.form)?;
+    Ok(database)
+}
+
+async fn place(snapshot: &SnapshotReader) -> SourceResult<Place> {
+    let top = EntryPath::root().join(TOP.as_bytes());
+    if let Some(subtree) = snapshot.find(&top).await?.and_then(|node| node.subtree) {
+        let mut clusters = snapshot.walk_below(top.clone(), subtree);
+        while let Some((path, _)) = clusters.next().await? {
+            let place = Place::at(&path);
+            if path.parent().as_ref() == Some(&top)
+                && snapshot.find(&place.manifest()).await?.is_some()
+            {
+                return Ok(place);
+            }
+        }
+    }
+    Err(SourceError::new(
+        SourceErrorKind::Invalid,
+        "the snapshot holds no logical PostgreSQL backup",
+    )
+    .with_hint("run `backup ls` to list its contents"))
+}
+
+fn known_form(form: u32) -> SourceResult<()> {
+    if form == FORM {
+        return Ok(());
+    }
+    let error = SourceError::new(
+        SourceErrorKind::Unsupported,
+        format!("the backup has the unknown format {form}"),
+    );
+    Err(error.with_hint(
+        "use the newer version of this program that made the backup, or psql as described in \
+         docs/postgres.md",
+    ))
+}
+
+/// The error for a file that a snapshot does not have.
+pub(super) fn missing(path: &EntryPath) -> SourceError {
+    SourceError::new(SourceErrorKind::Mismatch, format!("{path} is missing in the snapshot"))
+}
+
+/// A whole file of a snapshot.
+pub(super) async fn read(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<Vec<u8>> {
+    let node = snapshot.find(path).await?.ok_or_else(|| missing(path))?;
+    content(snapshot, &node).await
 }
 
 pub(super) fn encode<T: Serialize>(manifest: &T) -> SourceResult<Bytes> {

@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{EntryPath, Selection, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{EntryPath, Selection, SourceError, SourceResult};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::super::super::error::malformed;
-use super::super::super::layout::TOP;
 use super::super::filter::Filter;
 use super::super::layout::Place;
-use super::super::manifest::{self, Database, FORM, Whole};
+use super::super::manifest::{self, Database, Whole, missing, read};
 use super::super::sql::Relation;
 
 /// A logical backup inside a snapshot.
@@ -42,19 +41,11 @@ pub(super) struct Stored {
 
 impl Dump {
     pub(super) async fn open(snapshot: &SnapshotReader, filter: &Filter) -> SourceResult<Self> {
-        let place = place(snapshot).await?;
-        let mut dump = Self {
-            whole: manifest::decode(&read(snapshot, &place.manifest()).await?)?,
-            snapshot: snapshot.clone(),
-            databases: Vec::new(),
-            place,
-        };
-        known_form(dump.whole.form)?;
+        let (place, whole) = manifest::of_snapshot(snapshot).await?;
+        let mut dump = Self { whole, snapshot: snapshot.clone(), databases: Vec::new(), place };
         for one in dump.whole.databases.iter().filter(|one| filter.may_cover(&one.name)) {
             let directory = dump.place.database(&one.directory);
-            let manifest: Database =
-                manifest::decode(&read(snapshot, &directory.join(b"manifest.json")).await?)?;
-            known_form(manifest.form)?;
+            let manifest = manifest::of_database(snapshot, &dump.place, one).await?;
             let parents = manifest.parents()?;
             let selection = Selection::new(manifest.include.clone(), manifest.exclude.clone())
                 .map_err(|error| malformed(format!("manifest: {error}")))?;
@@ -87,54 +78,6 @@ impl Dump {
         let node = self.snapshot.find(&path).await?.ok_or_else(|| missing(&path))?;
         Ok(self.snapshot.content(&node).map_err(SourceError::from).boxed())
     }
-}
-
-/// Where the backup lies: a snapshot has one cluster.
-async fn place(snapshot: &SnapshotReader) -> SourceResult<Place> {
-    let top = EntryPath::root().join(TOP.as_bytes());
-    if let Some(subtree) = snapshot.find(&top).await?.and_then(|node| node.subtree) {
-        let mut clusters = snapshot.walk_below(top.clone(), subtree);
-        while let Some((path, _)) = clusters.next().await? {
-            let place = Place::at(&path);
-            if path.parent().as_ref() == Some(&top)
-                && snapshot.find(&place.manifest()).await?.is_some()
-            {
-                return Ok(place);
-            }
-        }
-    }
-    Err(SourceError::new(
-        SourceErrorKind::Invalid,
-        "the snapshot holds no logical PostgreSQL backup",
-    )
-    .with_hint("run `backup ls` to list its contents"))
-}
-
-fn known_form(form: u32) -> SourceResult<()> {
-    if form == FORM {
-        return Ok(());
-    }
-    let error = SourceError::new(
-        SourceErrorKind::Unsupported,
-        format!("the backup has the unknown format {form}"),
-    );
-    Err(error.with_hint(
-        "use the newer version of this program that made the backup, or psql as described in \
-         docs/postgres.md",
-    ))
-}
-
-fn missing(path: &EntryPath) -> SourceError {
-    SourceError::new(SourceErrorKind::Mismatch, format!("{path} is missing in the snapshot"))
-}
-
-async fn read(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<Vec<u8>> {
-    let node = snapshot.find(path).await?.ok_or_else(|| missing(path))?;
-    let (mut content, mut whole) = (snapshot.content(&node), Vec::new());
-    while let Some(bytes) = content.try_next().await? {
-        whole.extend_from_slice(&bytes);
-    }
-    Ok(whole)
 }
 
 async fn text(snapshot: &SnapshotReader, path: &EntryPath) -> SourceResult<String> {
