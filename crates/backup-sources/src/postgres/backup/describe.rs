@@ -9,12 +9,12 @@ use backup_core::source::{EntryPath, SourceResult};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
-use super::super::error::{WireError, invalid, malformed, of_sql};
+use super::super::error::{WireError, invalid, malformed};
 use super::super::layout::{Layout, Segments, TOP};
 use super::super::options::PostgresOptions;
 use super::super::probe::clock_ahead;
 use super::super::wire::{Connection, Sql};
-use super::configuration::ConfigFile;
+use super::configuration::{self, ConfigFile, Place};
 
 /// A server that replays a log must have these at least as large as the one that wrote it.
 const NEEDED: [&str; 5] = [
@@ -116,15 +116,10 @@ pub(super) async fn settings(
     Ok(settings)
 }
 
-/// What to allow, for the configuration to be read.
-const GRANTS: &str = "GRANT pg_read_all_settings, pg_read_server_files TO backup; GRANT EXECUTE ON \
-                      FUNCTION pg_read_file(text) TO backup; and in pg_hba.conf: hostssl postgres \
-                      backup ADDRESS scram-sha-256";
-
 /// Facts about the server that replication does not report.
 #[derive(Debug, Default)]
 pub(super) struct BySql {
-    /// The files of the configuration.
+    /// Files of the configuration outside of the data directory.
     pub(super) files: Vec<ConfigFile>,
     /// Seconds by which its clock is ahead of that of this machine.
     pub(super) clock_ahead_seconds: Option<i64>,
@@ -136,45 +131,11 @@ pub(super) async fn by_sql(cx: &Context, options: &PostgresOptions) -> BySql {
     let reading = async {
         let sql = Sql::open(options, &options.database).await?;
         facts.clock_ahead_seconds = clock_ahead(cx, &sql).await;
-        read_configuration(&sql).await
+        configuration::read(&sql, Place::Outside).await
     };
     match reading.await {
         Ok(files) => facts.files = files,
-        Err(error) => {
-            let text = format!(
-                "configuration files that are links or lie outside of the data directory, if any, \
-                 are not in the snapshot: {}. To include them: {GRANTS}",
-                error.chain()
-            );
-            cx.events.note(text);
-        }
+        Err(error) => configuration::note_unread(cx, &error),
     }
     facts
-}
-
-async fn read_configuration(sql: &Sql) -> SourceResult<Vec<ConfigFile>> {
-    const FILES: &str = "SELECT setting, NOT starts_with(setting, (SELECT setting FROM pg_settings \
-                         WHERE name = 'data_directory') || '/') FROM pg_settings WHERE name IN \
-                         ('config_file', 'hba_file', 'ident_file')";
-    let doing = "cannot read the configuration";
-    // Without the right to, these settings are not listed at all.
-    let may = sql
-        .client
-        .query_one("SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')", &[])
-        .await;
-    let may: bool = may.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
-    if !may {
-        return Err(invalid("the user is not a member of pg_read_all_settings"));
-    }
-    let mut files = Vec::new();
-    for row in sql.client.query(FILES, &[]).await.map_err(|error| of_sql(&error, doing))? {
-        let path: String = row.try_get(0).map_err(|error| of_sql(&error, doing))?;
-        let is_outside = row.try_get(1).map_err(|error| of_sql(&error, doing))?;
-        let row = sql.client.query_one("SELECT pg_read_file($1)", &[&path]).await;
-        let text: String =
-            row.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
-        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-        files.push(ConfigFile { name, is_outside, content: text.into() });
-    }
-    Ok(files)
 }

@@ -197,8 +197,7 @@ impl Run {
         let BySql { files, clock_ahead_seconds } = by_sql(cx, options).await;
         // The run sets it once.
         _ = self.clock_ahead.set(clock_ahead_seconds);
-        let (outside, inside): (Vec<_>, Vec<_>) = files.into_iter().partition(|one| one.is_outside);
-        configuration::hand_on(cx, feed, &layout, outside).await?;
+        configuration::hand_on(cx, feed, &layout, files).await?;
         let keeper = keep_log(cx, cluster, options, &connection, started).await?;
         let version = connection.version;
         let begun = self.begin(connection, &data_checksums).await?;
@@ -209,7 +208,7 @@ impl Run {
             earlier.keep(feed).await?;
         }
         let (end, skipped) = self.take(begun).await?;
-        let linked = configuration::hand_on_links(cx, feed, &layout, inside, &skipped).await?;
+        let linked = configuration::hand_on_links(cx, options, feed, &layout, &skipped).await?;
         let finished = cx.clock.now();
         if let Some((mut keeper, slot)) = keeper {
             // It would go with the connection, but only when the server notices: whoever looks now
