@@ -113,7 +113,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let restore = Restore {
         session: session.clone(),
         member: None,
-        unlogged: None,
+        without_log: None,
         repository: spec.to_string(),
         place: crate::records::place(&spec),
         snapshot: opened.indexed.snapshot(info),

@@ -18,7 +18,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Args, Chosen, Restore, Unlogged, asked, assemble, at};
+use super::{Args, Chosen, Restore, WithoutLog, asked, assemble, at};
 use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::opened::Opened;
@@ -248,7 +248,7 @@ impl Group {
         (to, flags, moment): (RestoreTo<'_>, &RestoreFlags, Timestamp),
     ) -> CommandResult<Restore> {
         let job = member.job.clone();
-        let (info, log, unlogged) = match member.plan(moment).await? {
+        let (info, log, without_log) = match member.plan(moment).await? {
             MemberPlan::Log(info, log) => (info, Some(log), None),
             MemberPlan::Snapshot(info) => {
                 if !args.filter.choice(session)?.skip_damaged {
@@ -263,8 +263,8 @@ impl Group {
                     "{}: no log; restoring the snapshot of {time}",
                     human::text(job.as_bytes())
                 ));
-                let unlogged = Unlogged::of(info.time(), moment);
-                (info, None, Some(unlogged))
+                let without_log = WithoutLog::of(info.time(), moment);
+                (info, None, Some(without_log))
             }
             MemberPlan::Refused(refusal) => return Err(at::refused(&refusal, session.zone())),
         };
@@ -278,7 +278,7 @@ impl Group {
             // A data directory is always a new one; what the flag says is for the others.
             restore.request.if_exists = IfExists::Fail;
         }
-        Ok(Restore { member: Some(job), unlogged, ..restore })
+        Ok(Restore { member: Some(job), without_log, ..restore })
     }
 
     async fn confirm(
@@ -383,7 +383,7 @@ impl Restore {
         MemberJson {
             job: self.member(),
             snapshot: self.snapshot.id().to_hex(),
-            snapshot_time: self.unlogged.map(|unlogged| unlogged.time),
+            snapshot_time: self.without_log.map(|without_log| without_log.time),
             target: &self.restorer.place,
             error,
         }

@@ -12,7 +12,7 @@
 //! | `hooks.rs` | what a job has to be done around a restore |
 //! | `checks.rs` | what is looked at before anything is written or paid for |
 //! | `thaw.rs` | making archived data readable first |
-//! | `unlogged.rs` | [`Unlogged`]: the snapshot of a member of a group without a log |
+//! | `without_log.rs` | [`WithoutLog`]: the snapshot of a member of a group without a log |
 //! | `shown.rs` | what is said of a plan and of what came of it |
 
 mod args;
@@ -23,7 +23,7 @@ mod group;
 mod hooks;
 pub(crate) mod shown;
 mod thaw;
-mod unlogged;
+mod without_log;
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ use crate::style::{self, paint};
 
 pub(crate) use args::Args;
 pub(super) use asked::asked;
-use unlogged::Unlogged;
+use without_log::WithoutLog;
 
 /// A restore that is ready to run.
 pub(super) struct Restore {
@@ -54,7 +54,7 @@ pub(super) struct Restore {
     /// Its job, if it is one of a group.
     pub(super) member: Option<String>,
     /// Set if it is one of a group and has no log.
-    pub(super) unlogged: Option<Unlogged>,
+    pub(super) without_log: Option<WithoutLog>,
     pub(super) repository: String,
     /// The same as runs remember it.
     pub(super) place: String,
@@ -199,7 +199,7 @@ async fn assemble(
     Ok(Restore {
         session: Session { cx, ..session.clone() },
         member: None,
-        unlogged: None,
+        without_log: None,
         repository,
         place,
         snapshot,

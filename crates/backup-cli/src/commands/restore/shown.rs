@@ -40,7 +40,7 @@ impl Restore {
             let (snapshot, target) =
                 (self.snapshot.id().to_hex(), self.request.target.as_deref().or(place));
             let log = self.request.log.as_ref().map(|log| LogJson::from(log.plan()));
-            let snapshot_time = self.unlogged.map(|unlogged| unlogged.time);
+            let snapshot_time = self.without_log.map(|without_log| without_log.time);
             let json = RestoreJson { snapshot, target, dry_run, snapshot_time, log, report };
             let summary = Summary::new("restore", self.repository.clone(), &json);
             ui.event(&Summary { job: self.member.as_deref(), ..summary });
@@ -50,8 +50,8 @@ impl Restore {
             Some(job) => vec![format!("{}: {heading}", human::text(job.as_bytes()))],
             None => vec![heading.to_owned()],
         };
-        if let Some(unlogged) = &self.unlogged {
-            lines.push(unlogged.words(dry_run, self.session.zone()));
+        if let Some(without_log) = &self.without_log {
+            lines.push(without_log.words(dry_run, self.session.zone()));
         }
         if let Some(log) = &self.request.log {
             lines.extend(at::words(log.plan(), self.is_part, dry_run, self.session.zone()));

@@ -9,14 +9,14 @@ use crate::human;
 
 /// The snapshot of a member of a group that has no log.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::commands) struct Unlogged {
+pub(in crate::commands) struct WithoutLog {
     /// The time of the snapshot.
     pub(super) time: Timestamp,
     /// The time from the snapshot to the moment of the group.
     behind: Duration,
 }
 
-impl Unlogged {
+impl WithoutLog {
     pub(super) fn of(time: Timestamp, moment: Timestamp) -> Self {
         Self { time, behind: human::between(time, moment) }
     }
@@ -37,11 +37,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unlogged_members_show_the_time_of_their_snapshot() {
+    fn members_without_log_show_the_time_of_their_snapshot() {
         let time = |text: &str| text.parse::<Timestamp>().unwrap();
-        let unlogged = Unlogged::of(time("2026-03-01T12:00:00Z"), time("2026-03-01T12:01:30Z"));
+        let without_log =
+            WithoutLog::of(time("2026-03-01T12:00:00Z"), time("2026-03-01T12:01:30Z"));
         assert_eq!(
-            unlogged.words(true, &TimeZone::UTC),
+            without_log.words(true, &TimeZone::UTC),
             "  no log: restores the snapshot of 2026-03-01 12:00:00 UTC, 1 min 30 s before the moment \
              of the group"
         );

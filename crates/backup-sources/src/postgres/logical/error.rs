@@ -7,6 +7,15 @@ use tokio_postgres::Error;
 
 use super::super::error::of_sql;
 
+/// At most `most` names, and how many more there are.
+pub(super) fn few(names: &[String], most: usize) -> String {
+    let shown = names.iter().take(most).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(most) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
 /// The SQLSTATE of an error, if it is one of the server's.
 pub(super) fn code_of(error: &Error) -> &str {
     error.code().map_or("", |code| code.code())

@@ -7,7 +7,7 @@ use super::super::cluster::Cluster;
 use super::super::probe::clock_ahead;
 use super::super::wire::Sql;
 use super::catalog::{Catalog, Kind};
-use super::error::reading;
+use super::error::{few, reading};
 use super::filter::Filter;
 use super::options::LogicalOptions;
 use super::programs::Programs;
@@ -95,13 +95,13 @@ async fn of_database(session: &Sql, name: &str, user: &str, probe: &mut Probe) -
     }
     if !denied.is_empty() {
         probe.problems.push(ProbeProblem::new(
-            format!("{} may not be read", few(&denied)),
+            format!("{} may not be read", few(&denied, NAMED)),
             format!("GRANT pg_read_all_data TO {user} (before version 14: USAGE, SELECT)"),
         ));
     }
     if !filtered.is_empty() {
         probe.problems.push(ProbeProblem::new(
-            format!("rows of {} would be hidden by row-level security", few(&filtered)),
+            format!("rows of {} would be hidden by row-level security", few(&filtered, NAMED)),
             format!("ALTER ROLE {user} BYPASSRLS"),
         ));
     }
@@ -125,9 +125,4 @@ async fn measured(session: &Sql, oids: &[u32]) -> Option<u64> {
     session.client.batch_execute("SET lock_timeout = '2s'").await.ok()?;
     let size: i64 = session.client.query_one(SIZES, &[&oids]).await.ok()?.try_get(0).ok()?;
     u64::try_from(size).ok()
-}
-
-fn few(names: &[String]) -> String {
-    let shown = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > NAMED { format!("{shown} and {} more", names.len() - NAMED) } else { shown }
 }

@@ -163,7 +163,11 @@ fn without_schedulers(job: &Job<'_>, target: &Target, auto: &str) -> Option<Stri
          loads it)",
         left_out.join(", ")
     ));
-    Some(format!("{NAME} = {}\n", quoted(&kept)))
+    Some(format!(
+        "# Without the schedulers of the original. Remove this line when this server replaces the \
+         original.\n{NAME} = {}\n",
+        quoted(&kept)
+    ))
 }
 
 /// The schedulers among libraries, and a list of the others.
@@ -198,7 +202,8 @@ fn settings(version: u32, timeline: u32, stop: Stop) -> String {
         _ = writeln!(neutral, "{name} = {}", quoted(value));
     }
     format!(
-        "# From the restore: nothing of the original's runs here.\n{neutral}{HEADING}{stop}\nrecovery_target_timeline = \
+        "# From the restore: nothing of the original's runs here. Remove these lines when this server \
+         replaces the original.\n{neutral}{HEADING}{stop}\nrecovery_target_timeline = \
          '{timeline}'\nrecovery_target_action = 'promote'\n# Queries during replay would need \
          settings as large as the original had at any time since: they are off.\n{NOBODY_READS}\n# \
          A copy must not affect the original. Remove these lines when this server replaces the \
@@ -266,10 +271,8 @@ async fn elsewhere(job: &Job<'_>, target: &Target) -> SourceResult<Vec<String>> 
 fn own_places(conf: &str, root: &Path) -> Option<String> {
     const PLACES: [&str; 5] =
         ["data_directory", "hba_file", "ident_file", "external_pid_file", "include"];
-    let names = |line: &str| {
-        PLACES.iter().any(|name| line.trim_start().to_ascii_lowercase().starts_with(name))
-    };
-    if !conf.lines().any(names) {
+    let is_place = |(name, _): (String, String)| PLACES.iter().any(|place| name.starts_with(place));
+    if !conf.lines().filter_map(setting).any(is_place) {
         return None;
     }
     let at = |name: &str| quoted(&root.join(name).to_string_lossy());

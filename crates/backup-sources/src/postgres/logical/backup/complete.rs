@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
 use super::super::catalog;
+use super::super::error::few;
 use super::super::sql::{RELATION_KINDS, Relation, Script};
 use super::database::Database;
 
@@ -39,14 +40,12 @@ pub(super) fn require_defined(database: &Database, before: &str) -> SourceResult
         (false, _) => (missing, "does not define"),
         (true, false) => (unknown, "defines, although the catalog lacks them,"),
     };
-    let shown: Vec<String> =
-        names.iter().take(NAMED).map(|(schema, name)| format!("{schema:?}.{name:?}")).collect();
-    let more = names.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let names: Vec<String> =
+        names.iter().map(|(schema, name)| format!("{schema:?}.{name:?}")).collect();
     let text = format!(
-        "the backup of {} could not be loaded: pg_dump {what} {}{more}",
+        "the backup of {} could not be loaded: pg_dump {what} {}",
         database.name,
-        shown.join(", ")
+        few(&names, NAMED)
     );
     Err(if database.is_mixed {
         SourceError::new(SourceErrorKind::Unavailable, text)

@@ -39,6 +39,11 @@ pub(super) struct Part {
     pub(super) is_first: bool,
 }
 
+/// The encoding of the rows in the files of a database: bytes without an encoding are not converted.
+pub(super) fn stored_encoding(encoding: &str) -> &str {
+    if encoding == "SQL_ASCII" { encoding } else { "UTF8" }
+}
+
 /// The files of a table.
 pub(super) fn parts(
     database: usize,
@@ -49,9 +54,7 @@ pub(super) fn parts(
     can_split: bool,
 ) -> Vec<Part> {
     let columns = table.columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-    // Bytes without an encoding are not converted.
-    let encoding = if encoding == "SQL_ASCII" { encoding } else { "UTF8" };
-    let options = format!(" WITH (ENCODING '{encoding}')");
+    let options = format!(" WITH (ENCODING '{}')", stored_encoding(encoding));
     let part = |number: Option<usize>, sql: String, size: u64| Part {
         database,
         table: table.oid,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::super::super::digest::Sums;
 use super::super::catalog::{Kind, Relation};
 use super::super::manifest::{self, FORM};
-use super::copy::Part;
+use super::copy::{Part, stored_encoding};
 use super::database::Database;
 use super::objects;
 use super::reader::parts;
@@ -105,7 +105,7 @@ pub(super) async fn described(state: Arc<State>, version: u32, at: usize) -> Sou
     manifest::encode(&manifest::Database {
         form: FORM,
         name: database.name.clone(),
-        encoding: if database.encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" }.to_owned(),
+        encoding: stored_encoding(&database.encoding).to_owned(),
         server_encoding: Some(database.encoding.clone()),
         whole: database.whole,
         include: state.selection.include().to_vec(),

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use super::super::super::cluster::Cluster;
 use super::super::super::probe::clock_ahead;
 use super::super::catalog::{Kind, Relation};
+use super::super::error::few;
 use super::super::filter::Filter;
 use super::super::layout::{Place, file_name};
 use super::super::manifest::{self, Directory, FORM, Whole};
@@ -223,18 +224,13 @@ fn without_rows(database: &Database) -> Option<Warning> {
         .iter()
         .filter(|one| database.is_covered(one) && !database.has(one));
     let names: Vec<String> = missing.map(Relation::sql).collect();
-    let more = if names.len() > NAMED {
-        format!(" and {} more", names.len() - NAMED)
-    } else {
-        String::new()
-    };
     (!names.is_empty()).then(|| Warning {
         kind: WarningKind::Other,
         path: database.name.clone(),
         message: format!(
-            "unlogged relations have no data on a standby or a restored copy: {}{more} are without \
-             rows and values",
-            names[..names.len().min(NAMED)].join(", ")
+            "unlogged relations have no data on a standby or a restored copy: {} are without rows \
+             and values",
+            few(&names, NAMED)
         ),
     })
 }

@@ -45,34 +45,6 @@ pub(super) async fn removals(
     Ok(clear::removals(plan, &catalog, is_exchanged))
 }
 
-/// Reasons why parts of the snapshot are left out: the objects that they refer to are not at the
-/// target.
-pub(super) async fn left_out(
-    job: &Job<'_>,
-    plan: &Plan<'_>,
-    is_exchanged: bool,
-) -> SourceResult<Vec<String>> {
-    let there = if is_exchanged || !job.server.has(&plan.target) {
-        There::default()
-    } else {
-        let sql = open(job, &plan.target).await?;
-        let catalog = Catalog::read(&sql, &plan.target).await?;
-        There {
-            relations: clear::staying(plan, &catalog, job.request.if_exists),
-            publications: publications(&sql).await?,
-            granted: Vec::new(),
-        }
-    };
-    let is_kept = |entry: &&Entry<'_>| {
-        job.request.if_exists == IfExists::Merge
-            && entry
-                .about()
-                .is_some_and(|one| there.relations.contains(&plan.names.of(&one.0, &one.1)))
-    };
-    let entries = plan.after.iter().filter(|entry| !is_kept(entry));
-    Ok(entries.filter_map(|entry| plan.loose_end(entry, &there)).collect())
-}
-
 /// Roles that relations made by this session are granted to by default.
 async fn granted(sql: &Sql) -> SourceResult<Vec<(Option<String>, String)>> {
     const ASKING: &str = "SELECT DISTINCT n.nspname::text, CASE WHEN a.grantee = 0 THEN 'PUBLIC' \
@@ -92,14 +64,31 @@ async fn publications(sql: &Sql) -> SourceResult<HashSet<String>> {
     names.map_err(|error| writing(&error, "cannot list the publications"))
 }
 
-/// Tables, sequences and views that are written, and the relations of their names at the target.
-pub(super) async fn planned(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Vec<PlannedObject>> {
-    let catalog = if job.server.has(&plan.target) {
-        Catalog::read(&open(job, &plan.target).await?, &plan.target).await?
-    } else {
-        Catalog::default()
-    };
-    Ok(super::objects::planned(plan, &catalog))
+/// The plan of one database.
+pub(super) struct Foretold {
+    /// Tables, sequences and views that are written, and the relations of their names at the target.
+    pub(super) objects: Vec<PlannedObject>,
+    /// Reasons why parts of the snapshot are left out: the objects that they refer to are not at the
+    /// target.
+    pub(super) left_out: Vec<String>,
+}
+
+pub(super) async fn foretold(
+    job: &Job<'_>,
+    plan: &Plan<'_>,
+    is_exchanged: bool,
+) -> SourceResult<Foretold> {
+    let (mut catalog, mut there) = (Catalog::default(), There::default());
+    if job.server.has(&plan.target) {
+        let sql = open(job, &plan.target).await?;
+        catalog = Catalog::read(&sql, &plan.target).await?;
+        if !is_exchanged {
+            there.relations = clear::staying(plan, &catalog, job.request.if_exists);
+            there.publications = publications(&sql).await?;
+        }
+    }
+    let left_out = plan.after.iter().filter_map(|entry| plan.loose_end(entry, &there)).collect();
+    Ok(Foretold { objects: super::objects::planned(plan, &catalog), left_out })
 }
 
 async fn open(job: &Job<'_>, database: &str) -> SourceResult<Sql> {

@@ -46,6 +46,7 @@ use backup_core::source::{
 };
 
 use super::super::unless_cancelled;
+use super::error::few;
 use super::filter::Filter;
 use super::options::LogicalOptions;
 use dump::Dump;
@@ -155,12 +156,13 @@ async fn foretold(
 ) -> SourceResult<RestoreReport> {
     for (plan, way) in plans.iter().zip(ways) {
         count(plan, &mut report);
-        let looking = inside::left_out(job, plan, *way == Way::Whole);
-        for text in unless_cancelled(job.cx, looking).await? {
+        let looking = inside::foretold(job, plan, *way == Way::Whole);
+        let found = unless_cancelled(job.cx, looking).await?;
+        for text in found.left_out {
             job.cx.events.warn(WarningKind::Other, &*plan.target, text);
             report.warnings += 1;
         }
-        report.objects.extend(unless_cancelled(job.cx, inside::planned(job, plan)).await?);
+        report.objects.extend(found.objects);
     }
     Ok(report)
 }
@@ -238,11 +240,8 @@ async fn way(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<Way> {
         }
         (IfExists::Fail, torn) if !taken.is_empty() => {
             let names: Vec<String> =
-                taken.iter().take(NAMED).map(|(schema, name)| format!("{schema}.{name}")).collect();
-            let more = taken.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let text =
-                format!("the database {} has {}{more} already", plan.target, names.join(", "));
+                taken.iter().map(|(schema, name)| format!("{schema}.{name}")).collect();
+            let text = format!("the database {} has {} already", plan.target, few(&names, NAMED));
             let hint = match torn {
                 None => {
                     "choose --if-exists replace (drops and restores them) or merge (replaces rows \

@@ -177,10 +177,7 @@ impl<'a> Plan<'a> {
             return Vec::new();
         }
         let about = entry.about();
-        let table = about.as_ref().map(|found| {
-            let of = self.table_of(entry, found);
-            self.indexes.get(of).unwrap_or(of)
-        });
+        let table = about.as_ref().map(|found| self.table_of(entry, found));
         let wanted =
             entry.statements.iter().filter(|statement| self.owners || !sets_owner(statement));
         let statements = wanted.map(|statement| self.names.apply(statement, table));

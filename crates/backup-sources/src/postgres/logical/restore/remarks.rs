@@ -3,6 +3,7 @@
 
 use backup_core::event::WarningKind;
 
+use super::super::error::few;
 use super::super::filter::Filter;
 use super::super::sql::{Kind, Script, quoted, tokens};
 use super::dump::{Dump, Stored};
@@ -21,14 +22,11 @@ pub(super) fn remark(job: &Job<'_>, filter: &Filter, plans: &[Plan<'_>]) -> u64 
         for text in plan.separated() {
             warn(&plan.target, text);
         }
-        let mut names = keeping_names(plan);
+        let names = keeping_names(plan);
         if !names.is_empty() {
-            let more = names.len().saturating_sub(NAMED);
-            names.truncate(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let text = "bodies of functions are text: these still refer to the renamed schema by \
                         its old name";
-            warn(&plan.target, format!("{text}: {}{more}", names.join(", ")));
+            warn(&plan.target, format!("{text}: {}", few(&names, NAMED)));
         }
     }
     warnings

@@ -42,18 +42,12 @@ impl Plan<'_> {
         let parts = parts.into_iter().map(|(_, part, table)| (part, table)).chain(indexes);
         for (part, table) in parts {
             if names.relations.contains_key(table) && !names.relations.contains_key(part) {
-                let (renamed, name) =
-                    (names.of(&table.0, &table.1), names.belonging(table, &part.1));
-                let schema = if part.0 == table.0 { renamed.0 } else { names.schema(&part.0) };
-                names.relations.insert(part.clone(), (schema, name));
+                names.relations.insert(part.clone(), names.with_table(part, table));
             }
         }
         for (one, table) in &self.statistics {
             if names.relations.contains_key(table) {
-                let (renamed, name) =
-                    (names.of(&table.0, &table.1), names.belonging(table, &one.1));
-                let schema = if one.0 == table.0 { renamed.0 } else { names.schema(&one.0) };
-                names.statistics.insert(one.clone(), (schema, name));
+                names.statistics.insert(one.clone(), names.with_table(one, table));
             }
         }
         names

@@ -13,6 +13,7 @@ use super::super::session;
 use super::super::sql::{Script, literal, quoted, tokens};
 use super::plan::Plan;
 
+/// The right of the session's role to create databases.
 const MAY_CREATE: &str = "SELECT (rolsuper OR rolcreatedb)::text FROM pg_roles WHERE rolname = \
                           current_user";
 /// What a database says of itself while it is not complete.

@@ -17,7 +17,7 @@ pub(super) struct There {
 }
 
 impl Plan<'_> {
-    /// Why an entry cannot be made beside the objects of the target, if it cannot.
+    /// The reason why an entry cannot be made beside the objects of the target, if there is one.
     pub(super) fn loose_end(&self, entry: &Entry<'_>, there: &There) -> Option<String> {
         match entry.kind {
             "FK CONSTRAINT" => self.loose_key(entry, there),

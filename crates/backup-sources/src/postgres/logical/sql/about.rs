@@ -21,9 +21,7 @@ impl Entry<'_> {
     pub(in super::super) fn about(&self) -> Option<Relation> {
         let said = self.said()?;
         match self.kind {
-            "TABLE" | "VIEW" | "MATERIALIZED VIEW" | "SEQUENCE" | "FOREIGN TABLE" => {
-                self.made_relation()
-            }
+            kind if RELATION_KINDS.contains(&kind) => made_in(&said),
             // The parent comes first.
             "TABLE ATTACH" => pairs(&said).nth(1),
             "MATERIALIZED VIEW DATA"
@@ -57,13 +55,7 @@ impl Entry<'_> {
         if !RELATION_KINDS.contains(&self.kind) {
             return None;
         }
-        let said = self.said()?;
-        // `ALTER TABLE … ADD GENERATED … AS IDENTITY (SEQUENCE NAME schema.name …)`
-        let identity = said.windows(2).position(|two| two[0].is("SEQUENCE") && two[1].is("NAME"));
-        match identity.filter(|_| said.first().is_some_and(|first| first.is("ALTER"))) {
-            Some(at) => first_pair(said.get(at..)?),
-            None => first_pair(&said),
-        }
+        made_in(&self.said()?)
     }
 
     /// The schema that it makes, as its first statement names it.
@@ -146,6 +138,16 @@ impl Entry<'_> {
         words
             .iter()
             .any(|word| self.name.strip_prefix(word).is_some_and(|rest| rest.starts_with(' ')))
+    }
+}
+
+/// The relation that a statement makes.
+fn made_in(said: &[Token<'_>]) -> Option<Relation> {
+    // `ALTER TABLE … ADD GENERATED … AS IDENTITY (SEQUENCE NAME schema.name …)`
+    let identity = said.windows(2).position(|two| two[0].is("SEQUENCE") && two[1].is("NAME"));
+    match identity.filter(|_| said.first().is_some_and(|first| first.is("ALTER"))) {
+        Some(at) => first_pair(said.get(at..)?),
+        None => first_pair(said),
     }
 }
 

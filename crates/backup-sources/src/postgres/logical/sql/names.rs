@@ -53,13 +53,12 @@ impl NewNames {
 
     /// The name that a relation gets.
     pub(in super::super) fn of(&self, schema: &str, name: &str) -> Relation {
-        let renamed = self.relations.get(&(schema.to_owned(), name.to_owned())).cloned();
-        renamed.unwrap_or_else(|| (self.schema(schema), name.to_owned()))
+        self.by(&self.relations, (schema.to_owned(), name.to_owned()))
     }
 
-    fn of_statistics(&self, one: &Relation) -> Relation {
-        let renamed = self.statistics.get(one).cloned();
-        renamed.unwrap_or_else(|| (self.schema(&one.0), one.1.clone()))
+    /// The name that an object gets by the names in `renamed`, or else by its schema.
+    fn by(&self, renamed: &HashMap<Relation, Relation>, one: Relation) -> Relation {
+        renamed.get(&one).cloned().unwrap_or_else(|| (self.schema(&one.0), one.1))
     }
 
     /// The name that a schema gets.
@@ -67,10 +66,12 @@ impl NewNames {
         self.schemas.get(schema).cloned().unwrap_or_else(|| schema.to_owned())
     }
 
-    /// Another name for what belongs to a table, unless the table keeps its own.
-    pub(in super::super) fn belonging(&self, table: &Relation, name: &str) -> String {
-        let (_, renamed) = self.of(&table.0, &table.1);
-        if renamed == table.1 { name.to_owned() } else { belonging(name, &table.1, &renamed) }
+    /// The name of `one` that belongs to `table`: another one unless the table keeps its own.
+    pub(in super::super) fn with_table(&self, one: &Relation, table: &Relation) -> Relation {
+        let (schema, renamed) = self.of(&table.0, &table.1);
+        let name =
+            if renamed == table.1 { one.1.clone() } else { belonging(&one.1, &table.1, &renamed) };
+        (if one.0 == table.0 { schema } else { self.schema(&one.0) }, name)
     }
 
     /// A statement about `table`, or about none, under the new names.
@@ -93,7 +94,7 @@ impl NewNames {
                     let is = if is_column {
                         was.clone()
                     } else if last.is_some_and(|last| last.is("STATISTICS")) {
-                        self.of_statistics(&was)
+                        self.by(&self.statistics, was.clone())
                     } else {
                         self.of(&was.0, &was.1)
                     };
