@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Given, SnapshotGiven};
+use super::{Given, SnapshotGiven, copies};
 use crate::runs::Run;
 
 /// See the module documentation.
@@ -13,6 +13,8 @@ pub(super) struct ByJob<'a> {
     /// Names of the repositories with a snapshot of this origin, and of this identifier.
     by_origin: HashMap<&'a str, BTreeSet<&'a str>>,
     by_id: HashMap<&'a str, BTreeSet<&'a str>>,
+    /// Reasons why there may be more copies of the snapshots in a repository than are known.
+    unknown: HashMap<&'a str, String>,
 }
 
 impl<'a> ByJob<'a> {
@@ -22,11 +24,15 @@ impl<'a> ByJob<'a> {
             snapshots: HashMap::new(),
             by_origin: HashMap::new(),
             by_id: HashMap::new(),
+            unknown: HashMap::new(),
         };
         for run in given.runs.iter() {
             sorted.runs.entry(&run.job).or_default().push(run);
         }
         for (repository, known) in &given.repositories {
+            if let Some(reason) = copies::unknown(given, known) {
+                sorted.unknown.insert(repository, reason);
+            }
             for snapshot in known.snapshots.iter().flatten() {
                 let key = (repository.as_str(), snapshot.job.as_str());
                 sorted.snapshots.entry(key).or_default().push(snapshot);
@@ -45,6 +51,11 @@ impl<'a> ByJob<'a> {
     /// The snapshots of a job in a repository.
     pub(super) fn snapshots(&self, repository: &'a str, job: &'a str) -> Vec<&'a SnapshotGiven> {
         self.snapshots.get(&(repository, job)).cloned().unwrap_or_default()
+    }
+
+    /// The reason why there may be more copies of the snapshots in a repository than are known.
+    pub(super) fn unknown(&self, repository: &str) -> Option<&String> {
+        self.unknown.get(repository)
     }
 
     /// Names of the repositories with a snapshot or a copy of it.

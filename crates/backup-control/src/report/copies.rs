@@ -33,8 +33,7 @@ pub(super) fn of_job<'a>(
     name: &'a str,
     job: &'a JobConfig,
 ) -> Option<Copies> {
-    let own = given.repositories.get(&job.repository)?;
-    own.snapshots.as_ref()?;
+    given.repositories.get(&job.repository)?.snapshots.as_ref()?;
     let mut meant = sorted.snapshots(&job.repository, name);
     meant.sort_by_key(|snapshot| snapshot.time);
     let newest = meant.last().copied();
@@ -46,7 +45,7 @@ pub(super) fn of_job<'a>(
         snapshots: meant.iter().map(|snapshot| snapshot.short().to_owned()).collect(),
         fewest: if meant.is_empty() { 1 } else { u64::MAX },
         is_offsite: !meant.is_empty(),
-        unknown: unknown(given, own),
+        unknown: sorted.unknown(&job.repository).cloned(),
         ..Copies::default()
     };
     for (at, snapshot) in meant.iter().enumerate() {
@@ -84,7 +83,7 @@ fn distinct<'a>(places: impl Iterator<Item = &'a RepositoryGiven>) -> u64 {
 }
 
 /// Copies that were made, or may have been, and cannot be seen.
-fn unknown(given: &Given<'_>, own: &RepositoryGiven) -> Option<String> {
+pub(super) fn unknown(given: &Given<'_>, own: &RepositoryGiven) -> Option<String> {
     let unread = given.repositories.iter().find(|(_, known)| known.snapshots.is_none());
     if let Some((name, _)) = unread {
         return Some(format!("repository {name} could not be read"));

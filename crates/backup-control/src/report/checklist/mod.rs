@@ -127,7 +127,7 @@ pub(super) fn of<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>, report: &Report) 
         repositories::encrypted(given),
         snapshots::offsite(given, sorted),
         repositories::audit(given),
-        snapshots::verified(given, report),
+        snapshots::verified(given, sorted, report),
         snapshots::restores(report),
         jobs::failures_reported(given),
         Check::by_hand("Procedures are up to date", "to be confirmed by the person in charge"),

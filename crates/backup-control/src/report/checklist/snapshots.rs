@@ -7,10 +7,12 @@ use crate::audit::Record;
 use crate::config::JobConfig;
 use crate::report::by_job::ByJob;
 use crate::report::figures::is_done;
-use crate::report::{Given, Report, RepositoryGiven, RestoreReport, copies};
+use crate::report::{Given, Report, RestoreReport, SnapshotGiven, copies};
+use crate::runs::Run;
 use crate::words;
 
 const NO_JOBS: &str = "the configuration has no job";
+const UNVERIFIED: &str = "no verification that read data of its snapshots";
 /// Snapshots that are listed in one line.
 const LISTED: usize = 5;
 
@@ -47,8 +49,14 @@ pub(super) fn offsite<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>) -> Check {
     Check::of_each("Three copies, one of them off-site (3-2-1)", NO_JOBS, subjects)
 }
 
-pub(super) fn verified(given: &Given<'_>, report: &Report) -> Check {
-    let of_job = |(name, job): (&String, &JobConfig)| {
+pub(super) fn verified<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>, report: &Report) -> Check {
+    let verifications: Vec<&Record> = given
+        .records
+        .iter()
+        .filter(|record| matches!(record.operation.as_str(), "verify" | "check"))
+        .filter(|record| is_done(record))
+        .collect();
+    let of_job = |(name, job): (&'a String, &'a JobConfig)| {
         let known = report.repositories.iter().find(|known| known.repository == job.repository);
         if known.is_some_and(|known| known.is_damaged) {
             let text = format!("repository {}: damage is not settled", job.repository);
@@ -57,39 +65,42 @@ pub(super) fn verified(given: &Given<'_>, report: &Report) -> Check {
         let Some(own) = given.repositories.get(&job.repository) else {
             return Evidence::not_known(name, "its repository could not be read");
         };
-        let ids = snapshots_of(given, name, own);
-        let of_it = given
-            .records
+        let mut of_it = verifications
             .iter()
+            .rev()
             .filter(|record| record.details.get("repository") == Some(&own.place))
-            .filter(|record| is_done(record));
-        let found = of_it.rev().find_map(|record| {
-            let what = looked_at(record, name, own, &ids)?;
+            .peekable();
+        if of_it.peek().is_none() {
+            return Evidence::no(name, UNVERIFIED);
+        }
+        let snapshots = sorted.snapshots(&job.repository, name);
+        let ids = ids_of(&snapshots, sorted.runs(name));
+        let found = of_it.find_map(|record| {
+            let what = looked_at(record, &snapshots, &ids)?;
             Some(format!("{what} at {:.0}", record.timestamp))
         });
         match found {
             Some(text) => Evidence::yes(name, text),
-            None => Evidence::no(name, "no verification that read data of its snapshots"),
+            None => Evidence::no(name, UNVERIFIED),
         }
     };
     let subjects = given.config.jobs.iter().map(of_job).collect();
     Check::of_each("Backups are verified", NO_JOBS, subjects)
 }
 
-/// The short names of all snapshots of a job that are known.
-fn snapshots_of(given: &Given<'_>, job: &str, own: &RepositoryGiven) -> BTreeSet<String> {
-    let listed = own.snapshots.iter().flatten();
-    let listed = listed.filter(|snapshot| snapshot.job == job);
-    let made = given.runs.iter().filter(|run| run.job == job && !run.evidence.is_part);
+/// The short names of all snapshots of a job that are known: those in its repository, and those
+/// that its runs made.
+fn ids_of(snapshots: &[&SnapshotGiven], runs: &[&Run]) -> BTreeSet<String> {
+    let made = runs.iter().filter(|run| !run.evidence.is_part);
     let made = made.filter_map(|run| run.evidence.snapshot.as_deref()).map(short);
-    listed.map(|snapshot| snapshot.short().to_owned()).chain(made.map(str::to_owned)).collect()
+    let listed = snapshots.iter().map(|snapshot| snapshot.short());
+    listed.chain(made).map(str::to_owned).collect()
 }
 
 /// The data of a job that a verification read; none if it read none.
 fn looked_at(
     record: &Record,
-    job: &str,
-    own: &RepositoryGiven,
+    snapshots: &[&SnapshotGiven],
     ids: &BTreeSet<String>,
 ) -> Option<String> {
     let detail = |name: &str| record.details.get(name).map(String::as_str);
@@ -100,9 +111,9 @@ fn looked_at(
             Some(format!("snapshot {found} verified"))
         }
         "check" if detail("data") == Some("all") => {
-            let before = own.snapshots.iter().flatten();
-            let newest = before
-                .filter(|snapshot| snapshot.job == job && snapshot.time <= record.timestamp)
+            let newest = snapshots
+                .iter()
+                .filter(|snapshot| snapshot.time <= record.timestamp)
                 .max_by_key(|snapshot| snapshot.time)?;
             Some(format!("all data checked, with snapshot {}", newest.short()))
         }
