@@ -2,6 +2,7 @@
 //! because their objects would replace the originals.
 
 use backup_core::source::{SourceError, SourceErrorKind};
+use backup_core::words;
 
 /// Names that a hint lists.
 const NAMED: usize = 10;
@@ -58,12 +59,7 @@ pub(crate) fn with_parts_of(from: &[&str], name: &[&str]) -> Option<String> {
 }
 
 fn list(names: &[String]) -> String {
-    let shown = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMED) {
-        0 if names.is_empty() => "nothing".to_owned(),
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+    if names.is_empty() { "nothing".to_owned() } else { words::few(names, NAMED) }
 }
 
 #[cfg(test)]

@@ -127,10 +127,9 @@ pub(super) async fn what_lies_elsewhere_comes_along(version: Version) {
         RestoreRequest::default(),
     )
     .await;
-    assert_eq!(
-        std::fs::read(data.join("pg_hba.conf.original")).unwrap(),
-        std::fs::read(&hba).unwrap()
-    );
+    // That of the data directory was not in force.
+    assert_eq!(std::fs::read(data.join("pg_hba.conf")).unwrap(), std::fs::read(&hba).unwrap());
+    assert!(data.join("pg_hba.conf.unused").exists());
     assert_eq!(
         std::fs::read_to_string(data.join("tablespace_map")).unwrap(),
         format!("{oid} {}\n", near.display())

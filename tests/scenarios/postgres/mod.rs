@@ -3,6 +3,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | what the scenarios share, and each of them for each version of the server |
+//! | `machines.rs` | restores on machines that differ from that of the original |
 //! | `logs.rs` | the log in a repository, and restoring to any moment |
 //! | `idle.rs` | moments at which nothing happened |
 //! | `moments.rs` | moments that lie close together |
@@ -39,6 +40,7 @@ mod increments;
 mod kills;
 mod logical;
 mod logs;
+mod machines;
 mod moments;
 mod place;
 mod program;
@@ -83,6 +85,7 @@ scenarios! {
         moments::settings_may_have_grown as settings_may_have_grown,
         copies::copies_run_no_commands_of_originals as copies_run_no_commands_of_originals,
         copies::linked_configuration_comes_along as linked_configuration_comes_along,
+        machines::minimal_configurations_start as minimal_configurations_start,
         synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         increments::rights_decide_what_is_read as rights_decide_what_is_read,
         increments::what_changed_is_enough as what_changed_is_enough,
@@ -109,6 +112,7 @@ scenarios! {
         base::a_server_starts_on_what_is_restored as a_server_starts_on_what_is_restored,
     }
     needs_postgres_15 Version::V15 => {
+        machines::tablespaces_in_place_start as tablespaces_in_place_start,
         increments::visibility_maps_tell_the_truth as visibility_maps_tell_the_truth,
         #[ignore = "a version in between: scripts/test --long"]
         workloads::what_dice_do_comes_back as what_dice_do_comes_back,
@@ -163,6 +167,8 @@ scenarios! {
         logical::loadable::names_keep_their_line_ends as names_keep_their_line_ends,
         logical::loadable::rows_find_their_partitions as rows_find_their_partitions,
         logical::loadable::bytes_without_an_encoding_come_back as bytes_without_an_encoding_come_back,
+        logical::refused::refused_objects_leave_the_rest as refused_objects_leave_the_rest,
+        logical::refused::missing_operator_classes_are_warnings as missing_operator_classes_are_warnings,
         logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
     }
     needs_pg_dump_17 Version::V17 => {
@@ -198,6 +204,8 @@ scenarios! {
         logical::loadable::names_keep_their_line_ends as names_keep_their_line_ends,
         logical::loadable::rows_find_their_partitions as rows_find_their_partitions,
         logical::loadable::bytes_without_an_encoding_come_back as bytes_without_an_encoding_come_back,
+        logical::refused::refused_objects_leave_the_rest as refused_objects_leave_the_rest,
+        logical::refused::missing_operator_classes_are_warnings as missing_operator_classes_are_warnings,
         logical::parts::what_is_there_is_respected as what_is_there_is_respected,
         logical::failures::hidden_rows_are_refused as hidden_rows_are_refused,
         frozen::logical_backup_of_a_frozen_server_is_given_up as logical_backup_of_a_frozen_server_is_given_up,
@@ -247,6 +255,9 @@ scenarios! {
     needs_postgres_18 Version::V18 => {
         copies::copies_run_no_commands_of_originals as copies_run_no_commands_of_originals,
         copies::linked_configuration_comes_along as linked_configuration_comes_along,
+        machines::minimal_configurations_start as minimal_configurations_start,
+        machines::tablespaces_in_place_start as tablespaces_in_place_start,
+        machines::other_collations_are_warned_of as other_collations_are_warned_of,
         synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         workloads::pages_that_nobody_wrote_to as pages_that_nobody_wrote_to,
         workloads::what_dice_do_comes_back as what_dice_do_comes_back,

@@ -32,6 +32,8 @@ pub struct RestoreFlags {
     pub no_owner: bool,
     /// Leave out grants.
     pub no_privileges: bool,
+    /// Stop at the first object that cannot be restored.
+    pub exit_on_error: bool,
     /// Let no document expire.
     pub defer_ttl: bool,
     /// Leave holes in files.
@@ -41,6 +43,8 @@ pub struct RestoreFlags {
     /// Settings of the restored server (PostgreSQL), or of the restore itself (MongoDB),
     /// `name=value`.
     pub settings: Vec<String>,
+    /// Configuration of the restored server.
+    pub server_config: Option<ServerConfigFlag>,
     /// Start the restored server, with the programs in this directory if there is one.
     pub start: Option<Option<PathBuf>>,
     /// How long that may take.
@@ -81,6 +85,15 @@ pub struct RedisFlags {
     pub no_functions: bool,
 }
 
+/// Configuration of a restored server of PostgreSQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerConfigFlag {
+    /// That of the original.
+    Original,
+    /// As little as it needs.
+    Minimal,
+}
+
 /// What becomes of keys that expire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpiryFlag {
@@ -95,7 +108,7 @@ pub enum ExpiryFlag {
 impl RestoreFlags {
     /// The flags that only some kinds of snapshots know: its name, whether it is given, and these
     /// kinds.
-    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 23] {
+    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 25] {
         [
             ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, PARTS, "redis"]),
             ("--replica", self.redis.replica.is_some(), &["redis"]),
@@ -111,6 +124,7 @@ impl RestoreFlags {
             ("--convert-legacy-indexes", self.convert_legacy_indexes, &["mongodb"]),
             ("--no-owner", self.no_owner, &[LOGICAL, PARTS]),
             ("--no-privileges", self.no_privileges, &[LOGICAL, PARTS]),
+            ("--exit-on-error", self.exit_on_error, &[LOGICAL, PARTS]),
             ("--scratch", self.scratch.directory.is_some(), &[PARTS]),
             ("--scratch-user", self.scratch.user.is_some(), &[PARTS]),
             ("--scratch-programs", self.scratch.programs.is_some(), &[PARTS]),
@@ -118,6 +132,7 @@ impl RestoreFlags {
             ("--sparse", self.sparse, &["files"]),
             ("--tablespace", !self.tablespaces.is_empty(), &["postgres"]),
             ("--set", !self.settings.is_empty(), &["postgres", "mongodb"]),
+            ("--server-config", self.server_config.is_some(), &["postgres"]),
             ("--start", self.start.is_some(), &["postgres"]),
             ("--start-timeout", self.start_timeout.is_some(), &["postgres"]),
         ]
@@ -148,9 +163,11 @@ impl RestoreFlags {
             convert_legacy_indexes: self.convert_legacy_indexes && is(&["mongodb"]),
             no_owner: self.no_owner && is(&[LOGICAL]),
             no_privileges: self.no_privileges && is(&[LOGICAL]),
+            exit_on_error: self.exit_on_error && is(&[LOGICAL]),
             defer_ttl: self.defer_ttl && is(&["mongodb"]),
             sparse: self.sparse && is(&["files"]),
             settings: self.settings.iter().filter(|_| is(settings)).cloned().collect(),
+            server_config: self.server_config.filter(|_| is(&["postgres"])),
             start: self.start.clone().filter(|_| is(&["postgres"])),
             start_timeout: self.start_timeout.filter(|_| is(&["postgres"])),
             redis: if is(&["redis"]) { self.redis.clone() } else { RedisFlags::default() },

@@ -46,7 +46,7 @@ pub use compact::{applies_log, compact, is_compact};
 pub use compare::{CompareFlags, Compared, compare};
 pub use export::{ExportFlags, Exported, export, export_archive};
 pub(crate) use flags::LOGICAL;
-pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags};
+pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags, ServerConfigFlag};
 pub use import::{DumpPlace, Import, ImportFlags, TimeSource, import, stream};
 pub use mongodb::MongoSpec;
 pub use postgres::PostgresSpec;

@@ -37,8 +37,8 @@ pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
 pub use report::{
     Difference, Digest, ExistingObject, Facts, IMPORTED, MAX_PLANNED_FILES, NOT_POINT_IN_TIME,
-    ObjectDigest, PlannedObject, Probe, ProbeProblem, Removal, RestoreReport, RestoredObjects,
-    SelectedPart, SelectedPatterns, SourceIdentity,
+    ObjectDigest, PlannedObject, Probe, ProbeProblem, Removal, RestoreFailure, RestoreReport,
+    RestoredObjects, SelectedPart, SelectedPatterns, SourceIdentity,
 };
 pub use request::{
     BackupKind, BackupRequest, Delete, IfExists, MatchRecord, RestoreRequest, Selection,

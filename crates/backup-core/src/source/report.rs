@@ -238,6 +238,22 @@ pub struct RestoreReport {
     /// Objects by kind, for sources that count them so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contents: Option<RestoredObjects>,
+    /// Objects that are not restored, or not wholly, because the target refuses them; each is
+    /// among the warnings as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<RestoreFailure>,
+}
+
+/// An object that a restore could not write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreFailure {
+    /// Its name, with its kind if it is no object with content: `shop.public.t_idx (index)`.
+    pub object: String,
+    /// The error of the target, and the content that is missing.
+    pub reason: String,
+    /// A remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// Counts and content digest of one object (a file tree, a collection, a table, a key space).

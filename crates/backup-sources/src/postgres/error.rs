@@ -40,8 +40,16 @@ impl fmt::Display for ServerError {
         if self.code == code::CONNECTION_FAILURE {
             return f.write_str(&self.message);
         }
-        write!(f, "{} (SQLSTATE {})", self.message, self.code)?;
-        self.detail.as_ref().map_or(Ok(()), |detail| write!(f, ": {detail}"))
+        // Messages about data (class 22) end with it, and details about constraints (class 23) are of
+        // rows.
+        let is_about = |class: &str| self.code.starts_with(class);
+        let message = match self.message.split_once(": \"").filter(|_| is_about("22")) {
+            Some((message, _)) => message,
+            None => &self.message,
+        };
+        write!(f, "{message} (SQLSTATE {})", self.code)?;
+        let detail = self.detail.as_ref().filter(|_| !is_about("22") && !is_about("23"));
+        detail.map_or(Ok(()), |detail| write!(f, ": {detail}"))
     }
 }
 
@@ -179,4 +187,36 @@ pub(super) fn of_sql(error: &tokio_postgres::Error, doing: impl fmt::Display) ->
     let cause =
         std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: {error}{cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_no_values_of_rows() {
+        let error = |code: &str, message: &str, detail: &str| ServerError {
+            code: code.to_owned(),
+            message: message.to_owned(),
+            detail: Some(detail.to_owned()),
+            ..ServerError::default()
+        };
+        let cases = [
+            (
+                error("22P02", "invalid input syntax for type integer: \"secret\"", "secret"),
+                "invalid input syntax for type integer (SQLSTATE 22P02)",
+            ),
+            (
+                error("23505", "duplicate key value violates \"t_pkey\"", "Key (id)=(secret)"),
+                "duplicate key value violates \"t_pkey\" (SQLSTATE 23505)",
+            ),
+            (
+                error("2BP01", "cannot drop table t: \"t\"", "view v depends on table t"),
+                "cannot drop table t: \"t\" (SQLSTATE 2BP01): view v depends on table t",
+            ),
+        ];
+        for (error, text) in cases {
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }

@@ -8,10 +8,12 @@
 //! | `layout.rs` | where things lie in a snapshot, names of segments |
 //! | `cluster.rs` | which cluster this is |
 //! | `backup/` | physical backups |
+//! | `conf/` | configuration files: settings, and files that they include |
 //! | `changed.rs` | which pages changed, as the log tells it |
 //! | `delta.rs` | what changed of a relation's file, and what becomes of it together with earlier backups |
 //! | `wal/` | the log: capturing it, finding moments in it |
 //! | `directory.rs` | [`PostgresDirectory`]: restoring without a server |
+//! | `restore_options.rs` | what a restored data directory gets |
 //! | `restore/` | writing a data directory that gets to a moment by itself |
 //! | `scratch/` | [`Scratch`]: a server of our own on a restored copy |
 //! | `probe.rs` | what stands in the way of a backup |
@@ -26,6 +28,7 @@
 mod backup;
 mod changed;
 mod cluster;
+mod conf;
 mod delta;
 mod digest;
 mod directory;
@@ -37,6 +40,7 @@ mod options;
 mod page;
 mod probe;
 mod restore;
+mod restore_options;
 mod scratch;
 mod session;
 mod surroundings;
@@ -59,7 +63,8 @@ pub use backup::synthetic_full;
 pub use directory::PostgresDirectory;
 pub use logical::{Comparison, LogicalOptions, LogicalSource, Renames, restore_to_server};
 pub use lsn::Lsn;
-pub use options::{Host, PostgresOptions, RecoveryTarget, TlsMode};
+pub use options::{Host, PostgresOptions, TlsMode};
+pub use restore_options::{RecoveryTarget, RestoredConfiguration};
 pub use scratch::{Scratch, ScratchOptions};
 pub use session::PostgresSession;
 pub use wal::{SlotHealth, SlotState, WalFile, fetch_wal, system_id_of};

@@ -10,6 +10,7 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
 
 use super::error::invalid;
+use super::restore_options::{RecoveryTarget, RestoredConfiguration};
 use crate::waits::Waits;
 
 /// How much of TLS is asked for, as libpq's `sslmode`.
@@ -44,21 +45,6 @@ impl fmt::Display for Host {
         }
         write!(f, "{}:{}", self.name, self.port)
     }
-}
-
-/// Where a restored data directory stops to replay its log, in place of the moment that the restore
-/// was planned for.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum RecoveryTarget {
-    /// At the moment that is asked of the log; without a log, at the end of the backup.
-    #[default]
-    Planned,
-    /// As soon as the backup is consistent.
-    Immediate,
-    /// Behind the commit (or rollback) of this transaction.
-    Transaction(u32),
-    /// Behind the restore point of this name, the first one of it.
-    RestorePoint(String),
 }
 
 /// Settings of a [`PostgresSource`](super::PostgresSource).
@@ -100,7 +86,9 @@ pub struct PostgresOptions {
     pub tablespaces: Vec<(String, PathBuf)>,
     /// Where a restored data directory stops to replay its log.
     pub recovery: RecoveryTarget,
-    /// More settings for the configuration of a restored data directory, such as its port.
+    /// Configuration of a restored data directory,
+    pub configuration: RestoredConfiguration,
+    /// and more settings for it, such as its port.
     pub settings: Vec<(String, String)>,
     /// Start the restored server and wait until it has replayed its log and takes writes, with the
     /// programs (`postgres`, `pg_ctl`) of the first of these directories that has them in the major
@@ -230,6 +218,7 @@ impl Default for PostgresOptions {
             fast_checkpoint: true,
             tablespaces: Vec::new(),
             recovery: RecoveryTarget::default(),
+            configuration: RestoredConfiguration::default(),
             settings: Vec::new(),
             start: None,
             start_timeout: None,

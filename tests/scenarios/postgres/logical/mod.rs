@@ -9,6 +9,7 @@
 //! | `beside.rs` | copies beside originals that have partitions |
 //! | `owners.rs` | restores by roles that are no superusers |
 //! | `loadable.rs` | backups that other servers can load |
+//! | `refused.rs` | objects that the target refuses |
 //! | `plans.rs` | rows that plans of restores give |
 //! | `compare.rs` | snapshots beside servers |
 //! | `odd.rs` | names, texts and numbers that are easily overlooked |
@@ -29,6 +30,7 @@ pub(super) mod owners;
 pub(super) mod parts;
 pub(super) mod plans;
 pub(super) mod program;
+pub(super) mod refused;
 pub(super) mod round_trip;
 
 use std::collections::BTreeMap;

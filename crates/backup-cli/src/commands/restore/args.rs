@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use backup_control::patterns;
-use backup_control::sources::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags};
+use backup_control::sources::{
+    ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags, ServerConfigFlag,
+};
 use backup_control::units::Time;
 use backup_core::source::IfExists;
 use clap::ValueEnum;
@@ -116,6 +118,11 @@ pub(crate) struct Args {
     /// Leave out grants (into a server)
     #[arg(long, help_heading = "PostgreSQL")]
     pub(super) no_privileges: bool,
+    /// Stop at the first object that the target refuses (into a server)
+    ///
+    /// Without it such objects are tried again, reported, and the rest is restored (exit code 3).
+    #[arg(long, help_heading = "PostgreSQL")]
+    pub(super) exit_on_error: bool,
     /// Keep TTL indexes from deleting until their expiry is set again
     #[arg(long, help_heading = "MongoDB")]
     pub(super) defer_ttl: bool,
@@ -148,6 +155,9 @@ pub(crate) struct Args {
     /// configuration. Group: settings of PostgreSQL.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(super) set: Vec<String>,
+    /// Configuration of the restored server [default: original]
+    #[arg(long, value_name = "WHICH", help_heading = "PostgreSQL")]
+    pub(super) server_config: Option<ServerConfigArg>,
     /// Start the restored server, and wait until it accepts writes
     ///
     /// Uses the programs in DIR, or else the installed ones of the server's version.
@@ -259,6 +269,24 @@ impl From<ExpiryArg> for ExpiryFlag {
     }
 }
 
+/// Configuration of a restored PostgreSQL server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServerConfigArg {
+    /// That of the original, adapted to the new data directory
+    Original,
+    /// As little as the server needs; the files of the original stand beside as *.original
+    Minimal,
+}
+
+impl From<ServerConfigArg> for ServerConfigFlag {
+    fn from(arg: ServerConfigArg) -> Self {
+        match arg {
+            ServerConfigArg::Original => Self::Original,
+            ServerConfigArg::Minimal => Self::Minimal,
+        }
+    }
+}
+
 /// Action if data exists at the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum IfExistsArg {
@@ -315,6 +343,7 @@ impl Args {
             delete: self.delete,
             no_owner: self.no_owner,
             no_privileges: self.no_privileges,
+            exit_on_error: self.exit_on_error,
             defer_ttl: self.defer_ttl,
             skip_indexes: self.skip_index.clone(),
             no_options: patterns::split_for(Some("mongodb"), &self.no_options),
@@ -322,6 +351,7 @@ impl Args {
             sparse: self.sparse,
             tablespaces: self.tablespace.clone(),
             settings: self.set.clone(),
+            server_config: self.server_config.map(ServerConfigFlag::from),
             start: self.start.clone(),
             start_timeout: self.start_timeout.as_ref().map(Time::length),
             is_part: !self.only.is_empty() || !self.exclude.is_empty(),

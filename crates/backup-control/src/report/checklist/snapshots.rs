@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use backup_core::words::few;
+
 use super::{Check, Evidence, short};
 use crate::audit::Record;
 use crate::config::JobConfig;
@@ -16,14 +18,6 @@ const UNVERIFIED: &str = "no verification that read data of its snapshots";
 /// Snapshots that are listed in one line.
 const LISTED: usize = 5;
 
-fn list(snapshots: &[String]) -> String {
-    let shown = snapshots.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
-    match snapshots.len().saturating_sub(LISTED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
 pub(super) fn offsite<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>) -> Check {
     let subjects = given.config.jobs.iter().map(|(name, job)| {
         let Some(copies) = copies::of_job(given, sorted, name, job) else {
@@ -35,10 +29,10 @@ pub(super) fn offsite<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>) -> Check {
         let all = words::count(copies.snapshots.len() as u64, "snapshot", "snapshots");
         if copies.lacking.is_empty() {
             let held: Vec<&str> = copies.held_by.iter().map(String::as_str).collect();
-            let (held, which) = (held.join(", "), list(&copies.snapshots));
+            let (held, which) = (held.join(", "), few(&copies.snapshots, LISTED));
             return Evidence::yes(name, format!("{all} ({which}), each in {held}"));
         }
-        let (lacking, which) = (copies.lacking.len(), list(&copies.lacking));
+        let (lacking, which) = (copies.lacking.len(), few(&copies.lacking, LISTED));
         let text = format!("{lacking} of {all} without three copies, one off-site: {which}");
         match copies.unknown {
             Some(reason) => Evidence::not_known(name, format!("{reason}; {text}")),

@@ -22,14 +22,15 @@ use backup_core::source::Source;
 use backup_sources::DEFAULT_TIMEOUT;
 use backup_sources::postgres::{
     LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource,
-    RecoveryTarget, Renames, ScratchOptions, SlotHealth, SlotState as ServerSays, TlsMode,
+    RecoveryTarget, Renames, RestoredConfiguration, ScratchOptions, SlotHealth,
+    SlotState as ServerSays, TlsMode,
 };
 use backup_storage::settings::Rate;
 use jiff::Timestamp;
 
 use parts::Parts;
 
-use super::{RestoreFlags, ScratchFlags};
+use super::{RestoreFlags, ScratchFlags, ServerConfigFlag};
 use crate::address::ServerAddress;
 use crate::alerts::{SlotFacts, SlotState};
 use crate::config::{MethodConfig, SourceConfig};
@@ -129,6 +130,7 @@ impl PostgresSpec {
         options.renames = Renames::new(&flags.renames).map_err(backup_core::error::Error::from)?;
         options.owners = !flags.no_owner;
         options.privileges = !flags.no_privileges;
+        options.exit_on_error = flags.exit_on_error;
         options.roles = !flags.no_users;
         let connected = LogicalSource::connect(options).await;
         Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))
@@ -223,6 +225,10 @@ pub(super) fn directory(flags: &RestoreFlags, env: &Environment) -> Result<Arc<d
             .map(|(old, new)| (old, PathBuf::from(new)))
             .collect(),
         settings: pairs("--set", "NAME=VALUE", &flags.settings)?,
+        configuration: match flags.server_config {
+            None | Some(ServerConfigFlag::Original) => RestoredConfiguration::Original,
+            Some(ServerConfigFlag::Minimal) => RestoredConfiguration::Minimal,
+        },
         start: flags
             .start
             .as_ref()

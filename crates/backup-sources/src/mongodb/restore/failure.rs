@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use backup_core::source::{IfExists, SourceError};
+use backup_core::words;
 
 use super::target::Target;
 use crate::mongodb::namespace::Namespace;
@@ -79,11 +80,7 @@ impl Left {
 }
 
 fn list(names: &BTreeSet<Namespace>) -> String {
-    let shown: Vec<String> = names.iter().take(NAMED).map(ToString::to_string).collect();
-    match names.len().saturating_sub(NAMED) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
+    words::few(&names.iter().map(ToString::to_string).collect::<Vec<_>>(), NAMED)
 }
 
 #[cfg(test)]

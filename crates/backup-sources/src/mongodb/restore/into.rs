@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::words::few;
 
 use crate::mongodb::fold::Folded;
 use crate::mongodb::namespace::{Filter, Namespace};
@@ -71,7 +72,7 @@ fn refuse_outside(into: &str, names: &[&Namespace], renames: &Renames) -> Source
     let text = format!(
         "the address of the target names the database {into}, but the restore would also write to \
          {}",
-        list(&outside)
+        few(&outside, NAMED)
     );
     Err(SourceError::new(SourceErrorKind::Invalid, text).with_hint(format!(
         "correct the renaming rules, for instance --rename {}={into}, or leave the database out of \
@@ -84,7 +85,7 @@ fn of_several(server: &Server, into: &str, databases: &[&str]) -> SourceError {
     let text = format!(
         "the address of the target names the database {into}, but {} databases are selected: {}",
         databases.len(),
-        list(databases)
+        few(databases, NAMED)
     );
     let one = databases.iter().find(|name| **name == into).or(databases.first());
     let one = one.copied().unwrap_or(into);
@@ -102,12 +103,4 @@ fn of_several(server: &Server, into: &str, databases: &[&str]) -> SourceError {
         "restore one of them, for instance {part}, or leave the database out of the address{kept} \
          to restore each under its own name"
     ))
-}
-
-fn list(names: &[&str]) -> String {
-    let shown = names.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMED) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }

@@ -1,70 +1,274 @@
-//! Files of the server's configuration on their way to the snapshot.
+//! Files of the server's configuration on their way to the snapshot: those outside of the data
+//! directory, and links in it, which a base backup leaves out.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
 
 use backup_core::context::Context;
 use backup_core::event::{Warning, WarningKind};
 use backup_core::source::{Chunking, Item, Metadata, SourceError, SourceResult};
+use backup_core::words::few;
 use bytes::Bytes;
+use tokio_postgres::Row;
 
-use super::super::error::{invalid, of_sql};
+use super::super::conf::{DEEPEST, Kind, LARGEST, MOST, Syntax, includes, is_included, normal};
+use super::super::error::{ServerError, code, invalid, of_sql};
 use super::super::layout::Layout;
-use super::super::options::PostgresOptions;
 use super::super::wire::Sql;
+use super::describe::{ConfigurationFile, Main};
 use super::feed::Feed;
 
 /// Rights by which the configuration can be read.
 const GRANTS: &str = "GRANT pg_read_all_settings, pg_read_server_files TO backup; GRANT EXECUTE ON \
-                      FUNCTION pg_read_file(text) TO backup; and in pg_hba.conf: hostssl postgres \
-                      backup ADDRESS scram-sha-256";
+                      FUNCTION pg_read_file(text), pg_ls_dir(text) TO backup; and in pg_hba.conf: \
+                      hostssl postgres backup ADDRESS scram-sha-256";
+/// Names that a note lists.
+const NAMED: usize = 5;
 
-/// A file of the configuration.
-#[derive(Debug, Clone)]
-pub(super) struct ConfigFile {
-    name: String,
+/// The configuration of a server.
+#[derive(Debug, Default)]
+pub(super) struct Configuration {
+    /// The directory of its data.
+    pub(super) data_directory: String,
+    files: Vec<ConfigFile>,
+    /// Files and directories that it names and that could not be read.
+    unread: Vec<String>,
+}
+
+/// A file of it.
+#[derive(Debug)]
+struct ConfigFile {
+    path: PathBuf,
+    main: Option<Main>,
     content: Bytes,
+    /// Its path in the data directory, if it lies there.
+    inside: Option<String>,
 }
 
-/// The place of files of the configuration.
+/// Rights of the session.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place<'a> {
-    /// Outside of the data directory.
-    Outside,
-    /// In the data directory, under one of these names.
-    Inside(&'a [String]),
+struct Rights {
+    binary: bool,
+    text: bool,
+    outside: bool,
 }
 
-/// Reads files of the configuration, as far as the user may.
-pub(super) async fn read(sql: &Sql, place: Place<'_>) -> SourceResult<Vec<ConfigFile>> {
-    const FILES: &str = "SELECT setting, NOT starts_with(setting, (SELECT setting FROM pg_settings \
-                         WHERE name = 'data_directory') || '/') FROM pg_settings WHERE name IN \
-                         ('config_file', 'hba_file', 'ident_file')";
-    let doing = "cannot read the configuration";
-    // Without the right to, these settings are not listed at all.
-    let may = sql
-        .client
-        .query_one("SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')", &[])
-        .await;
-    let may: bool = may.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
-    if !may {
-        return Err(invalid("the user is not a member of pg_read_all_settings"));
-    }
-    let mut files = Vec::new();
-    for row in sql.client.query(FILES, &[]).await.map_err(|error| of_sql(&error, doing))? {
-        let path: String = row.try_get(0).map_err(|error| of_sql(&error, doing))?;
-        let is_outside: bool = row.try_get(1).map_err(|error| of_sql(&error, doing))?;
-        let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-        let is_meant = match place {
-            Place::Outside => is_outside,
-            Place::Inside(names) => !is_outside && names.contains(&name),
-        };
-        if !is_meant {
-            continue;
+const DOING: &str = "cannot read the configuration";
+
+fn failed(error: tokio_postgres::Error) -> SourceError {
+    of_sql(&error, DOING)
+}
+
+impl Configuration {
+    /// Reads the files, as far as the user may.
+    pub(super) async fn read(sql: &Sql) -> SourceResult<Self> {
+        const RIGHTS: &str = "SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE'), \
+                              has_function_privilege('pg_read_binary_file(text)', 'EXECUTE'), \
+                              has_function_privilege('pg_read_file(text)', 'EXECUTE'), \
+                              pg_has_role(current_user, 'pg_read_server_files', 'USAGE') OR \
+                              (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+        const MAIN: &str = "SELECT name, setting FROM pg_settings WHERE name IN ('data_directory', \
+                            'config_file', 'hba_file', 'ident_file') AND setting <> ''";
+        const SOURCES: &str = "SELECT DISTINCT sourcefile FROM pg_settings WHERE sourcefile <> ''";
+        let row = sql.client.query_one(RIGHTS, &[]).await.map_err(failed)?;
+        let has = |at: usize| row.try_get::<_, bool>(at).map_err(failed);
+        // Without the right to, these settings are not listed at all.
+        if !has(0)? {
+            return Err(invalid("the user is not a member of pg_read_all_settings"));
         }
-        let row = sql.client.query_one("SELECT pg_read_file($1)", &[&path]).await;
-        let text: String =
-            row.and_then(|row| row.try_get(0)).map_err(|error| of_sql(&error, doing))?;
-        files.push(ConfigFile { name, content: text.into() });
+        let rights = Rights { binary: has(1)?, text: has(2)?, outside: has(3)? };
+        let mut found = Self::default();
+        let mut mains = Vec::new();
+        for row in sql.client.query(MAIN, &[]).await.map_err(failed)? {
+            let (name, path) = (text(&row, 0)?, text(&row, 1)?);
+            match &*name {
+                "config_file" => mains.push((Main::Settings, path)),
+                "hba_file" => mains.push((Main::Rules, path)),
+                "ident_file" => mains.push((Main::Users, path)),
+                _ => found.data_directory = path,
+            }
+        }
+        let sources = sql.client.query(SOURCES, &[]).await.map_err(failed)?;
+        let sources = sources.iter().map(|row| text(row, 0)).collect::<SourceResult<Vec<_>>>()?;
+        let known = mains.iter().map(|(_, path)| path).chain(&sources);
+        let mut outside = known.filter(|path| found.inside(Path::new(path)).is_none());
+        let can_read = rights.binary || rights.text;
+        if let Some(path) = outside.next().filter(|_| !can_read || !rights.outside) {
+            return Err(invalid(format!("the user may not read {path}")));
+        }
+        if can_read {
+            found.collect(sql, rights, mains).await?;
+        }
+        Ok(found)
     }
-    Ok(files)
+
+    /// The path in the data directory of a file there.
+    fn inside(&self, path: &Path) -> Option<String> {
+        let rest = path.strip_prefix(&self.data_directory).ok()?;
+        Some(rest.to_string_lossy().into_owned())
+    }
+
+    /// Reads these files and all that they include.
+    async fn collect(
+        &mut self,
+        sql: &Sql,
+        rights: Rights,
+        mains: Vec<(Main, String)>,
+    ) -> SourceResult<()> {
+        let main = |(main, path): (Main, String)| (PathBuf::from(path), Some(main), main.syntax());
+        let mut waiting: Vec<_> = mains.into_iter().map(main).collect();
+        let mut seen = HashSet::new();
+        for _ in 0..=DEEPEST {
+            let mut next = Vec::new();
+            for (path, main, syntax) in waiting {
+                if seen.len() >= MOST || !seen.insert((path.clone(), syntax)) {
+                    continue;
+                }
+                let shown = path.to_string_lossy().into_owned();
+                let content = match content(sql, rights, &shown).await {
+                    Ok(Some(content)) if content.len() as u64 <= LARGEST => content,
+                    // It need not exist if it is included.
+                    Ok(None) => continue,
+                    Ok(Some(_)) | Err(_) => {
+                        self.unread.push(shown);
+                        continue;
+                    }
+                };
+                let here = path.parent().unwrap_or(Path::new("/"));
+                for include in includes(syntax, &String::from_utf8_lossy(&content)) {
+                    let path = normal(&here.join(&include.path));
+                    if include.kind == Kind::Directory {
+                        let listed = self.list(sql, &path).await?;
+                        next.extend(listed.into_iter().map(|path| (path, None, syntax)));
+                    } else {
+                        next.push((path, None, syntax));
+                    }
+                }
+                let inside = self.inside(&path);
+                self.files.push(ConfigFile { path, main, content, inside });
+            }
+            if next.is_empty() {
+                next = self.named_by_views(sql).await;
+                next.retain(|(path, _, syntax)| !seen.contains(&(path.clone(), *syntax)));
+            }
+            waiting = next;
+        }
+        self.unread.sort_unstable();
+        self.unread.dedup();
+        Ok(())
+    }
+
+    /// The files of a directory that `include_dir` names.
+    async fn list(&mut self, sql: &Sql, dir: &Path) -> SourceResult<Vec<PathBuf>> {
+        let shown = dir.to_string_lossy().into_owned();
+        let rows = sql.client.query("SELECT pg_ls_dir($1)", &[&shown]).await;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                let error = ServerError::of_sql(&error).ok_or_else(|| failed(error))?;
+                if error.code != code::UNDEFINED_FILE {
+                    self.unread.push(shown);
+                }
+                return Ok(Vec::new());
+            }
+        };
+        let mut files = Vec::new();
+        for row in rows {
+            let name = text(&row, 0)?;
+            files.extend(is_included(&name).then(|| dir.join(name)));
+        }
+        Ok(files)
+    }
+
+    /// Files that the server itself names, as far as the user may ask.
+    async fn named_by_views(&self, sql: &Sql) -> Vec<(PathBuf, Option<Main>, Syntax)> {
+        const VIEWS: [(&str, Syntax); 3] = [
+            ("SELECT DISTINCT sourcefile FROM pg_file_settings", Syntax::Settings),
+            ("SELECT DISTINCT file_name FROM pg_hba_file_rules", Syntax::Rules),
+            ("SELECT DISTINCT file_name FROM pg_ident_file_mappings", Syntax::Rules),
+        ];
+        let mut named = Vec::new();
+        for (asking, syntax) in VIEWS {
+            // The views of client rules name files from version 16 on.
+            let Ok(rows) = sql.client.query(asking, &[]).await else { continue };
+            let paths = rows.iter().filter_map(|row| row.try_get::<_, Option<String>>(0).ok()?);
+            named.extend(paths.map(|path| (PathBuf::from(path), None, syntax)));
+        }
+        named
+    }
+
+    /// Notes what could not be read.
+    pub(super) fn note(&self, cx: &Context) {
+        if !self.unread.is_empty() {
+            let names = few(&self.unread, NAMED);
+            note_unread(cx, &invalid(format!("the user may not read {names}")));
+        }
+    }
+
+    /// Hands the files outside of the data directory on, and those in it that the server `skipped`
+    /// because they are links. Warns of all other files that it skipped.
+    pub(super) async fn hand_on(
+        self,
+        cx: &Context,
+        feed: &Feed,
+        layout: &Layout,
+        skipped: &[String],
+    ) -> SourceResult<Vec<ConfigurationFile>> {
+        let (mut handed_on, mut names) = (Vec::new(), BTreeSet::new());
+        let mut paths = HashSet::new();
+        for file in self.files {
+            let is_meant = file.inside.as_ref().is_none_or(|inside| skipped.contains(inside));
+            let path = file.inside.unwrap_or_else(|| file.path.to_string_lossy().into_owned());
+            if !is_meant || !paths.insert(path.clone()) {
+                continue;
+            }
+            let name = free_name(&path, &names);
+            let metadata = Metadata::stream(cx.clock.now());
+            let at = layout.config().join(name.as_bytes());
+            feed.whole(at, metadata, Chunking::default(), file.content).await?;
+            names.insert(name.clone());
+            handed_on.push(ConfigurationFile { path, name, main: file.main });
+        }
+        for path in skipped.iter().filter(|path| !paths.contains(*path)) {
+            let message = "the server skipped this link or special file: it is not in the snapshot";
+            let message = message.to_owned();
+            let warning = Warning { kind: WarningKind::Unreadable, path: path.clone(), message };
+            feed.item(Item::Warning(warning)).await?;
+        }
+        Ok(handed_on)
+    }
+}
+
+fn text(row: &Row, at: usize) -> SourceResult<String> {
+    row.try_get(at).map_err(failed)
+}
+
+/// The content of a file; `None` if it does not exist.
+async fn content(sql: &Sql, rights: Rights, path: &str) -> SourceResult<Option<Bytes>> {
+    let read = if rights.binary {
+        let row = sql.client.query_one("SELECT pg_read_binary_file($1)", &[&path]).await;
+        row.and_then(|row| row.try_get::<_, Vec<u8>>(0)).map(Bytes::from)
+    } else {
+        let row = sql.client.query_one("SELECT pg_read_file($1)", &[&path]).await;
+        row.and_then(|row| row.try_get::<_, String>(0)).map(Bytes::from)
+    };
+    match read {
+        Ok(content) => Ok(Some(content)),
+        Err(error) => match ServerError::of_sql(&error) {
+            Some(error) if error.code == code::UNDEFINED_FILE => Ok(None),
+            _ => Err(failed(error)),
+        },
+    }
+}
+
+/// The last part of a path, behind a number if another file has that name.
+fn free_name(path: &str, taken: &BTreeSet<String>) -> String {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let mut names = (1_u32..).map(|number| match number {
+        1 => last.to_owned(),
+        number => format!("{number}-{last}"),
+    });
+    names.find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
 /// Notes why files are missing in the snapshot.
@@ -75,50 +279,4 @@ pub(super) fn note_unread(cx: &Context, error: &SourceError) {
         error.chain()
     );
     cx.events.note(text);
-}
-
-/// Hands files on, into the directory `config`.
-pub(super) async fn hand_on(
-    cx: &Context,
-    feed: &Feed,
-    layout: &Layout,
-    files: Vec<ConfigFile>,
-) -> SourceResult<()> {
-    for ConfigFile { name, content, .. } in files {
-        let metadata = Metadata::stream(cx.clock.now());
-        let path = layout.config().join(name.as_bytes());
-        feed.whole(path, metadata, Chunking::default(), content).await?;
-    }
-    Ok(())
-}
-
-/// Reads the files of the configuration that the server `skipped` because they are links, hands them
-/// on, and warns of all other files that it skipped. Returns the names of the files.
-pub(super) async fn hand_on_links(
-    cx: &Context,
-    options: &PostgresOptions,
-    feed: &Feed,
-    layout: &Layout,
-    skipped: &[String],
-) -> SourceResult<Vec<String>> {
-    if skipped.is_empty() {
-        return Ok(Vec::new());
-    }
-    let reading = async {
-        let sql = Sql::open(options, &options.database).await?;
-        read(&sql, Place::Inside(skipped)).await
-    };
-    let linked = reading.await.unwrap_or_else(|error| {
-        note_unread(cx, &error);
-        Vec::new()
-    });
-    let names: Vec<String> = linked.iter().map(|one| one.name.clone()).collect();
-    hand_on(cx, feed, layout, linked).await?;
-    for path in skipped.iter().filter(|name| !names.contains(name)) {
-        let message =
-            "the server skipped this link or special file: it is not in the snapshot".to_owned();
-        let warning = Warning { kind: WarningKind::Unreadable, path: path.clone(), message };
-        feed.item(Item::Warning(warning)).await?;
-    }
-    Ok(names)
 }

@@ -9,12 +9,13 @@ use backup_core::source::{EntryPath, SourceResult};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
+use super::super::conf::Syntax;
 use super::super::error::{WireError, invalid, malformed};
 use super::super::layout::{Layout, Segments, TOP};
 use super::super::options::PostgresOptions;
 use super::super::probe::clock_ahead;
 use super::super::wire::{Connection, Sql};
-use super::configuration::{self, ConfigFile, Place};
+use super::configuration::{self, Configuration};
 
 /// A server that replays a log must have these at least as large as the one that wrote it.
 const NEEDED: [&str; 5] = [
@@ -52,9 +53,63 @@ pub(in super::super) struct Description {
     pub(in super::super) tablespaces: BTreeMap<u32, String>,
     pub(in super::super) settings: BTreeMap<String, String>,
     /// Files of the configuration that were links in the data directory: their contents lie in
-    /// `config/`.
+    /// `config/`. Older snapshots have this list instead of `configuration`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in super::super) linked: Vec<String>,
+    /// Files of the configuration whose contents lie in `config/`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in super::super) configuration: Vec<ConfigurationFile>,
+    /// Versions of the collations that order texts, by provider (`libc`, `icu`), as far as they are
+    /// known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(in super::super) collations: BTreeMap<String, String>,
+    /// Where the data directory was, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in super::super) data_directory: Option<String>,
+}
+
+/// A file of the configuration that was outside of the data directory, or a link in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) struct ConfigurationFile {
+    /// Where it was: absolute, or relative to the data directory.
+    pub(in super::super) path: String,
+    /// Its name in `config/`.
+    pub(in super::super) name: String,
+    /// Set if other files do not include it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in super::super) main: Option<Main>,
+}
+
+/// The files that a server reads by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(in super::super) enum Main {
+    /// `postgresql.conf`.
+    Settings,
+    /// `pg_hba.conf`.
+    Rules,
+    /// `pg_ident.conf`.
+    Users,
+}
+
+impl Main {
+    pub(in super::super) const ALL: [Self; 3] = [Self::Settings, Self::Rules, Self::Users];
+
+    /// Its name in a data directory.
+    pub(in super::super) fn name(self) -> &'static str {
+        match self {
+            Self::Settings => "postgresql.conf",
+            Self::Rules => "pg_hba.conf",
+            Self::Users => "pg_ident.conf",
+        }
+    }
+
+    pub(in super::super) fn syntax(self) -> Syntax {
+        match self {
+            Self::Settings => Syntax::Settings,
+            Self::Rules | Self::Users => Syntax::Rules,
+        }
+    }
 }
 
 impl Description {
@@ -116,11 +171,26 @@ pub(super) async fn settings(
     Ok(settings)
 }
 
+/// Versions of collations by provider; none of a provider without any.
+async fn collations(sql: &Sql) -> BTreeMap<String, String> {
+    const VERSION: &str = "SELECT pg_collation_actual_version(oid) FROM pg_collation WHERE \
+                           collprovider::text = $1 AND pg_collation_actual_version(oid) IS NOT NULL \
+                           LIMIT 1";
+    let mut versions = BTreeMap::new();
+    for (provider, name) in [("c", "libc"), ("i", "icu")] {
+        let row = sql.client.query_opt(VERSION, &[&provider]).await;
+        let version = row.ok().flatten().and_then(|row| row.try_get::<_, String>(0).ok());
+        versions.extend(version.map(|version| (name.to_owned(), version)));
+    }
+    versions
+}
+
 /// Facts about the server that replication does not report.
 #[derive(Debug, Default)]
 pub(super) struct BySql {
-    /// Files of the configuration outside of the data directory.
-    pub(super) files: Vec<ConfigFile>,
+    pub(super) configuration: Configuration,
+    /// Versions of collations by provider.
+    pub(super) collations: BTreeMap<String, String>,
     /// Seconds by which its clock is ahead of that of this machine.
     pub(super) clock_ahead_seconds: Option<i64>,
 }
@@ -131,10 +201,14 @@ pub(super) async fn by_sql(cx: &Context, options: &PostgresOptions) -> BySql {
     let reading = async {
         let sql = Sql::open(options, &options.database).await?;
         facts.clock_ahead_seconds = clock_ahead(cx, &sql).await;
-        configuration::read(&sql, Place::Outside).await
+        facts.collations = collations(&sql).await;
+        Configuration::read(&sql).await
     };
     match reading.await {
-        Ok(files) => facts.files = files,
+        Ok(configuration) => {
+            configuration.note(cx);
+            facts.configuration = configuration;
+        }
         Err(error) => configuration::note_unread(cx, &error),
     }
     facts

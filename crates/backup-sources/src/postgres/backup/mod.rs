@@ -41,7 +41,7 @@ mod thin;
 mod trace;
 mod unpack;
 
-pub(super) use describe::{Description, content, segments_of};
+pub(super) use describe::{ConfigurationFile, Description, Main, content, segments_of};
 pub(super) use earlier::SINCE as INCREMENTAL_SINCE;
 pub(super) use reader::open;
 pub(super) use sums::Sums;

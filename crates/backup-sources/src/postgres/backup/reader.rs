@@ -22,7 +22,7 @@ use super::super::layout::Layout;
 use super::super::lsn::Lsn;
 use super::super::options::PostgresOptions;
 use super::super::wire::{BackupStream, BaseBackup, Connection};
-use super::configuration;
+
 use super::describe::{BySql, Description, by_sql, settings};
 use super::earlier::{Earlier, SINCE, because, is_passing};
 use super::feed::Feed;
@@ -194,10 +194,9 @@ impl Run {
             .await
             .map_err(|error| error.into_source(BEGINNING))?;
         let layout = Layout::of(cluster.system_id);
-        let BySql { files, clock_ahead_seconds } = by_sql(cx, options).await;
+        let BySql { configuration, collations, clock_ahead_seconds } = by_sql(cx, options).await;
         // The run sets it once.
         _ = self.clock_ahead.set(clock_ahead_seconds);
-        configuration::hand_on(cx, feed, &layout, files).await?;
         let keeper = keep_log(cx, cluster, options, &connection, started).await?;
         let version = connection.version;
         let begun = self.begin(connection, &data_checksums).await?;
@@ -208,7 +207,8 @@ impl Run {
             earlier.keep(feed).await?;
         }
         let (end, skipped) = self.take(begun).await?;
-        let linked = configuration::hand_on_links(cx, options, feed, &layout, &skipped).await?;
+        let data_directory = configuration.data_directory.clone();
+        let configuration = configuration.hand_on(cx, feed, &layout, &skipped).await?;
         let finished = cx.clock.now();
         if let Some((mut keeper, slot)) = keeper {
             // It would go with the connection, but only when the server notices: whoever looks now
@@ -226,7 +226,10 @@ impl Run {
             increments,
             tablespaces,
             settings,
-            linked,
+            linked: Vec::new(),
+            collations,
+            data_directory: (!data_directory.is_empty()).then_some(data_directory),
+            configuration,
         };
         let json = serde_json::to_vec_pretty(&description)
             .map_err(|_| malformed("description of the cluster"))?;

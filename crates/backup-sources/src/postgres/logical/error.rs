@@ -7,15 +7,6 @@ use tokio_postgres::Error;
 
 use super::super::error::of_sql;
 
-/// At most `most` names, and how many more there are.
-pub(super) fn few(names: &[String], most: usize) -> String {
-    let shown = names.iter().take(most).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(most) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
 /// The SQLSTATE of an error, if it is one of the server's.
 pub(super) fn code_of(error: &Error) -> &str {
     error.code().map_or("", |code| code.code())
@@ -97,13 +88,19 @@ pub(super) fn writing(error: &Error, doing: impl Display) -> SourceError {
         "22023" if message.contains("locale") => {
             "install the locale on the target's system, or create the database first"
         }
-        "53200" => "raise max_locks_per_transaction, then restart the server",
         "42601" => "restore to a server of the version that was backed up, or a later one",
-        _ => {
-            let error = of_sql(error, doing);
-            return match error.kind() {
-                SourceErrorKind::Unavailable => error,
-                _ => retold(&error, SourceErrorKind::Target),
+        "53200" => {
+            let hint = "raise max_locks_per_transaction, then restart the server";
+            return said(error, doing, SourceErrorKind::Unavailable, hint);
+        }
+        code => {
+            let told = of_sql(error, doing);
+            // Of all that other sessions or the whole server may cause, these are about one object.
+            let of_object =
+                (code.starts_with("55") && code != "55P03") || matches!(code, "58P01" | "XX000");
+            return match told.kind() {
+                SourceErrorKind::Unavailable if !of_object => told,
+                _ => retold(&told, SourceErrorKind::Target),
             };
         }
     };

@@ -37,6 +37,8 @@ pub struct LogicalOptions {
     pub privileges: bool,
     /// Create roles that are missing at the target, when whole databases are restored.
     pub roles: bool,
+    /// Stop at the first object that cannot be restored.
+    pub exit_on_error: bool,
 }
 
 impl LogicalOptions {
@@ -60,6 +62,7 @@ impl LogicalOptions {
             owners: true,
             privileges: true,
             roles: true,
+            exit_on_error: false,
         }
     }
 }

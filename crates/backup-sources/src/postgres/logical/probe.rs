@@ -7,11 +7,12 @@ use super::super::cluster::Cluster;
 use super::super::probe::clock_ahead;
 use super::super::wire::Sql;
 use super::catalog::{Catalog, Kind};
-use super::error::{few, reading};
+use super::error::reading;
 use super::filter::Filter;
 use super::options::LogicalOptions;
 use super::programs::Programs;
 use super::{closed, databases, session};
+use backup_core::words::few;
 
 /// Tables that may not be read, or not all of whose rows would be shown.
 const REFUSED: &str = "SELECT c.oid, NOT (has_table_privilege(c.oid, 'SELECT') AND \

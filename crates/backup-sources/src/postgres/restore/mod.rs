@@ -11,7 +11,9 @@
 //! | `maps.rs` | visibility maps, brought in line with what was put together |
 //! | `log.rs` | the captured log, put where the server looks for it |
 //! | `moment.rs` | from the moment that is asked for to the record to stop behind |
-//! | `conf.rs` | settings in configuration files |
+//! | `collations.rs` | the order of texts on this machine |
+//! | `configuration.rs` | the configuration of the original, put in force |
+//! | `places.rs` | settings that name places of another machine |
 //! | `recovery.rs` | the configuration of the restored server |
 //! | `start.rs` | starting it, until it takes writes |
 //!
@@ -26,7 +28,8 @@
 //! has its real name there, so that nothing is written to where the original's tablespaces are.
 //! Restore into another empty directory then.
 
-mod conf;
+mod collations;
+mod configuration;
 mod files;
 mod layers;
 mod log;
@@ -34,6 +37,7 @@ mod manifest;
 mod maps;
 mod moment;
 mod occupied;
+mod places;
 mod recovery;
 mod start;
 mod target;
@@ -154,6 +158,9 @@ pub(super) async fn restore_for(
     let job = Job { cx, options, request, snapshot, layout, description, segments, purpose };
     let mut report = RestoreReport::default();
     job.warn_of_damage(&mut report).await?;
+    if purpose == Purpose::Successor {
+        collations::compare(cx, &job.description, &mut report).await;
+    }
     let target = Target::open(&job)?;
     let maps = layers::write(&job, &target, &mut report).await?;
     if request.dry_run {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::super::error::malformed;
 use super::super::lsn::Lsn;
-use super::super::options::RecoveryTarget;
+use super::super::restore_options::RecoveryTarget;
 use super::super::wal::{Event, History, Moment, Records};
 use super::Job;
 use super::target::{Target, failed};

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::super::backup::content;
-use super::conf::{last_value, setting};
+use super::super::conf::{last_value, setting};
+use super::super::restore_options::RestoredConfiguration;
+use super::configuration;
 use super::moment::{Stop, Way};
 use super::target::{Target, failed};
-use super::{Job, Purpose};
+use super::{Job, Purpose, places};
 
 /// Settings that an earlier restore has left, or that would make a copy use the original's files,
 /// by how their names begin.
@@ -62,6 +63,9 @@ const WITHOUT_TRIGGER_FILE: u32 = 160_000;
 /// and since this one a library can archive.
 const WITH_ARCHIVE_LIBRARY: u32 = 150_000;
 
+/// The file that a server reads last.
+const AUTO: &str = "postgresql.auto.conf";
+
 /// What stands above the place to stop at.
 const HEADING: &str = "# From the restore: where the server stops WAL replay.\n";
 
@@ -80,8 +84,9 @@ pub(super) async fn configure(
 ) -> SourceResult<()> {
     let before = match job.purpose {
         Purpose::Successor => {
-            complete(job, target).await?;
-            target.read("postgresql.auto.conf")?
+            let minimal = job.options.configuration == RestoredConfiguration::Minimal;
+            complete(job, target, minimal).await?;
+            if minimal { set_aside_auto(target)? } else { target.read(AUTO)? }
         }
         Purpose::Scratch { .. } => {
             isolate(target)?;
@@ -100,6 +105,11 @@ pub(super) async fn configure(
     text.push_str(&settings(job.description.version, way.timeline, stop));
     if job.purpose == Purpose::Successor {
         text.extend(without_schedulers(job, target, &text));
+        text.extend(places::adapted(job, target, &text));
+    }
+    if job.description.tablespaces.values().any(|location| !location.starts_with('/')) {
+        text.push_str("# A tablespace is a directory of the data directory.\n");
+        text.push_str("allow_in_place_tablespaces = on\n");
     }
     text.push_str(
         "# For WAL replay, these must be at least as large as on the server that wrote the WAL.\n",
@@ -113,7 +123,7 @@ pub(super) async fn configure(
         // Writing to a string never fails.
         _ = writeln!(text, "{name} = {}", quoted(value));
     }
-    target.write("postgresql.auto.conf", text.as_bytes())?;
+    target.write(AUTO, text.as_bytes())?;
     // A standby's own would keep the copy from ever taking writes: the server looks for it first.
     SIGNALS.iter().try_for_each(|name| target.remove(name))?;
     target.write("recovery.signal", b"")
@@ -122,7 +132,7 @@ pub(super) async fn configure(
 /// The server has got where it was told to: nobody who makes it replay a log again, such as for a
 /// standby, means the same place.
 pub(super) fn forget(target: &Target) -> SourceResult<()> {
-    let before = target.read("postgresql.auto.conf")?;
+    let before = target.read(AUTO)?;
     let mut text = String::new();
     for line in before.lines().filter(|line| *line != NOBODY_READS) {
         let (name, _) = setting(line).unwrap_or_default();
@@ -141,19 +151,14 @@ pub(super) fn forget(target: &Target) -> SourceResult<()> {
         text.push('\n');
     }
     text = text.replace(HEADING, "");
-    target.replace("postgresql.auto.conf", text.as_bytes())
+    target.replace(AUTO, text.as_bytes())
 }
 
 /// A line without the schedulers among the libraries that the original loads, if there are any.
 /// `auto` is the file that the server reads last.
 fn without_schedulers(job: &Job<'_>, target: &Target, auto: &str) -> Option<String> {
     const NAME: &str = "shared_preload_libraries";
-    if job.options.settings.iter().any(|(name, _)| name == NAME) {
-        return None;
-    }
-    let last = auto.lines().rev().filter_map(setting).find(|(name, _)| name == NAME);
-    let last = last.map(|(_, value)| value);
-    let loaded = last.or_else(|| last_value(&target.root.join("postgresql.conf"), NAME))?;
+    let loaded = in_force(job, target, auto, NAME)?;
     let (left_out, kept) = split_schedulers(&loaded);
     if left_out.is_empty() {
         return None;
@@ -168,6 +173,26 @@ fn without_schedulers(job: &Job<'_>, target: &Target, auto: &str) -> Option<Stri
          original.\n{NAME} = {}\n",
         quoted(&kept)
     ))
+}
+
+/// The value of a setting that the configuration of the original has in the end, unless the restore
+/// sets it. `auto` is the file that the server reads last.
+pub(super) fn in_force(job: &Job<'_>, target: &Target, auto: &str, name: &str) -> Option<String> {
+    if job.options.settings.iter().any(|(set, _)| set.eq_ignore_ascii_case(name)) {
+        return None;
+    }
+    let last = auto.lines().rev().filter_map(setting).find(|(set, _)| set == name);
+    let last = last.map(|(_, value)| value);
+    last.or_else(|| last_value(&target.root.join("postgresql.conf"), name))
+}
+
+/// The settings of `ALTER SYSTEM` stand beside, not in force.
+fn set_aside_auto(target: &Target) -> SourceResult<String> {
+    let before = target.read(AUTO)?;
+    if before.lines().any(|line| setting(line).is_some()) {
+        target.write("postgresql.auto.conf.original", before.as_bytes())?;
+    }
+    Ok(String::new())
 }
 
 /// The schedulers among libraries, and a list of the others.
@@ -214,12 +239,12 @@ fn settings(version: u32, timeline: u32, stop: Stop) -> String {
     )
 }
 
-/// Where the configuration lay outside of the data directory, the server gets one that it can start
-/// with; the files of the original stand beside it.
-async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
-    let elsewhere = elsewhere(job, target).await?;
+/// Puts the configuration of the original in force, as far as it is in the snapshot and wanted, and
+/// gives the server one that it can start with.
+async fn complete(job: &Job<'_>, target: &Target, minimal: bool) -> SourceResult<()> {
+    configuration::put(job, target, minimal).await?;
     if !target.root.join("postgresql.conf").exists() {
-        let text = "# The configuration of the original was outside of its data directory.\n";
+        let text = "# The configuration of the original is not in force.\n";
         target.write("postgresql.conf", text.as_bytes())?;
     }
     if !target.root.join("pg_hba.conf").exists() {
@@ -237,32 +262,7 @@ async fn complete(job: &Job<'_>, target: &Target) -> SourceResult<()> {
         conf.extend(places.into_bytes());
         target.replace("postgresql.conf", &conf)?;
     }
-    if !elsewhere.is_empty() {
-        job.cx.events.note(format!(
-            "the configuration of the original was outside of its data directory and is not in \
-             force: adopt settings from {}",
-            elsewhere.join(", ")
-        ));
-    }
     Ok(())
-}
-
-/// Writes the files of the configuration that were no files of the data directory. Those that were
-/// links in it are in force; the others stand beside, and their names are returned.
-async fn elsewhere(job: &Job<'_>, target: &Target) -> SourceResult<Vec<String>> {
-    let mut beside = Vec::new();
-    let Some(node) = job.snapshot.find(&job.layout.config()).await? else { return Ok(beside) };
-    let Some(subtree) = node.subtree else { return Ok(beside) };
-    for node in job.snapshot.tree(&subtree).await?.nodes.iter().filter(|node| node.is_file()) {
-        let mut name = String::from_utf8_lossy(&node.name).into_owned();
-        let is_linked = job.description.linked.contains(&name);
-        if !is_linked || target.root.join(&name).exists() {
-            name.push_str(".original");
-            beside.push(name.clone());
-        }
-        target.write(&name, &content(job.snapshot, node).await?)?;
-    }
-    Ok(beside)
 }
 
 /// What has to stand behind a configuration that says where the original has its files, or may say
@@ -300,7 +300,7 @@ fn isolate(target: &Target) -> SourceResult<()> {
 }
 
 /// A value of a configuration file.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 

@@ -271,6 +271,11 @@ impl Target {
     /// Everything is on the disk when this returns, and a server may start.
     pub(super) fn finish(&self, job: &Job<'_>) -> SourceResult<()> {
         job.cx.check_cancelled()?;
+        // It is made by the backup, and no file of the server's.
+        let manifest = self.root.join("backup_manifest");
+        if manifest.exists() {
+            self.own_like_root(&manifest)?;
+        }
         for (_, dir) in self.roots() {
             sync(&dir).map_err(|error| failed(&dir, error))?;
         }

@@ -24,8 +24,9 @@ use backup_core::source::{RestoreRequest, SourceError, SourceErrorKind, SourceRe
 
 use super::backup::Description;
 use super::error::invalid;
-use super::options::{PostgresOptions, RecoveryTarget};
+use super::options::PostgresOptions;
 use super::restore::{self, Purpose};
+use super::restore_options::RecoveryTarget;
 use super::unless_cancelled;
 use room::Room;
 use server::Server;

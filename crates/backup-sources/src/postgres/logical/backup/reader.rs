@@ -17,7 +17,6 @@ use jiff::Timestamp;
 use super::super::super::cluster::Cluster;
 use super::super::super::probe::clock_ahead;
 use super::super::catalog::{Kind, Relation};
-use super::super::error::few;
 use super::super::filter::Filter;
 use super::super::layout::{Place, file_name};
 use super::super::manifest::{self, Directory, FORM, Whole};
@@ -30,6 +29,7 @@ use super::described::described;
 use super::globals::globals;
 use super::objects;
 use super::state::State;
+use backup_core::words::few;
 
 /// Bytes below which it does not matter which table is read first.
 pub(super) const SMALL: u64 = 16 << 20;

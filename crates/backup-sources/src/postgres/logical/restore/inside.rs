@@ -3,19 +3,17 @@
 use std::collections::HashSet;
 
 use backup_core::event::WarningKind;
-use backup_core::source::{
-    IfExists, PlannedObject, Removal, RestoreReport, SourceError, SourceErrorKind, SourceResult,
-};
+use backup_core::source::{IfExists, PlannedObject, Removal, RestoreReport, SourceResult};
 
 use super::super::super::wire::Sql;
-use super::super::catalog::{self, Catalog, Kind};
-use super::super::error::{code_of, writing};
-use super::super::manifest::Table;
+use super::super::catalog::Catalog;
+use super::super::error::writing;
 use super::super::session;
-use super::super::sql::{Entry, Relation, qualified, quoted};
+use super::super::sql::{Entry, Relation, quoted};
+use super::failures::Failures;
 use super::plan::Plan;
 use super::ties::There;
-use super::writer::Writer;
+use super::writer::{Beside, Writer};
 use super::{Job, clear};
 
 /// Objects of a database that a restore into it concerns.
@@ -102,53 +100,57 @@ pub(super) async fn restore(
     report: &mut RestoreReport,
 ) -> SourceResult<()> {
     let sql = open(job, &plan.target).await?;
-    let writer = Writer { job, plan, sql: &sql };
+    let failures = Failures::new(job.options.exit_on_error);
+    let writer = Writer { job, plan, sql: &sql, failures: &failures, beside: None };
     writer.run("BEGIN", "cannot begin a transaction").await?;
-    let before = Catalog::read(&sql, &plan.target).await?;
-    if job.request.if_exists == IfExists::Replace {
-        clear::clear(&writer, &before).await?;
+    let replaces = job.request.if_exists == IfExists::Replace;
+    if replaces {
+        clear::clear(&writer, &Catalog::read(&sql, &plan.target).await?).await?;
     }
-    let catalog = Catalog::read(&sql, &plan.target).await?;
-    let there = There {
-        relations: catalog
-            .relations
-            .iter()
-            .map(|one| (one.schema.clone(), one.name.clone()))
-            .collect(),
-        publications: publications(&sql).await?,
-        granted: granted(&sql).await?,
-    };
-    define(&writer, &catalog, &there, &plan.before, report).await?;
-    // Rows that are merged meet the foreign keys that are there.
+    let beside = beside(&sql, plan).await?;
+    let writer = Writer { beside: Some(&beside), ..writer };
+    define(&writer, &plan.before, report).await?;
+    writer.again().await?;
     for table in plan.in_order() {
-        let name = plan.loaded_into(table);
         for file in &table.files {
-            report.written_bytes += if there.relations.contains(&name) && !table.of_extension {
-                merge(&writer, table, &name, file, &catalog).await?
-            } else {
-                writer.copy(table, file, &qualified(&name.0, &name.1)).await?
-            };
+            report.written_bytes += writer.first_rows(table, file).await?;
             report.files_written += 1;
         }
     }
-    report.warnings += writer.sequences(&there.relations).await?;
+    report.written_bytes += writer.again().await?;
+    report.warnings += writer.sequences().await?;
     let (bytes, warnings) = writer.large_objects().await?;
     report.written_bytes += bytes;
     report.warnings += warnings;
     let verifies = job.request.verify && can_compare(&writer, report).await?;
-    define(&writer, &catalog, &there, &plan.after, report).await?;
-    for table in &plan.tables {
+    define(&writer, &plan.after, report).await?;
+    writer.again().await?;
+    for table in plan.tables.iter().copied().filter(|table| failures.has_all(plan, table)) {
         let name = plan.name_of(table);
-        if !table.files.is_empty() {
-            let analyze = format!("ANALYZE {}", qualified(&name.0, &name.1));
-            writer.run(&analyze, "cannot gather statistics").await?;
-        }
-        if verifies && !there.relations.contains(&name) {
+        writer.analyze(table).await?;
+        if verifies && !beside.there.relations.contains(&name) {
             report.verified_bytes += writer.verify(table).await?;
         }
     }
+    writer.again().await?;
+    // Without the end of the transaction the server undoes all of it.
+    failures.fatal(plan, replaces).map_or(Ok(()), Err)?;
     // Whether it was done is not known if the connection breaks just now.
-    sql.client.batch_execute("COMMIT").await.map_err(|error| writing(&error, "committing"))
+    sql.client.batch_execute("COMMIT").await.map_err(|error| writing(&error, "committing"))?;
+    failures.report(job, plan, report);
+    Ok(())
+}
+
+/// The objects that are there when those to replace are gone.
+async fn beside(sql: &Sql, plan: &Plan<'_>) -> SourceResult<Beside> {
+    let catalog = Catalog::read(sql, &plan.target).await?;
+    let pairs = catalog.relations.iter().map(|one| (one.schema.clone(), one.name.clone()));
+    let there = There {
+        relations: pairs.collect(),
+        publications: publications(sql).await?,
+        granted: granted(sql).await?,
+    };
+    Ok(Beside { there, catalog })
 }
 
 /// Digests are of texts in the encoding of their database: in another one every text with other
@@ -175,28 +177,21 @@ async fn can_compare(writer: &Writer<'_>, report: &mut RestoreReport) -> SourceR
 /// Makes what is not there.
 async fn define(
     writer: &Writer<'_>,
-    catalog: &Catalog,
-    there: &There,
     entries: &[Entry<'_>],
     report: &mut RestoreReport,
 ) -> SourceResult<()> {
-    let plan = writer.plan;
+    let Some(Beside { there, catalog }) = writer.beside else { return Ok(()) };
+    let (plan, if_exists) = (writer.plan, writer.job.request.if_exists);
     let cleared = plan.cleared();
     let is_kept = |entry: &Entry<'_>| {
-        writer.job.request.if_exists == IfExists::Merge
-            || (writer.job.request.if_exists == IfExists::Replace
+        if_exists == IfExists::Merge
+            || (if_exists == IfExists::Replace
                 && !cleared.contains_key(&plan.names.schema(&entry.schema)))
     };
     let schemas: HashSet<&String> = plan.made.iter().map(|(schema, _)| schema).collect();
-    for schema in schemas {
-        if !catalog.schemas.contains(schema) {
-            writer
-                .run(
-                    &format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)),
-                    "cannot create the schemas",
-                )
-                .await?;
-        }
+    for schema in schemas.into_iter().filter(|schema| !catalog.schemas.contains(*schema)) {
+        let make = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema));
+        writer.run(&make, "cannot create the schemas").await?;
     }
     for entry in entries {
         if let Some(why) = plan.loose_end(entry, there) {
@@ -211,17 +206,10 @@ async fn define(
             Some(about)
                 if entry.is_about_statistics() && is_there(plan.table_of(entry, &about)) => {}
             // Its index is there with its table.
-            Some(_)
-                if entry.is_about_index() && writer.job.request.if_exists == IfExists::Merge =>
-            {
+            Some(_) if entry.is_about_index() && if_exists == IfExists::Merge => {
                 unless_there(writer, entry).await?;
             }
-            Some(_) => {
-                writer.entry(entry).await?;
-                if let Some(statement) = plan.ungranted(entry, there) {
-                    writer.run(&statement, "cannot take default privileges back").await?;
-                }
-            }
+            Some(_) => writer.entry(entry).await?,
             None if entry.kind == "SCHEMA" => schema(writer, entry).await?,
             None if !entry.kind.is_empty() && is_kept(entry) => unless_there(writer, entry).await?,
             None => writer.entry(entry).await?,
@@ -232,83 +220,15 @@ async fn define(
 
 /// A schema may have been made for its tables, or be there.
 async fn schema(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<()> {
-    for statement in writer.plan.statements(entry) {
+    for statement in writer.plan.units(entry, None) {
         let statement = statement.replacen("CREATE SCHEMA ", "CREATE SCHEMA IF NOT EXISTS ", 1);
         writer.run(&statement, &format!("cannot create the schema {}", entry.name)).await?;
     }
     Ok(())
 }
 
-/// What is no table is kept as it is when merging, and wherever not all of a schema is replaced.
+/// Objects other than tables are kept as they are when merging, and wherever not all of a schema
+/// is replaced.
 async fn unless_there(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<()> {
-    let doing = format!("cannot create {} {}", entry.kind.to_lowercase(), entry.name);
-    writer.run("SAVEPOINT entry", &doing).await?;
-    for statement in writer.plan.statements(entry) {
-        match writer.sql.client.batch_execute(&statement).await {
-            Ok(()) => {}
-            Err(error)
-                if matches!(code_of(&error), "42710" | "42723" | "42P06" | "42P07" | "55000") =>
-            {
-                return writer.run("ROLLBACK TO SAVEPOINT entry", &doing).await;
-            }
-            Err(error) => return Err(writing(&error, doing)),
-        }
-    }
-    writer.run("RELEASE SAVEPOINT entry", &doing).await
-}
-
-/// Rows of equal primary key are replaced, others stay.
-async fn merge(
-    writer: &Writer<'_>,
-    table: &Table,
-    name: &Relation,
-    file: &super::super::manifest::File,
-    catalog: &Catalog,
-) -> SourceResult<u64> {
-    const KEY: &str = "SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = \
-                       i.indrelid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = $1 AND \
-                       i.indisprimary";
-    let target = qualified(&name.0, &name.1);
-    let doing = format!("cannot merge rows into {}.{}", name.0, name.1);
-    let found = catalog.relations.iter().find(|one| (&one.schema, &one.name) == (&name.0, &name.1));
-    let is_table = |one: &&catalog::Relation| matches!(one.kind, Kind::Table | Kind::Partitioned);
-    let found = found.filter(is_table).ok_or_else(|| {
-        let text = format!("{}.{} is not a table at the target", name.0, name.1);
-        SourceError::new(SourceErrorKind::TargetExists, text)
-            .with_hint("choose another name (--rename)")
-    })?;
-    let rows = writer.sql.client.query(KEY, &[&found.oid]).await;
-    let key = rows
-        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>());
-    let key = key.map_err(|error| writing(&error, &doing))?;
-    if key.is_empty() {
-        let text = format!("cannot merge into {}.{}: it has no primary key", name.0, name.1);
-        let error = SourceError::new(SourceErrorKind::TargetExists, text);
-        return Err(error.with_hint("choose --if-exists replace, or another name (--rename)"));
-    }
-    let list = |names: &mut dyn Iterator<Item = &String>| {
-        names.map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
-    };
-    let columns = list(&mut table.columns.iter());
-    let make = format!(
-        "CREATE TEMPORARY TABLE backup_merge ON COMMIT DROP AS SELECT {columns} FROM {target} WITH \
-         NO DATA"
-    );
-    writer.run(&make, &doing).await?;
-    let bytes = writer.copy(table, file, "pg_temp.backup_merge").await?;
-    let others = table.columns.iter().filter(|name| !key.contains(name));
-    let changes: Vec<String> =
-        others.map(|name| format!("{0} = excluded.{0}", quoted(name))).collect();
-    let change = if changes.is_empty() {
-        "NOTHING".to_owned()
-    } else {
-        format!("UPDATE SET {}", changes.join(", "))
-    };
-    let insert = format!(
-        "INSERT INTO {target} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM \
-         pg_temp.backup_merge ON CONFLICT ({}) DO {change}; DROP TABLE pg_temp.backup_merge",
-        list(&mut key.iter())
-    );
-    writer.run(&insert, &doing).await?;
-    Ok(bytes)
+    writer.entry_unless(entry, &["42710", "42723", "42P06", "42P07", "55000"]).await
 }

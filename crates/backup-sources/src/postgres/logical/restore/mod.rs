@@ -16,6 +16,9 @@
 //! | `whole.rs` | into a database of its own, several sessions at a time |
 //! | `inside.rs` | into a database that is there, in one transaction |
 //! | `clear.rs` | dropping what is replaced |
+//! | `merge.rs` | rows that are merged into a table that is there |
+//! | `attempt.rs` | work on one object, and once more on what the server refused |
+//! | `failures.rs` | [`Failures`](failures::Failures): objects that the server refuses |
 //! | `writer.rs` | statements, rows, sequences, large objects |
 //!
 //! Nothing is visible before it is complete. A database that is not there, or is replaced, is
@@ -23,9 +26,12 @@
 //! everything goes in one transaction. What an interrupted restore leaves is a database called
 //! `<name> (restoring)`, which the next one drops.
 
+mod attempt;
 mod clear;
 mod dump;
+mod failures;
 mod inside;
+mod merge;
 mod objects;
 mod order;
 mod plan;
@@ -46,10 +52,11 @@ use backup_core::source::{
 };
 
 use super::super::unless_cancelled;
-use super::error::few;
 use super::filter::Filter;
 use super::options::LogicalOptions;
+use backup_core::words::few;
 use dump::Dump;
+use failures::concerns_object;
 use inside::InTheWay;
 use plan::Plan;
 use server::Server;
@@ -136,15 +143,41 @@ pub(super) async fn restore(
         report.warnings += unless_cancelled(cx, roles::create_missing(&job)).await?;
     }
     unless_cancelled(cx, roles::require_owners(&job, &plans)).await?;
+    write(&job, &plans, ways, &mut report).await?;
+    Ok(report)
+}
+
+/// Writes one database after the other. One that fails does not take the next ones with it.
+async fn write(
+    job: &Job<'_>,
+    plans: &[Plan<'_>],
+    ways: Vec<Way>,
+    report: &mut RestoreReport,
+) -> SourceResult<()> {
+    let mut failed = Vec::new();
     for (plan, way) in plans.iter().zip(ways) {
         let done = match way {
-            Way::Whole => Box::pin(whole::restore(&job, plan, &mut report)).await,
-            Way::Inside => Box::pin(inside::restore(&job, plan, &mut report)).await,
+            Way::Whole => Box::pin(whole::restore(job, plan, report)).await,
+            Way::Inside => Box::pin(inside::restore(job, plan, report)).await,
         };
-        done.map_err(|error| told(error, plan, (way, server.has_dropped()), report.files_written))?;
-        count(plan, &mut report);
+        let done = done.map_err(|error| {
+            told(error, plan, (way, job.server.has_dropped()), report.files_written)
+        });
+        match done {
+            Ok(()) => count(plan, report),
+            Err(error) if job.options.exit_on_error || !concerns_object(&error) => {
+                return Err(error);
+            }
+            Err(error) => failed.push((plan, error)),
+        }
     }
-    Ok(report)
+    if failed.len() == plans.len() {
+        return failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error));
+    }
+    for (plan, error) in failed {
+        failures::lose(job, report, plan.target.clone(), &error, "");
+    }
+    Ok(())
 }
 
 /// A plan: counts and names the objects that are written.

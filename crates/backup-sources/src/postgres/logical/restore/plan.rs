@@ -9,6 +9,7 @@ use super::super::manifest::{Sequence, Table};
 use super::super::options::LogicalOptions;
 use super::super::sql::{Entry, NewNames, RELATION_KINDS, Relation, Script, tokens};
 use super::dump::Stored;
+use super::ties::There;
 
 /// One database.
 #[derive(Debug)]
@@ -171,17 +172,26 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
-    /// The statements of an entry as the target gets them.
-    pub(super) fn statements(&self, entry: &Entry<'_>) -> Vec<String> {
-        if !self.privileges && matches!(entry.kind, "ACL" | "DEFAULT ACL") {
-            return Vec::new();
+    /// The statements of an entry as the target gets them, in units that succeed or fail alone: the
+    /// object with what makes it safe beside others, its owner, and each grant.
+    pub(super) fn units(&self, entry: &Entry<'_>, there: Option<&There>) -> Vec<String> {
+        if matches!(entry.kind, "ACL" | "DEFAULT ACL") {
+            return self.statements(entry, |_| self.privileges);
         }
+        let mut object = self.statements(entry, |statement| !sets_owner(statement));
+        object.extend(self.untied(entry));
+        object.extend(there.and_then(|there| self.ungranted(entry, there)));
+        let owner = self.statements(entry, |statement| self.owners && sets_owner(statement));
+        let object = object.join("\n;");
+        [object].into_iter().filter(|object| !object.is_empty()).chain(owner).collect()
+    }
+
+    /// The statements of an entry that are `wanted`, under the names at the target.
+    fn statements(&self, entry: &Entry<'_>, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let about = entry.about();
         let table = about.as_ref().map(|found| self.table_of(entry, found));
-        let wanted =
-            entry.statements.iter().filter(|statement| self.owners || !sets_owner(statement));
-        let statements = wanted.map(|statement| self.names.apply(statement, table));
-        statements.chain(self.untied(entry)).collect()
+        let wanted = entry.statements.iter().filter(|statement| wanted(statement));
+        wanted.map(|statement| self.names.apply(statement, table)).collect()
     }
 
     /// Who owns what is restored.

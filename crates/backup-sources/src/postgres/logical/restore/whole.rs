@@ -13,8 +13,9 @@ use super::super::super::unless_cancelled;
 use super::super::super::wire::Sql;
 use super::super::manifest::{File, Table};
 use super::super::session;
-use super::super::sql::{Entry, qualified, quoted, tokens};
+use super::super::sql::{Entry, quoted, tokens};
 use super::Job;
+use super::failures::Failures;
 use super::plan::Plan;
 use super::ties::There;
 use super::writer::Writer;
@@ -28,11 +29,18 @@ const ROLE: &str = "SELECT pg_catalog.set_config('session_replication_role', 'or
 /// Sessions of one database.
 struct Sessions<'a> {
     job: &'a Job<'a>,
+    plan: &'a Plan<'a>,
+    failures: &'a Failures,
     database: String,
     idle: Mutex<Vec<Sql>>,
 }
 
 impl Sessions<'_> {
+    fn writer<'b>(&'b self, sql: &'b Sql) -> Writer<'b> {
+        let Self { job, plan, failures, .. } = self;
+        Writer { job, plan, sql, failures, beside: None }
+    }
+
     async fn take(&self) -> SourceResult<Sql> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         if let Some(sql) = idle {
@@ -59,7 +67,7 @@ impl Sessions<'_> {
     /// Does `work` with each of `items`, as many at a time as may be. It gets a session and gives
     /// it back, with the bytes that it has dealt with; returns their sum.
     async fn each<'f, T>(
-        &self,
+        &'f self,
         items: Vec<T>,
         work: impl Fn(Sql, T) -> BoxFuture<'f, SourceResult<(Sql, u64)>>,
     ) -> SourceResult<u64> {
@@ -88,25 +96,34 @@ pub(super) async fn restore(
     report: &mut RestoreReport,
 ) -> SourceResult<()> {
     let name = unless_cancelled(job.cx, job.server.create(plan, job.options)).await?;
-    let sessions = Sessions { job, database: name.clone(), idle: Mutex::default() };
+    let failures = Failures::new(job.options.exit_on_error);
+    let database = name.clone();
+    let sessions = Sessions { job, plan, failures: &failures, database, idle: Mutex::default() };
     let sql = sessions.take().await?;
-    let writer = Writer { job, plan, sql: &sql };
+    let writer = sessions.writer(&sql);
     before(&writer).await?;
-    load(&sessions, plan, report).await?;
-    report.warnings += writer.sequences(&HashSet::new()).await?;
+    load(&sessions, report).await?;
+    report.written_bytes += writer.again().await?;
+    report.warnings += writer.sequences().await?;
     let (bytes, warnings) = writer.large_objects().await?;
     report.written_bytes += bytes;
     report.warnings += warnings;
     after(&sessions, &writer, report).await?;
+    writer.again().await?;
     if job.request.verify {
-        let verify = |sql: Sql, table| verified(job, plan, sql, table).boxed();
-        report.verified_bytes += sessions.each(plan.tables.clone(), verify).await?;
+        let tables = plan.tables.iter().copied().filter(|table| failures.has_all(plan, table));
+        let verify = |sql: Sql, table| verified(&sessions, sql, table).boxed();
+        report.verified_bytes += sessions.each(tables.collect(), verify).await?;
     }
+    // The database that is there stays as it is.
+    failures.fatal(plan, job.server.has(&plan.target)).map_or(Ok(()), Err)?;
     drop(sql);
     drop(sessions);
     // From here on to its end: half of it would be worse.
     job.cx.check_cancelled()?;
-    job.server.exchange(plan, &name, job.options).await
+    job.server.exchange(plan, &name, job.options).await?;
+    failures.report(job, plan, report);
+    Ok(())
 }
 
 /// Everything that the rows need. A schema that only some tables of are restored is not among the
@@ -127,59 +144,38 @@ async fn before(writer: &Writer<'_>) -> SourceResult<()> {
     for entry in &writer.plan.before {
         writer.entry(entry).await?;
     }
-    Ok(())
+    writer.again().await.map(|_| ())
 }
 
 /// Rows, the largest files first.
-async fn load(
-    sessions: &Sessions<'_>,
-    plan: &Plan<'_>,
-    report: &mut RestoreReport,
-) -> SourceResult<()> {
-    let mut files: Vec<(&Table, &File)> = plan
-        .tables
-        .iter()
-        .flat_map(|table| table.files.iter().map(move |file| (*table, file)))
-        .collect();
+async fn load(sessions: &Sessions<'_>, report: &mut RestoreReport) -> SourceResult<()> {
+    let tables = sessions.plan.tables.iter().copied();
+    let mut files: Vec<(&Table, &File)> =
+        tables.flat_map(|table| table.files.iter().map(move |file| (table, file))).collect();
     files.sort_by_key(|(_, file)| std::cmp::Reverse(file.bytes));
     report.files_written += files.len() as u64;
-    let copy = |sql: Sql, (table, file)| copied(sessions.job, plan, sql, table, file).boxed();
+    let copy = |sql: Sql, (table, file)| copied(sessions, sql, table, file).boxed();
     report.written_bytes += sessions.each(files, copy).await?;
     Ok(())
 }
 
 async fn copied(
-    job: &Job<'_>,
-    plan: &Plan<'_>,
+    sessions: &Sessions<'_>,
     sql: Sql,
     table: &Table,
     file: &File,
 ) -> SourceResult<(Sql, u64)> {
-    let (schema, name) = plan.loaded_into(table);
-    let bytes =
-        Writer { job, plan, sql: &sql }.copy(table, file, &qualified(&schema, &name)).await?;
+    let bytes = sessions.writer(&sql).first_rows(table, file).await?;
     Ok((sql, bytes))
 }
 
-async fn verified(
-    job: &Job<'_>,
-    plan: &Plan<'_>,
-    sql: Sql,
-    table: &Table,
-) -> SourceResult<(Sql, u64)> {
-    let bytes = Writer { job, plan, sql: &sql }.verify(table).await?;
+async fn verified(sessions: &Sessions<'_>, sql: Sql, table: &Table) -> SourceResult<(Sql, u64)> {
+    let bytes = sessions.writer(&sql).verify(table).await?;
     Ok((sql, bytes))
 }
 
-async fn analyzed(
-    job: &Job<'_>,
-    plan: &Plan<'_>,
-    sql: Sql,
-    table: &Table,
-) -> SourceResult<(Sql, u64)> {
-    let (schema, name) = plan.name_of(table);
-    let statement = format!("ANALYZE {}", qualified(&schema, &name));
-    Writer { job, plan, sql: &sql }.run(&statement, "cannot gather statistics").await?;
+async fn analyzed(sessions: &Sessions<'_>, sql: Sql, table: &Table) -> SourceResult<(Sql, u64)> {
+    sessions.writer(&sql).analyze(table).await?;
     Ok((sql, 0))
 }
 
@@ -187,13 +183,8 @@ async fn analyzed(
 /// tablespace.
 type Built<'a> = Vec<(Option<&'a Entry<'a>>, &'a Entry<'a>)>;
 
-async fn built(
-    job: &Job<'_>,
-    plan: &Plan<'_>,
-    sql: Sql,
-    entries: Built<'_>,
-) -> SourceResult<(Sql, u64)> {
-    let writer = Writer { job, plan, sql: &sql };
+async fn built(sessions: &Sessions<'_>, sql: Sql, entries: Built<'_>) -> SourceResult<(Sql, u64)> {
+    let writer = sessions.writer(&sql);
     for (settings, entry) in entries {
         if let Some(settings) = settings {
             writer.entry(settings).await?;
@@ -234,11 +225,12 @@ async fn after(
     for entry in others.iter().filter(|entry| entry.kind.is_empty()) {
         writer.entry(entry).await?;
     }
-    let build = |sql: Sql, entries| built(writer.job, plan, sql, entries).boxed();
+    let build = |sql: Sql, entries| built(sessions, sql, entries).boxed();
     sessions.each(by_table.into_values().collect(), build).await?;
-    let with_rows = plan.tables.iter().copied().filter(|table| !table.files.is_empty());
-    let analyze = |sql: Sql, table| analyzed(writer.job, plan, sql, table).boxed();
-    sessions.each(with_rows.collect(), analyze).await?;
+    writer.again().await?;
+    let whole = plan.tables.iter().copied().filter(|table| writer.failures.has_all(plan, table));
+    let analyze = |sql: Sql, table| analyzed(sessions, sql, table).boxed();
+    sessions.each(whole.collect(), analyze).await?;
     for entry in others {
         if let Some(why) = plan.loose_end(entry, &There::default()) {
             writer.job.cx.events.warn(WarningKind::Other, &*entry.name, why);

@@ -11,16 +11,17 @@ use futures::{SinkExt as _, TryStreamExt as _};
 use super::super::super::digest::{self, Sums};
 use super::super::super::unless_cancelled;
 use super::super::super::wire::Sql;
-use super::super::error::{code_of, writing};
+use super::super::catalog::Catalog;
+use super::super::error::writing;
 use super::super::manifest::{File, Table};
-use super::super::sql::{Entry, Relation, literal, qualified, quoted, tokens};
+use super::super::sql::{Entry, RELATION_KINDS, Relation, literal, qualified, quoted, tokens};
 use super::Job;
+use super::failures::{Failures, Work};
 use super::plan::Plan;
+use super::ties::There;
 
 /// Statements of large objects that go together, bytes.
 const TOGETHER: usize = 1 << 20;
-/// How often a statement is tried that others were in the way of.
-const TRIES: usize = 5;
 
 /// What is given to every step of one database.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,16 @@ pub(super) struct Writer<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) plan: &'a Plan<'a>,
     pub(super) sql: &'a Sql,
+    pub(super) failures: &'a Failures,
+    /// Set in a transaction into a database that is there.
+    pub(super) beside: Option<&'a Beside>,
+}
+
+/// The objects of a database that is there.
+#[derive(Debug)]
+pub(super) struct Beside {
+    pub(super) there: There,
+    pub(super) catalog: Catalog,
 }
 
 impl Writer<'_> {
@@ -41,24 +52,60 @@ impl Writer<'_> {
 
     /// Makes what an entry describes.
     pub(super) async fn entry(&self, entry: &Entry<'_>) -> SourceResult<()> {
+        self.entry_unless(entry, &[]).await
+    }
+
+    /// Makes what an entry describes, unless it is `there` by the SQLSTATE of the refusal.
+    pub(super) async fn entry_unless(&self, entry: &Entry<'_>, there: &[&str]) -> SourceResult<()> {
         if entry.kind.is_empty() {
             return self.settings(entry).await;
         }
-        let doing = format!("cannot create {} {}", entry.kind.to_lowercase(), entry.name);
-        for statement in self.plan.statements(entry) {
-            let mut tries = 1;
-            loop {
-                let done = self.sql.client.batch_execute(&statement);
-                let done = unless_cancelled(self.job.cx, async { Ok(done.await) }).await?;
-                match done {
-                    Ok(()) => break,
-                    // Two sessions that wait for each other: one goes first.
-                    Err(error) if code_of(&error) == "40P01" && tries < TRIES => tries += 1,
-                    Err(error) => return Err(writing(&error, doing)),
-                }
+        let about = entry.about();
+        let lacks = |one: &Relation| {
+            let table = self.plan.table_of(entry, one);
+            self.failures.lacks(&self.plan.names.of(&table.0, &table.1))
+        };
+        if about.as_ref().is_some_and(lacks) {
+            return Ok(());
+        }
+        let kind = entry.kind.to_lowercase();
+        let object = match &*entry.schema {
+            "" => format!("{} ({kind})", entry.name),
+            schema => format!("{schema}.{} ({kind})", entry.name),
+        };
+        let units = self.plan.units(entry, self.beside.map(|beside| &beside.there));
+        for (at, sql) in units.into_iter().enumerate() {
+            let makes = about.as_ref().filter(|_| at == 0 && RELATION_KINDS.contains(&entry.kind));
+            let work = Work::Statements {
+                sql,
+                doing: format!("cannot create {kind} {}", entry.name),
+                makes: makes.map(|one| self.plan.names.of(&one.0, &one.1)),
+                is_index: entry.kind == "INDEX",
+            };
+            // Without the object its owner and the rest of its grants mean nothing.
+            let is_done = self.first(object.clone(), work, there).await?;
+            if !is_done && at == 0 {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Runs a statement about a relation, which is tried again later if the server refuses it.
+    async fn about(&self, relation: &Relation, about: &str, sql: String) -> SourceResult<()> {
+        let object = format!("{}.{} ({about})", relation.0, relation.1);
+        let doing = format!("cannot restore the {about} of {}.{}", relation.0, relation.1);
+        let work = Work::Statements { sql, doing, makes: None, is_index: false };
+        self.first(object, work, &[]).await.map(|_| ())
+    }
+
+    pub(super) async fn analyze(&self, table: &Table) -> SourceResult<()> {
+        if table.files.is_empty() {
+            return Ok(());
+        }
+        let name = self.plan.name_of(table);
+        let analyze = format!("ANALYZE {}", qualified(&name.0, &name.1));
+        self.about(&name, "statistics", analyze).await
     }
 
     /// Settings for what follows, as far as the target knows them. The encoding is that of the
@@ -158,10 +205,16 @@ impl Writer<'_> {
 
     /// Sets sequences to their values; those that were there before `merging` never go back.
     /// Returns how many warnings there were.
-    pub(super) async fn sequences(&self, there: &HashSet<Relation>) -> SourceResult<u64> {
+    pub(super) async fn sequences(&self) -> SourceResult<u64> {
+        let was_there = |name: &Relation| {
+            self.beside.is_some_and(|beside| beside.there.relations.contains(name))
+        };
         let mut warnings = 0;
         for one in &self.plan.sequences {
             let name = self.plan.names.of(&one.schema, &one.name);
+            if self.failures.lacks(&name) {
+                continue;
+            }
             let sql = qualified(&name.0, &name.1);
             let doing = format!("cannot set the sequence {}.{}", one.schema, one.name);
             let Some(last) = one.last_value else {
@@ -178,7 +231,7 @@ impl Writer<'_> {
                 }
                 continue;
             };
-            let is_merged = self.job.request.if_exists == IfExists::Merge && there.contains(&name);
+            let is_merged = self.job.request.if_exists == IfExists::Merge && was_there(&name);
             let statement = if is_merged {
                 format!(
                     "SELECT pg_catalog.setval({}, {last}, true) FROM {sql} WHERE last_value < \
@@ -188,7 +241,7 @@ impl Writer<'_> {
             } else {
                 format!("SELECT pg_catalog.setval({}, {last}, {})", literal(&sql), one.is_called)
             };
-            self.run(&statement, &doing).await?;
+            self.about(&name, "value", statement).await?;
         }
         Ok(warnings)
     }

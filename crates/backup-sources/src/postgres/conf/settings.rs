@@ -1,19 +1,14 @@
-//! Configuration files of a server: which value a setting has in the end. By the documentation of
-//! the server, “Setting Parameters”: one setting a line, `name = value` or `name value`, names in
+//! Settings: which value one has in the end. By the documentation of the server, “Setting
+//! Parameters”: one setting a line, `name = value` or `name value`, names in
 //! any case, values in quotes or without, `#` before comments; files are included where they are
 //! named, and the last value counts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Files that include each other go no deeper (`CONF_FILE_MAX_DEPTH`).
-const DEEPEST: usize = 10;
-/// Files that are read at most: crafted ones include each other any number of times.
-const MOST: usize = 1000;
-/// Largest file that is read, bytes.
-const LARGEST: u64 = 1 << 20;
+use super::{DEEPEST, LARGEST, MOST, files_of};
 
 /// The setting in a line: its name in lower case and its value.
-pub(super) fn setting(line: &str) -> Option<(String, String)> {
+pub(in super::super) fn setting(line: &str) -> Option<(String, String)> {
     let line = line.trim_start();
     let end = line.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.')));
     let (name, rest) = line.split_at(end.unwrap_or(line.len()));
@@ -43,7 +38,7 @@ fn value(text: &str) -> String {
 
 /// The last value of `name` in `file` and the files that it includes, as the server finds it;
 /// files that cannot be read are passed over.
-pub(super) fn last_value(file: &Path, name: &str) -> Option<String> {
+pub(in super::super) fn last_value(file: &Path, name: &str) -> Option<String> {
     let mut search = Search { name, found: None, left: MOST };
     search.look(file, 0);
     search.found
@@ -80,18 +75,6 @@ impl Search<'_> {
             }
         }
     }
-}
-
-/// The files that `include_dir` means: `*.conf`, none that is hidden, in the order of their names.
-fn files_of(dir: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let is_meant = |path: &PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.ends_with(".conf") && !name.starts_with('.')
-    };
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_meant).collect();
-    files.sort_unstable();
-    files
 }
 
 #[cfg(test)]

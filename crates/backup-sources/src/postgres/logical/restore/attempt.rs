@@ -1,0 +1,191 @@
+//! Work on one object, and once more on those that the server refused.
+
+use backup_core::source::SourceResult;
+
+use super::super::super::unless_cancelled;
+use super::super::error::{code_of, writing};
+use super::super::manifest::{File, Table};
+use super::super::sql::{Script, qualified, tokens};
+use super::failures::{Failed, Refusal, Work, concerns_object};
+use super::plan::Plan;
+use super::writer::Writer;
+
+/// How often statements are tried that those of another session were in the way of.
+const TRIES: usize = 5;
+/// What a server without a setting for it looks names up in.
+const DEFAULT_PATH: &str = "\"$user\", public";
+
+impl Writer<'_> {
+    /// Does the work, which is tried again later if the server refuses it. Returns `true` if it is
+    /// done. An object that is `there`, by the SQLSTATE of the refusal, stays as it is.
+    pub(super) async fn first(
+        &self,
+        object: String,
+        work: Work,
+        there: &[&str],
+    ) -> SourceResult<bool> {
+        let Err(refusal) = self.attempt(&object, &work).await? else { return Ok(true) };
+        if there.contains(&&*refusal.code) {
+            return Ok(false);
+        }
+        if self.failures.exit_on_error {
+            return Err(refusal.error);
+        }
+        let text = format!(
+            "{}.{object} fails and is tried again after the others: {}",
+            self.plan.target,
+            refusal.error.chain()
+        );
+        self.job.cx.events.note(text);
+        self.failures.add(Failed { object, work, refusal });
+        Ok(false)
+    }
+
+    /// Puts the rows of a file into their table. Returns the bytes; 0 if the server refuses them,
+    /// or the table could not be made.
+    pub(super) async fn first_rows(&self, table: &Table, file: &File) -> SourceResult<u64> {
+        let into = [self.plan.name_of(table), self.plan.loaded_into(table)];
+        if into.iter().any(|table| self.failures.lacks(table)) {
+            return Ok(0);
+        }
+        let object = format!("{}.{}", table.schema, table.name);
+        let is_done = self.first(object, Work::Rows { path: file.path.clone() }, &[]).await?;
+        Ok(if is_done { file.bytes } else { 0 })
+    }
+
+    /// Tries again what the server refused, until a round mends nothing more. Functions find names
+    /// without a schema as they do in the database itself. Returns the bytes of rows.
+    pub(super) async fn again(&self) -> SourceResult<u64> {
+        let mut waiting = self.failures.take();
+        if waiting.is_empty() {
+            return Ok(0);
+        }
+        let path = self.plan.search_path();
+        self.run(&format!("SET search_path = {path}"), "cannot set the search path").await?;
+        let mut bytes = 0;
+        loop {
+            let (before, mut left) = (waiting.len(), Vec::new());
+            for failed in waiting {
+                match self.attempt(&failed.object, &failed.work).await? {
+                    Ok(done) => bytes += done,
+                    Err(refusal) => left.push(Failed { refusal, ..failed }),
+                }
+            }
+            if left.is_empty() || left.len() == before {
+                self.failures.give_up(left);
+                break;
+            }
+            waiting = left;
+        }
+        self.run("SET search_path = ''", "cannot set the search path").await?;
+        Ok(bytes)
+    }
+
+    /// Does the work, or undoes it if the server refuses. Errors are those after which nothing
+    /// more can be done.
+    async fn attempt(&self, object: &str, work: &Work) -> SourceResult<Result<u64, Refusal>> {
+        let in_transaction = self.beside.is_some();
+        if in_transaction {
+            self.run("SAVEPOINT object", object).await?;
+        }
+        let done = match work {
+            Work::Statements { sql, doing, .. } => self.statements(doing, sql).await.map(|()| 0),
+            Work::Rows { path } => match self.plan.rows_at(path) {
+                Some((table, file)) => self.rows(table, file).await.map_err(Refusal::from),
+                None => Ok(0),
+            },
+        };
+        match done {
+            Ok(bytes) => {
+                if in_transaction {
+                    self.run("RELEASE SAVEPOINT object", object).await?;
+                }
+                Ok(Ok(bytes))
+            }
+            Err(refusal) if !concerns_object(&refusal.error) => Err(refusal.error),
+            Err(refusal) => {
+                if in_transaction {
+                    self.run("ROLLBACK TO SAVEPOINT object", object).await?;
+                }
+                Ok(Err(refusal))
+            }
+        }
+    }
+
+    /// Runs statements together: all of them have an effect, or none.
+    async fn statements(&self, doing: &str, sql: &str) -> Result<(), Refusal> {
+        let mut tries = 1;
+        loop {
+            let running = async { Ok(self.sql.client.batch_execute(sql).await) };
+            let Err(error) = unless_cancelled(self.job.cx, running).await? else { return Ok(()) };
+            let code = code_of(&error);
+            // Two sessions that wait for each other: one goes first.
+            if code == "40P01" && self.beside.is_none() && tries < TRIES {
+                tries += 1;
+                continue;
+            }
+            return Err(Refusal { code: code.to_owned(), error: writing(&error, doing) });
+        }
+    }
+
+    /// Puts the rows of a file into their table, or merges them into one that was there. Returns
+    /// the bytes.
+    async fn rows(&self, table: &Table, file: &File) -> SourceResult<u64> {
+        let name = self.plan.loaded_into(table);
+        match self.beside.filter(|beside| beside.there.relations.contains(&name)) {
+            // Rows that are merged meet the foreign keys that are there.
+            Some(beside) if !table.of_extension => {
+                super::merge::merge(self, table, &name, file, &beside.catalog).await
+            }
+            _ => self.copy(table, file, &qualified(&name.0, &name.1)).await,
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// The table and the file at a path in the directory of the database.
+    pub(super) fn rows_at(&self, path: &str) -> Option<(&Table, &File)> {
+        let file = |table: &Table| table.files.iter().position(|file| file.path == path);
+        let (table, at) = self.tables.iter().find_map(|table| Some((*table, file(table)?)))?;
+        Some((table, table.files.get(at)?))
+    }
+
+    /// The schemas in which the database looks for names without one, as SQL has it.
+    fn search_path(&self) -> String {
+        let script = Script::parse(&self.stored.database);
+        let statements = script.entries.iter().flat_map(|entry| &entry.statements);
+        let mut paths = statements.filter_map(|statement| search_path_in(statement));
+        paths.next().unwrap_or_else(|| DEFAULT_PATH.to_owned())
+    }
+}
+
+/// The schemas that `ALTER DATABASE … SET search_path TO …` names.
+fn search_path_in(statement: &str) -> Option<String> {
+    let said: Vec<_> = tokens(statement).filter(|token| !token.is_blank()).collect();
+    let [alter, database, _, set, name, to, path @ ..] = said.as_slice() else { return None };
+    let is_it = alter.is("ALTER")
+        && database.is("DATABASE")
+        && set.is("SET")
+        && name.is("SEARCH_PATH")
+        && to.is("TO");
+    let path = path.iter().take_while(|token| !token.is_sign(";"));
+    is_it.then(|| path.map(|token| token.text).collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::search_path_in;
+
+    #[test]
+    fn search_path_of_a_database_is_found() {
+        let cases = [
+            ("ALTER DATABASE shop SET search_path TO 'app', 'public';", Some("'app' , 'public'")),
+            ("\n\nALTER DATABASE \"a b\" SET search_path TO '$user'", Some("'$user'")),
+            ("ALTER DATABASE shop SET work_mem TO '1MB';", None),
+            ("ALTER ROLE al IN DATABASE shop SET search_path TO 'app';", None),
+        ];
+        for (statement, path) in cases {
+            assert_eq!(search_path_in(statement).as_deref(), path, "{statement}");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What a restored data directory gets.
+
+/// Where a restored data directory stops to replay its log, in place of the moment that the restore
+/// was planned for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RecoveryTarget {
+    /// At the moment that is asked of the log; without a log, at the end of the backup.
+    #[default]
+    Planned,
+    /// As soon as the backup is consistent.
+    Immediate,
+    /// Behind the commit (or rollback) of this transaction.
+    Transaction(u32),
+    /// Behind the restore point of this name, the first one of it.
+    RestorePoint(String),
+}
+
+/// The configuration of a restored data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestoredConfiguration {
+    /// That of the original, in places of its own, as far as the snapshot has it.
+    #[default]
+    Original,
+    /// What a server needs to start and to replay its log. That of the original stands beside.
+    Minimal,
+}
