@@ -19,8 +19,8 @@ use crate::support::repo::Repo;
 /// A tablespace that is a directory of the data directory lets no server start without a setting.
 pub(super) async fn tablespaces_in_place_start(version: Version) {
     let room = room();
-    let server = Postgres::start(version).await;
-    server.run("SET allow_in_place_tablespaces = on; CREATE TABLESPACE inside LOCATION ''").await;
+    let server = Postgres::with(version, &[], &["allow_in_place_tablespaces=on"]).await;
+    server.run("CREATE TABLESPACE inside LOCATION ''").await;
     server.run("CREATE TABLE t TABLESPACE inside AS SELECT generate_series(1, 1000) AS id").await;
     let origin = source(&server).await;
     let repo = Repo::init(Arc::new(MemorySink::new())).await;

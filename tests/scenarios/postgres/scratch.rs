@@ -172,6 +172,14 @@ pub(super) async fn a_table_comes_out_of_a_data_directory(version: Version) {
     untouched(&server, &copy, &shop, &last).await;
     interrupted(&shop, &last, &target).await;
     refused(&shop, &last, &target);
+    // Rights at the target are known before the cluster is written.
+    copy.run("CREATE ROLE few LOGIN").await;
+    let few = copy.uri_of("few");
+    let elsewhere = ["--rename", "postgres=elsewhere", "--target", &few];
+    let only = ["--only", "postgres.public.pgbench_tellers"];
+    let said = shop.place.fails(1, &shop.arguments(&last, &[&only[..], &elsewhere].concat()));
+    assert!(said.contains("few may not create it"), "{said}");
+    assert!(!said.contains("Creating a scratch server"), "{said}");
 }
 
 /// Where the log is, asked in a session that is open.

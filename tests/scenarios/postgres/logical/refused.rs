@@ -57,6 +57,8 @@ pub(crate) async fn refused_objects_leave_the_rest(version: Version) {
     assert_eq!(report.warnings, 2);
     assert!(report.failed[0].reason.contains("7 rows are missing"), "{report:?}");
     let mut found = digests(&copy).await;
+    // The next restore drops it.
+    found.remove("lost (restoring).public.never");
     let empty = found.remove("shop.public.never").expect("the table is there");
     assert_ne!(Some(&empty), digests(&server).await.get("shop.public.never"));
     assert_eq!(value_of(&copy, "shop", "SELECT count(*)::text FROM public.never").await, "0");
@@ -76,7 +78,7 @@ pub(crate) async fn refused_objects_leave_the_rest(version: Version) {
     let report = try_restore(&snapshot, logical(&copy), into.clone()).await.unwrap();
     assert_eq!(failed(&report), ["shop.public.never"], "{report:?}");
     let mut found = digests(&copy).await;
-    found.remove("shop.public.never");
+    found.retain(|name, _| !name.contains("never"));
     assert_eq!(found, whole);
     // Merged: what is refused stays as it was.
     let merging = request(&["shop.public.plain", "shop.public.never"], IfExists::Merge);
@@ -105,7 +107,7 @@ pub(crate) async fn missing_operator_classes_are_warnings(version: Version) {
     let was = digests(&server).await.remove("shop.public.words");
     run_in(&server, "shop", "DROP EXTENSION pg_trgm CASCADE").await;
     for if_exists in ["replace", "fail"] {
-        let target = server.uri_of("backup");
+        let target = server.uri();
         let args = ["--target", &target, "--only", "shop.public.words", "--if-exists", if_exists];
         let said = place.run(&[&["--yes", "--json", "restore", "latest"], &args[..]].concat());
         let text = said.text() + &said.stderr;

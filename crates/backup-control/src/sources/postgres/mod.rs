@@ -125,7 +125,7 @@ impl PostgresSpec {
         flags: &RestoreFlags,
         env: &Environment,
         events: &Events,
-    ) -> Result<Arc<dyn Source>> {
+    ) -> Result<Arc<LogicalSource>> {
         let mut options = self.logical(self.fetch_password(env).await?, events)?;
         options.renames = Renames::new(&flags.renames).map_err(backup_core::error::Error::from)?;
         options.owners = !flags.no_owner;

@@ -29,7 +29,7 @@ const REPOSITORY: &str = "repository";
 /// A server that parts of data directories are written to.
 #[derive(Debug)]
 pub(super) struct Parts {
-    target: Arc<dyn Source>,
+    target: Arc<LogicalSource>,
     options: ScratchOptions,
     /// What was read when it was shown what would be done: it is not read again to do it.
     read: Mutex<Option<Read>>,
@@ -48,7 +48,7 @@ struct Read {
 
 impl Parts {
     /// What is read is written to `target`, which takes logical backups.
-    pub(super) fn new(target: Arc<dyn Source>, options: ScratchOptions) -> Self {
+    pub(super) fn new(target: Arc<LogicalSource>, options: ScratchOptions) -> Self {
         Self { target, options, read: Mutex::default() }
     }
 
@@ -58,6 +58,9 @@ impl Parts {
         request: &RestoreRequest,
         snapshot: &SnapshotReader,
     ) -> SourceResult<Read> {
+        // What can be known is checked before the whole cluster is written.
+        let version = Scratch::require_programs(&self.options, snapshot).await?;
+        self.target.require_ready(cx, version, &request.selection).await?;
         let log = request.log.clone();
         let mut scratch = Scratch::start(cx, &self.options, snapshot, log, request.verify).await?;
         let (snapshot, warnings) = tokio::select! {
@@ -81,8 +84,7 @@ async fn store(
 ) -> SourceResult<(SnapshotReader, u64)> {
     let cx = Context { events: Events::to(Arc::new(Words(cx.events.clone()))), ..cx.clone() };
     let mut options = LogicalOptions::new(scratch.connection().clone());
-    options.programs =
-        Some(scratch.programs().to_owned()).filter(|dir| dir.join("pg_dump").exists());
+    options.programs = scratch.dump_programs();
     // They are compared with what was written.
     options.digests = request.verify;
     options.is_copy = true;

@@ -7,6 +7,7 @@
 //! | `mod.rs` | [`LogicalSource`]: the source itself |
 //! | `options.rs` | [`LogicalOptions`]: its settings |
 //! | `filter.rs` | which databases, schemas and relations are meant |
+//! | `ready.rs` | what is required of a target before parts of a cluster are read |
 //! | `rename.rs` | [`Renames`]: restoring under other names |
 //! | `catalog.rs` | which relations there are |
 //! | `parents.rs` | relations and their parents, without circles |
@@ -36,6 +37,7 @@ mod options;
 mod parents;
 mod probe;
 mod programs;
+mod ready;
 mod rename;
 mod restore;
 mod running;
@@ -43,6 +45,7 @@ mod session;
 mod sql;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use backup_core::context::Context;
@@ -87,6 +90,21 @@ impl LogicalSource {
         Ok(Self { cluster, options })
     }
 
+    /// Checks that parts of a cluster of this `version` can be written here, before they are read:
+    /// the target takes writes, and databases that `selection` names exist or may be created.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Target`] if that is not so; those of connecting.
+    pub async fn require_ready(
+        &self,
+        cx: &Context,
+        version: u32,
+        selection: &Selection,
+    ) -> SourceResult<()> {
+        let options = self.options.reporting_to(&cx.events);
+        unless_cancelled(cx, ready::require(cx, &options, version, selection)).await
+    }
+
     /// Compares the rows of a logical backup, by the digests that it recorded, with those of the
     /// server, as far as `selection` covers them. Definitions, values of sequences and large objects
     /// are not compared.
@@ -118,6 +136,13 @@ impl LogicalSource {
         let options = self.options.reporting_to(&cx.events);
         unless_cancelled(cx, compare::with_copy(cx, &options, &copy.options, selection)).await
     }
+}
+
+/// Fails unless programs that read databases of a server of this version are in this directory, or
+/// are installed.
+pub(super) async fn require_dump(programs: Option<PathBuf>, version: u32) -> SourceResult<()> {
+    let options = LogicalOptions { programs, ..LogicalOptions::new(PostgresOptions::default()) };
+    programs::Programs::find(&options, version).await.map(|_| ())
 }
 
 /// The databases that hold something of users, templates of their own among them.

@@ -24,6 +24,7 @@ use backup_core::source::{RestoreRequest, SourceError, SourceErrorKind, SourceRe
 
 use super::backup::Description;
 use super::error::invalid;
+use super::logical::require_dump;
 use super::options::PostgresOptions;
 use super::restore::{self, Purpose};
 use super::restore_options::RecoveryTarget;
@@ -120,6 +121,34 @@ impl Scratch {
         Ok(Self { server: Some(server), room, connection, programs, warnings: report.warnings })
     }
 
+    /// Checks that the programs for a scratch server of this snapshot are there, and those that read
+    /// its databases; returns its version, for instance 150018 of 15.18.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Invalid`] if programs are missing.
+    pub async fn require_programs(
+        options: &ScratchOptions,
+        snapshot: &SnapshotReader,
+    ) -> SourceResult<u32> {
+        let (_, description) = Description::read(snapshot).await?;
+        let major = description.version / 10_000;
+        let programs =
+            restore::find_programs(major, &options.programs).await.ok_or_else(|| missing(major))?;
+        require_dump(Self::with_dump(&programs), description.version).await?;
+        Ok(description.version)
+    }
+
+    /// A directory of programs, if the ones that read databases are there as well.
+    fn with_dump(programs: &Path) -> Option<PathBuf> {
+        Some(programs.to_owned()).filter(|dir| dir.join("pg_dump").exists())
+    }
+
+    /// The directory of the programs that read its databases; `None`: found as for other servers.
+    #[must_use]
+    pub fn dump_programs(&self) -> Option<PathBuf> {
+        Self::with_dump(&self.programs)
+    }
+
     /// How to ask it, as somebody who may ask everything.
     #[must_use]
     pub fn connection(&self) -> &PostgresOptions {
@@ -130,12 +159,6 @@ impl Scratch {
     #[must_use]
     pub fn warnings(&self) -> u64 {
         self.warnings
-    }
-
-    /// The directory of its programs.
-    #[must_use]
-    pub fn programs(&self) -> &Path {
-        &self.programs
     }
 
     /// A directory that is removed with it, for what else has to lie there.

@@ -37,6 +37,8 @@ pub(super) struct Plan<'a> {
     pub(super) indexes: HashMap<Relation, Relation>,
     /// The tables of statistics objects, whose names are apart from those of relations.
     pub(super) statistics: HashMap<Relation, Relation>,
+    /// All relations of the snapshot, restored or not.
+    known: HashSet<Relation>,
     /// All relations that are made, under their names at the target.
     pub(super) made: HashSet<Relation>,
     owners: bool,
@@ -86,6 +88,7 @@ impl<'a> Plan<'a> {
                 .filter(|through| covered.contains(through))
                 .collect(),
             origins: BTreeSet::new(),
+            known: known(stored, &before),
             made: HashSet::new(),
             owners: options.owners,
             privileges: options.privileges,
@@ -127,7 +130,7 @@ impl<'a> Plan<'a> {
         if entry.kind.is_empty() {
             return true;
         }
-        if let Some(found) = entry.about() {
+        if let Some(found) = entry.about().filter(|one| self.is_known(entry, one)) {
             let of = self.table_of(entry, &found);
             // Both ends of an attachment.
             let other = if entry.kind == "TABLE ATTACH" { entry.refers_from() } else { None };
@@ -140,6 +143,11 @@ impl<'a> Plan<'a> {
             "" => filter.covers_database(database),
             schema => filter.covers_schema(database, schema),
         }
+    }
+
+    /// Returns `true` for a relation of the snapshot: what an entry is about may be none.
+    fn is_known(&self, entry: &Entry<'_>, about: &Relation) -> bool {
+        self.known.contains(self.table_of(entry, about))
     }
 
     /// The table of an index or a statistics object that `entry` is about; otherwise `about`.
@@ -179,6 +187,11 @@ impl<'a> Plan<'a> {
             return self.statements(entry, |_| self.privileges);
         }
         let mut object = self.statements(entry, |statement| !sets_owner(statement));
+        if entry.kind == "MATERIALIZED VIEW DATA" {
+            // The rows are those that its owner sees, as in the original.
+            object.insert(0, "SET row_security = on".to_owned());
+            object.push("SET row_security = off".to_owned());
+        }
         object.extend(self.untied(entry));
         object.extend(there.and_then(|there| self.ungranted(entry, there)));
         let owner = self.statements(entry, |statement| self.owners && sets_owner(statement));
@@ -250,6 +263,16 @@ fn covered(stored: &Stored, filter: &Filter, before: &Script<'_>) -> HashSet<Rel
         false
     };
     tables.chain(sequences).chain(others).filter(is_covered).collect()
+}
+
+/// All relations of a database in a snapshot.
+fn known(stored: &Stored, before: &Script<'_>) -> HashSet<Relation> {
+    let manifest = &stored.manifest;
+    let tables = manifest.tables.iter().map(|table| relation(&table.schema, &table.name));
+    let sequences = manifest.sequences.iter().map(|one| relation(&one.schema, &one.name));
+    let made = before.entries.iter().filter(|entry| RELATION_KINDS.contains(&entry.kind));
+    let made = made.filter_map(Entry::about);
+    tables.chain(sequences).chain(made).collect()
 }
 
 /// Schemas that something lies in.

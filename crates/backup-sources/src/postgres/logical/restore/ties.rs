@@ -61,7 +61,9 @@ impl Plan<'_> {
     fn loose_member(&self, entry: &Entry<'_>, there: &There) -> Option<String> {
         let (table, publication) = (entry.about()?, entry.publication()?);
         if !there.publications.contains(&publication) {
-            let is_it = |one: &Entry<'_>| one.kind == "PUBLICATION" && *one.name == *publication;
+            let is_it = |one: &Entry<'_>| {
+                one.kind == "PUBLICATION" && one.publication().as_ref() == Some(&publication)
+            };
             let is_made = self.before.iter().chain(&self.after).any(is_it);
             let text = "which is not at the target";
             return (!is_made).then(|| {

@@ -20,6 +20,8 @@ use super::failures::{Failures, Work};
 use super::plan::Plan;
 use super::ties::There;
 
+/// Before this version all sequences are logged, and none says so.
+const WITH_UNLOGGED_SEQUENCES: u32 = 150_000;
 /// Statements of large objects that go together, bytes.
 const TOGETHER: usize = 1 << 20;
 
@@ -73,7 +75,10 @@ impl Writer<'_> {
             "" => format!("{} ({kind})", entry.name),
             schema => format!("{schema}.{} ({kind})", entry.name),
         };
-        let units = self.plan.units(entry, self.beside.map(|beside| &beside.there));
+        let mut units = self.plan.units(entry, self.beside.map(|beside| &beside.there));
+        if entry.kind == "SEQUENCE" && self.job.server.version < WITH_UNLOGGED_SEQUENCES {
+            units.iter_mut().for_each(|sql| *sql = without_logging(sql));
+        }
         for (at, sql) in units.into_iter().enumerate() {
             let makes = about.as_ref().filter(|_| at == 0 && RELATION_KINDS.contains(&entry.kind));
             let work = Work::Statements {
@@ -377,4 +382,22 @@ impl Kept {
 /// The number of the large object that a statement creates.
 fn created(line: &str) -> Option<&str> {
     line.strip_prefix("SELECT pg_catalog.lo_create('")?.strip_suffix("');")
+}
+
+/// The statement of a sequence without the words about its log.
+fn without_logging(sql: &str) -> String {
+    let kept = tokens(sql).filter(|token| !token.is("LOGGED") && !token.is("UNLOGGED"));
+    kept.map(|token| token.text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_logging;
+
+    #[test]
+    fn sequences_do_without_words_about_their_log() {
+        let sql = "ALTER TABLE s.\"LOGGED\" ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (\n    \
+                   SEQUENCE NAME s.q\n    LOGGED\n    START WITH 1\n);";
+        assert_eq!(without_logging(sql), sql.replace("    LOGGED\n", "    \n"));
+    }
 }

@@ -20,6 +20,9 @@ impl Entry<'_> {
     /// ([`Self::is_about_index`]).
     pub(in super::super) fn about(&self) -> Option<Relation> {
         let said = self.said()?;
+        if said.first()?.is("ALTER") && said.get(1)?.is("DOMAIN") {
+            return None;
+        }
         match self.kind {
             kind if RELATION_KINDS.contains(&kind) => made_in(&said),
             // The parent comes first.
@@ -44,7 +47,8 @@ impl Entry<'_> {
                 first_pair(behind(&said, "ON")?)
             }
             "COMMENT" if self.name_begins(&PARTS) => {
-                first_pair(behind(behind(&said, "ON")?, "ON")?)
+                let owner = behind(behind(&said, "ON")?, "ON")?;
+                first_pair(owner).filter(|_| !owner.first().is_some_and(|one| one.is("DOMAIN")))
             }
             _ => None,
         }
@@ -87,7 +91,7 @@ impl Entry<'_> {
         first_pair(behind(&self.said()?, "STATISTICS")?)
     }
 
-    /// The publication that it adds a table to.
+    /// The publication that it makes, or adds a table to.
     pub(in super::super) fn publication(&self) -> Option<String> {
         behind(&self.said()?, "PUBLICATION")?.first()?.name()
     }
@@ -206,6 +210,18 @@ mod tests {
             ),
             ("COMMENT", "COLUMN t.c", "COMMENT ON COLUMN s.t.c IS 'a.b';", Some("s/t")),
             ("COMMENT", "CONSTRAINT k ON t", "COMMENT ON CONSTRAINT k ON s.t IS 'x';", Some("s/t")),
+            (
+                "COMMENT",
+                "CONSTRAINT k ON DOMAIN d",
+                "COMMENT ON CONSTRAINT k ON DOMAIN s.d IS 'x';",
+                None,
+            ),
+            (
+                "CHECK CONSTRAINT",
+                "d k",
+                "ALTER DOMAIN s.d ADD CONSTRAINT k CHECK ((VALUE > 0)) NOT VALID;",
+                None,
+            ),
             ("COMMENT", "FUNCTION f()", "COMMENT ON FUNCTION s.f() IS 'x';", None),
             ("ACL", "TABLE t", "GRANT SELECT(a) ON TABLE s.t TO b;", Some("s/t")),
             ("ACL", "TABLESPACE x", "GRANT CREATE ON TABLESPACE x TO b;", None),

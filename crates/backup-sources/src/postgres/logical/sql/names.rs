@@ -66,12 +66,18 @@ impl NewNames {
         self.schemas.get(schema).cloned().unwrap_or_else(|| schema.to_owned())
     }
 
-    /// The name of `one` that belongs to `table`: another one unless the table keeps its own.
+    /// The name of `one` that belongs to `table`: another one unless the table keeps its own, or
+    /// both get another schema.
     pub(in super::super) fn with_table(&self, one: &Relation, table: &Relation) -> Relation {
         let (schema, renamed) = self.of(&table.0, &table.1);
         let name =
             if renamed == table.1 { one.1.clone() } else { belonging(&one.1, &table.1, &renamed) };
-        (if one.0 == table.0 { schema } else { self.schema(&one.0) }, name)
+        let of_one = if one.0 == table.0 { schema.clone() } else { self.schema(&one.0) };
+        if (&of_one, &name) == (&one.0, &one.1) && (&schema, &renamed) != (&table.0, &table.1) {
+            let name = belonging(&one.1, &table.1, &format!("{schema}_{renamed}"));
+            return (of_one, name);
+        }
+        (of_one, name)
     }
 
     /// A statement about `table`, or about none, under the new names.
@@ -104,6 +110,17 @@ impl NewNames {
                         out.push_str(&qualified(&is.0, &is.1));
                     }
                     at += 2;
+                }
+                (Some(schema), (Some(dot), Some(operator)))
+                    if !is_part
+                        && dot.is_sign(".")
+                        && operator.kind == Kind::Other
+                        && is_before_operator(before_last, last) =>
+                {
+                    match self.schemas.get(&schema) {
+                        Some(renamed) => out.push_str(&quoted(renamed)),
+                        None => out.push_str(token.text),
+                    }
                 }
                 (Some(name), _) if last.is_some_and(|last| last.is("SCHEMA")) => {
                     out.push_str(&quoted(&self.schema(&name)));
@@ -157,6 +174,11 @@ fn is_before_index(before_last: Option<Token<'_>>, last: Option<Token<'_>>) -> b
     is(last, "INDEX") || is(last, "CONSTRAINT") || (is(before_last, "CLUSTER") && is(last, "ON"))
 }
 
+/// Returns `true` before the name of an operator: elsewhere `.*` stands for columns.
+fn is_before_operator(before_last: Option<Token<'_>>, last: Option<Token<'_>>) -> bool {
+    [before_last, last].iter().any(|token| token.is_some_and(|token| token.is("OPERATOR")))
+}
+
 /// Whether `::regclass` follows.
 fn is_relation(rest: &[Token<'_>]) -> bool {
     matches!(rest, [one, two, cast, ..] if one.is_sign(":") && two.is_sign(":") && cast.is("REGCLASS"))
@@ -192,11 +214,26 @@ mod tests {
     }
 
     #[test]
+    fn objects_of_a_copy_in_another_schema_get_names_of_their_own() {
+        let pair = |schema: &str, name: &str| (schema.to_owned(), name.to_owned());
+        let names = names();
+        let of = |schema, name| names.with_table(&pair(schema, name), &pair("sales", "t"));
+        assert_eq!(of("sales", "s"), pair("old", "s"));
+        assert_eq!(of("other", "s"), pair("other", "old_t_s"));
+    }
+
+    #[test]
     fn names_and_nothing_else_change() {
         let table = ("public".to_owned(), "orders".to_owned());
         let cases = [
             ("CREATE SCHEMA sales;", "CREATE SCHEMA \"old\";"),
             ("GRANT USAGE ON SCHEMA sales TO sales;", "GRANT USAGE ON SCHEMA \"old\" TO sales;"),
+            (
+                "CREATE OPERATOR sales.=== (FUNCTION = f);",
+                "CREATE OPERATOR \"old\".=== (FUNCTION = f);",
+            ),
+            ("SELECT 1 OPERATOR(sales.*) 2;", "SELECT 1 OPERATOR(\"old\".*) 2;"),
+            ("SELECT sales.* FROM t sales;", "SELECT sales.* FROM t sales;"),
             ("SELECT 'sales.t' FROM sales.t;", "SELECT 'sales.t' FROM \"old\".\"t\";"),
             (
                 "ALTER TABLE ONLY public.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id);",
