@@ -9,6 +9,7 @@
 mod support {
     pub(crate) mod compare;
     pub(crate) mod counting;
+    #[expect(dead_code, reason = "other tests use more of it")]
     pub(crate) mod damage;
     pub(crate) mod gate;
     pub(crate) mod history;

@@ -14,6 +14,8 @@ mod support {
     pub(crate) mod counting;
     pub(crate) mod crafted;
     pub(crate) mod crafted_nodes;
+    #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod damage;
     pub(crate) mod false_server;
     pub(crate) mod false_store;
     pub(crate) mod fault_proxy;
@@ -32,6 +34,8 @@ mod support {
     pub(crate) mod process;
     pub(crate) mod repo;
     pub(crate) mod restic;
+    #[expect(dead_code, reason = "other tests use more of it")]
+    pub(crate) mod samples;
     pub(crate) mod script;
     pub(crate) mod servers;
     pub(crate) mod store;
@@ -55,6 +59,7 @@ mod scenarios {
     mod logs_with_restic;
     mod processes;
     mod pruning;
+    mod repair_matrix;
     mod requests;
     mod shadows;
     mod stores {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::Result;
-use backup_core::format::BlobKind;
-use backup_core::id::SnapshotId;
+use backup_core::format::{BlobKind, IndexFile, KeyFile, open_json, seal_json};
+use backup_core::id::{IndexId, SnapshotId};
 use backup_core::pipeline::BackupOptions;
 use backup_core::repository::{InitOptions, Repository};
-use backup_core::sink::Key;
+use backup_core::sink::{Key, SinkOps};
 use backup_core::testing::{MemorySink, ScriptedSource};
 
 use super::repo::{Repo, options};
@@ -50,6 +50,14 @@ pub(crate) const DAMAGES: [Damage; 10] = [
 impl Damage {
     pub(crate) fn is_flip(self) -> bool {
         matches!(self, Self::Flip(_))
+    }
+
+    /// Damages an object.
+    pub(crate) fn strike(self, sink: &MemorySink, key: &Key) {
+        match self {
+            Self::Delete => sink.remove(key),
+            _ => sink.corrupt(key, |bytes| self.apply(bytes)),
+        }
     }
 
     fn apply(self, bytes: &mut Vec<u8>) {
@@ -138,13 +146,34 @@ impl Fixture {
         }
     }
 
+    /// The pass phrase of the recovery key, which is never damaged.
+    pub(crate) fn recovery(&self) -> &str {
+        self.recovery.reveal()
+    }
+
+    /// A copy of the repository in which other index objects stand for that of `hit`.
+    pub(crate) async fn with_indexes(
+        &self,
+        change: impl FnOnce(IndexFile) -> Vec<IndexFile>,
+    ) -> MemorySink {
+        let copy = self.sink.copy();
+        let objects = copy.objects();
+        let file = KeyFile::from_json(&objects[&self.key_file]).unwrap();
+        let key = file.unwrap_with(&self.passphrase).unwrap().expect("the pass phrase is right");
+        let index = open_json(&key, &objects[&self.index]).unwrap();
+        copy.remove(&self.index);
+        for file in change(index) {
+            let sealed = seal_json(&key, &file).unwrap();
+            let name = Key::new(format!("index/{}", IndexId::digest(&sealed))).unwrap();
+            copy.put_bytes(&name, sealed).await.unwrap();
+        }
+        copy
+    }
+
     /// A copy of the repository in which one object is damaged.
     pub(crate) fn damaged(&self, key: &Key, damage: Damage) -> MemorySink {
         let copy = self.sink.copy();
-        match damage {
-            Damage::Delete => copy.remove(key),
-            _ => copy.corrupt(key, |bytes| damage.apply(bytes)),
-        }
+        damage.strike(&copy, key);
         copy
     }
 

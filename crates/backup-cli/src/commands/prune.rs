@@ -126,6 +126,10 @@ fn describe(report: &PruneReport, spec: &RepositorySpec) -> String {
     };
     let nonzero =
         |count: u64| if count == 0 { String::new() } else { human::count(count, "pack", "packs") };
+    let objects = |count: u64| match count {
+        0 => String::new(),
+        some => human::count(some, "object", "objects"),
+    };
     let rows = [
         (
             "Before",
@@ -144,6 +148,8 @@ fn describe(report: &PruneReport, spec: &RepositorySpec) -> String {
         ("Removed", packs(report.deleted_packs, report.deleted_bytes)),
         ("Locked by the store", nonzero(report.locked_packs)),
         ("Index objects", indexes),
+        ("Replaced by repairs, waiting", objects(report.quarantined_waiting)),
+        ("Replaced by repairs, removed", objects(report.quarantined_deleted)),
     ];
     format!("{heading}\n{}", facts(&rows))
 }

@@ -43,15 +43,32 @@ pub(crate) struct Args {
     #[arg(long)]
     read_data: bool,
     /// Show the plan, and change nothing
-    #[arg(long)]
+    #[arg(long, global = true)]
     dry_run: bool,
+    #[command(subcommand)]
+    selection: Option<Selection>,
+}
+
+/// Parts of a repository to repair in any case.
+#[derive(Debug, clap::Subcommand)]
+enum Selection {
+    /// Give up packs, once their readable blobs are in new packs
+    ///
+    /// For packs that `check --read-data` names, or that lie on failing storage. Other damage is
+    /// repaired, too. The packs stay until a prune deletes them.
+    Packs {
+        /// Name of a pack, or its first digits: at least four
+        #[arg(required = true, value_name = "PACK")]
+        packs: Vec<String>,
+    },
 }
 
 const EXAMPLES: &str = "\
 Examples:
   backup check
   backup repair --dry-run
-  backup repair --read-data --from s3://bucket/backup";
+  backup repair --read-data --from s3://bucket/backup
+  backup repair packs 1f3a9c02";
 
 /// Snapshots that were given up, in JSON.
 #[derive(Serialize)]
@@ -83,10 +100,19 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         session.require_confirmable()?;
     }
     if !args.accept_loss.is_empty() {
+        if args.selection.is_some() {
+            return Err(CommandError::usage("--accept-loss repairs nothing else")
+                .with_hint("run the two repairs one after the other"));
+        }
         return accept_loss(session, &spec.to_string(), &repository, args).await;
     }
+    let packs = match &args.selection {
+        Some(Selection::Packs { packs }) => maintenance::find_packs(&repository, packs).await?,
+        None => Vec::new(),
+    };
     let mut options = RepairOptions {
         from: copies(session, args).await?,
+        packs,
         read_data: args.read_data,
         write: spec.write_settings(),
         holder: session.holder(),
@@ -208,11 +234,11 @@ fn show(session: &Session, repository: &str, report: &RepairReport) -> CommandRe
         }
         (true, true) => {
             format!(
-                "Plan: nothing in {repository} can be repaired; unreadable snapshots are set aside"
+                "Plan: nothing in {repository} can be repaired; unreadable objects are set aside"
             )
         }
         (true, false) => {
-            format!("{repository}: nothing could be repaired; unreadable snapshots are set aside")
+            format!("{repository}: nothing could be repaired; unreadable objects are set aside")
         }
         // What a lost directory held is known only once it is back.
         (false, true) => format!("Plan: repair at least {count} of {repository}"),

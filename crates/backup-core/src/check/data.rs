@@ -14,6 +14,7 @@ use crate::event::Stage;
 use crate::format::PackHeader;
 use crate::id::{BlobId, PackId};
 use crate::pipeline::Meter;
+use crate::repository::headers::Mislisted;
 use crate::repository::index::PackInfo;
 use crate::repository::{IndexedRepository, layout, verify_blob};
 use crate::sink::SinkOps;
@@ -108,7 +109,7 @@ enum PackState {
     /// The pack as a whole is not what was written, though every blob in it may be.
     Altered(Vec<(BlobId, String)>, String),
     /// Sound blobs, of which the index states other ones or other places.
-    Mislisted,
+    Mislisted(PackHeader),
     /// It has no readable header.
     Unreadable(String),
 }
@@ -151,7 +152,7 @@ async fn read_pack(indexed: &IndexedRepository, pack: &PackInfo) -> Result<PackS
             let is_listed =
                 is_disputed || indexed.listed_of(&id, &header.blobs) == pack.blobs as usize;
             Ok(match (intact, bad.is_empty()) {
-                (true, true) if !is_listed => PackState::Mislisted,
+                (true, true) if !is_listed => PackState::Mislisted(header),
                 (true, true) => PackState::Sound,
                 (true, false) => PackState::BadBlobs(bad),
                 (false, _) => PackState::Altered(
@@ -170,22 +171,27 @@ async fn note_damage(
     damage: &mut Damage,
     report: &mut CheckReport,
 ) -> Result<()> {
-    let name = format!("pack {}", pack.id.short());
     let (bad, message) = match state {
         PackState::Sound => return Ok(()),
+        PackState::Mislisted(header) => {
+            let entries = indexed.entries_of([pack.id].into_iter());
+            let entries = entries.into_values().next().unwrap_or_default();
+            damage.note_mislisted(pack.id, Mislisted::new(Arc::new(header), &entries));
+            return Ok(());
+        }
         PackState::BadBlobs(bad) => (bad, None),
         PackState::Altered(bad, message) => (bad, Some(message)),
         // Restoring needs the index only, not the header: what the index describes may still be
         // sound.
-        PackState::Mislisted => {
-            let message = "the index lists it with contents that its header does not confirm";
-            (bad_blobs_by_index(indexed, pack).await?, Some(message.to_owned()))
-        }
         PackState::Unreadable(message) => (bad_blobs_by_index(indexed, pack).await?, Some(message)),
     };
-    if let (Some(message), true) = (message, bad.is_empty()) {
-        let affects = vec!["no snapshot yet: all blobs in the pack are intact".to_owned()];
-        report.problems.push(super::Problem { object: name.clone(), message, affects });
+    if let Some(message) = message {
+        if bad.is_empty() {
+            let affects = vec!["no snapshot yet: all blobs in the pack are intact".to_owned()];
+            let object = format!("pack {}", pack.id.short());
+            report.problems.push(super::Problem { object, message: message.clone(), affects });
+        }
+        damage.altered.insert(pack.id, message);
     }
     damage.blobs.extend(bad.into_iter().map(|(id, why)| ((pack.id, id), why)));
     Ok(())
@@ -196,12 +202,7 @@ async fn bad_blobs_by_index(
     indexed: &IndexedRepository,
     pack: &PackInfo,
 ) -> Result<Vec<(BlobId, String)>> {
-    let mut blobs = Vec::new();
-    indexed.index().for_each_blob(&mut |location| {
-        if location.pack == pack.id {
-            blobs.push(location.blob);
-        }
-    });
+    let blobs = indexed.entries_of([pack.id].into_iter()).into_values().next().unwrap_or_default();
     let reader = indexed.reader();
     let mut bad = Vec::new();
     for blob in blobs {

@@ -143,7 +143,18 @@ pub(super) async fn check_packs(
             words::count(bytes, "byte", "bytes")
         ));
     }
-    let damage =
+    let mut damage =
         Damage { missing_packs: found.missing, short_packs: found.wrong_size, ..Damage::default() };
+    for (pack, mislisted) in found.mislisted {
+        // Entries of several index objects together are all of its blobs.
+        if mislisted.is_equal() {
+            report.notes.push(format!(
+                "pack {} is listed in parts by several index objects: `backup repair` lists it once",
+                pack.short()
+            ));
+        } else {
+            damage.note_mislisted(pack, mislisted);
+        }
+    }
     Ok((damage, packs))
 }

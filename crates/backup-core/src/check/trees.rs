@@ -190,6 +190,12 @@ impl Trees<'_> {
             Err(error) => return Err(error),
         };
         self.reader.settle(&tree).await?;
+        for node in &tree.nodes {
+            // A copy in another place than the index states may be sound.
+            if self.node_trouble(node).is_some() {
+                self.reader.settle_by_headers(node).await?;
+            }
+        }
         let lost = |fault: &Fault| fault.loss == Loss::Entry;
         let bad = tree.faults.iter().any(lost)
             || tree.nodes.iter().any(|node| self.node_trouble(node).is_some());

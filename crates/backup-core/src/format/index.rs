@@ -1,5 +1,7 @@
 //! Index objects: which pack holds which blob.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,20 @@ impl IndexFile {
     pub fn blobs(&self) -> usize {
         let marked = self.packs_to_delete.iter().map(|pack| pack.blobs.len());
         self.packs.iter().map(|pack| pack.blobs.len()).chain(marked).sum()
+    }
+
+    /// Replaces the entries of packs whose true contents are known.
+    pub(crate) fn correct(&mut self, contents: &HashMap<PackId, Vec<IndexBlob>>) {
+        if contents.is_empty() {
+            return;
+        }
+        let listed = self.packs.iter_mut().map(|pack| (pack.id, &mut pack.blobs));
+        let marked = self.packs_to_delete.iter_mut().map(|pack| (pack.id, &mut pack.blobs));
+        for (id, blobs) in listed.chain(marked) {
+            if let Some(true_blobs) = contents.get(&id) {
+                blobs.clone_from(true_blobs);
+            }
+        }
     }
 }
 

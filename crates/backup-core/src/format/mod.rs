@@ -16,6 +16,7 @@
 //! | `mended.rs` | directories with values that the JSON parser refuses |
 //! | `node_rules.rs` | the rules for names and nodes, which all readers share: [`Fault`], [`Node::misfit`] |
 //! | `tree_json.rs` | writing directories exactly as Go's encoder does, so that restic's trees and ours deduplicate |
+//! | `raw_tree.rs` | directories as text, for repairs |
 //! | `quote.rs` | Go's `strconv.Quote` and JSON string escaping |
 //! | `snapshot.rs` | [`Snapshot`]: a completed backup |
 //! | `manifest.rs` | [`Manifest`]: what `.backup/manifest.json` says |
@@ -39,6 +40,7 @@ mod node_values;
 mod pack;
 mod polynomial;
 mod quote;
+mod raw_tree;
 mod sealed;
 mod snapshot;
 mod tree;
@@ -55,6 +57,7 @@ pub use manifest::{
 };
 pub use node_rules::{Fault, Loss, size_fault};
 pub use pack::{BlobKind, PackHeader, PackedBlob};
+pub(crate) use raw_tree::{RawTree, with_subtree};
 pub use sealed::{open_json, seal_json};
 pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotPart, SnapshotSummary};
 pub(crate) use tree::unparsable;

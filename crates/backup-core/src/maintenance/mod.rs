@@ -30,7 +30,7 @@ pub use forget::Forgotten;
 pub use keys::KeyRotation;
 pub use proofs::DamageMark;
 pub use prune::{MaxUnused, PruneOptions, PruneReport, prune};
-pub use repair::{Repair, RepairOptions, RepairReport, accept_loss, repair};
+pub use repair::{Repair, RepairOptions, RepairReport, accept_loss, find_packs, repair};
 pub use runs::RunNotes;
 pub use storage::{ObjectTotals, RESERVE, StorageReport, Usage, storage, storage_of};
 

@@ -1,7 +1,7 @@
 //! All object names in one place.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::id::{IndexId, KeyId, PackId, SnapshotId};
+use crate::id::{BlobId, IndexId, KeyId, PackId, SnapshotId};
 use crate::sink::{Key, Prefix};
 
 // Every name below is made of fixed words and hexadecimal digits and is therefore a valid key;
@@ -107,9 +107,15 @@ pub(crate) fn all_forgotten() -> Prefix {
     prefix("x-forgotten")
 }
 
-/// A snapshot object that stood in the way: it cannot be read, or needs what is lost.
-pub(crate) fn quarantined_snapshot(id: &SnapshotId) -> Key {
-    key(format!("x-quarantine/snapshots/{id}"))
+/// An object that a repair has replaced: under its own name, or with the digest of its content behind
+/// that where another one has the name.
+pub(crate) fn quarantined(object: &Key, content: Option<&BlobId>) -> Key {
+    let suffix = content.map_or_else(String::new, |digest| format!("-{}", digest.short()));
+    key(format!("x-quarantine/{object}{suffix}"))
+}
+
+pub(crate) fn all_quarantined() -> Prefix {
+    prefix("x-quarantine")
 }
 
 /// Somebody wants a snapshot to stay.

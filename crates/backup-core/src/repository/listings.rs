@@ -5,15 +5,11 @@ use std::collections::{HashMap, HashSet};
 
 use futures::TryStreamExt;
 
-use super::{IndexedRepository, Repository, index, layout};
+use super::{IndexedRepository, index};
 use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::format::{IndexBlob, PackHeader, PackedBlob};
+use crate::error::Result;
+use crate::format::{IndexBlob, PackedBlob};
 use crate::id::{IndexId, PackId};
-use crate::sink::SinkOps;
-
-/// Enough for the header of most packs.
-const TAIL: u64 = 64 << 10;
 
 /// The disputed packs of a repository.
 #[derive(Debug, Default)]
@@ -21,7 +17,7 @@ pub(crate) struct Disputes {
     /// True contents of packs.
     pub(crate) contents: HashMap<PackId, Vec<IndexBlob>>,
     /// Packs whose header cannot be read.
-    pub(crate) unknown: Vec<(PackId, Error)>,
+    pub(crate) unknown: Vec<PackId>,
     /// Index objects that list a blob in a pack that its header does not have. A listing without
     /// some of the blobs is harmless.
     pub(crate) false_listings: Vec<(IndexId, PackId)>,
@@ -34,15 +30,21 @@ impl IndexedRepository {
     /// Errors of the sink; cancellation. A header that cannot be read is part of the result.
     pub(crate) async fn disputes(&self, cx: &Context) -> Result<Disputes> {
         let mut disputes = Disputes::default();
-        for id in self.index().disputed_packs() {
+        let disputed = self.index().disputed_packs();
+        if disputed.is_empty() {
+            return Ok(disputes);
+        }
+        let given_up = self.given_up_packs();
+        for id in disputed {
             cx.check_cancelled()?;
-            match self.header(id).await {
-                Ok(header) => {
-                    let blobs = header.blobs.into_iter().map(IndexBlob::from).collect();
+            match self.header_of(&id).await? {
+                Some(header) => {
+                    let blobs = header.blobs.iter().copied().map(IndexBlob::from).collect();
                     disputes.contents.insert(id, blobs);
                 }
-                Err(error) if error.is_damage() => disputes.unknown.push((id, error)),
-                Err(error) => return Err(error),
+                // A prune may have deleted it.
+                None if given_up.contains(&id) => {}
+                None => disputes.unknown.push(id),
             }
         }
         if disputes.contents.is_empty() {
@@ -69,9 +71,11 @@ impl IndexedRepository {
         Ok(disputes)
     }
 
-    async fn header(&self, id: PackId) -> Result<PackHeader> {
-        let size = self.repository().sink().head(&layout::pack(&id)).await?.size;
-        header(self.repository(), id, size).await
+    /// Packs that are marked for deletion.
+    pub(crate) fn given_up_packs(&self) -> HashSet<PackId> {
+        let mut packs = HashSet::new();
+        self.index().for_each_pack(&mut |pack| packs.extend(pack.is_given_up().then_some(pack.id)));
+        packs
     }
 
     /// Number of these blobs of a pack that the index lists there.
@@ -82,24 +86,6 @@ impl IndexedRepository {
         };
         blobs.iter().filter(|blob| is_listed(blob)).count()
     }
-}
-
-/// Reads the header of a pack of `size` bytes.
-///
-/// # Errors
-/// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) if it cannot be understood; those of
-/// the sink.
-pub(crate) async fn header(repository: &Repository, id: PackId, size: u64) -> Result<PackHeader> {
-    let key = layout::pack(&id);
-    let read = |len: u64| repository.sink().get_range(&key, size.saturating_sub(len)..size);
-    let damaged = || Error::damaged(format!("pack {} is too short", id.short()));
-    let mut tail = read(TAIL.min(size)).await?;
-    let len = PackHeader::tail_len(*tail.last_chunk().ok_or_else(damaged)?, size)?;
-    if len > tail.len() as u64 {
-        tail = read(len).await?;
-    }
-    let start = tail.len().saturating_sub(usize::try_from(len).unwrap_or(usize::MAX));
-    PackHeader::open(&tail[start..], size, repository.key())
 }
 
 /// True if a pack with these contents has all of the blobs.

@@ -7,6 +7,7 @@
 //! | `init.rs`, `open.rs` | creating and opening |
 //! | `key_files.rs` | key files |
 //! | `guard.rs` | the lock that keeps stock `prune` and `forget` away from lock-free writers |
+//! | `headers.rs` | headers of packs, which decide where index entries do not fit |
 //! | `listings.rs` | packs that index objects list with different contents |
 //! | `listing.rs` | listings of objects, which may be empty or endless by mistake |
 //! | `pack_comparison.rs` | the packs in the index, compared with those in the store |
@@ -39,6 +40,7 @@ mod adoptions;
 pub(crate) mod cpu;
 mod effective_time;
 pub(crate) mod guard;
+pub(crate) mod headers;
 pub mod index;
 mod init;
 pub(crate) mod key_files;
@@ -64,7 +66,7 @@ pub(crate) mod store_clock;
 mod unavailable;
 mod write;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -91,11 +93,12 @@ use crate::chunker::Gear;
 use crate::context::Context;
 use crate::crypto::MasterKey;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BlobKind, Config};
-use crate::id::{IndexId, KeyId};
+use crate::format::{BlobKind, Config, IndexBlob};
+use crate::id::{IndexId, KeyId, PackId};
 use crate::sink::Sink;
 use cpu::CpuPool;
-use index::BlobIndex;
+use headers::Headers;
+use index::{BlobIndex, LoadedIndex};
 use known_snapshots::KnownSnapshots;
 
 /// An opened repository. Cheap to clone.
@@ -202,8 +205,23 @@ impl Repository {
     /// Those of the sink. Damaged index objects are no error here;
     /// [`IndexedRepository::damaged_indexes`] names them.
     pub async fn load_index(&self, cx: &Context) -> Result<IndexedRepository> {
-        let loaded = index::load(self, cx).await?;
-        Ok(IndexedRepository {
+        Ok(self.with_index(index::load(self, cx).await?))
+    }
+
+    /// Loads the index into memory, with these contents of packs instead of the stored entries.
+    ///
+    /// # Errors
+    /// As [`Self::load_index`].
+    pub(crate) async fn load_corrected_index(
+        &self,
+        contents: &HashMap<PackId, Vec<IndexBlob>>,
+        cx: &Context,
+    ) -> Result<IndexedRepository> {
+        Ok(self.with_index(index::load_corrected(self, contents, cx).await?))
+    }
+
+    fn with_index(&self, loaded: LoadedIndex) -> IndexedRepository {
+        IndexedRepository {
             repository: self.clone(),
             index: Arc::from(loaded.index),
             damaged: Arc::new(loaded.damaged),
@@ -212,7 +230,8 @@ impl Repository {
             saved: Arc::default(),
             directories: Arc::default(),
             settled: Arc::default(),
-        })
+            headers: Arc::default(),
+        }
     }
 }
 
@@ -232,6 +251,7 @@ pub struct IndexedRepository {
     directories: Arc<OnceLock<u64>>,
     /// Blobs of which index objects state several lengths, and where the true one is.
     settled: Arc<Settled>,
+    headers: Arc<Headers>,
 }
 
 impl IndexedRepository {
@@ -333,6 +353,10 @@ impl IndexedRepository {
 
     pub(crate) fn settled(&self) -> &Settled {
         &self.settled
+    }
+
+    pub(crate) fn headers(&self) -> &Headers {
+        &self.headers
     }
 
     pub(crate) fn reader(&self) -> BlobReader {

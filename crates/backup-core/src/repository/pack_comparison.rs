@@ -1,9 +1,10 @@
 //! The packs in the index, compared with those in the store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::IndexedRepository;
-use crate::error::Result;
+use super::headers::Mislisted;
+use crate::error::{ErrorKind, Result};
 use crate::id::PackId;
 
 /// Differences of the packs in the store from those in the index.
@@ -13,18 +14,28 @@ pub(crate) struct PackComparison {
     pub(crate) missing: HashSet<PackId>,
     /// Packs that are gone after they were marked for deletion.
     pub(crate) deleted: HashSet<PackId>,
-    /// Packs of another size than the index says, with their real size.
+    /// Packs of another size than in the index and without a header that confirms it, with their
+    /// real size.
     pub(crate) wrong_size: HashMap<PackId, u64>,
+    /// Packs whose header confirms their size, and which the index lists with other contents.
+    pub(crate) mislisted: BTreeMap<PackId, Mislisted>,
     /// Packs that no index lists, with their sizes.
     pub(crate) unlisted: HashMap<PackId, u64>,
 }
 
 impl PackComparison {
-    /// Whether a pack is gone or cut off.
+    /// True if a pack is gone or cut off, or cannot be used by its index entries.
     pub(crate) fn is_lost(&self, pack: &PackId) -> bool {
         self.missing.contains(pack)
             || self.wrong_size.contains_key(pack)
             || self.deleted.contains(pack)
+            || self.mislisted.get(pack).is_some_and(|listed| !listed.is_incomplete_only)
+    }
+
+    /// Packs whose index entries are not to be relied upon.
+    fn lost_packs(&self) -> Vec<PackId> {
+        let packs = self.missing.iter().chain(self.wrong_size.keys()).chain(&self.deleted);
+        packs.chain(self.mislisted.keys()).filter(|pack| self.is_lost(pack)).copied().collect()
     }
 
     /// How many packs are gone or cut off.
@@ -49,9 +60,30 @@ impl IndexedRepository {
         });
         // A false listing of a pack states another size than the true one.
         differing.retain(|(pack, size)| !self.index.sizes(pack).contains(size));
-        found.wrong_size.extend(differing);
         found.unlisted = stored;
+        self.judge(differing, &mut found).await?;
         Ok(found)
+    }
+
+    /// Separates damaged packs from those that the index lists wrongly: several index objects may each
+    /// list a part of a pack.
+    async fn judge(&self, differing: Vec<(PackId, u64)>, found: &mut PackComparison) -> Result<()> {
+        let mut entries = self.entries_of(differing.iter().map(|(pack, _)| *pack));
+        for (pack, size) in differing {
+            let header = match self.header_of(&pack).await {
+                // The credentials of a writer may not read packs: it stores the blobs again.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+                header => header?,
+            };
+            match header {
+                Some(header) => {
+                    let entries = entries.remove(&pack).unwrap_or_default();
+                    found.mislisted.insert(pack, Mislisted::new(header, &entries));
+                }
+                None => _ = found.wrong_size.insert(pack, size),
+            }
+        }
+        Ok(())
     }
 
     /// For writers: blobs of missing packs, and of packs that a prune has recorded for deletion, are
@@ -66,13 +98,7 @@ impl IndexedRepository {
     /// relied upon: the repository mends itself. Returns what was found.
     pub(crate) async fn hide_lost_packs(&self) -> Result<PackComparison> {
         let found = self.compare_packs().await?;
-        let lost: Vec<_> = found
-            .missing
-            .iter()
-            .chain(found.wrong_size.keys())
-            .chain(&found.deleted)
-            .copied()
-            .collect();
+        let lost = found.lost_packs();
         if !lost.is_empty() {
             self.index.hide_packs(&lost);
         }

@@ -64,6 +64,11 @@ impl Repository {
         put(&**self.sink(), self.key(), &layout::snapshot_receipt(id), received).await
     }
 
+    /// Writes a receipt under this name.
+    pub(crate) async fn put_receipt(&self, key: &Key, received: Timestamp) -> Result<()> {
+        put(&**self.sink(), self.key(), key, received).await
+    }
+
     /// Writes the receipts that are missing: of snapshots and keys that other tools made, or whose
     /// writer crashed.
     pub(crate) async fn complete_receipts(

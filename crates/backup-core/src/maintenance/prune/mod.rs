@@ -52,7 +52,7 @@ use crate::repository::index::PackInfo;
 use crate::repository::reach::{Bits, Reach};
 use crate::repository::reliance::list_again;
 use crate::repository::{IndexedRepository, KeptLease, PackComparison, Repository, layout};
-use crate::sink::{ObjectMeta, SinkOps};
+use crate::sink::{Key, ObjectMeta, SinkOps};
 use plan::{Facts, Plan};
 use records::Records;
 pub(super) use rewrite::{Changes, rewrite};
@@ -137,6 +137,8 @@ async fn run(
         .collect();
     survey.records.write(repository, &rewritten.marks, &orphans, cx).await?;
     sweep::tidy(&survey.records, repository).await?;
+    report.quarantined_deleted = survey.quarantined.len() as u64;
+    repository.sink().delete_all(survey.quarantined).await?;
     Ok(report)
 }
 
@@ -189,6 +191,8 @@ struct Survey<'a> {
     plan: Plan,
     /// True contents of packs that index objects list with different ones.
     correct: HashMap<PackId, Vec<IndexBlob>>,
+    /// Objects that repairs have replaced, to be deleted.
+    quarantined: Vec<Key>,
     report: PruneReport,
 }
 
@@ -223,10 +227,24 @@ impl<'a> Survey<'a> {
         let (usage, plan, mut report) =
             decide(&indexed, reach.reached(), options, &records, &store, &recent, cx).await?;
         report.snapshots = snapshots.len() as u64;
+        let (quarantined, waiting) = records.quarantined(repository, cx).await?;
+        report.quarantined_waiting = waiting;
         let disputes = indexed.disputes(cx).await?;
         let snapshots = snapshots.into_iter().map(|(id, _)| id).collect();
         let correct = disputes.contents;
-        Ok(Self { indexed, records, snapshots, store, recent, reach, usage, plan, correct, report })
+        Ok(Self {
+            indexed,
+            records,
+            snapshots,
+            store,
+            recent,
+            reach,
+            usage,
+            plan,
+            correct,
+            quarantined,
+            report,
+        })
     }
 
     /// What a run would come to.
@@ -245,6 +263,7 @@ impl<'a> Survey<'a> {
             deleted_packs: (plan.delete.len() + plan.orphans.len()) as u64,
             deleted_bytes: sum(&plan.delete)
                 + plan.orphans.iter().map(|(_, size)| size).sum::<u64>(),
+            quarantined_deleted: self.quarantined.len() as u64,
             index_objects_after: self.report.index_objects_before,
             ..self.report
         }

@@ -101,6 +101,10 @@ pub struct PruneReport {
     pub deleted_bytes: u64,
     /// Packs that could be deleted but that the store has locked.
     pub locked_packs: u64,
+    /// Objects in `x-quarantine/`, which repairs had replaced, that were deleted.
+    pub quarantined_deleted: u64,
+    /// Objects in `x-quarantine/` whose grace period is not over.
+    pub quarantined_waiting: u64,
     /// Index objects before the run.
     pub index_objects_before: u64,
     /// Index objects after it.

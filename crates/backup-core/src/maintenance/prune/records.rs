@@ -20,7 +20,7 @@ use crate::repository::prune_records::{self, PruneRecord};
 use crate::repository::session::Sessions;
 use crate::repository::store_clock::StoreClock;
 use crate::repository::{Repository, guard, layout};
-use crate::sink::{Key, SinkErrorKind, SinkOps};
+use crate::sink::{Key, ObjectMeta, SinkErrorKind, SinkOps};
 
 /// When restic itself no longer respects a lock.
 const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
@@ -32,6 +32,7 @@ pub(super) struct Records {
     pub(super) sessions: Sessions,
     locks: BTreeSet<String>,
     pub(super) grace: SignedDuration,
+    clock: StoreClock,
 }
 
 /// A record of an earlier run.
@@ -73,7 +74,25 @@ impl Records {
             sessions: Sessions::look(repository, &clock).await?,
             locks: foreign_locks(repository, &clock).await?,
             grace: SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX),
+            clock,
         })
+    }
+
+    /// Objects that repairs have replaced: those whose grace period is over, and the number of the
+    /// others.
+    ///
+    /// # Errors
+    /// Errors of the sink.
+    pub(super) async fn quarantined(
+        &self,
+        repository: &Repository,
+        cx: &Context,
+    ) -> Result<(Vec<Key>, u64)> {
+        let listed = repository.sink().list_all(&layout::all_quarantined()).await?;
+        let now = cx.clock.now();
+        let is_due = |meta: &ObjectMeta| self.clock.age(meta.last_modified, now) >= self.grace;
+        let (due, waiting): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_due);
+        Ok((due.into_iter().map(|meta| meta.key).collect(), waiting.len() as u64))
     }
 
     pub(super) fn mark_is_due(&self, mark: Mark) -> Due {

@@ -12,11 +12,12 @@ use crate::repository::{BlobWriter, Decoded, IndexedRepository};
 /// Blobs that are needed and cannot be read.
 pub(super) type Missing = HashSet<(BlobKind, BlobId)>;
 
-/// Follows directories and notes what is not there. What is below a directory that cannot be read
+/// Follows directories and notes what is not there; `has_data` tells for data blobs. What is below a directory that cannot be read
 /// is not known.
 pub(super) async fn missing(
     indexed: &IndexedRepository,
     roots: &[BlobId],
+    has_data: impl Fn(&BlobId) -> bool + Send,
     cx: &Context,
 ) -> Result<Missing> {
     let reader = indexed.reader();
@@ -36,11 +37,10 @@ pub(super) async fn missing(
             }
             Err(error) => return Err(error),
         };
+        // Lengths that do not add up lead to false index entries.
+        reader.settle(&tree).await?;
         for node in tree.nodes {
-            let lost = node
-                .content
-                .iter()
-                .filter(|blob| indexed.index().find(BlobKind::Data, blob).is_none());
+            let lost = node.content.iter().filter(|blob| !has_data(blob));
             missing.extend(lost.map(|blob| (BlobKind::Data, *blob)));
             stack.extend(node.subtree);
         }

@@ -1,46 +1,123 @@
-//! Packs that no index lists: an index object is lost or damaged, or a run was interrupted; and
-//! packs that index objects list with different contents. Their own headers list the blobs.
+//! Index entries and the packs they describe. Entries are hints: the header of a pack whose SHA-256
+//! is its name decides, also for packs that no index object lists.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Changes, Repair, RepairReport, Run, rewrite};
-use crate::context::Context;
-use crate::error::Result;
-use crate::format::IndexPack;
+use super::{Changes, Run, quarantine, rewrite};
+use crate::check::Problem;
+use crate::error::{Error, Result};
+use crate::format::{IndexBlob, IndexPack, PackHeader, PackedBlob};
 use crate::id::{IndexId, PackId};
+use crate::repository::headers::{Mislisted, confirmed_header, header};
 use crate::repository::index::IndexBatch;
-use crate::repository::listings::header;
 use crate::repository::{IndexedRepository, layout};
 use crate::sink::SinkOps;
+use crate::words;
 
-/// Replaces index objects that list packs with false contents; returns true if it did.
-pub(super) async fn correct(
+/// The comparison of index entries with the pack itself.
+enum Verdict {
+    Equal,
+    /// Contents of an intact pack, and how the entries differ from them.
+    Corrected(Vec<IndexBlob>, String),
+    /// The pack is not as it was written, or has no readable header.
+    Damaged,
+}
+
+/// Compares the index entries of these packs with the packs. Entries of intact packs are corrected;
+/// other packs that differ are damaged.
+pub(super) async fn compare(run: &mut Run<'_>, packs: BTreeSet<PackId>) -> Result<()> {
+    let is_open = |pack: &PackId| {
+        !run.bad.missing.contains(pack)
+            && !run.bad.damaged.contains(pack)
+            && !run.contents.contains_key(pack)
+    };
+    let packs: Vec<PackId> = packs.into_iter().filter(is_open).collect();
+    if packs.is_empty() {
+        return Ok(());
+    }
+    let disputed: HashSet<PackId> = run.indexed.index().disputed_packs().into_iter().collect();
+    let marked = run.indexed.given_up_packs();
+    let (indexed, cx) = (run.indexed.clone(), run.cx);
+    let concurrency = indexed.repository().sink().capabilities().concurrency.max(1);
+    let judge = |(pack, entries): (PackId, Vec<PackedBlob>)| {
+        let (indexed, in_parts) = (&indexed, disputed.contains(&pack));
+        async move {
+            cx.check_cancelled()?;
+            Ok::<_, Error>((pack, verdict_on(indexed, pack, &entries, in_parts).await?))
+        }
+    };
+    let entries = indexed.entries_of(packs.into_iter());
+    let mut judging = futures::stream::iter(entries).map(judge).buffer_unordered(concurrency);
+    let mut is_changed = false;
+    while let Some((pack, verdict)) = judging.try_next().await? {
+        match verdict {
+            Verdict::Equal => {}
+            // A prune may have deleted a marked pack.
+            Verdict::Damaged if marked.contains(&pack) => {}
+            Verdict::Damaged => _ = run.bad.damaged.insert(pack),
+            Verdict::Corrected(blobs, what) => {
+                run.contents.insert(pack, blobs);
+                run.repaired(format!("pack {}", pack.short()), what);
+                is_changed = true;
+            }
+        }
+    }
+    drop(judging);
+    if is_changed {
+        reload(run).await?;
+    }
+    run.hide();
+    Ok(())
+}
+
+/// Loads the index as it will be after the repair; nothing is hidden in it.
+pub(super) async fn reload(run: &mut Run<'_>) -> Result<()> {
+    let contents = run.contents.iter().chain(&run.listed);
+    let contents = contents.map(|(pack, blobs)| (*pack, blobs.clone())).collect();
+    run.indexed = run.repository().clone().load_corrected_index(&contents, run.cx).await?;
+    Ok(())
+}
+
+async fn verdict_on(
     indexed: &IndexedRepository,
-    report: &mut RepairReport,
-    cx: &Context,
-) -> Result<bool> {
-    let disputes = indexed.disputes(cx).await?;
-    if disputes.false_listings.is_empty() {
-        return Ok(false);
+    pack: PackId,
+    entries: &[PackedBlob],
+    in_parts: bool,
+) -> Result<Verdict> {
+    let Some(header) = indexed.header_of(&pack).await? else {
+        return Ok(Verdict::Damaged);
+    };
+    let listed = Mislisted::new(header, entries);
+    let contents = |header: &PackHeader| header.blobs.iter().copied().map(Into::into).collect();
+    if listed.is_equal() {
+        let what = "was listed in parts by several index objects; is listed once now".to_owned();
+        return Ok(if in_parts {
+            Verdict::Corrected(contents(&listed.header), what)
+        } else {
+            Verdict::Equal
+        });
     }
-    for (object, pack) in &disputes.false_listings {
-        let object = format!("index {}", object.short());
-        let what = format!("listed pack {} with false contents; corrected", pack.short());
-        report.repaired.push(Repair { object, what });
+    let what = if listed.is_incomplete_only {
+        let all = listed.header.blobs.len() as u64;
+        let all = words::count(all, "blob", "blobs");
+        format!("was listed with {} of {all}; is listed with all now", listed.confirmed)
+    } else {
+        "was listed with contents that it does not have; is listed by its header now".to_owned()
+    };
+    match confirmed_header(indexed.repository(), pack).await {
+        Ok(header) => Ok(Verdict::Corrected(contents(&header), what)),
+        Err(error) if error.is_damage() => Ok(Verdict::Damaged),
+        Err(error) => Err(error),
     }
-    if report.dry_run {
-        return Ok(false);
-    }
-    let changes = Changes { correct: disputes.contents, ..Changes::default() };
-    let damaged: HashSet<IndexId> = indexed.damaged_indexes().iter().map(|(id, _)| *id).collect();
-    let objects = indexed.loaded_objects().difference(&damaged).copied().collect();
-    let rewritten = rewrite(indexed, &objects, &changes, cx).await?;
-    for id in &rewritten.replaced {
-        indexed.repository().sink().delete_one(&layout::index(id)).await?;
-    }
-    Ok(true)
+}
+
+/// All packs of the index.
+pub(super) fn all_packs(indexed: &IndexedRepository) -> BTreeSet<PackId> {
+    let mut packs = BTreeSet::new();
+    indexed.index().for_each_pack(&mut |pack| _ = packs.insert(pack.id));
+    packs
 }
 
 pub(super) async fn list_unlisted(
@@ -68,16 +145,61 @@ pub(super) async fn list_unlisted(
     let mut listed = Vec::new();
     while let Some(found) = reading.try_next().await? {
         let Some((id, header)) = found else { continue };
-        run.indexed.index().add_pack(id, &header.blobs);
-        if !run.options.dry_run {
-            let blobs = header.blobs.iter().copied().map(Into::into).collect();
+        let blobs: Vec<IndexBlob> = header.blobs.iter().copied().map(Into::into).collect();
+        if run.options.dry_run {
+            run.listed.insert(id, blobs);
+        } else {
             batch.add(IndexPack { id, blobs }).await?;
         }
         listed.push(id);
     }
     batch.finish().await?;
+    if !listed.is_empty() {
+        // With the new index objects, which may have to be renewed again.
+        reload(run).await?;
+        run.hide();
+    }
     for id in listed {
         run.repaired(format!("pack {}", id.short()), "was in no index; indexed again");
+    }
+    Ok(())
+}
+
+/// Renews the index: damaged packs are marked, missing ones are listed no more, entries that
+/// differ from their packs are corrected, and objects that cannot be read go. Replaced
+/// objects are put aside.
+pub(super) async fn renew(run: &mut Run<'_>) -> Result<()> {
+    let damaged: Vec<IndexId> = run.indexed.damaged_indexes().iter().map(|(id, _)| *id).collect();
+    let mut replaced = Vec::new();
+    for id in &damaged {
+        let object = format!("index {}", id.short());
+        if quarantine::put(run, &layout::index(id)).await? {
+            replaced.push(*id);
+            run.repaired(object, "cannot be read; moved to x-quarantine/");
+        } else {
+            let message = "the storage cannot read the object: it stays in place".to_owned();
+            let affects = vec!["packs that only this index object lists".to_owned()];
+            run.report.lost.push(Problem { object, message, affects });
+        }
+    }
+    if run.options.dry_run {
+        return Ok(());
+    }
+    let changes = Changes {
+        mark: run.bad.damaged.clone(),
+        time: run.cx.clock.now(),
+        recover: HashSet::new(),
+        drop: run.bad.missing.clone(),
+        correct: run.contents.clone(),
+    };
+    let mut objects = run.indexed.loaded_objects().clone();
+    objects.retain(|id| !damaged.contains(id));
+    let rewritten = rewrite(&run.indexed, &objects, &changes, run.cx).await?;
+    for id in &rewritten.replaced {
+        quarantine::put(run, &layout::index(id)).await?;
+    }
+    for id in rewritten.replaced.iter().chain(&replaced) {
+        run.repository().sink().delete_one(&layout::index(id)).await?;
     }
     Ok(())
 }

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::tz::TimeZone;
 
-use super::Run;
 use super::blobs::Missing;
+use super::{Run, quarantine};
 use crate::check::Problem;
 use crate::context::Context;
-use crate::error::Result;
-use crate::format::{BlobKind, Loss, Node, Snapshot, write_tree};
+use crate::error::{Error, Result};
+use crate::format::{BlobKind, RawTree, Snapshot, Tree, with_subtree};
 use crate::id::{BlobId, SnapshotId};
 use crate::limits;
 use crate::repository::{BlobReader, BlobWriter, SnapshotInfo, layout};
@@ -81,7 +80,7 @@ pub(super) async fn mend(
             run.repaired(object, format!("snapshot {} holds the remaining entries", id.short()));
         }
         let sealed = repository.sealed_snapshot(&info.id).await?;
-        repository.sink().put_bytes(&layout::quarantined_snapshot(&info.id), sealed).await?;
+        quarantine::keep(&repository, &layout::snapshot(&info.id), sealed).await?;
         repository.sink().delete_one(&layout::snapshot_receipt(&info.id)).await?;
         repository.sink().delete_one(&layout::snapshot(&info.id)).await?;
     }
@@ -157,49 +156,82 @@ impl Mender<'_> {
                 return Ok(None);
             }
             let before = lost.len();
-            let mut kept: Vec<Node> = Vec::new();
-            let mut changed = false;
+            let mut edits = Edits::new();
             let tree = match self.reader.tree(&id).await {
                 // It would have been moved out of a damaged pack, or taken from a copy.
                 Err(error) if self.dry_run && error.is_damage() => return Ok(Some(id)),
                 tree => tree?,
             };
-            // A new directory object cannot hold entries that cannot be restored.
-            let unfit = tree.faults.into_iter().filter(|fault| fault.loss == Loss::Entry);
-            let unfit: Vec<_> = unfit.map(|fault| path.join(fault.entry.as_bytes())).collect();
-            for mut node in tree.nodes {
+            for node in tree.nodes {
                 let path = path.join(&node.name);
                 if node.content.iter().any(|blob| self.missing.contains(&(BlobKind::Data, *blob))) {
                     lost.push(path);
-                    changed = true;
+                    edits.insert(node.name, None);
                     continue;
                 }
-                if let Some(subtree) = node.subtree {
-                    let left = self.directory(path, subtree, lost).await?;
-                    changed |= left != Some(subtree);
-                    let Some(left) = left else { continue };
-                    node.subtree = Some(left);
+                let Some(subtree) = node.subtree else { continue };
+                let left = self.directory(path, subtree, lost).await?;
+                if left != Some(subtree) {
+                    edits.insert(node.name, left);
                 }
-                kept.push(node);
             }
-            if !changed {
+            if edits.is_empty() {
                 if lost.len() == before {
                     self.done.insert(id, id);
                 }
                 return Ok(Some(id));
             }
-            lost.extend(unfit);
+            let json = self.reader.blob(BlobKind::Tree, &id).await?;
             let writer = self.writer.clone();
             let repository = self.reader.repository().repository().clone();
-            let work = move || {
-                let json = write_tree(&mut kept, &TimeZone::UTC)?;
-                Ok(writer.store(BlobKind::Tree, &json)?.id)
-            };
+            let work = move || Ok(writer.store(BlobKind::Tree, &edited(&json, edits)?)?.id);
             let left = repository.cpu().run(work).await.map(Some)?;
             let visits = self.changed.get(&id).map_or(0, |(visits, _)| *visits) + 1;
             self.changed.insert(id, (visits, left));
             Ok(left)
         }
         .boxed()
+    }
+}
+
+/// Entries of a directory by name: without their subtree they go, else it replaces the old one.
+type Edits = HashMap<Box<[u8]>, Option<BlobId>>;
+
+/// The text of a directory after these edits. All other nodes keep every byte: they may be of types,
+/// or have fields, of other programs.
+fn edited(json: &[u8], mut edits: Edits) -> Result<Vec<u8>> {
+    let raw = RawTree::cut(json).ok_or_else(|| Error::damaged("cannot parse the directory"))?;
+    let mut nodes: Vec<Vec<u8>> = Vec::new();
+    for text in &raw.nodes {
+        let alone = [b"{\"nodes\":[", *text, b"]}"].concat();
+        let node = Tree::from_json(&alone)?.nodes.into_iter().next();
+        // Of several entries with one name the first one counts.
+        match node.and_then(|node| edits.remove(&node.name)) {
+            None => nodes.push(text.to_vec()),
+            Some(None) => {}
+            Some(Some(subtree)) => nodes.push(
+                with_subtree(text, &subtree)
+                    .ok_or_else(|| Error::damaged("cannot parse an entry of the directory"))?,
+            ),
+        }
+    }
+    Ok(raw.with_nodes(&nodes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edited_directory_keeps_nodes_of_other_programs() {
+        let (old, new) = (BlobId::digest(b"old"), BlobId::digest(b"new"));
+        let kept = r#"{"name":"odd","type":"irregular","z":[1e999]},{"name":"a","type":"file","acl":{"b":1},"mtime":"10001-01-01T00:00:00Z"}"#;
+        let dir = |id| format!(r#"{{"name":"dir","type":"dir","subtree":"{id}","extra":true}}"#);
+        let lost = r#"{"name":"lost","type":"file","content":[]}"#;
+        let json = format!("{{\"nodes\":[{kept},{},{lost}]}}\n", dir(old));
+        let edits = [(&b"lost"[..], None), (&b"dir"[..], Some(new))];
+        let edits = edits.into_iter().map(|(name, left)| (name.into(), left)).collect();
+        let text = String::from_utf8(edited(json.as_bytes(), edits).unwrap()).unwrap();
+        assert_eq!(text, format!("{{\"nodes\":[{kept},{}]}}\n", dir(new)));
     }
 }

@@ -1,32 +1,38 @@
 //! Mending what can be mended, and naming what cannot.
 //!
 //! ```text
-//!  index: list packs that no index lists ─▶ (read all data) ─▶ move what is sound out of damaged packs
-//!    ─▶ snapshots, then blobs, from other copies ─▶ give damaged packs up ─▶ snapshots without what is lost for good
+//!  index entries beside the headers of packs ─▶ list packs that no index lists ─▶ (read all data)
+//!    ─▶ move what is sound out of damaged packs ─▶ snapshots, then blobs, from other copies
+//!    ─▶ give damaged packs up, renew the index ─▶ snapshots without what is lost for good
 //! ```
 //!
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | [`repair`]: the order of things |
 //! | `report.rs` | [`RepairOptions`], [`RepairReport`] |
+//! | `objects.rs` | the copy of the config, key files, and the inventory |
 //! | `index.rs` | packs that no index lists, or that index objects list with false contents |
 //! | `packs.rs` | what is sound in damaged packs |
 //! | `blobs.rs` | what is missing, and where else it is |
 //! | `snapshots.rs` | snapshot objects: from another copy, or put aside |
 //! | `mend.rs` | snapshots without what is lost for good |
+//! | `quarantine.rs` | objects that are replaced |
 //!
-//! Nothing is thrown away: what cannot be read goes to `x-quarantine/`, damaged packs are marked
-//! and stay for the grace period of a prune.
+//! No data is thrown away: objects that are replaced go to `x-quarantine/`, damaged packs are marked;
+//! both stay for the grace period of a prune.
 
 mod blobs;
 mod index;
 mod mend;
+mod objects;
 mod packs;
+pub(super) mod quarantine;
 mod report;
 mod snapshots;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+pub use packs::find_packs;
 pub use report::{Repair, RepairOptions, RepairReport};
 pub use snapshots::accept_loss;
 
@@ -37,10 +43,11 @@ use super::prune_lease;
 use crate::check;
 use crate::context::Context;
 use crate::error::Result;
+use crate::format::{BlobKind, IndexBlob};
 use crate::id::{BlobId, PackId};
+use crate::repository::headers::confirmed_header;
 use crate::repository::session::Session;
-use crate::repository::{BlobWriter, IndexedRepository, Repository, layout};
-use crate::sink::{SinkErrorKind, SinkOps};
+use crate::repository::{BlobWriter, IndexedRepository, Repository};
 
 /// Mends a repository from what is in it and, where that is not enough, from copies of it.
 ///
@@ -76,14 +83,15 @@ async fn run(
     options: &RepairOptions,
     cx: &Context,
 ) -> Result<RepairReport> {
-    let mut report = RepairReport { dry_run: options.dry_run, ..RepairReport::default() };
-    config_copy(repository, &mut report).await?;
-    let mut indexed = repository.load_index(cx).await?;
-    if index::correct(&indexed, &mut report, cx).await? {
-        indexed = repository.load_index(cx).await?;
-    }
+    let report = RepairReport { dry_run: options.dry_run, ..RepairReport::default() };
+    let indexed = repository.load_index(cx).await?;
     let copies = open_copies(&options.from, cx).await?;
-    let mut run = Run { indexed, copies, options, cx, report, bad: Bad::default() };
+    let (contents, listed) = (HashMap::new(), HashMap::new());
+    let mut run =
+        Run { indexed, copies, options, cx, report, bad: Bad::default(), contents, listed };
+    objects::config_copy(&mut run).await?;
+    objects::keys(&mut run).await?;
+    objects::inventory(&mut run).await?;
     let snapshots = snapshots::recover(&mut run).await?;
     let roots: Vec<BlobId> = snapshots.iter().map(|info| info.snapshot.tree).collect();
     run.find_damage(&roots).await?;
@@ -101,9 +109,7 @@ struct Bad {
     missing: HashSet<PackId>,
     /// Packs that hold something unreadable.
     damaged: HashSet<PackId>,
-    /// What cannot be read of them.
-    blobs: HashMap<(PackId, BlobId), String>,
-    /// What could be read of them, though, and was stored again.
+    /// Blobs that could be read of them, and were stored again.
     saved: Missing,
 }
 
@@ -114,6 +120,10 @@ struct Run<'a> {
     cx: &'a Context,
     report: RepairReport,
     bad: Bad,
+    /// Contents of intact packs that the index lists with other ones.
+    contents: HashMap<PackId, Vec<IndexBlob>>,
+    /// Packs that a dry run would list again.
+    listed: HashMap<PackId, Vec<IndexBlob>>,
 }
 
 impl Run<'_> {
@@ -125,24 +135,72 @@ impl Run<'_> {
         self.report.repaired.push(Repair { object: object.into(), what: what.into() });
     }
 
-    /// Finds lost and damaged packs; lists again what no index lists, if anything is missing.
+    /// Finds nothing in packs that are gone or damaged.
+    fn hide(&self) {
+        let lost: Vec<PackId> = self.bad.missing.iter().chain(&self.bad.damaged).copied().collect();
+        self.indexed.index().hide_packs(&lost);
+    }
+
+    /// Finds lost and damaged packs and false index entries; lists again what no index lists, if
+    /// anything is missing.
     async fn find_damage(&mut self, roots: &[BlobId]) -> Result<()> {
-        let store = self.indexed.hide_lost_packs().await?;
-        let is_incomplete = !self.indexed.damaged_indexes().is_empty()
-            || !blobs::missing(&self.indexed, roots, self.cx).await?.is_empty();
-        if is_incomplete {
-            index::list_unlisted(self, &store.unlisted).await?;
-        }
+        let store = self.indexed.compare_packs().await?;
         self.bad.missing.extend(&store.missing);
         self.bad.damaged.extend(store.wrong_size.keys());
-        if self.options.read_data {
-            for ((pack, blob), why) in check::find_damaged_blobs(&self.indexed, self.cx).await? {
-                self.bad.damaged.insert(pack);
-                self.bad.blobs.insert((pack, blob), why);
+        self.bad.damaged.extend(&self.options.packs);
+        let mut suspects: BTreeSet<PackId> = store.mislisted.keys().copied().collect();
+        suspects.extend(self.indexed.index().disputed_packs());
+        index::compare(self, suspects).await?;
+        self.hide();
+        if !self.indexed.damaged_indexes().is_empty() || self.lacks_any(roots).await? {
+            index::list_unlisted(self, &store.unlisted).await?;
+            // Before anything is given up, the header of each pack is read.
+            if self.lacks_any(roots).await? {
+                let packs = index::all_packs(&self.indexed);
+                index::compare(self, packs).await?;
             }
         }
-        let lost: Vec<PackId> = self.bad.damaged.iter().copied().collect();
-        self.indexed.index().hide_packs(&lost);
+        // Walking over the directories has shown which entries led astray.
+        _ = self.lacks_any(roots).await?;
+        let contradicted = self.indexed.contradicted_packs();
+        index::compare(self, contradicted).await?;
+        self.judge_packs_of_missing(roots).await?;
+        if self.options.read_data {
+            let found = check::find_damage(&self.indexed, self.cx).await?;
+            index::compare(self, found.mislisted.keys().copied().collect()).await?;
+            self.bad.damaged.extend(found.altered.keys());
+            let bad = found.blobs.keys().map(|(pack, _)| *pack);
+            self.bad.damaged.extend(bad.filter(|pack| !found.mislisted.contains_key(pack)));
+        }
+        self.bad.damaged.retain(|pack| !self.bad.missing.contains(pack));
+        self.hide();
+        Ok(())
+    }
+
+    async fn lacks_any(&self, roots: &[BlobId]) -> Result<bool> {
+        Ok(!self.missing(roots).await?.is_empty())
+    }
+
+    async fn missing(&self, roots: &[BlobId]) -> Result<Missing> {
+        let has_data = |id: &BlobId| self.indexed.index().find(BlobKind::Data, id).is_some();
+        blobs::missing(&self.indexed, roots, has_data, self.cx).await
+    }
+
+    /// Packs in which blobs are listed that cannot be read are damaged, unless their content matches
+    /// their names.
+    async fn judge_packs_of_missing(&mut self, roots: &[BlobId]) -> Result<()> {
+        let missing = self.missing(roots).await?;
+        let index = self.indexed.index();
+        let places = missing.iter().flat_map(|(kind, id)| index.find_all(*kind, id));
+        let packs: BTreeSet<PackId> = places.map(|at| at.pack).collect();
+        for pack in packs {
+            self.cx.check_cancelled()?;
+            match confirmed_header(self.repository(), pack).await {
+                Ok(_) => {}
+                Err(error) if error.is_damage() => _ = self.bad.damaged.insert(pack),
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 
@@ -151,9 +209,20 @@ impl Run<'_> {
         let writer = self.writer();
         let salvaged = packs::salvage(self, &writer).await;
         writer.close(salvaged).await?;
+        let whole = self.indexed.clone();
+        if self.options.dry_run && !self.bad.damaged.is_empty() {
+            // Directories in damaged packs that would have been moved lead to other missing blobs.
+            index::reload(self).await?;
+            let gone: Vec<PackId> = self.bad.missing.iter().copied().collect();
+            self.indexed.index().hide_packs(&gone);
+        }
         // A directory that was found in another copy shows what else is missing.
         loop {
-            let missing = blobs::missing(&self.indexed, roots, self.cx).await?;
+            let has_data = |id: &BlobId| {
+                whole.index().find(BlobKind::Data, id).is_some()
+                    || self.bad.saved.contains(&(BlobKind::Data, *id))
+            };
+            let missing = blobs::missing(&self.indexed, roots, has_data, self.cx).await?;
             let writer = self.writer();
             let found = blobs::take_from_copies(self, &missing, &writer).await;
             let (found, _) = writer.close(found).await?;
@@ -167,44 +236,12 @@ impl Run<'_> {
         BlobWriter::new(&self.indexed, &self.options.write, self.options.dry_run)
     }
 
-    /// Damaged packs are marked, lost ones are listed no more, and neither are index objects that
-    /// cannot be read.
+    /// Renews the index: damaged packs are marked, lost ones are listed no more.
     async fn give_up(&mut self) -> Result<()> {
-        let damaged_indexes: Vec<_> =
-            self.indexed.damaged_indexes().iter().map(|(id, _)| *id).collect();
-        for id in &damaged_indexes {
-            self.repaired(
-                format!("index {}", id.short()),
-                "removed; other index objects list its readable packs",
-            );
-        }
         for pack in self.bad.missing.clone() {
             self.repaired(format!("pack {}", pack.short()), "is missing; removed from the index");
         }
-        for pack in self.bad.damaged.clone() {
-            self.repaired(
-                format!("pack {}", pack.short()),
-                "is damaged; marked for deletion, its intact blobs moved to other packs",
-            );
-        }
-        if self.options.dry_run {
-            return Ok(());
-        }
-        let repository = self.repository().clone();
-        let changes = Changes {
-            mark: self.bad.damaged.clone(),
-            time: self.cx.clock.now(),
-            recover: HashSet::new(),
-            drop: self.bad.missing.clone(),
-            correct: HashMap::new(),
-        };
-        let mut objects = self.indexed.loaded_objects().clone();
-        objects.retain(|id| !damaged_indexes.contains(id));
-        let rewritten = rewrite(&self.indexed, &objects, &changes, self.cx).await?;
-        for id in rewritten.replaced.iter().chain(&damaged_indexes) {
-            repository.sink().delete_one(&layout::index(id)).await?;
-        }
-        Ok(())
+        index::renew(self).await
     }
 }
 
@@ -214,21 +251,4 @@ async fn open_copies(from: &[Repository], cx: &Context) -> Result<Vec<IndexedRep
         copies.push(repository.load_index(cx).await?);
     }
     Ok(copies)
-}
-
-/// The copy of the config is what a lost config is recovered from.
-async fn config_copy(repository: &Repository, report: &mut RepairReport) -> Result<()> {
-    let config = repository.sink().get_bytes(&layout::config()).await?;
-    match repository.sink().get_bytes(&layout::config_copy()).await {
-        Ok(copy) if copy == config => return Ok(()),
-        Ok(_) => {}
-        Err(error) if error.kind() == SinkErrorKind::NotFound => {}
-        Err(error) => return Err(error.into()),
-    }
-    if !report.dry_run {
-        repository.sink().put_bytes(&layout::config_copy(), config).await?;
-    }
-    let what = "rewritten from the object config".to_owned();
-    report.repaired.push(Repair { object: layout::config_copy().to_string(), what });
-    Ok(())
 }

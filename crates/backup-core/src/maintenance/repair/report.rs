@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::check::Problem;
+use crate::id::PackId;
 use crate::repository::{Repository, WriteSettings};
 
 /// How to repair.
@@ -11,6 +12,8 @@ pub struct RepairOptions {
     /// Copies of the repository, or of parts of it, to take from what is lost here. Their keys may
     /// differ.
     pub from: Vec<Repository>,
+    /// Packs to give up in any case, once their readable blobs are in other packs.
+    pub packs: Vec<PackId>,
     /// Read all data to find damage that sizes do not show.
     pub read_data: bool,
     /// How blobs are stored.

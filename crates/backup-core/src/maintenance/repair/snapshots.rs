@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use bytes::Bytes;
 
-use super::Run;
+use super::{Run, quarantine};
 use crate::check::Problem;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
@@ -137,7 +137,7 @@ async fn examine(repository: &Repository, id: SnapshotId) -> Result<Content> {
 async fn set_aside(repository: &Repository, id: SnapshotId, content: Content) -> Result<()> {
     let sink = repository.sink();
     if let Content::Damaged(bytes) = content {
-        sink.put_bytes(&layout::quarantined_snapshot(&id), bytes).await?;
+        quarantine::keep(repository, &layout::snapshot(&id), bytes).await?;
     }
     sink.delete_one(&layout::snapshot_receipt(&id)).await?;
     sink.delete_one(&layout::snapshot(&id)).await?;

@@ -1,6 +1,6 @@
 //! Reading all index objects.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -10,8 +10,8 @@ use super::{BlobIndex, Mark, MemoryIndex, disk};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Progress, Stage};
-use crate::format::{IndexFile, PackedBlob};
-use crate::id::IndexId;
+use crate::format::{IndexBlob, IndexFile, PackedBlob};
+use crate::id::{IndexId, PackId};
 use crate::repository::{Repository, layout};
 use crate::sink::SinkOps;
 
@@ -46,10 +46,16 @@ pub(crate) async fn load(repository: &Repository, cx: &Context) -> Result<Loaded
             }
         }
     }
-    load_into_memory(repository, cx).await
+    load_corrected(repository, &HashMap::new(), cx).await
 }
 
-async fn load_into_memory(repository: &Repository, cx: &Context) -> Result<LoadedIndex> {
+/// Loads every index object into memory. The `contents` of packs count instead of their entries in
+/// index objects, also of packs that no object lists.
+pub(crate) async fn load_corrected(
+    repository: &Repository,
+    contents: &HashMap<PackId, Vec<IndexBlob>>,
+    cx: &Context,
+) -> Result<LoadedIndex> {
     cx.events.emit(&Event::StageStarted { stage: Stage::LoadIndex });
     let mut progress = Progress::default();
     let index = MemoryIndex::default();
@@ -64,7 +70,8 @@ async fn load_into_memory(repository: &Repository, cx: &Context) -> Result<Loade
         let mut files = read_all(repository, new, cx);
         while let Some((id, size, file)) = files.try_next().await? {
             match file {
-                Ok(file) => {
+                Ok(mut file) => {
+                    file.correct(contents);
                     index.add_object(id, &file);
                     objects.insert(id);
                 }
@@ -85,6 +92,12 @@ async fn load_into_memory(repository: &Repository, cx: &Context) -> Result<Loade
     }
     progress.total_items = progress.done_items;
     cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });
+    let mut known = HashSet::new();
+    index.for_each_pack(&mut |pack| _ = known.insert(pack.id));
+    for (pack, blobs) in contents.iter().filter(|(pack, _)| !known.contains(*pack)) {
+        let blobs: Vec<PackedBlob> = blobs.iter().copied().map(PackedBlob::from).collect();
+        index.add_pack(*pack, &blobs);
+    }
     damaged.sort_by_key(|(id, _)| *id);
     let read = objects.clone();
     objects.extend(damaged.iter().map(|(id, _)| *id));

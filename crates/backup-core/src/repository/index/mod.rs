@@ -13,7 +13,7 @@ mod load;
 mod memory;
 mod save;
 
-pub(crate) use load::{add, find_changed, load, names, read_all};
+pub(crate) use load::{LoadedIndex, add, find_changed, load, load_corrected, names, read_all};
 pub use memory::MemoryIndex;
 pub(crate) use save::{IndexBatch, MAX_BLOBS, save};
 
@@ -77,11 +77,12 @@ pub struct Mark {
     pub time: Option<Timestamp>,
 }
 
-/// End of the last of these blobs of a pack, and size of the pack with its header, in bytes.
+/// End of the last of these blobs of a pack, and size of the pack with its header, in bytes. Packs
+/// have no gaps: the size is the sum of the lengths, as in restic, and false lengths change it.
 fn extent(blobs: &[PackedBlob]) -> (u64, u64) {
     let ends = blobs.iter().map(|blob| u64::from(blob.offset) + u64::from(blob.len));
-    let end = ends.max().unwrap_or(0);
-    (end, end + PackHeader::sealed_len(blobs) as u64)
+    let sum: u64 = blobs.iter().map(|blob| u64::from(blob.len)).sum();
+    (ends.max().unwrap_or(0), sum + PackHeader::sealed_len(blobs) as u64)
 }
 
 /// Finds blobs. Implementations are internally synchronised.

@@ -73,25 +73,43 @@ impl BlobReader {
         self.sound_copy(BlobKind::Tree, id, |copy| self.tree_at(copy, id)).await
     }
 
-    /// What `read` makes of a blob; of another copy if the first is damaged.
+    /// What `read` makes of a blob; of another copy if the first is damaged, and of the place in the
+    /// header of a pack if no index entry leads to a sound copy.
     async fn sound_copy<T, F: Future<Output = Result<T>>>(
         &self,
         kind: BlobKind,
         id: &BlobId,
         read: impl Fn(BlobLocation) -> F,
     ) -> Result<T> {
-        let first = self.locate(kind, id)?;
-        match read(first).await {
-            Err(error) if error.is_damage() => {
-                for copy in self.other_copies(&first) {
-                    if let Ok(sound) = read(copy).await {
-                        return Ok(sound);
+        let failure = match self.locate(kind, id) {
+            Ok(first) => match read(first).await {
+                Err(error) if error.is_damage() => {
+                    for copy in self.other_copies(&first) {
+                        if let Ok(sound) = read(copy).await {
+                            return Ok(sound);
+                        }
                     }
+                    error
                 }
-                Err(error)
+                result => return result,
+            },
+            Err(error) => error,
+        };
+        let repository = &self.repository;
+        // Rare, and larger than the futures of all callers.
+        for place in Box::pin(repository.places_in_headers(kind, id)).await? {
+            if limits::blob_fault(&place.blob, self.max_data()).is_some() {
+                continue;
             }
-            result => result,
+            match read(place).await {
+                Err(error) if error.is_damage() => {}
+                result => {
+                    repository.note_contradiction(place.pack);
+                    return result;
+                }
+            }
         }
+        Err(failure)
     }
 
     /// The first place where a blob can be read.

@@ -43,7 +43,7 @@ struct Plan {
     /// So many at a time.
     at_a_time: usize,
     /// Those that are not in the index.
-    unknown: Vec<(usize, Error)>,
+    unknown: Vec<usize>,
 }
 
 /// Groups blobs into requests for as much as the sink likes to read at a time, or for single blobs
@@ -54,7 +54,7 @@ fn plan(reader: &BlobReader, blobs: &[BlobId]) -> Plan {
     for (at, id) in blobs.iter().enumerate() {
         match reader.locate(BlobKind::Data, id) {
             Ok(location) => located.push((location.pack, location.blob, at)),
-            Err(error) => unknown.push((at, error)),
+            Err(_) => unknown.push(at),
         }
     }
     located.sort_unstable_by_key(|(pack, blob, at)| (*pack, blob.offset, *at));
@@ -113,8 +113,14 @@ impl BlobReader {
     {
         let handle = Arc::new(handle);
         let Plan { batches, at_a_time, unknown } = plan(self, blobs);
-        for (at, error) in unknown {
-            handle(at, Err(error))?;
+        for at in unknown {
+            let sound = Arc::clone(&handle);
+            let take = move |decoded: Decoded<'_>| sound(at, Ok(decoded));
+            match self.decoded(BlobKind::Data, &blobs[at], take).await {
+                Ok(handled) => handled?,
+                Err(error) if error.is_damage() => handle(at, Err(error))?,
+                Err(error) => return Err(error.into()),
+            }
         }
         // After the first error nothing new is begun, but what is under way is waited for: `handle`
         // is never called again once this has returned.

@@ -1,8 +1,9 @@
-//! Blobs of which index objects state several lengths.
+//! Blobs whose places or lengths in the index are not to be relied upon.
 //!
 //! Layouts of files are computed from the lengths in the index, before anything is read. A false
-//! index entry must not change them: such a blob is read once, and the entry that its content
-//! confirms counts from then on.
+//! index entry must not change them. A blob of several stated lengths is read once, and the entry
+//! that its content confirms counts from then on. Where no entry exists, or the lengths do not add
+//! up to the size of a file, the headers of the packs decide.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::blob::BlobReader;
 use crate::error::Result;
-use crate::format::{BlobKind, Tree};
+use crate::format::{BlobKind, Node, Tree};
 use crate::id::BlobId;
 use crate::repository::index::BlobLocation;
 
@@ -48,27 +49,69 @@ impl BlobReader {
     /// Errors of the sink. A blob that cannot be read anywhere is no error here.
     pub(crate) async fn settle(&self, tree: &Tree) -> Result<()> {
         for node in &tree.nodes {
-            self.settle_content(&node.content).await?;
+            self.settle_node(node).await?;
         }
         Ok(())
     }
 
-    /// Finds the true lengths of these blobs.
+    /// Finds the true lengths of the blobs of a file.
     ///
     /// # Errors
     /// As [`Self::settle`].
-    pub(crate) async fn settle_content(&self, content: &[BlobId]) -> Result<()> {
+    pub(crate) async fn settle_node(&self, node: &Node) -> Result<()> {
         let (index, settled) = (self.repository().index(), self.repository().settled());
-        for id in content {
-            if !index.is_disputed(BlobKind::Data, id) || settled.contains(id) {
-                continue;
+        let mut sum = Some(0_u64);
+        for id in &node.content {
+            // Rare cases, whose futures are larger than those of all callers.
+            if index.is_disputed(BlobKind::Data, id) && !settled.contains(id) {
+                Box::pin(self.settle_one(id)).await?;
             }
-            // Rare, and larger than the futures of all callers.
-            match Box::pin(self.sound_place(BlobKind::Data, id)).await {
-                Ok(place) => settled.insert(*id, Some(place)),
-                Err(error) if error.is_damage() => settled.insert(*id, None),
-                Err(error) => return Err(error),
+            let mut found = self.locate(BlobKind::Data, id);
+            if found.is_err() && !settled.contains(id) {
+                Box::pin(self.settle_by_header(id)).await?;
+                found = self.locate(BlobKind::Data, id);
             }
+            let len = found.ok().map(|at| u64::from(at.blob.plain_len()));
+            sum = sum.zip(len).map(|(sum, len)| sum.saturating_add(len));
+        }
+        if node.is_file() && sum.is_some_and(|sum| sum != node.metadata.size) {
+            self.settle_by_headers(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the places of the blobs of a file from the headers of packs, where they differ from the
+    /// index.
+    ///
+    /// # Errors
+    /// As [`Self::settle`].
+    pub(crate) async fn settle_by_headers(&self, node: &Node) -> Result<()> {
+        for id in &node.content {
+            Box::pin(self.settle_by_header(id)).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_one(&self, id: &BlobId) -> Result<()> {
+        let settled = self.repository().settled();
+        match self.sound_place(BlobKind::Data, id).await {
+            Ok(place) => settled.insert(*id, Some(place)),
+            Err(error) if error.is_damage() => settled.insert(*id, None),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Takes the place of a blob from the header of its pack, if that differs from the index.
+    async fn settle_by_header(&self, id: &BlobId) -> Result<()> {
+        let (repository, settled) = (self.repository(), self.repository().settled());
+        if settled.contains(id) {
+            return Ok(());
+        }
+        let place = repository.places_in_headers(BlobKind::Data, id).await?.first().copied();
+        if let Some(place) = place {
+            repository.note_contradiction(place.pack);
+            settled.insert(*id, Some(place));
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ impl SnapshotReader {
             };
             match (names.peek(), node.subtree) {
                 (None, _) => {
-                    self.reader.settle_content(&node.content).await?;
+                    self.reader.settle_node(&node).await?;
                     return Ok(Some(node));
                 }
                 (Some(_), Some(subtree)) => tree = subtree,
