@@ -29,6 +29,9 @@ fn nested(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
 
+/// Fields without a value, as Go writes empty lists.
+const NULLS: &str = ",\"tags\":null,\"excludes\":null,\"hostname\":null,\"username\":null";
+
 /// Snapshot objects; `tree` is the directory of [`parts`] unless it is crafted.
 pub(crate) fn snapshots() -> Vec<Object> {
     let tree = parts().directory;
@@ -58,6 +61,7 @@ pub(crate) fn snapshots() -> Vec<Object> {
         object("ten thousand levels", with(&format!(",\"x\":{}", nested(10_000))), Damaged),
         object("negative summary", with(",\"summary\":{\"files_new\":-1}"), Damaged),
         object("unknown fields", with(",\"x\":{\"a\":[1,2]},\"x_new\":7"), Used),
+        object("null as lists and texts", with(NULLS), Used),
         object("missing tree", rooted(&format!("\"{}\"", "ab".repeat(32))), Damaged),
         object("terminal codes", with(",\"hostname\":\"\\u001b[2Jhost\\u0007\""), Used),
         object("line breaks in tags", with(",\"tags\":[\"job=a\\nb\",\"\\r\"]"), Used),

@@ -44,6 +44,15 @@ macro_rules! otherwise {
 
 pub(super) use otherwise;
 
+/// Reads null as the default: Go writes it for an empty list.
+pub(super) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// A value of a field that should be a number or a text.
 #[derive(Debug, Default)]
 pub(super) enum Loose<'a> {

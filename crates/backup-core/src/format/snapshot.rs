@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::loose::null_as_default;
 use super::sealed::open_measured;
 use crate::crypto::MasterKey;
 use crate::error::Result;
@@ -22,13 +23,21 @@ pub struct Snapshot {
     /// Its root directory.
     pub tree: BlobId,
     /// The paths that were backed up.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub paths: Vec<String>,
     /// Host of the source.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub hostname: String,
     /// User who ran the backup.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub username: String,
     /// User id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,16 +46,20 @@ pub struct Snapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
     /// Exclude patterns.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub excludes: Vec<String>,
     /// Tags; ours are `job=…`, `source=…`, `type=…`, `tier=…`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// The snapshot this one was derived from, where a tool rewrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<SnapshotId>,
     /// Program that wrote it.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub program_version: String,
     /// What the backup found and stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
