@@ -3,11 +3,13 @@
 //! `restic mount` is left out: it needs FUSE, which test machines rarely have.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use backup_core::context::Context;
 use backup_core::crypto::Passphrase;
 use backup_core::error::{Error, ErrorKind};
 use backup_core::id::SnapshotId;
@@ -16,6 +18,7 @@ use backup_core::sink::Sink;
 use backup_storage::LocalSink;
 use tempfile::TempDir;
 
+use crate::support::cli::Cli;
 use crate::support::compare::differences;
 use crate::support::counting::Counting;
 use crate::support::noise;
@@ -358,6 +361,65 @@ mod needs_restic_014 {
         assert_eq!(refused.kind(), ErrorKind::UnsupportedVersion);
         assert!(refused.hint().is_some());
         assert_eq!(paths(&place.repository()), before);
+    }
+
+    /// Verbs that would write refuse format 1; the upgrade leaves damage as it is.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn migrate_upgrades_version_1_beside_damage() {
+        let place = Place::new("restic-0.14");
+        let restic = place.restic("restic-0.14", "secret");
+        restic.init("1");
+        restic.backup(&[&place.top]);
+        let cli = Cli::new(&place.repository(), "secret");
+        let config = fs::read(place.repository().join("config")).unwrap();
+        // The program's own notes beside the repository do not count.
+        let objects = || {
+            let is_own = |path: &Vec<u8>| path.windows(3).any(|part| part == b"/x-");
+            paths(&place.repository()).into_iter().filter(|path| !is_own(path)).collect::<Vec<_>>()
+        };
+        let before = objects();
+        for arguments in [
+            &["forget", "latest", "--yes"][..],
+            &["hold", "latest", "--reason", "test"],
+            &["prune", "--yes"],
+            &["repair", "--yes", "--read-data"],
+        ] {
+            let refused = cli.run(arguments);
+            assert_ne!(refused.code, 0, "{refused}");
+            assert!(refused.stderr.contains("version 1"), "{refused}");
+            assert_eq!(objects(), before, "{refused}");
+        }
+        let repo = Repo::open(local(&place.repository()), "secret").await.unwrap();
+        let (id, cx) = (repo.snapshots().await[0].id, Context::silent());
+        for refused in [
+            repo.repository.release(&id).await.map(drop),
+            repo.repository.undo_forget(&[id], "test", &cx).await,
+            repo.repository.adopt(&repo.snapshots().await, &cx).await,
+            repo.repository.add_key(&Passphrase::generate(), None, &cx).await.map(drop),
+            repo.repository.remove_key(&repo.repository.key_id()).await,
+        ] {
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::UnsupportedVersion);
+        }
+        assert_eq!(objects(), before);
+        let pack = paths(&place.repository().join("data")).into_iter().max().unwrap();
+        fs::remove_file(OsStr::from_bytes(&pack)).unwrap();
+        let planned = cli.run(&["migrate", "--dry-run"]).succeeded();
+        assert!(planned.text().contains("from format 1 to format 2"), "{planned}");
+        assert_eq!(fs::read(place.repository().join("config")).unwrap(), config);
+        cli.run(&["migrate", "--yes"]).succeeded();
+        assert!(cli.run(&["migrate"]).succeeded().text().contains("already"));
+        let kept = place.repository().join("x-quarantine/config");
+        assert_eq!(fs::read(kept).unwrap(), config);
+        let shown = restic.run(&["cat", "config", "--no-lock"]).succeeded();
+        assert!(shown.text().contains("\"version\": 2"), "{shown}");
+        assert_eq!(cli.run(&["repair", "--yes", "--read-data"]).code, 4);
+        let repo = Repo::open(local(&place.repository()), "secret").await.unwrap();
+        let id = repo.backup(&files(&[&place.top]), &options()).await.snapshot.unwrap();
+        repo.assert_sound().await;
+        restic.check();
+        let target = place.room.path().join("upgraded");
+        restic.restore(&id.to_hex(), &target);
+        assert_eq!(place.differences(&target), [""; 0]);
     }
 }
 

@@ -11,8 +11,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::commands::{
     advise, alerts, analyze, archive, audit, cancel, catalog, check, cleanup, compare, completions,
     config, copy, diff, doctor, export, find, forget, hold, import, init, key, list, logs, ls, man,
-    notify, prune, quickstart, release, repair, report, restore, retry, run, running, schedule,
-    show, stats, status, storage, timeline, undo_forget, verify, version, wal_fetch, wal_push,
+    migrate, notify, prune, quickstart, release, repair, report, restore, retry, run, running,
+    schedule, show, stats, status, storage, timeline, undo_forget, verify, version, wal_fetch,
+    wal_push,
 };
 use crate::reporter::Detail;
 use crate::{exit_code, overview, style};
@@ -148,6 +149,7 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Check(check::Args),
     Repair(repair::Args),
+    Migrate(migrate::Args),
     Key(key::Args),
     Stats(stats::Args),
     Storage(storage::Args),

@@ -17,7 +17,7 @@ const GROUPS: [(&str, &[&str]); 8] = [
     ("Restore", &["restore", "export", "timeline", "compare", "wal-fetch"]),
     ("Inspect repositories", &["list", "find", "show", "ls", "diff", "stats", "storage"]),
     ("Keep and remove", &["hold", "release", "forget", "undo-forget", "cleanup", "prune"]),
-    ("Verify and repair", &["verify", "check", "repair"]),
+    ("Verify and repair", &["verify", "check", "repair", "migrate"]),
     (
         "Watch jobs",
         &["status", "analyze", "advise", "alerts", "notify", "report", "audit", "catalog"],

@@ -3,7 +3,7 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Verbs of restic, and the commands that do the same.
-const VERBS: [(&str, &str); 14] = [
+const VERBS: [(&str, &str); 13] = [
     ("backup", "backup run --source PATH"),
     ("snapshots", "backup list"),
     ("dump", "backup export"),
@@ -17,7 +17,6 @@ const VERBS: [(&str, &str); 14] = [
     ("rewrite", "no command, and restic's own is refused here"),
     ("cat", "restic cat"),
     ("cache", "restic cache"),
-    ("migrate", "no command, and restic's own is refused here"),
 ];
 
 /// The hint for a policy of restic's `forget`.

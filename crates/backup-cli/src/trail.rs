@@ -168,6 +168,7 @@ impl Action {
             Command::Cleanup(_) => ("cleanup", Class::Compliance),
             Command::Prune(_) => ("prune", Class::Compliance),
             Command::Repair(_) => ("repair", Class::Compliance),
+            Command::Migrate(_) => ("migrate", Class::Compliance),
             Command::Key(args) => (args.operation()?, Class::Compliance),
             Command::Catalog(_) => ("catalog rebuild", Class::Compliance),
             Command::Notify(args) => (args.operation()?, Class::Compliance),

@@ -2,7 +2,7 @@
 
 use crate::common::Env;
 
-const VERBS: [&str; 46] = [
+const VERBS: [&str; 47] = [
     "quickstart",
     "init",
     "run",
@@ -40,6 +40,7 @@ const VERBS: [&str; 46] = [
     "verify",
     "check",
     "repair",
+    "migrate",
     "key",
     "stats",
     "storage",

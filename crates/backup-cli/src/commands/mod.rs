@@ -47,6 +47,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod ls;
 pub(crate) mod man;
+pub(crate) mod migrate;
 pub(crate) mod notify;
 pub(crate) mod prune;
 pub(crate) mod quickstart;
@@ -144,6 +145,7 @@ pub(in crate::commands) async fn dispatch(session: &Session, command: Command) -
         Command::Cleanup(args) => Box::pin(cleanup::run(session, &args)).await,
         Command::Prune(args) => Box::pin(prune::run(session, &args)).await,
         Command::Repair(args) => Box::pin(repair::run(session, &args)).await,
+        Command::Migrate(args) => migrate::run(session, &args).await,
         Command::Key(args) => Box::pin(key::run(session, &args)).await,
         Command::Doctor(args) => Box::pin(doctor::run(session, &args)).await,
         Command::Verify(args) => Box::pin(verify::run(session, &args)).await,

@@ -52,6 +52,7 @@ pub async fn capture(
     options: &CaptureOptions,
     cx: &Context,
 ) -> Result<CaptureReport> {
+    repository.require_writable()?;
     match run(repository, source, options, cx, &AtomicBool::new(false)).await {
         Err(error) if error.is_cancelled() && cx.cancel.is_cancelled() => {
             Ok(CaptureReport::default())

@@ -62,6 +62,7 @@ pub async fn follow(
     options: &FollowOptions,
     cx: &Context,
 ) -> Result<()> {
+    repository.require_writable()?;
     let capturing = keep_capturing(repository, source, options, cx);
     let rolling = keep_rolling(repository, source, options, cx);
     tokio::select! {

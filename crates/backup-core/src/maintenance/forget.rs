@@ -73,6 +73,7 @@ impl Repository {
     /// # Errors
     /// Those of [`Self::forget`].
     pub async fn forget_listed(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
+        self.require_writable()?;
         let mut sealed = Vec::new();
         for info in snapshots {
             sealed.push(self.sealed_snapshot(&info.id).await?);
@@ -205,6 +206,7 @@ impl Repository {
     /// [`ErrorKind::Busy`] while a prune is at work; [`ErrorKind::NotFound`] if there is nothing to
     /// bring back; [`ErrorKind::Damaged`] if a prune has deleted its data already.
     pub async fn undo_forget(&self, ids: &[SnapshotId], holder: &str, cx: &Context) -> Result<()> {
+        self.require_writable()?;
         let lease = prune_lease(self, holder, cx).await?;
         let result = lease.guard(self.bring_back(ids, &lease, cx)).await;
         lease.release_after(result).await

@@ -64,6 +64,7 @@ impl Repository {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such snapshot; those of the sink.
     pub async fn hold(&self, id: &SnapshotId, hold: &Hold) -> Result<()> {
+        self.require_writable()?;
         if !self.sink().exists(&layout::snapshot(id)).await? {
             return Err(Error::new(
                 ErrorKind::NotFound,
@@ -83,6 +84,7 @@ impl Repository {
     /// # Errors
     /// Those of the sink.
     pub async fn release(&self, id: &SnapshotId) -> Result<bool> {
+        self.require_writable()?;
         let there = self.sink().exists(&layout::hold(id)).await?;
         self.sink().delete_one(&layout::hold(id)).await?;
         Ok(there)
@@ -123,6 +125,7 @@ impl Repository {
         if promise.minimum_ages.iter().any(|promised| born(promised) <= born(&minimum_age)) {
             return Ok(());
         }
+        self.require_writable()?;
         promise.minimum_ages.push(minimum_age);
         self.sink().put_bytes(&key, seal_json(self.key(), &promise)?).await?;
         Ok(())

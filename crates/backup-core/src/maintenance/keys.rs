@@ -54,6 +54,7 @@ impl Repository {
         label: Option<String>,
         cx: &Context,
     ) -> Result<KeyId> {
+        self.require_writable()?;
         if passphrase.is_empty() {
             return Err(Error::new(ErrorKind::Invalid, "the pass phrase is empty"));
         }
@@ -88,6 +89,7 @@ impl Repository {
     /// the one that opened the repository: nothing has proven then that another one works. Those of
     /// the sink.
     pub async fn remove_key(&self, id: &KeyId) -> Result<()> {
+        self.require_writable()?;
         let keys = self.keys().await?;
         if !keys.iter().any(|(known, _)| known == id) {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no key {}", id.short()))

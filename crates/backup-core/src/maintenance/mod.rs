@@ -8,6 +8,7 @@
 //! | `cleanup.rs` | [`plan_cleanup`]: a retention policy applied to a repository |
 //! | `forget.rs` | forgetting snapshots, and bringing them back |
 //! | `keys.rs` | pass phrases and key files |
+//! | `migrate.rs` | [`migrate`]: format 1 becomes format 2 |
 //! | `prune/` | [`prune`]: giving back the space of what nothing needs |
 //! | `repair/` | [`repair`]: mending what can be mended |
 //! | `runs.rs` | notes of runs, for other machines |
@@ -18,6 +19,7 @@ mod cleanup;
 mod forget;
 mod holds;
 mod keys;
+mod migrate;
 mod proofs;
 mod prune;
 mod repair;
@@ -28,6 +30,7 @@ pub use anchors::Anchor;
 pub use cleanup::{CleanupEvidence, CleanupPlan, PlannedSnapshot, plan_cleanup, require_available};
 pub use forget::Forgotten;
 pub use keys::KeyRotation;
+pub use migrate::{Migration, migrate};
 pub use proofs::DamageMark;
 pub use prune::{MaxUnused, PruneOptions, PruneReport, prune};
 pub use repair::{Repair, RepairOptions, RepairReport, accept_loss, find_packs, repair};

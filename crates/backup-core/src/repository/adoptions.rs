@@ -92,6 +92,7 @@ impl Repository {
     /// # Errors
     /// Those of the sink; then some of them may be adopted already.
     pub async fn adopt(&self, snapshots: &[SnapshotInfo], cx: &Context) -> Result<()> {
+        self.require_writable()?;
         let concurrency = self.sink().capabilities().concurrency.max(1);
         let store = |info: SnapshotInfo| async move {
             cx.check_cancelled()?;

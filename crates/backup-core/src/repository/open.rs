@@ -42,17 +42,26 @@ impl Repository {
         Err(failure.unwrap_or_else(|| Error::internal("no key was found")))
     }
 
+    /// Refuses a repository of a format that is only read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnsupportedVersion`]
+    pub(crate) fn require_writable(&self) -> Result<()> {
+        let version = self.config().version;
+        if version == WRITE_VERSION {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::UnsupportedVersion,
+            format!("repository format version {version} can be read but not written"),
+        )
+        .with_hint("upgrade the repository with `backup migrate`"))
+    }
+
     /// What a writer needs before it stores anything: a format it can write, and the guard in its
     /// place.
     pub(crate) async fn prepare_writing(&self, cx: &Context) -> Result<()> {
-        let version = self.config().version;
-        if version != WRITE_VERSION {
-            return Err(Error::new(
-                ErrorKind::UnsupportedVersion,
-                format!("repository format version {version} can be read but not written"),
-            )
-            .with_hint("upgrade the repository with `restic migrate upgrade_repo_v2`"));
-        }
+        self.require_writable()?;
         if guard::ensure(self).await? {
             cx.events.note(
                 "A guard lock was written: restic's own prune and forget now refuse to run here.",
