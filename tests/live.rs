@@ -59,6 +59,7 @@ mod scenarios {
     mod logs_with_restic;
     mod processes;
     mod pruning;
+    mod quarantine;
     mod repair_matrix;
     mod requests;
     mod shadows;

@@ -188,7 +188,7 @@ mod needs_time {
                 (&["diff", &id, &place.good.to_hex()], 4),
                 // A copy is complete, repetitions included.
                 (&["copy", &id, "--to", text(&copy)], if is_bad { 3 } else { 0 }),
-                (&["repair", "--dry-run"], 0),
+                (&["repair", "--dry-run"], if is_bad { 4 } else { 0 }),
                 (&["restore", &id, "--target", text(&target)], 4),
             ] {
                 let done = place.run(arguments);

@@ -378,11 +378,29 @@ mod needs_restic_014 {
             paths(&place.repository()).into_iter().filter(|path| !is_own(path)).collect::<Vec<_>>()
         };
         let before = objects();
+        let source = place.top.to_str().unwrap();
+        let other = place.room.path().join("other");
+        let other = other.to_str().unwrap();
+        let format_2 = Cli::new(Path::new(other), "secret");
+        format_2.run(&["init"]).succeeded();
+        format_2.run(&["run", "--source", source, "--job", "j"]).succeeded();
+        let new = place.room.path().join("new");
+        fs::write(&new, "another pass phrase").unwrap();
+        let is_file = |path: &Vec<u8>| Path::new(OsStr::from_bytes(path)).is_file();
+        let pack = paths(&place.repository().join("data")).into_iter().find(is_file).unwrap();
+        let pack_name = Path::new(OsStr::from_bytes(&pack)).file_name().unwrap();
+        let address = place.repository();
+        let address = address.to_str().unwrap();
         for arguments in [
-            &["forget", "latest", "--yes"][..],
+            &["run", "--source", source, "--job", "j"][..],
+            &["forget", "latest", "--yes"],
             &["hold", "latest", "--reason", "test"],
             &["prune", "--yes"],
             &["repair", "--yes", "--read-data"],
+            &["repair", "packs", &pack_name.to_str().unwrap()[..8], "--yes"],
+            &["key", "add", "--new-password-file", new.to_str().unwrap()],
+            &["key", "rotate", "--new-password-file", new.to_str().unwrap(), "--yes"],
+            &["copy", "-r", other, "--to", address, "--all"],
         ] {
             let refused = cli.run(arguments);
             assert_ne!(refused.code, 0, "{refused}");
@@ -401,8 +419,13 @@ mod needs_restic_014 {
             assert_eq!(refused.unwrap_err().kind(), ErrorKind::UnsupportedVersion);
         }
         assert_eq!(objects(), before);
-        let pack = paths(&place.repository().join("data")).into_iter().max().unwrap();
+        // A lost pack, and an index that cannot be read.
         fs::remove_file(OsStr::from_bytes(&pack)).unwrap();
+        let index = paths(&place.repository().join("index")).into_iter().find(is_file).unwrap();
+        let index = Path::new(OsStr::from_bytes(&index)).to_owned();
+        let mut damaged = fs::read(&index).unwrap();
+        damaged[100] ^= 1;
+        fs::write(&index, damaged).unwrap();
         let planned = cli.run(&["migrate", "--dry-run"]).succeeded();
         assert!(planned.text().contains("from format 1 to format 2"), "{planned}");
         assert_eq!(fs::read(place.repository().join("config")).unwrap(), config);

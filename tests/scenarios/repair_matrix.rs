@@ -10,6 +10,7 @@ use backup_core::format::{BlobKind, IndexBlob, IndexFile, IndexPack};
 use backup_core::id::{BlobId, PackId};
 use backup_core::maintenance::{RepairOptions, RepairReport, repair};
 use backup_core::testing::MemorySink;
+use tempfile::TempDir;
 
 use crate::support::damage::{DAMAGES, Damage, Fixture};
 use crate::support::repo::Repo;
@@ -21,25 +22,36 @@ fn levels() -> [(bool, ReadData); 2] {
     [(false, ReadData::None), (true, ReadData::All)]
 }
 
-async fn repaired(repo: &Repo, read_data: bool, dry_run: bool) -> RepairReport {
+pub(super) async fn repaired(repo: &Repo, read_data: bool, dry_run: bool) -> RepairReport {
     let options = RepairOptions { read_data, dry_run, ..RepairOptions::default() };
     repair(&repo.repository, &options, &Context::silent())
         .await
         .unwrap_or_else(|error| panic!("{}", error.chain()))
 }
 
-/// Stock restic finds nothing wrong.
-fn assert_restic_agrees(fixture: &Fixture, sink: &MemorySink, read_data: bool, case: &str) {
+/// The objects in a new directory.
+pub(super) fn stored(sink: &MemorySink) -> TempDir {
     let room = tempfile::tempdir().unwrap();
     for (key, bytes) in sink.objects() {
         let file = room.path().join(key.as_str());
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, bytes).unwrap();
     }
-    // restic wants all folders.
+    // restic requires all folders.
     for folder in ["data", "index", "keys", "locks", "snapshots"] {
         fs::create_dir_all(room.path().join(folder)).unwrap();
     }
+    room
+}
+
+/// Stock restic finds nothing wrong.
+pub(super) fn assert_restic_agrees(
+    fixture: &Fixture,
+    sink: &MemorySink,
+    read_data: bool,
+    case: &str,
+) {
+    let room = stored(sink);
     let restic = Restic::new("restic-new", room.path(), fixture.recovery());
     let arguments: &[&str] = match read_data {
         true => &["check", "--no-lock", "--read-data"],

@@ -11,11 +11,14 @@ pub(crate) enum Verdict {
     Sound,
     /// Restored with defaults for some metadata; every verb names it.
     Noted,
+    /// Of a type that this program does not support: not restored, kept by copies and repairs, and no
+    /// damage; every verb names it.
+    Foreign,
     /// Not restored; every verb names it.
     Lost,
 }
 
-use Verdict::{Lost, Noted, Sound};
+use Verdict::{Foreign, Lost, Noted, Sound};
 
 /// A crafted entry of the directory `/data`, which also has a file `good`.
 pub(crate) struct Case {
@@ -109,13 +112,19 @@ const FILES: &[Row] = &[
     ("no list of blobs", &[("content", "null")], Lost),
     ("invalid name of a blob", &[("content", "[\"BLOB\",\"xyz\"]")], Lost),
     ("object as list of blobs", &[("content", "{\"a\":1}")], Lost),
-    ("unknown type", &[("type", "\"database\"")], Lost),
+    ("unknown type", &[("type", "\"database\"")], Foreign),
+    ("irregular", &[("type", "\"irregular\""), ("content", "null"), ("size", "-")], Foreign),
+    ("irregular with a subtree", &[("type", "\"irregular\""), ("subtree", "\"TREE\"")], Foreign),
+    ("unknown type of year 10000", &[("type", "\"door\""), ("mtime", YEAR_10000)], Foreign),
     ("no type", &[("type", "-")], Lost),
+    ("empty type", &[("type", "\"\"")], Lost),
     ("number as type", &[("type", "7")], Lost),
     ("type directory without subtree", &[("type", "\"dir\"")], Lost),
     ("subtree", &[("subtree", "\"TREE\"")], Noted),
     ("year 9999", &[("mtime", "\"9999-12-31T23:59:59.999999999Z\"")], Noted),
-    ("year 10000", &[("mtime", "\"10000-01-01T00:00:00Z\"")], Noted),
+    ("year 10000", &[("mtime", YEAR_10000)], Noted),
+    ("year 10000 in all times", ALL_YEAR_10000, Noted),
+    ("null in all fields", NULLS, Sound),
     ("year -9999", &[("mtime", "\"-9999-01-01T00:00:00Z\"")], Noted),
     ("no time", &[("mtime", "\"yesterday\"")], Noted),
     ("number as time", &[("atime", "1700000000")], Noted),
@@ -132,7 +141,7 @@ const FILES: &[Row] = &[
     ("size of 400 digits", &[("name", "\"worse\""), ("size", DIGITS)], Lost),
     ("inode of -1e999", &[("inode", "-1e999")], Noted),
     ("half a surrogate pair as user", &[("user", "\"\\ud800\"")], Sound),
-    ("half a pair as type", &[("name", "\"worse\""), ("type", "\"\\udc00\"")], Lost),
+    ("half a pair as type", &[("name", "\"worse\""), ("type", "\"\\udc00\"")], Foreign),
     ("unknown field of 1e999", &[("x", "[1e999,{\"a\":-1E+999}]")], Sound),
     ("attribute that is not Base64", &[("extended_attributes", ATTRIBUTE)], Noted),
     ("attribute without a name", &[("extended_attributes", "[{\"value\":\"\"}]")], Noted),
@@ -143,6 +152,27 @@ const DIGITS: &str = "9999999999999999999999999999999999999999999999999999999999
     9999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999\
     9999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999\
     9999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999999";
+const YEAR_10000: &str = "\"10000-01-01T00:00:00Z\"";
+const ALL_YEAR_10000: &[(&str, &str)] =
+    &[("mtime", YEAR_10000), ("atime", YEAR_10000), ("ctime", YEAR_10000)];
+/// Other programs write null for a list or text without a value.
+const NULLS: &[(&str, &str)] = &[
+    ("mode", "null"),
+    ("mtime", "null"),
+    ("atime", "null"),
+    ("ctime", "null"),
+    ("uid", "null"),
+    ("gid", "null"),
+    ("user", "null"),
+    ("group", "null"),
+    ("inode", "null"),
+    ("device_id", "null"),
+    ("links", "null"),
+    ("linktarget", "null"),
+    ("extended_attributes", "null"),
+    ("device", "null"),
+    ("subtree", "null"),
+];
 const ATTRIBUTE: &str = "[{\"name\":\"user.a\",\"value\":\"?\"}]";
 
 /// Values of fields of a symbolic link.
@@ -194,7 +224,8 @@ const NAMES: &[(&str, &str, Verdict)] = &[
 pub(crate) fn cases(parts: &Parts) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |name, nodes, verdict, shown: &str| {
-        let restored = if verdict == Lost { Vec::new() } else { vec![shown.to_owned()] };
+        let is_restored = matches!(verdict, Sound | Noted);
+        let restored = if is_restored { vec![shown.to_owned()] } else { Vec::new() };
         cases.push(Case { name, nodes, verdict, shown: shown.to_owned(), restored });
     };
     for (rows, base) in [(FILES, &[][..]), (LINKS, &LINK[..]), (DIRS, &DIR[..])] {

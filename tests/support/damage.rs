@@ -170,6 +170,11 @@ impl Fixture {
         copy
     }
 
+    /// An undamaged copy of the repository.
+    pub(crate) fn copy(&self) -> MemorySink {
+        self.sink.copy()
+    }
+
     /// A copy of the repository in which one object is damaged.
     pub(crate) fn damaged(&self, key: &Key, damage: Damage) -> MemorySink {
         let copy = self.sink.copy();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::WarningKind;
-use crate::format::{Loss, METADATA_DIR, Node, Tree};
+use crate::format::{METADATA_DIR, Node, Tree};
 use crate::id::BlobId;
 use crate::limits;
 use crate::repository::SnapshotReader;
@@ -126,7 +126,7 @@ fn without_lost(
 ) -> [Vec<Node>; 2] {
     let mut lost = BTreeSet::new();
     for tree in &trees {
-        for fault in tree.faults.iter().filter(|fault| fault.loss == Loss::Entry) {
+        for fault in tree.faults.iter().filter(|fault| fault.is_left_out()) {
             let shown = path.join(fault.entry.as_bytes()).display().into_owned();
             cx.events.warn(WarningKind::Unreadable, shown, format!("the entry {}", fault.message));
             totals.not_compared += 1;

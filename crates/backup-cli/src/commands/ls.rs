@@ -1,7 +1,7 @@
 //! `backup ls`.
 
 use backup_core::error::{Error as CoreError, ErrorKind};
-use backup_core::format::{Loss, Node};
+use backup_core::format::Node;
 use backup_core::source::{EntryPath, NodeKind};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -93,7 +93,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     loop {
         let next = walk.next().await?;
         let faults = walk.take_faults();
-        for (path, fault) in faults.into_iter().filter(|(_, fault)| fault.loss == Loss::Entry) {
+        for (path, fault) in faults.into_iter().filter(|(_, fault)| fault.is_left_out()) {
             let path = human::text(path.as_bytes());
             session.ui.warning(format_args!("{path}: the entry {}", fault.message));
             unfit += 1;

@@ -6,7 +6,7 @@ use super::{CheckReport, Damage, Problem};
 use crate::context::Context;
 use crate::error::Result;
 use crate::event::Stage;
-use crate::format::{BlobKind, Fault, Loss, Node};
+use crate::format::{BlobKind, Fault, Loss, Node, Tree};
 use crate::id::BlobId;
 use crate::limits;
 use crate::pipeline::Meter;
@@ -16,7 +16,7 @@ use crate::source::EntryPath;
 
 /// Paths that are named per damaged object.
 const MAX_NAMED: usize = 20;
-/// Entries with invalid metadata that are named.
+/// Entries with invalid metadata or of unknown types that are named.
 const MAX_NOTES: usize = 100;
 
 /// Follows every snapshot's tree; every directory is read once.
@@ -57,7 +57,8 @@ pub(super) async fn check(
         .extend(trees.problems.into_iter().map(|(object, found)| found.into_problem(object)));
     report.notes.append(&mut trees.notes);
     if trees.more_notes > 0 {
-        report.notes.push(format!("{} more entries have invalid metadata", trees.more_notes));
+        let more = trees.more_notes;
+        report.notes.push(format!("{more} more entries have invalid metadata or unknown types"));
     }
     Ok(())
 }
@@ -104,7 +105,7 @@ struct Trees<'a> {
     sound: HashMap<BlobId, Extent>,
     bad: HashMap<BlobId, BadTree>,
     problems: BTreeMap<String, Found>,
-    /// Entries of which some metadata is invalid.
+    /// Entries of which some metadata is invalid, or whose types this program does not support.
     notes: Vec<String>,
     more_notes: u64,
 }
@@ -118,7 +119,7 @@ struct Extent {
     path: u16,
     /// Entries in and below it, counted as often as they are met.
     entries: u64,
-    /// True if entries in or below it have invalid metadata.
+    /// True if entries in or below it have invalid metadata or unknown types.
     noted: bool,
 }
 
@@ -189,16 +190,7 @@ impl Trees<'_> {
             }
             Err(error) => return Err(error),
         };
-        self.reader.settle(&tree).await?;
-        for node in &tree.nodes {
-            // A copy in another place than the index states may be sound.
-            if self.node_trouble(node).is_some() {
-                self.reader.settle_by_headers(node).await?;
-            }
-        }
-        let lost = |fault: &Fault| fault.loss == Loss::Entry;
-        let bad = tree.faults.iter().any(lost)
-            || tree.nodes.iter().any(|node| self.node_trouble(node).is_some());
+        let bad = self.has_trouble(&tree).await?;
         let name = |node: &Node| u16::try_from(node.name.len()).unwrap_or(u16::MAX);
         let subtree = |node: &Node| Some((node.subtree?, name(node)));
         let subtrees = tree.nodes.iter().filter_map(subtree).collect();
@@ -206,6 +198,20 @@ impl Trees<'_> {
         let extent = Extent { noted: !tree.faults.is_empty(), entries, ..Extent::default() };
         stack.push(Level { id, subtrees, bad, extent });
         Ok(())
+    }
+
+    /// True if entries of a directory cannot be restored.
+    async fn has_trouble(&self, tree: &Tree) -> Result<bool> {
+        self.reader.settle_disputed(tree).await?;
+        let mut has_trouble = tree.faults.iter().any(Fault::is_lost);
+        for node in &tree.nodes {
+            if self.node_trouble(node).is_some() {
+                // A copy in another place than the index states may be sound.
+                self.reader.settle_by_headers(node).await?;
+                has_trouble |= self.node_trouble(node).is_some();
+            }
+        }
+        Ok(has_trouble)
     }
 
     /// The pack or blob to name when this blob is damaged.
@@ -356,10 +362,10 @@ impl Trees<'_> {
         let message = fault.message.clone();
         match fault.loss {
             Loss::Entry => self.note(format!("entry {path}"), message, affects),
-            Loss::Metadata if self.notes.len() < MAX_NOTES => {
+            Loss::Metadata | Loss::Unsupported if self.notes.len() < MAX_NOTES => {
                 self.notes.push(format!("{affects} {message}"));
             }
-            Loss::Metadata => self.more_notes += 1,
+            Loss::Metadata | Loss::Unsupported => self.more_notes += 1,
         }
     }
 

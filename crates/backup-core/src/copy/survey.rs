@@ -234,8 +234,8 @@ async fn read(
             writer.store_copy(&decoded, same_key)?;
         }
         let mut found = Found { id, subtrees: Vec::new(), blobs: Vec::new(), is_faulty: false };
-        found.is_faulty = !tree.faults.is_empty()
-            || tree.nodes.iter().any(|node| unfit::misfit(&lengths, node).is_some());
+        found.is_faulty =
+            !tree.faults.is_empty() || tree.nodes.iter().any(|node| lengths.misfit(node).is_some());
         // Data of entries that cannot be restored is copied too, as far as it is there: other tools
         // may be able to restore them.
         let is_there = |kind, id: &BlobId| lengths.locate(kind, id).is_ok();

@@ -4,24 +4,15 @@ use crate::check::Problem;
 use crate::context::Context;
 use crate::error::Result;
 use crate::event::WarningKind;
-use crate::format::{BlobKind, Loss, Node};
+use crate::format::Loss;
 use crate::repository::{BlobReader, SnapshotInfo, TreeWalk};
 use crate::source::EntryPath;
 
 /// Entries that are named per snapshot.
 const MAX_NAMED: usize = 20;
 
-/// The reason why a node cannot be restored, if all its blobs are in the index.
-pub(super) fn misfit(reader: &BlobReader, node: &Node) -> Option<(&'static str, String)> {
-    let lengths = node.content.iter().map(|id| {
-        let at = reader.locate(BlobKind::Data, id)?;
-        Ok(u64::from(at.blob.plain_len()))
-    });
-    node.misfit(lengths.sum::<Result<u64>>().ok()?)
-}
-
-/// The entries of a snapshot that no restore restores. Emits a warning for each one that lacks
-/// some of its metadata.
+/// The entries of a snapshot that no program can restore. Emits a warning for each one that lacks
+/// some of its metadata, or is of a type that this program does not support.
 pub(super) async fn entries(
     reader: &BlobReader,
     info: &SnapshotInfo,
@@ -49,12 +40,15 @@ pub(super) async fn entries(
                 Loss::Metadata => {
                     cx.events.warn(WarningKind::Metadata, path.to_string(), fault.message);
                 }
+                Loss::Unsupported => {
+                    cx.events.warn(WarningKind::Other, path.to_string(), fault.message);
+                }
             }
         }
         match next {
             Ok(None) => break,
             Ok(Some((path, node))) => {
-                if let Some((what, message)) = misfit(reader, &node) {
+                if let Some((what, message)) = reader.misfit(&node) {
                     name(what, &path, message);
                 }
             }

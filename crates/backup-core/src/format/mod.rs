@@ -57,7 +57,7 @@ pub use manifest::{
 };
 pub use node_rules::{Fault, Loss, size_fault};
 pub use pack::{BlobKind, PackHeader, PackedBlob};
-pub(crate) use raw_tree::{RawTree, with_subtree};
+pub(crate) use raw_tree::{RawTree, with_field};
 pub use sealed::{open_json, seal_json};
 pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotPart, SnapshotSummary};
 pub(crate) use tree::unparsable;

@@ -54,7 +54,7 @@ impl Reading {
                 self.note(raw, message, Loss::Metadata)?;
                 self.keep(node)
             }
-            Err(message) => self.note(raw, message, Loss::Entry),
+            Err(unfit) => self.note(raw, unfit.message, unfit.loss),
         }
     }
 

@@ -30,13 +30,28 @@ pub struct Fault {
 /// The part of an entry that is lost by a [`Fault`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// All of it: it is not among the nodes of the directory.
+    /// All of it: it is not among the nodes of the directory, and no program can restore it.
     Entry,
+    /// Nothing, but this program does not support its type: it is not among the nodes of the
+    /// directory, and stays in the directory object. This is no damage.
+    Unsupported,
     /// Some of its metadata: its node has defaults instead.
     Metadata,
 }
 
 impl Fault {
+    /// True if the entry is not among the nodes of its directory.
+    #[must_use]
+    pub fn is_left_out(&self) -> bool {
+        self.loss != Loss::Metadata
+    }
+
+    /// True if no program can restore the entry: that is damage.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.loss == Loss::Entry
+    }
+
     /// The name and the reason.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -50,7 +65,7 @@ impl Tree {
     /// # Errors
     /// [`ErrorKind::Damaged`](crate::error::ErrorKind::Damaged) for the first that cannot.
     pub fn sound(self) -> Result<Self> {
-        match self.faults.iter().find(|fault| fault.loss == Loss::Entry) {
+        match self.faults.iter().find(|fault| fault.is_left_out()) {
             None => Ok(self),
             Some(fault) => Err(Error::damaged(fault.describe())
                 .with_hint("run `backup check` to list every entry that cannot be restored")),

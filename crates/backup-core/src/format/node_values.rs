@@ -11,7 +11,7 @@ use super::Node;
 use super::loose::Loose;
 use super::node_json::{Names, RawNode};
 use super::node_lists::RawXattr;
-use super::node_rules::{NO_SUBTREE, name_fault, shown, target_fault};
+use super::node_rules::{Loss, NO_SUBTREE, name_fault, shown, target_fault};
 use super::quote::unquote;
 use super::tree::go_mode;
 use crate::limits;
@@ -24,27 +24,45 @@ pub(super) struct Entry {
     pub(super) wrong: Option<String>,
 }
 
+/// The reason why an entry cannot be restored.
+pub(super) struct Unfit {
+    pub(super) message: String,
+    pub(super) loss: Loss,
+}
+
+impl From<String> for Unfit {
+    fn from(message: String) -> Self {
+        Self { message, loss: Loss::Entry }
+    }
+}
+
+impl From<&str> for Unfit {
+    fn from(message: &str) -> Self {
+        message.to_owned().into()
+    }
+}
+
 impl Entry {
     /// The entry that is stored as `raw`, or the reason why it cannot be restored.
-    pub(super) fn of(raw: &mut RawNode<'_>, names: &mut Names) -> Result<Self, String> {
+    pub(super) fn of(raw: &mut RawNode<'_>, names: &mut Names) -> Result<Self, Unfit> {
         if !raw.is_object {
-            return Err("is no object".to_owned());
+            return Err("is no object".into());
         }
         let text = raw.name.as_text().ok_or("has no name")?;
         let name = unquote(text).ok_or("has a name that is not quoted correctly")?;
         if let Some(message) = name_fault(&name) {
-            return Err(message);
+            return Err(message.into());
         }
         let kind = kind(raw)?;
         let (is_file, is_dir) = (kind == NodeKind::File, kind == NodeKind::Dir);
         if is_file && raw.content.is_wrong {
-            return Err("has an invalid list of blobs".to_owned());
+            return Err("has an invalid list of blobs".into());
         }
         if is_dir && raw.subtree.is_null() {
-            return Err(NO_SUBTREE.to_owned());
+            return Err(NO_SUBTREE.into());
         }
         if is_dir && raw.subtree.as_id().is_none() {
-            return Err("has an invalid subtree".to_owned());
+            return Err("has an invalid subtree".into());
         }
         let has_size = match raw.size {
             Loose::Null => true,
@@ -52,7 +70,7 @@ impl Entry {
             _ => false,
         };
         if is_file && !has_size {
-            return Err("has an invalid size".to_owned());
+            return Err("has an invalid size".into());
         }
         let mut values = Values::default();
         if !is_file && (!raw.content.ids.is_empty() || raw.content.is_wrong) {
@@ -69,7 +87,7 @@ impl Entry {
     }
 }
 
-fn kind(raw: &RawNode<'_>) -> Result<NodeKind, String> {
+fn kind(raw: &RawNode<'_>) -> Result<NodeKind, Unfit> {
     let device = || match raw.device {
         Loose::Null => Ok(0),
         Loose::Number(device) => Ok(device),
@@ -83,7 +101,12 @@ fn kind(raw: &RawNode<'_>) -> Result<NodeKind, String> {
         "chardev" => NodeKind::CharDevice { device: device()? },
         "fifo" => NodeKind::Fifo,
         "socket" => NodeKind::Socket,
-        other => return Err(format!("has the unknown type {:?}", shown(other.as_bytes()))),
+        "" => return Err("has no type".into()),
+        other => {
+            let name = shown(other.as_bytes());
+            let message = format!("has the type {name:?}, which only other programs can restore");
+            return Err(Unfit { message, loss: Loss::Unsupported });
+        }
     })
 }
 

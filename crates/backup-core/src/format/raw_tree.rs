@@ -3,8 +3,6 @@
 
 use std::ops::Range;
 
-use crate::id::BlobId;
-
 /// The text of a directory, cut at its nodes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RawTree<'a> {
@@ -30,13 +28,18 @@ impl<'a> RawTree<'a> {
     }
 }
 
-/// The text of a node with another subtree; `None` if it has none.
-pub(crate) fn with_subtree(node: &[u8], subtree: &BlobId) -> Option<Vec<u8>> {
+/// The text of a node with another value of a field, both in JSON; `None` if it is no object.
+pub(crate) fn with_field(node: &[u8], field: &str, value: &str) -> Option<Vec<u8>> {
     let members = members(node)?;
+    let key = format!("\"{field}\"");
     // Of several the last one counts.
-    let (_, value) = members.into_iter().rfind(|(key, _)| &node[key.clone()] == b"\"subtree\"")?;
-    let id = format!("\"{subtree}\"");
-    Some([&node[..value.start], id.as_bytes(), &node[value.end..]].concat())
+    let known = members.iter().rfind(|(name, _)| node[name.clone()] == *key.as_bytes());
+    let (place, text) = match (known, members.last()) {
+        (Some((_, place)), _) => (place.clone(), value.to_owned()),
+        (None, Some((_, last))) => (last.end..last.end, format!(",{key}:{value}")),
+        (None, None) => return None,
+    };
+    Some([&node[..place.start], text.as_bytes(), &node[place.end..]].concat())
 }
 
 /// Places of the keys and values of an object.
@@ -136,6 +139,7 @@ fn end_of_text(json: &[u8], start: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::BlobId;
 
     #[test]
     fn cut_directory_is_put_together_again() {
@@ -160,12 +164,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_subtree_is_replaced() {
+    fn only_one_field_is_replaced() {
         let (old, new) = (BlobId::digest(b"old"), BlobId::digest(b"new"));
         let node =
             |id| format!(r#"{{"name":"{old}","a":{{"subtree":7}},"subtree": "{id}","x":[1]}}"#);
-        let replaced = with_subtree(node(old).as_bytes(), &new).unwrap();
+        let id = format!("\"{new}\"");
+        let replaced = with_field(node(old).as_bytes(), "subtree", &id).unwrap();
         assert_eq!(String::from_utf8(replaced).unwrap(), node(new));
-        assert_eq!(with_subtree(br#"{"name":"a"}"#, &new), None);
+        let added = with_field(br#"{"name":"a" }"#, "size", "5").unwrap();
+        assert_eq!(String::from_utf8(added).unwrap(), r#"{"name":"a","size":5 }"#);
+        assert_eq!(with_field(b"[]", "size", "5"), None);
     }
 }

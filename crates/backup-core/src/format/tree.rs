@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 
 use super::mended::Mended;
 use super::node_json::{NodesSeed, Reading};
-use super::node_rules::{self, Fault, Loss};
+use super::node_rules::{self, Fault};
 use crate::error::{Error, Result};
 use crate::id::BlobId;
 use crate::source::{Metadata, NodeKind};
@@ -108,8 +108,7 @@ impl Tree {
     /// Number of entries, with those that cannot be restored.
     #[must_use]
     pub fn entries(&self) -> usize {
-        let lost = |fault: &&Fault| fault.loss == Loss::Entry;
-        self.nodes.len() + self.faults.iter().filter(lost).count()
+        self.nodes.len() + self.faults.iter().filter(|fault| fault.is_left_out()).count()
     }
 
     /// The node called `name`.
@@ -160,6 +159,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::format::Loss;
 
     fn read(nodes: &str) -> Tree {
         Tree::from_json(format!("{{\"nodes\":[{nodes}]}}").as_bytes()).unwrap()
@@ -180,11 +180,12 @@ mod tests {
             [
                 "the entry \"..\" has a name that is invalid in a directory",
                 "the entry \"entry 3\" is no object",
-                "the entry \"a\" has the unknown type \"x-database\"",
+                "the entry \"a\" has the type \"x-database\", which only other programs can restore",
                 "the entry \"c\" has no subtree",
             ]
         );
-        assert!(tree.faults.iter().all(|fault| fault.loss == Loss::Entry));
+        let losses: Vec<_> = tree.faults.iter().map(|fault| fault.loss).collect();
+        assert_eq!(losses, [Loss::Entry, Loss::Entry, Loss::Unsupported, Loss::Entry]);
         // Other tools may still need the data of bad entries.
         assert_eq!(tree.faults[0].content, [id]);
         assert!(tree.sound().unwrap_err().is_damage());

@@ -188,6 +188,7 @@ impl Repository {
     /// # Errors
     /// Those of the sinks; [`ErrorKind::Damaged`] for a hold or a promise that cannot be read.
     pub async fn take_over_protection(&self, from: &Self, copies: &[CopiedSnapshot]) -> Result<()> {
+        self.require_writable()?;
         let holds = from.holds().await?;
         for copy in copies {
             if let (Some(hold), Some(id)) = (holds.get(&copy.from), copy.to) {

@@ -5,11 +5,13 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::prune::foreign_locks;
 use super::prune_lease;
 use super::repair::quarantine;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::{Config, WRITE_VERSION};
+use crate::repository::store_clock::StoreClock;
 use crate::repository::{Repository, layout};
 use crate::sink::SinkOps;
 
@@ -28,8 +30,8 @@ pub struct Migration {
 /// `repository` itself keeps the old version: it has to be opened again.
 ///
 /// # Errors
-/// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) while a maintainer is at work; those of the
-/// sink. It can be repeated at any point.
+/// [`ErrorKind::Busy`](crate::error::ErrorKind::Busy) while a maintainer is at work, also one of
+/// another program; those of the sink. It can be repeated at any point.
 pub async fn migrate(
     repository: &Repository,
     holder: &str,
@@ -40,6 +42,7 @@ pub async fn migrate(
     if dry_run || migration.from == migration.to {
         return Ok(migration);
     }
+    foreign_locks(repository, &StoreClock::read(repository, cx).await?).await?;
     let lease = prune_lease(repository, holder, cx).await?;
     let result = lease.guard(replace_config(repository)).await;
     lease.release_after(result).await?;

@@ -165,14 +165,17 @@ impl Run<'_> {
         }
     }
 
-    /// An entry that cannot be restored is a problem; one without some of its metadata is not, and
-    /// is named.
+    /// An entry that no program can restore is a problem. An entry without some of its metadata, or of
+    /// an unsupported type, is named in a warning.
     fn note_fault(&mut self, path: &EntryPath, fault: &Fault) {
         let message = fault.message.clone();
         match fault.loss {
             Loss::Entry => self.problem_at("entry", path, message),
             Loss::Metadata => {
                 self.cx.events.warn(WarningKind::Metadata, path.to_string(), message);
+            }
+            Loss::Unsupported => {
+                self.cx.events.warn(WarningKind::Other, path.to_string(), message);
             }
         }
     }

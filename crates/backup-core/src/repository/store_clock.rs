@@ -67,6 +67,11 @@ impl StoreClock {
         Some((self.store?, nearest(self.store?, self.before, self.here)))
     }
 
+    /// Age of an object by the store; an object that the store does not date counts as new.
+    pub(crate) fn age_in_store(&self, written: Option<Timestamp>) -> SignedDuration {
+        self.age(written, self.here)
+    }
+
     /// Age of an object: `written` is the time of the store, `noted` the time in the object.
     pub(crate) fn age(&self, written: Option<Timestamp>, noted: Timestamp) -> SignedDuration {
         match (self.store, written) {

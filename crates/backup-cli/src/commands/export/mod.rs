@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use backup_core::format::{Loss, Node};
+use backup_core::format::Node;
 use backup_core::repository::{SnapshotReader, TreeWalk};
 use backup_core::source::{EntryPath, NodeKind};
 use bytes::Bytes;
@@ -286,11 +286,10 @@ impl Reader<'_> {
         for (path, fault) in &faults {
             let (path, message) = (human::text(path.as_bytes()), &fault.message);
             let ui = &self.session.ui;
-            match fault.loss {
-                Loss::Entry => {
-                    ui.warning(format_args!("{path}: the entry {message}; it is left out"));
-                }
-                Loss::Metadata => ui.warning(format_args!("{path}: {message}")),
+            if fault.is_left_out() {
+                ui.warning(format_args!("{path}: the entry {message}; it is left out"));
+            } else {
+                ui.warning(format_args!("{path}: {message}"));
             }
         }
         faults.len() as u64

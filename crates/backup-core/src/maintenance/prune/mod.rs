@@ -55,6 +55,7 @@ use crate::repository::{IndexedRepository, KeptLease, PackComparison, Repository
 use crate::sink::{Key, ObjectMeta, SinkOps};
 use plan::{Facts, Plan};
 use records::Records;
+pub(super) use records::foreign_locks;
 pub(super) use rewrite::{Changes, rewrite};
 use usage::{Usage, Verdicts};
 
@@ -137,8 +138,7 @@ async fn run(
         .collect();
     survey.records.write(repository, &rewritten.marks, &orphans, cx).await?;
     sweep::tidy(&survey.records, repository).await?;
-    report.quarantined_deleted = survey.quarantined.len() as u64;
-    repository.sink().delete_all(survey.quarantined).await?;
+    sweep::empty_quarantine(repository, survey.quarantined, &mut report, cx).await?;
     Ok(report)
 }
 
@@ -227,7 +227,7 @@ impl<'a> Survey<'a> {
         let (usage, plan, mut report) =
             decide(&indexed, reach.reached(), options, &records, &store, &recent, cx).await?;
         report.snapshots = snapshots.len() as u64;
-        let (quarantined, waiting) = records.quarantined(repository, cx).await?;
+        let (quarantined, waiting) = records.quarantined(repository).await?;
         report.quarantined_waiting = waiting;
         let disputes = indexed.disputes(cx).await?;
         let snapshots = snapshots.into_iter().map(|(id, _)| id).collect();

@@ -83,14 +83,9 @@ impl Records {
     ///
     /// # Errors
     /// Errors of the sink.
-    pub(super) async fn quarantined(
-        &self,
-        repository: &Repository,
-        cx: &Context,
-    ) -> Result<(Vec<Key>, u64)> {
+    pub(super) async fn quarantined(&self, repository: &Repository) -> Result<(Vec<Key>, u64)> {
         let listed = repository.sink().list_all(&layout::all_quarantined()).await?;
-        let now = cx.clock.now();
-        let is_due = |meta: &ObjectMeta| self.clock.age(meta.last_modified, now) >= self.grace;
+        let is_due = |meta: &ObjectMeta| self.clock.age_in_store(meta.last_modified) >= self.grace;
         let (due, waiting): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_due);
         Ok((due.into_iter().map(|meta| meta.key).collect(), waiting.len() as u64))
     }
@@ -177,7 +172,10 @@ impl Records {
 
 /// Tools that hold restic's locks, by host and process: the names of their locks change whenever
 /// they are renewed.
-async fn foreign_locks(repository: &Repository, clock: &StoreClock) -> Result<BTreeSet<String>> {
+pub(in crate::maintenance) async fn foreign_locks(
+    repository: &Repository,
+    clock: &StoreClock,
+) -> Result<BTreeSet<String>> {
     let guard = guard::key(repository)?;
     let mut holders = BTreeSet::new();
     for meta in repository.sink().list_all(&layout::locks()).await? {

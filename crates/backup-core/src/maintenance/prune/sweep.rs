@@ -15,7 +15,7 @@ use crate::id::PackId;
 use crate::pipeline::Meter;
 use crate::repository::store_clock::StoreClock;
 use crate::repository::{KeptLease, Repository, layout};
-use crate::sink::{Key, SinkOps};
+use crate::sink::{Key, SinkErrorKind, SinkOps};
 
 /// Between two looks at whether the lease still holds.
 const BATCH: usize = 100;
@@ -121,11 +121,39 @@ async fn without_locked(
         match locked {
             Ok(Some(until)) if until > now => report.locked_packs += 1,
             Ok(_) => free.push(pack),
-            Err(error) if error.kind() == crate::sink::SinkErrorKind::NotFound => free.push(pack),
+            Err(error) if error.kind() == SinkErrorKind::NotFound => free.push(pack),
             Err(error) => return Err(error.into()),
         }
     }
     Ok(free)
+}
+
+/// Deletes objects that repairs have replaced, except those that the store locks.
+pub(super) async fn empty_quarantine(
+    repository: &Repository,
+    keys: Vec<Key>,
+    report: &mut PruneReport,
+    cx: &Context,
+) -> Result<()> {
+    let sink = repository.sink();
+    let custody = sink.custody().filter(|custody| custody.lock_period().is_some());
+    let mut free = Vec::new();
+    for key in keys {
+        cx.check_cancelled()?;
+        let locked = match &custody {
+            Some(custody) => custody.locked_until(&key).await,
+            None => Ok(None),
+        };
+        match locked {
+            Ok(Some(until)) if until > cx.clock.now() => report.quarantined_waiting += 1,
+            Ok(_) => free.push(key),
+            Err(error) if error.kind() == SinkErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    report.quarantined_deleted = free.len() as u64;
+    sink.delete_all(free).await?;
+    Ok(())
 }
 
 /// Removes what is left of sessions that have died.

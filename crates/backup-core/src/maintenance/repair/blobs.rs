@@ -1,27 +1,35 @@
-//! What snapshots need and cannot have, and where else it is.
+//! Blobs that snapshots need and that cannot be read, and where else they are.
 
 use std::collections::HashSet;
 
 use super::Run;
 use crate::context::Context;
 use crate::error::Result;
-use crate::format::BlobKind;
+use crate::format::{BlobKind, Fault};
 use crate::id::BlobId;
 use crate::repository::{BlobWriter, Decoded, IndexedRepository};
 
 /// Blobs that are needed and cannot be read.
 pub(super) type Missing = HashSet<(BlobKind, BlobId)>;
 
-/// Follows directories and notes what is not there; `has_data` tells for data blobs. What is below a directory that cannot be read
-/// is not known.
-pub(super) async fn missing(
+/// State of the directories of all snapshots.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    pub(super) missing: Missing,
+    /// True if entries cannot be restored although none of their blobs is missing.
+    pub(super) has_unfit: bool,
+}
+
+/// Follows directories and collects missing blobs. `has_data` decides whether a data blob exists. The
+/// content of a directory that cannot be read stays unknown.
+pub(super) async fn needs(
     indexed: &IndexedRepository,
     roots: &[BlobId],
     has_data: impl Fn(&BlobId) -> bool + Send,
     cx: &Context,
-) -> Result<Missing> {
+) -> Result<Needs> {
     let reader = indexed.reader();
-    let mut missing = Missing::new();
+    let Needs { mut missing, mut has_unfit } = Needs::default();
     let mut visited = HashSet::new();
     let mut stack: Vec<BlobId> = roots.to_vec();
     while let Some(id) = stack.pop() {
@@ -39,13 +47,15 @@ pub(super) async fn missing(
         };
         // Lengths that do not add up lead to false index entries.
         reader.settle(&tree).await?;
+        has_unfit |= tree.faults.iter().any(Fault::is_lost)
+            || tree.nodes.iter().any(|node| reader.misfit(node).is_some());
         for node in tree.nodes {
             let lost = node.content.iter().filter(|blob| !has_data(blob));
             missing.extend(lost.map(|blob| (BlobKind::Data, *blob)));
             stack.extend(node.subtree);
         }
     }
-    Ok(missing)
+    Ok(Needs { missing, has_unfit })
 }
 
 /// Stores what other copies have of it; returns how much that was.

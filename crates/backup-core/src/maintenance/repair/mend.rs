@@ -1,16 +1,17 @@
-//! Snapshots that need something which is lost for good: one without it takes their place.
+//! Snapshots with entries that cannot be restored: one without these entries takes the place of each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::tz::TimeZone;
 
-use super::blobs::Missing;
+use super::blobs::{Missing, Needs};
 use super::{Run, quarantine};
 use crate::check::Problem;
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::format::{BlobKind, RawTree, Snapshot, Tree, with_subtree};
+use crate::format::{BlobKind, Fault, RawTree, Snapshot, Tree, with_field, write_tree};
 use crate::id::{BlobId, SnapshotId};
 use crate::limits;
 use crate::repository::{BlobReader, BlobWriter, SnapshotInfo, layout};
@@ -23,13 +24,13 @@ const MAX_NAMED: usize = 50;
 /// The tag of snapshots that lack something.
 const TAG: &str = "repaired";
 
-/// Replaces every snapshot that needs something of `missing`. The original is put aside.
+/// Replaces every snapshot with entries that cannot be restored. The original is put aside.
 pub(super) async fn mend(
     run: &mut Run<'_>,
     snapshots: &[SnapshotInfo],
-    missing: &Missing,
+    needs: &Needs,
 ) -> Result<()> {
-    if missing.is_empty() {
+    if needs.missing.is_empty() && !needs.has_unfit {
         return Ok(());
     }
     let repository = run.repository().clone();
@@ -37,7 +38,7 @@ pub(super) async fn mend(
     let mut mender = Mender {
         reader: run.indexed.reader(),
         writer: writer.clone(),
-        missing,
+        missing: &needs.missing,
         cx: run.cx,
         dry_run: run.options.dry_run,
         done: HashMap::new(),
@@ -46,20 +47,14 @@ pub(super) async fn mend(
     let evidence = repository.read_time_evidence(run.cx).await?;
     let mended = mender.all(snapshots).await;
     let (mended, _) = writer.close(mended).await?;
-    for (info, tree, lost) in mended {
+    for (info, tree, losses) in mended {
         let object = format!("snapshot {}", info.id.short());
-        let message = format!("{} of its entries cannot be recovered", lost.len());
-        let mut affects: Vec<String> =
-            lost.iter().take(MAX_NAMED).map(|path| format!("{object}: {path}")).collect();
-        if lost.len() > MAX_NAMED {
-            affects.push(format!("{object}: {} more", lost.len() - MAX_NAMED));
-        }
-        run.report.lost.push(Problem { object: object.clone(), message, affects });
+        run.report.lost.extend(losses.problems(&object));
         if run.options.dry_run {
             continue;
         }
         if let Some(tree) = tree {
-            let snapshot = without(&info.snapshot, info, tree, lost.len() as u64);
+            let snapshot = without(&info.snapshot, info, tree, losses.count());
             let received = repository.received(&info.id).await?.unwrap_or(info.snapshot.time);
             let sealed = crate::format::seal_json(repository.key(), &snapshot)?;
             let name = SnapshotId::digest(&sealed);
@@ -85,6 +80,39 @@ pub(super) async fn mend(
         repository.sink().delete_one(&layout::snapshot(&info.id)).await?;
     }
     Ok(())
+}
+
+/// Entries of a snapshot that are not as they were backed up.
+#[derive(Debug, Default)]
+struct Losses {
+    lost: Vec<EntryPath>,
+    /// Files whose blobs have another length than the file had.
+    resized: Vec<EntryPath>,
+}
+
+impl Losses {
+    fn count(&self) -> u64 {
+        (self.lost.len() + self.resized.len()) as u64
+    }
+
+    fn problems(&self, object: &str) -> Vec<Problem> {
+        let named = |paths: &[EntryPath], what: &str| {
+            let message = format!("{} of its {what}", paths.len());
+            let mut affects: Vec<String> =
+                paths.iter().take(MAX_NAMED).map(|path| format!("{object}: {path}")).collect();
+            if paths.len() > MAX_NAMED {
+                affects.push(format!("{object}: {} more", paths.len() - MAX_NAMED));
+            }
+            let object = object.to_owned();
+            (!paths.is_empty()).then_some(Problem { object, message, affects })
+        };
+        let lost = named(&self.lost, "entries cannot be recovered");
+        let resized = named(
+            &self.resized,
+            "files have other sizes than recorded; their stored content stays",
+        );
+        lost.into_iter().chain(resized).collect()
+    }
 }
 
 fn without(snapshot: &Snapshot, info: &SnapshotInfo, tree: BlobId, lost: u64) -> Snapshot {
@@ -113,30 +141,30 @@ struct Mender<'a> {
     changed: HashMap<BlobId, (usize, Option<BlobId>)>,
 }
 
-/// A snapshot, its new root directory if anything is left, and what it lacks.
-type Mended<'s> = (&'s SnapshotInfo, Option<BlobId>, Vec<EntryPath>);
+/// A snapshot, its new root directory if anything is left, and its losses.
+type Mended<'s> = (&'s SnapshotInfo, Option<BlobId>, Losses);
 
 impl Mender<'_> {
     /// The snapshots that lack something.
     async fn all<'s>(&mut self, snapshots: &'s [SnapshotInfo]) -> Result<Vec<Mended<'s>>> {
         let mut mended = Vec::new();
         for info in snapshots {
-            let mut lost = Vec::new();
-            let tree = self.directory(EntryPath::root(), info.snapshot.tree, &mut lost).await?;
+            let mut losses = Losses::default();
+            let tree = self.directory(EntryPath::root(), info.snapshot.tree, &mut losses).await?;
             if tree != Some(info.snapshot.tree) {
-                mended.push((info, tree, lost));
+                mended.push((info, tree, losses));
             }
         }
         Ok(mended)
     }
 
-    /// A directory without what is missing in and below it: itself, if that is nothing; none, if it
-    /// is missing itself.
+    /// The directory without entries that cannot be restored in and below it: the same one if there
+    /// are none, and no directory if it is missing itself.
     fn directory<'s>(
         &'s mut self,
         path: EntryPath,
         id: BlobId,
-        lost: &'s mut Vec<EntryPath>,
+        losses: &'s mut Losses,
     ) -> BoxFuture<'s, Result<Option<BlobId>>> {
         async move {
             self.cx.check_cancelled()?;
@@ -147,44 +175,31 @@ impl Mender<'_> {
             if let Some((visits, left)) = self.changed.get(&id)
                 && *visits >= MAX_NAMED
             {
-                lost.push(path);
+                losses.lost.push(path);
                 return Ok(*left);
             }
             let is_too_deep = limits::depth_fault(&path).is_some();
             if is_too_deep || self.missing.contains(&(BlobKind::Tree, id)) {
-                lost.push(path);
+                losses.lost.push(path);
                 return Ok(None);
             }
-            let before = lost.len();
-            let mut edits = Edits::new();
+            let before = losses.count();
             let tree = match self.reader.tree(&id).await {
                 // It would have been moved out of a damaged pack, or taken from a copy.
                 Err(error) if self.dry_run && error.is_damage() => return Ok(Some(id)),
                 tree => tree?,
             };
-            for node in tree.nodes {
-                let path = path.join(&node.name);
-                if node.content.iter().any(|blob| self.missing.contains(&(BlobKind::Data, *blob))) {
-                    lost.push(path);
-                    edits.insert(node.name, None);
-                    continue;
-                }
-                let Some(subtree) = node.subtree else { continue };
-                let left = self.directory(path, subtree, lost).await?;
-                if left != Some(subtree) {
-                    edits.insert(node.name, left);
-                }
-            }
-            if edits.is_empty() {
-                if lost.len() == before {
+            let edits = self.edits(&path, tree, losses).await?;
+            let Some(edits) = edits else {
+                if losses.count() == before {
                     self.done.insert(id, id);
                 }
                 return Ok(Some(id));
-            }
+            };
             let json = self.reader.blob(BlobKind::Tree, &id).await?;
             let writer = self.writer.clone();
             let repository = self.reader.repository().repository().clone();
-            let work = move || Ok(writer.store(BlobKind::Tree, &edited(&json, edits)?)?.id);
+            let work = move || Ok(writer.store(BlobKind::Tree, &edited(&json, &edits)?)?.id);
             let left = repository.cpu().run(work).await.map(Some)?;
             let visits = self.changed.get(&id).map_or(0, |(visits, _)| *visits) + 1;
             self.changed.insert(id, (visits, left));
@@ -192,30 +207,115 @@ impl Mender<'_> {
         }
         .boxed()
     }
+
+    /// The changes of a directory; none if it stays as it is.
+    async fn edits(
+        &mut self,
+        path: &EntryPath,
+        tree: Tree,
+        losses: &mut Losses,
+    ) -> Result<Option<Edits>> {
+        let mut edits = Edits::new();
+        self.reader.settle(&tree).await?;
+        let unfit = tree.faults.iter().filter(|fault| fault.is_lost());
+        let unfit: Vec<_> = unfit.map(|fault| path.join(fault.entry.as_bytes())).collect();
+        let is_unfit = !unfit.is_empty();
+        losses.lost.extend(unfit);
+        for node in tree.nodes {
+            let path = path.join(&node.name);
+            if node.content.iter().any(|blob| self.missing.contains(&(BlobKind::Data, *blob))) {
+                losses.lost.push(path);
+                edits.insert(node.name, Edit::Remove);
+                continue;
+            }
+            if self.reader.misfit(&node).is_some() {
+                losses.resized.push(path);
+                edits.insert(node.name.clone(), Edit::Size(self.reader.content_len(&node)?));
+                continue;
+            }
+            let Some(subtree) = node.subtree else { continue };
+            match self.directory(path, subtree, losses).await? {
+                None => _ = edits.insert(node.name, Edit::Remove),
+                Some(left) if left == subtree => {}
+                Some(left) => _ = edits.insert(node.name, Edit::Subtree(left)),
+            }
+        }
+        Ok((is_unfit || !edits.is_empty()).then_some(edits))
+    }
 }
 
-/// Entries of a directory by name: without their subtree they go, else it replaces the old one.
-type Edits = HashMap<Box<[u8]>, Option<BlobId>>;
+/// The change of an entry of a directory.
+#[derive(Debug, Clone, Copy)]
+enum Edit {
+    Remove,
+    Subtree(BlobId),
+    Size(u64),
+}
 
-/// The text of a directory after these edits. All other nodes keep every byte: they may be of types,
-/// or have fields, of other programs.
-fn edited(json: &[u8], mut edits: Edits) -> Result<Vec<u8>> {
-    let raw = RawTree::cut(json).ok_or_else(|| Error::damaged("cannot parse the directory"))?;
+impl Edit {
+    /// The text of the entry after the change; none if it goes.
+    fn apply(self, text: &[u8]) -> Result<Option<Vec<u8>>> {
+        let changed = match self {
+            Self::Remove => return Ok(None),
+            Self::Subtree(id) => with_field(text, "subtree", &format!("\"{id}\"")),
+            // restic requires a list, also if there is no blob.
+            Self::Size(0) => with_field(text, "size", "0")
+                .and_then(|changed| with_field(&changed, "content", "[]")),
+            Self::Size(size) => with_field(text, "size", &size.to_string()),
+        };
+        let failed = || Error::damaged("cannot parse an entry of the directory");
+        changed.map(Some).ok_or_else(failed)
+    }
+}
+
+/// Entries of a directory by name.
+type Edits = HashMap<Box<[u8]>, Edit>;
+
+/// The text of a directory after these edits, without entries that no program can restore. All other
+/// entries keep every byte: they may be of types, or have fields, of other programs.
+fn edited(json: &[u8], edits: &Edits) -> Result<Vec<u8>> {
+    let Some(raw) = RawTree::cut(json) else {
+        return written(json, edits);
+    };
     let mut nodes: Vec<Vec<u8>> = Vec::new();
+    let mut names = HashSet::new();
     for text in &raw.nodes {
         let alone = [b"{\"nodes\":[", *text, b"]}"].concat();
-        let node = Tree::from_json(&alone)?.nodes.into_iter().next();
+        let tree = Tree::from_json(&alone)?;
+        let Some(node) = tree.nodes.into_iter().next() else {
+            // An entry that is not lost is of a type of other programs.
+            if !tree.faults.iter().any(Fault::is_lost) {
+                nodes.push(text.to_vec());
+            }
+            continue;
+        };
+        let edit = edits.get(&node.name).copied();
         // Of several entries with one name the first one counts.
-        match node.and_then(|node| edits.remove(&node.name)) {
+        if !names.insert(node.name) {
+            continue;
+        }
+        match edit {
             None => nodes.push(text.to_vec()),
-            Some(None) => {}
-            Some(Some(subtree)) => nodes.push(
-                with_subtree(text, &subtree)
-                    .ok_or_else(|| Error::damaged("cannot parse an entry of the directory"))?,
-            ),
+            Some(edit) => nodes.extend(edit.apply(text)?),
         }
     }
     Ok(raw.with_nodes(&nodes))
+}
+
+/// The same for a directory whose text cannot be cut, as one with two lists of entries: it is written
+/// again from its nodes.
+fn written(json: &[u8], edits: &Edits) -> Result<Vec<u8>> {
+    let mut nodes = Tree::from_json(json)?.nodes;
+    nodes.retain_mut(|node| {
+        match edits.get(&node.name) {
+            None => {}
+            Some(Edit::Remove) => return false,
+            Some(Edit::Subtree(id)) => node.subtree = Some(*id),
+            Some(Edit::Size(size)) => node.metadata.size = *size,
+        }
+        true
+    });
+    write_tree(&mut nodes, &TimeZone::UTC)
 }
 
 #[cfg(test)]
@@ -227,11 +327,29 @@ mod tests {
         let (old, new) = (BlobId::digest(b"old"), BlobId::digest(b"new"));
         let kept = r#"{"name":"odd","type":"irregular","z":[1e999]},{"name":"a","type":"file","acl":{"b":1},"mtime":"10001-01-01T00:00:00Z"}"#;
         let dir = |id| format!(r#"{{"name":"dir","type":"dir","subtree":"{id}","extra":true}}"#);
+        let file = |size| format!(r#"{{"name":"file","type":"file","size":{size},"x":1}}"#);
         let lost = r#"{"name":"lost","type":"file","content":[]}"#;
-        let json = format!("{{\"nodes\":[{kept},{},{lost}]}}\n", dir(old));
-        let edits = [(&b"lost"[..], None), (&b"dir"[..], Some(new))];
-        let edits = edits.into_iter().map(|(name, left)| (name.into(), left)).collect();
-        let text = String::from_utf8(edited(json.as_bytes(), edits).unwrap()).unwrap();
-        assert_eq!(text, format!("{{\"nodes\":[{kept},{}]}}\n", dir(new)));
+        let unfit = r#"{"name":"..","type":"file"},null,{"name":"a","type":"fifo"}"#;
+        let empty = |fields| format!(r#"{{"name":"empty","type":"file",{fields}}}"#);
+        let before = [kept, &dir(old), lost, unfit, &file(7), &empty(r#""content":null,"size":9"#)]
+            .join(",");
+        let after = [kept, &dir(new), &file(5), &empty(r#""content":[],"size":0"#)].join(",");
+        let edits: Edits = [
+            (&b"lost"[..], Edit::Remove),
+            (&b"dir"[..], Edit::Subtree(new)),
+            (&b"file"[..], Edit::Size(5)),
+            (&b"empty"[..], Edit::Size(0)),
+        ]
+        .map(|(name, edit)| (name.into(), edit))
+        .into();
+        let text = edited(format!("{{\"nodes\":[{before}]}}\n").as_bytes(), &edits).unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), format!("{{\"nodes\":[{after}]}}\n"));
+        // Two lists of nodes.
+        let twice = format!("{{\"nodes\":[{},{lost}],\"nodes\":[{}]}}", dir(old), file(7));
+        let tree = Tree::from_json(&edited(twice.as_bytes(), &edits).unwrap()).unwrap();
+        let names: Vec<&[u8]> = tree.nodes.iter().map(|node| &*node.name).collect();
+        assert_eq!(names, [&b"dir"[..], b"file"]);
+        assert_eq!((tree.nodes[0].subtree, tree.nodes[1].metadata.size), (Some(new), 5));
+        assert_eq!(tree.faults, []);
     }
 }

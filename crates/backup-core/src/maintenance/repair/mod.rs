@@ -36,7 +36,7 @@ pub use packs::find_packs;
 pub use report::{Repair, RepairOptions, RepairReport};
 pub use snapshots::accept_loss;
 
-use blobs::Missing;
+use blobs::{Missing, Needs};
 
 use super::prune::{Changes, rewrite};
 use super::prune_lease;
@@ -95,9 +95,9 @@ async fn run(
     let snapshots = snapshots::recover(&mut run).await?;
     let roots: Vec<BlobId> = snapshots.iter().map(|info| info.snapshot.tree).collect();
     run.find_damage(&roots).await?;
-    let missing = run.fill(&roots).await?;
+    let needs = run.fill(&roots).await?;
     run.give_up().await?;
-    mend::mend(&mut run, &snapshots, &missing).await?;
+    mend::mend(&mut run, &snapshots, &needs).await?;
     run.report.repaired.sort();
     Ok(run.report)
 }
@@ -183,7 +183,7 @@ impl Run<'_> {
 
     async fn missing(&self, roots: &[BlobId]) -> Result<Missing> {
         let has_data = |id: &BlobId| self.indexed.index().find(BlobKind::Data, id).is_some();
-        blobs::missing(&self.indexed, roots, has_data, self.cx).await
+        Ok(blobs::needs(&self.indexed, roots, has_data, self.cx).await?.missing)
     }
 
     /// Packs in which blobs are listed that cannot be read are damaged, unless their content matches
@@ -204,8 +204,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Stores again what can be had; returns what is still missing.
-    async fn fill(&mut self, roots: &[BlobId]) -> Result<Missing> {
+    /// Stores missing blobs again that are found elsewhere; returns the state after that.
+    async fn fill(&mut self, roots: &[BlobId]) -> Result<Needs> {
         let writer = self.writer();
         let salvaged = packs::salvage(self, &writer).await;
         writer.close(salvaged).await?;
@@ -222,12 +222,13 @@ impl Run<'_> {
                 whole.index().find(BlobKind::Data, id).is_some()
                     || self.bad.saved.contains(&(BlobKind::Data, *id))
             };
-            let missing = blobs::missing(&self.indexed, roots, has_data, self.cx).await?;
+            let Needs { missing, has_unfit } =
+                blobs::needs(&self.indexed, roots, has_data, self.cx).await?;
             let writer = self.writer();
             let found = blobs::take_from_copies(self, &missing, &writer).await;
             let (found, _) = writer.close(found).await?;
             if found == 0 || self.options.dry_run {
-                return Ok(blobs::still_missing(self, missing));
+                return Ok(Needs { missing: blobs::still_missing(self, missing), has_unfit });
             }
         }
     }

@@ -92,16 +92,24 @@ pub(crate) async fn load_corrected(
     }
     progress.total_items = progress.done_items;
     cx.events.emit(&Event::StageFinished { stage: Stage::LoadIndex, progress });
+    add_unlisted(&index, contents);
+    damaged.sort_by_key(|(id, _)| *id);
+    let read = objects.clone();
+    objects.extend(damaged.iter().map(|(id, _)| *id));
+    Ok(LoadedIndex { index: Box::new(index), damaged, objects, read })
+}
+
+/// Adds the packs of `contents` that no index object lists.
+fn add_unlisted(index: &MemoryIndex, contents: &HashMap<PackId, Vec<IndexBlob>>) {
+    if contents.is_empty() {
+        return;
+    }
     let mut known = HashSet::new();
     index.for_each_pack(&mut |pack| _ = known.insert(pack.id));
     for (pack, blobs) in contents.iter().filter(|(pack, _)| !known.contains(*pack)) {
         let blobs: Vec<PackedBlob> = blobs.iter().copied().map(PackedBlob::from).collect();
         index.add_pack(*pack, &blobs);
     }
-    damaged.sort_by_key(|(id, _)| *id);
-    let read = objects.clone();
-    objects.extend(damaged.iter().map(|(id, _)| *id));
-    Ok(LoadedIndex { index: Box::new(index), damaged, objects, read })
 }
 
 /// The index objects that are there.

@@ -5,7 +5,7 @@ use std::sync::{PoisonError, RwLock};
 
 use hashbrown::{HashMap, HashSet, HashTable};
 
-use super::{BlobIndex, BlobLocation, Listing, Mark, PackInfo, add, extent};
+use super::{BlobIndex, BlobLocation, Listing, Mark, PackInfo, StatedLen, add, extent};
 use crate::format::{BlobKind, IndexBlob, IndexFile, PackedBlob};
 use crate::id::{BlobId, IndexId, PackId};
 
@@ -221,10 +221,9 @@ impl BlobIndex for MemoryIndex {
         found.into_iter().map(|record| inner.location(kind, record)).collect()
     }
 
-    fn is_disputed(&self, kind: BlobKind, id: &BlobId) -> bool {
+    fn stated_len(&self, kind: BlobKind, id: &BlobId) -> StatedLen {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let mut lengths = inner.table(kind).find_all(id).map(|one| one.blob(kind).plain_len());
-        lengths.next().is_some_and(|first| lengths.any(|other| other != first))
+        StatedLen::of(inner.table(kind).find_all(id).map(|one| one.blob(kind).plain_len()))
     }
 
     fn disputed_packs(&self) -> Vec<PackId> {
@@ -411,7 +410,7 @@ mod tests {
             let places: Vec<_> = index.find_all(BlobKind::Data, &data.id);
             assert_eq!(places.len(), 3);
             assert!(places.iter().any(|at| at.blob == data && at.pack_end >= 107));
-            assert!(index.is_disputed(BlobKind::Data, &data.id), "of two lengths");
+            assert_eq!(index.stated_len(BlobKind::Data, &data.id), StatedLen::Several);
             assert_eq!(index.disputed_packs(), [pack]);
             assert!(index.sizes(&pack).contains(&extent(&[data]).1));
             let mut packs = 0;
@@ -427,6 +426,8 @@ mod tests {
         index.add_pack(pack, &blobs);
         index.add_pack(pack, &[blobs[1], blobs[0]]);
         assert_eq!((index.disputed_packs(), index.len()), (vec![], 2));
-        assert!(!index.is_disputed(BlobKind::Data, &blobs[0].id));
+        let stated = |id| index.stated_len(BlobKind::Data, id);
+        assert_eq!(stated(&blobs[0].id), StatedLen::One(blobs[0].plain_len()));
+        assert_eq!(stated(&BlobId::digest(b"other")), StatedLen::Unknown);
     }
 }

@@ -85,6 +85,28 @@ fn extent(blobs: &[PackedBlob]) -> (u64, u64) {
     (ends.max().unwrap_or(0), sum + PackHeader::sealed_len(blobs) as u64)
 }
 
+/// The plain length of a blob by the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatedLen {
+    /// No index object lists the blob.
+    Unknown,
+    /// All listings state this length, in bytes.
+    One(u32),
+    /// Listings state several lengths, of which one at most is right.
+    Several,
+}
+
+impl StatedLen {
+    /// The length by these listings.
+    pub(crate) fn of(mut lengths: impl Iterator<Item = u32>) -> Self {
+        match lengths.next() {
+            None => Self::Unknown,
+            Some(first) if lengths.all(|other| other == first) => Self::One(first),
+            Some(_) => Self::Several,
+        }
+    }
+}
+
 /// Finds blobs. Implementations are internally synchronised.
 ///
 /// A pack that is marked for deletion can still be read, and what is in it is found; only writers
@@ -99,8 +121,8 @@ pub trait BlobIndex: std::fmt::Debug + Send + Sync {
     /// All places where the blob is: two writers that run at the same time may both store it.
     fn find_all(&self, kind: BlobKind, id: &BlobId) -> Vec<BlobLocation>;
 
-    /// True if index objects state several plain lengths for a blob, of which one at most is right.
-    fn is_disputed(&self, kind: BlobKind, id: &BlobId) -> bool;
+    /// The plain length that index objects state for a blob, also in hidden packs.
+    fn stated_len(&self, kind: BlobKind, id: &BlobId) -> StatedLen;
 
     /// Packs that index objects list with different contents. All of the listings are searched: a
     /// false one hides nothing.

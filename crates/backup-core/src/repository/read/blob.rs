@@ -10,7 +10,7 @@ use super::decode::{
 };
 use crate::crypto::MasterKey;
 use crate::error::{Error, Result};
-use crate::format::{BlobKind, Tree};
+use crate::format::{BlobKind, Node, Tree};
 use crate::id::{BlobId, PackId};
 use crate::limits;
 use crate::repository::index::BlobLocation;
@@ -62,6 +62,20 @@ impl BlobReader {
             return Ok(found);
         };
         self.other_copies(&found).first().copied().ok_or(error)
+    }
+
+    /// The length of all blobs of a node together, by the index, in bytes.
+    ///
+    /// # Errors
+    /// As [`Self::locate`].
+    pub(crate) fn content_len(&self, node: &Node) -> Result<u64> {
+        let len = |id| Ok(u64::from(self.locate(BlobKind::Data, id)?.blob.plain_len()));
+        node.content.iter().map(len).sum()
+    }
+
+    /// The reason why a node cannot be restored, if all its blobs are in the index.
+    pub(crate) fn misfit(&self, node: &Node) -> Option<(&'static str, String)> {
+        node.misfit(self.content_len(node).ok()?)
     }
 
     fn max_data(&self) -> u32 {

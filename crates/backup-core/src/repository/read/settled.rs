@@ -13,7 +13,7 @@ use super::blob::BlobReader;
 use crate::error::Result;
 use crate::format::{BlobKind, Node, Tree};
 use crate::id::BlobId;
-use crate::repository::index::BlobLocation;
+use crate::repository::index::{BlobLocation, StatedLen};
 
 /// Places of data blobs that were found by reading them.
 #[derive(Debug, Default)]
@@ -43,10 +43,25 @@ impl Settled {
 }
 
 impl BlobReader {
-    /// Finds the true lengths of the blobs that the files of a directory consist of.
+    /// Finds the true lengths of those blobs of a directory of which index objects state several.
     ///
     /// # Errors
     /// Errors of the sink. A blob that cannot be read anywhere is no error here.
+    pub(crate) async fn settle_disputed(&self, tree: &Tree) -> Result<()> {
+        let index = self.repository().index();
+        for id in tree.nodes.iter().flat_map(|node| &node.content) {
+            if index.stated_len(BlobKind::Data, id) == StatedLen::Several {
+                // Rare, and larger than the futures of all callers.
+                Box::pin(self.settle_one(id)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the true lengths of the blobs that the files of a directory consist of.
+    ///
+    /// # Errors
+    /// As [`Self::settle_disputed`].
     pub(crate) async fn settle(&self, tree: &Tree) -> Result<()> {
         for node in &tree.nodes {
             self.settle_node(node).await?;
@@ -57,22 +72,20 @@ impl BlobReader {
     /// Finds the true lengths of the blobs of a file.
     ///
     /// # Errors
-    /// As [`Self::settle`].
+    /// As [`Self::settle_disputed`].
     pub(crate) async fn settle_node(&self, node: &Node) -> Result<()> {
         let (index, settled) = (self.repository().index(), self.repository().settled());
         let mut sum = Some(0_u64);
         for id in &node.content {
+            let mut len = None;
             // Rare cases, whose futures are larger than those of all callers.
-            if index.is_disputed(BlobKind::Data, id) && !settled.contains(id) {
-                Box::pin(self.settle_one(id)).await?;
+            match index.stated_len(BlobKind::Data, id) {
+                StatedLen::One(stated) => len = Some(stated),
+                StatedLen::Several => Box::pin(self.settle_one(id)).await?,
+                StatedLen::Unknown => Box::pin(self.settle_by_header(id)).await?,
             }
-            let mut found = self.locate(BlobKind::Data, id);
-            if found.is_err() && !settled.contains(id) {
-                Box::pin(self.settle_by_header(id)).await?;
-                found = self.locate(BlobKind::Data, id);
-            }
-            let len = found.ok().map(|at| u64::from(at.blob.plain_len()));
-            sum = sum.zip(len).map(|(sum, len)| sum.saturating_add(len));
+            let len = settled.get(id).map(|at| at.blob.plain_len()).or(len);
+            sum = sum.zip(len).map(|(sum, len)| sum.saturating_add(u64::from(len)));
         }
         if node.is_file() && sum.is_some_and(|sum| sum != node.metadata.size) {
             self.settle_by_headers(node).await?;
@@ -84,7 +97,7 @@ impl BlobReader {
     /// index.
     ///
     /// # Errors
-    /// As [`Self::settle`].
+    /// As [`Self::settle_disputed`].
     pub(crate) async fn settle_by_headers(&self, node: &Node) -> Result<()> {
         for id in &node.content {
             Box::pin(self.settle_by_header(id)).await?;
@@ -94,6 +107,9 @@ impl BlobReader {
 
     async fn settle_one(&self, id: &BlobId) -> Result<()> {
         let settled = self.repository().settled();
+        if settled.contains(id) {
+            return Ok(());
+        }
         match self.sound_place(BlobKind::Data, id).await {
             Ok(place) => settled.insert(*id, Some(place)),
             Err(error) if error.is_damage() => settled.insert(*id, None),

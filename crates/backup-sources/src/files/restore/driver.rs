@@ -9,7 +9,7 @@ use std::vec::IntoIter;
 
 use backup_core::error::Error;
 use backup_core::event::WarningKind;
-use backup_core::format::{Loss, Node, Tree};
+use backup_core::format::{Fault, Loss, Node, Tree};
 use backup_core::id::BlobId;
 use backup_core::limits;
 use backup_core::source::{EntryPath, IfExists, Metadata, NodeKind, SourceResult};
@@ -117,7 +117,7 @@ impl<'a> Driver<'a> {
             .enter(tree.entries(), stored)
             .map_err(|message| Error::damaged(format!("the snapshot {message}")))?;
         let Tree { nodes, faults } = tree;
-        frame.is_incomplete = faults.iter().any(|fault| fault.loss == Loss::Entry);
+        frame.is_incomplete = faults.iter().any(Fault::is_left_out);
         for fault in faults.iter().filter(|_| self.site.mode != Mode::Check) {
             let path = frame.path.join(fault.entry.as_bytes());
             if self.filter.child(frame.cover, &path) != Cover::Yes {
@@ -128,6 +128,9 @@ impl<'a> Driver<'a> {
                 Loss::Entry => damage.report(tally, &frame.path, &fault.describe(), None),
                 Loss::Metadata => {
                     tally.warn(WarningKind::Metadata, path.to_string(), fault.message.clone());
+                }
+                Loss::Unsupported => {
+                    tally.warn(WarningKind::Other, path.to_string(), fault.message.clone());
                 }
             }
         }

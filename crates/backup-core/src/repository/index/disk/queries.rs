@@ -7,7 +7,7 @@ use super::part::Part;
 use super::{DiskIndex, LITTLE, WALKED};
 use crate::format::{BlobKind, PackedBlob};
 use crate::id::{BlobId, IndexId, PackId};
-use crate::repository::index::{BlobIndex, BlobLocation, Listing, Mark, PackInfo};
+use crate::repository::index::{BlobIndex, BlobLocation, Listing, Mark, PackInfo, StatedLen};
 
 impl BlobIndex for DiskIndex {
     fn find(&self, kind: BlobKind, id: &BlobId) -> Option<BlobLocation> {
@@ -39,13 +39,15 @@ impl BlobIndex for DiskIndex {
         found.into_iter().map(|(_, at)| at).collect()
     }
 
-    fn is_disputed(&self, kind: BlobKind, id: &BlobId) -> bool {
+    fn stated_len(&self, kind: BlobKind, id: &BlobId) -> StatedLen {
+        let added = match self.added.stated_len(kind, id) {
+            StatedLen::Unknown => None,
+            StatedLen::One(len) => Some(len),
+            StatedLen::Several => return StatedLen::Several,
+        };
         let in_files = self.parts.iter().flat_map(|part| part.copies(kind, id));
-        let mut lengths = in_files
-            .map(|(_, record)| record.blob(kind).plain_len())
-            .chain(self.added.find(kind, id).map(|at| at.blob.plain_len()));
-        lengths.next().is_some_and(|first| lengths.any(|other| other != first))
-            || self.added.is_disputed(kind, id)
+        let lengths = in_files.map(|(_, record)| record.blob(kind).plain_len());
+        StatedLen::of(lengths.chain(added))
     }
 
     fn disputed_packs(&self) -> Vec<PackId> {

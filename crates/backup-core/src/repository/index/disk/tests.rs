@@ -12,8 +12,8 @@ use super::cache::{MANY, assemble, new_path};
 use super::*;
 use crate::format::{IndexFile, IndexPack, MarkedPack};
 use crate::id::IndexId;
-use crate::repository::index::Listing;
 use crate::repository::index::load::add;
+use crate::repository::index::{Listing, StatedLen};
 
 fn blob_id(n: u32) -> BlobId {
     BlobId::digest(&n.to_le_bytes())
@@ -289,7 +289,7 @@ fn false_listings_hide_no_blob() {
                 found.iter().map(|at| (at.blob.offset, at.blob.len)).collect();
             assert_eq!(places, [(0, 90), (0, 100), (7, 100)].into());
             assert!(found.iter().all(|at| at.pack == pack));
-            assert!(index.is_disputed(BlobKind::Data, &id));
+            assert_eq!(index.stated_len(BlobKind::Data, &id), StatedLen::Several);
             assert_eq!(index.disputed_packs(), [pack]);
             assert!(index.sizes(&pack).iter().any(|size| *size > 107));
             let mut packs = 0;
