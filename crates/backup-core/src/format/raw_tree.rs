@@ -114,8 +114,8 @@ fn value(json: &[u8], start: usize) -> Option<Range<usize>> {
                 continue;
             }
             _ => {
-                at +=
-                    json[at..].iter().take_while(|byte| !b",:{}[]\" \t\r\n".contains(byte)).count()
+                let is_inside = |byte: &&u8| !b",:{}[]\" \t\r\n".contains(byte);
+                at += json[at..].iter().take_while(is_inside).count();
             }
         }
         if depth == 0 {
