@@ -1,14 +1,19 @@
 //! The eight faults.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::process::Command;
 
+use backup_core::testing::tool;
 use bson::{Document, doc};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio_postgres::Client;
 
 use super::{Notification, notification};
 use crate::scenarios::control::Place;
 use crate::scenarios::control::aquarium::{QUOTA, Servers};
 use crate::support::noise::noise;
+use crate::support::process::run;
 
 /// A fault of one job or repository; no two share one rule and subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +30,7 @@ pub(super) enum Fault {
     FullDisk,
     /// A server discards its log while nothing captures it.
     LogGap,
-    /// Bits of a pack of `media` are flipped.
+    /// A bit of a blob of `media` is flipped, in every pack that has this blob.
     DamagedSnapshot,
     /// The target of a restore is not a directory.
     FailedRestore,
@@ -79,13 +84,13 @@ pub(super) struct Faults<'a> {
     servers: &'a Servers,
     /// The session that holds a lock.
     locking: Option<Client>,
-    /// A pack that every snapshot of `media` needs.
-    pack: PathBuf,
+    /// Places of flipped bits.
+    flipped: Vec<BlobPlace>,
 }
 
 impl<'a> Faults<'a> {
-    pub(super) fn new(place: &'a Place, servers: &'a Servers, pack: PathBuf) -> Self {
-        Self { place, servers, locking: None, pack }
+    pub(super) fn new(place: &'a Place, servers: &'a Servers) -> Self {
+        Self { place, servers, locking: None, flipped: Vec::new() }
     }
 
     pub(super) async fn plant(&mut self, fault: Fault) {
@@ -107,7 +112,7 @@ impl<'a> Faults<'a> {
                 std::fs::write(upload, noise(3, 28 << 20)).unwrap();
             }
             Fault::LogGap => self.lose_log().await,
-            Fault::DamagedSnapshot => flip(&self.pack),
+            Fault::DamagedSnapshot => self.damage().await,
             Fault::FailedRestore => {
                 std::fs::write(self.place.path("restored"), "").unwrap();
                 assert_ne!(self.restore().code, 0);
@@ -135,8 +140,9 @@ impl<'a> Faults<'a> {
                 self.task("resume", "cache/backup");
             }
             Fault::DamagedSnapshot => {
-                flip(&self.pack);
+                self.flipped.iter().for_each(BlobPlace::flip);
                 self.place.done(&["check", "-r", "files", "--read-data"]);
+                self.task("resume", "cleanup");
             }
             Fault::FailedRestore => {
                 std::fs::remove_file(self.place.path("restored")).unwrap();
@@ -159,6 +165,24 @@ impl<'a> Faults<'a> {
         self.place.done(&["schedule", verb, task]);
     }
 
+    /// Waits until a task that was paused has ended.
+    async fn ended(&self, task: &str) {
+        while self.is_running(task) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Flips a bit of `uploads/picture`, which every snapshot of `media` has. Without cleanups until
+    /// it is mended: one that has read the blob before would store it again in a new pack.
+    async fn damage(&mut self) {
+        self.task("pause", "cleanup");
+        self.ended("cleanup").await;
+        let picture = std::fs::read(self.place.path("aquarium/uploads/picture")).unwrap();
+        self.flipped = places(self.place, &hex::encode(Sha256::digest(&picture)));
+        assert_ne!(self.flipped, [], "the newest index has no picture");
+        self.flipped.iter().for_each(BlobPlace::flip);
+    }
+
     async fn connections(&self, allow: bool) {
         let sql = format!("ALTER DATABASE analytics ALLOW_CONNECTIONS {allow}");
         self.servers.postgres.run(&sql).await;
@@ -168,9 +192,7 @@ impl<'a> Faults<'a> {
     async fn lose_log(&self) {
         self.task("pause", "cache/backup");
         // One that began before would end after the gap, and close it.
-        while self.is_running("cache/backup") {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        self.ended("cache/backup").await;
         self.task("pause", "cache/logs");
         let cache = &self.servers.cache;
         while cache.info("connected_slaves") != "0" {
@@ -195,25 +217,60 @@ impl<'a> Faults<'a> {
     }
 }
 
-/// The largest pack of the repository `files`.
-pub(super) fn largest_pack(place: &Place) -> PathBuf {
-    let dirs = std::fs::read_dir(place.path("backups/files/data")).unwrap();
-    let packs = dirs.flat_map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap());
-    let largest = packs.map(|pack| pack.unwrap()).max_by_key(|pack| pack.metadata().unwrap().len());
-    largest.unwrap().path()
+/// A blob in a pack of the repository `files`.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct BlobPlace {
+    pack: PathBuf,
+    offset: usize,
+    length: usize,
 }
 
-/// Flips bits of the content of a pack; done twice, the pack is as before. In one step: a backup that
-/// found the pack missing or truncated would store its data again, and nothing would be damaged. In
-/// several places: a blob between them may belong to the first snapshot only.
-fn flip(pack: &Path) {
-    let mut bytes = std::fs::read(pack).unwrap();
-    for eighth in 1..8 {
-        let at = bytes.len() * eighth / 8;
-        bytes[at] ^= 1;
+impl BlobPlace {
+    /// Flips a bit in the middle of the blob; done twice, the pack is as before. In one step: a backup
+    /// that found the pack missing or truncated would store the blob again.
+    fn flip(&self) {
+        let mut bytes = std::fs::read(&self.pack).unwrap();
+        bytes[self.offset + self.length / 2] ^= 1;
+        // Beside `data`, on the same disk.
+        let flipped = self.pack.ancestors().nth(3).unwrap().join("flipped");
+        std::fs::write(&flipped, bytes).unwrap();
+        std::fs::rename(flipped, &self.pack).unwrap();
     }
-    // Beside `data`, on the same disk.
-    let flipped = pack.ancestors().nth(3).unwrap().join("flipped");
-    std::fs::write(&flipped, bytes).unwrap();
-    std::fs::rename(flipped, pack).unwrap();
+}
+
+/// Stock restic on the repository `files`.
+fn restic(place: &Place, arguments: &[&str]) -> String {
+    let home = place.path("restic");
+    std::fs::create_dir_all(&home).unwrap();
+    let mut command = Command::new(tool("restic-new"));
+    command.args(arguments).arg("--no-lock").env_clear().env("HOME", home);
+    command.env("RESTIC_REPOSITORY", place.path("backups/files"));
+    run(command.env("RESTIC_PASSWORD_FILE", place.path("keys/files.key"))).succeeded().text()
+}
+
+/// The places of a blob by all indexes, read by stock restic.
+fn places(place: &Place, blob: &str) -> Vec<BlobPlace> {
+    let mut found = Vec::new();
+    for id in restic(place, &["list", "index", "-q"]).split_whitespace() {
+        let index: Value =
+            serde_json::from_str(&restic(place, &["cat", "index", id, "-q"])).unwrap();
+        for pack in index["packs"].as_array().unwrap() {
+            let id = pack["id"].as_str().unwrap();
+            let file = place.path("backups/files/data").join(&id[..2]).join(id);
+            let blobs = pack["blobs"].as_array().unwrap().iter();
+            found.extend(blobs.filter(|one| one["id"] == blob).map(|one| BlobPlace {
+                pack: file.clone(),
+                offset: number(&one["offset"]),
+                length: number(&one["length"]),
+            }));
+        }
+    }
+    // Two indexes may list one pack; flipped twice, it would be sound.
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn number(value: &Value) -> usize {
+    usize::try_from(value.as_u64().unwrap()).unwrap()
 }

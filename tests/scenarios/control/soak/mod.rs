@@ -149,15 +149,12 @@ mod needs_aquarium {
         let receiver = aquarium::receiver();
         let servers = Servers::start().await;
         let place: Place = servers.place(&receiver.url(), &pace.written(40));
-        // Alone, so that the largest pack is one of `media`, whose files stay as they are.
-        place.done(&["run", "media"]);
-        let pack = faults::largest_pack(&place);
         // Tasks that verify snapshots find one of each job.
         place.done(&["run", "aquarium", "analytics", "subscriptions", "history", "reference"]);
         let writing = servers.write().await;
         let mut daemon = Daemon::start(&place, "daemon.log", pace.factor, super::super::now());
         quiet(&daemon, &receiver, pace).await;
-        faulty(Faults::new(&place, &servers, pack), &daemon, &receiver, pace).await;
+        faulty(Faults::new(&place, &servers), &daemon, &receiver, pace).await;
         // Two evaluations later there is nothing new.
         tokio::time::sleep(pace.minutes(11)).await;
         let mut expected: Vec<Notification> =
