@@ -10,6 +10,7 @@
 //! | `owners.rs` | restores by roles that are no superusers |
 //! | `loadable.rs` | backups that other servers can load |
 //! | `refused.rs` | objects that the target refuses |
+//! | `generated/` | generated databases |
 //! | `plans.rs` | rows that plans of restores give |
 //! | `compare.rs` | snapshots beside servers |
 //! | `odd.rs` | names, texts and numbers that are easily overlooked |
@@ -23,6 +24,7 @@ pub(super) mod by_hand;
 pub(super) mod compare;
 pub(super) mod failures;
 mod fill;
+pub(super) mod generated;
 pub(super) mod hostile;
 pub(super) mod loadable;
 pub(super) mod odd;
