@@ -211,19 +211,42 @@ impl Postgres {
         }
     }
 
+    /// On a data directory, with a port and no other settings than these and those in its files.
+    pub(crate) async fn by_its_configuration(
+        version: Version,
+        data: &Path,
+        settings: &[&str],
+    ) -> Self {
+        let make = |ports: &Ports, _: &Path| {
+            let mut command = unprivileged(&version.programs().join("postgres"));
+            command.arg("-D").arg(data).args(["-p", &ports.port(0).to_string()]);
+            command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+            command
+        };
+        let server = Server::start("postgres", make, |_| true);
+        let server = Self { server, data: data.to_owned() };
+        server.client().await;
+        server
+    }
+
     /// On a data directory that was restored: waits until it takes writes.
     pub(crate) async fn recovered(version: Version, data: &Path, settings: &[&str]) -> Self {
         let server = Self::on(version, data, settings).await;
+        server.has_recovered().await;
+        server
+    }
+
+    /// Waits until a restored server takes writes.
+    pub(crate) async fn has_recovered(&self) {
         let started = Instant::now();
-        while server.value("SELECT pg_is_in_recovery()::text").await != "false" {
+        while self.value("SELECT pg_is_in_recovery()::text").await != "false" {
             assert!(
                 started.elapsed() < Duration::from_secs(60),
                 "it does not end to recover:\n{}",
-                server.log()
+                self.log()
             );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        server
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -24,6 +24,7 @@
 //! | `dice.rs` | those workloads |
 //! | `vast.rs` | a table over 1 GiB among them |
 //! | `logical/` | logical backups |
+//! | `debian.rs` | a cluster whose configuration lies elsewhere, on an empty machine |
 //! | `copies.rs` | settings of the original that a copy does not take over |
 //! | `base.rs` | backups of data directories, and servers that start on what is restored |
 
@@ -31,6 +32,7 @@ mod archive;
 mod base;
 mod copies;
 mod deaths;
+mod debian;
 mod dice;
 mod failures;
 mod followers;
@@ -86,6 +88,7 @@ scenarios! {
         copies::copies_run_no_commands_of_originals as copies_run_no_commands_of_originals,
         copies::linked_configuration_comes_along as linked_configuration_comes_along,
         machines::minimal_configurations_start as minimal_configurations_start,
+        debian::debian_cluster_serves_by_its_rules_on_an_empty_machine as debian_cluster_serves_by_its_rules_on_an_empty_machine,
         synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         increments::rights_decide_what_is_read as rights_decide_what_is_read,
         increments::what_changed_is_enough as what_changed_is_enough,
@@ -260,6 +263,7 @@ scenarios! {
         machines::minimal_configurations_start as minimal_configurations_start,
         machines::tablespaces_in_place_start as tablespaces_in_place_start,
         machines::other_collations_are_warned_of as other_collations_are_warned_of,
+        debian::debian_cluster_serves_by_its_rules_on_an_empty_machine as debian_cluster_serves_by_its_rules_on_an_empty_machine,
         synthetic::a_chain_becomes_a_full_one as a_chain_becomes_a_full_one,
         workloads::pages_that_nobody_wrote_to as pages_that_nobody_wrote_to,
         workloads::what_dice_do_comes_back as what_dice_do_comes_back,
