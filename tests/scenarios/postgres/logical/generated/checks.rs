@@ -1,7 +1,7 @@
 //! Backups and restores of generated databases.
 
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{IfExists, RestoreRequest, Selection};
+use backup_core::source::{IfExists, RestoreReport, RestoreRequest, Selection};
 use backup_sources::postgres::{LogicalOptions, PostgresOptions, Renames};
 use std::fmt::Write as _;
 
@@ -176,6 +176,11 @@ async fn restore(
     Ok(())
 }
 
+/// Refuses restores that left objects out because the target refused them.
+fn require_none_failed(report: &RestoreReport, after: &str) -> Result<(), String> {
+    if report.failed.is_empty() { Ok(()) } else { Err(format!("{after}: {:?}", report.failed)) }
+}
+
 /// As the owner, who is no superuser and may create no databases.
 fn by_owner(server: &Postgres) -> LogicalOptions {
     let user = owner().replace(' ', "%20").replace('"', "%22");
@@ -225,7 +230,8 @@ async fn beside(
         ..RestoreRequest::default()
     };
     let done = try_restore(snapshot, to, request).await;
-    done.map_err(|error| format!("{after}: {} {:?}", error.chain(), error.hint()))?;
+    let done = done.map_err(|error| format!("{after}: {} {:?}", error.chain(), error.hint()))?;
+    require_none_failed(&done, &after)?;
     let found = State::of(server, schema).await?;
     let database = schema.database.replace('\\', "\\\\").replace('\'', "\\'");
     for (copy, table) in &copies {
@@ -274,7 +280,10 @@ async fn schema_beside(
     };
     let mut renamed = Vec::new();
     match try_restore(snapshot, to, request).await {
-        Ok(_) => renamed.push(quoted(&name)),
+        Ok(report) => {
+            require_none_failed(&report, &after)?;
+            renamed.push(quoted(&name));
+        }
         // Refused: partitions of the schema whose tables are in others, or the reverse.
         Err(error) if error.chain().contains("is a part of") => {}
         Err(error) if error.chain().ends_with(" already") => {}

@@ -190,7 +190,12 @@ impl Schema {
         if suited.is_empty() {
             return;
         }
-        let (table, name) = (self.pick(&suited), self.qualified());
+        let table = self.pick(&suited);
+        let name = if left_out("statistics in another schema than their table") {
+            format!("{}.{}", table.schema, quoted(&self.name()))
+        } else {
+            self.qualified()
+        };
         let (sql, key) = (table.sql(), &table.columns[0].name);
         let second =
             if has_expressions { format!("({key} % 7)") } else { table.columns[1].name.clone() };
@@ -288,10 +293,12 @@ impl Schema {
                 "CREATE FUNCTION {two}(int, text) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT \
                  $1::text = $2'"
             ));
-            self.add(format!(
-                "CREATE OPERATOR {schema}.=== (FUNCTION = {two}, LEFTARG = int, RIGHTARG = text)"
-            ));
-            self.add(format!("COMMENT ON OPERATOR {schema}.=== (int, text) IS 'odd'"));
+            if !left_out("operator in a schema that gets another name") {
+                self.add(format!(
+                    "CREATE OPERATOR {schema}.=== (FUNCTION = {two}, LEFTARG = int, RIGHTARG = text)"
+                ));
+                self.add(format!("COMMENT ON OPERATOR {schema}.=== (int, text) IS 'odd'"));
+            }
         }
         if self.one_in(2) {
             let (kind, name) = (self.qualified(), self.qualified());

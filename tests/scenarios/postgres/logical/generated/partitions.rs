@@ -6,7 +6,7 @@ use super::names::quoted;
 use super::tables::{Column, Table};
 use super::types::Type;
 
-/// How a table is divided. The first column is an integer from 1 on, the second one has labels.
+/// Method of a division. The first column is an integer from 1 on, the second one has labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Method {
     Range,

@@ -23,20 +23,20 @@ pub(super) struct Table {
     /// The first column is an integer key from 1 to the number of rows.
     pub(super) is_keyed: bool,
     pub(super) is_partitioned: bool,
-    /// Its rows' partitions depend on the server.
+    /// The partitions of the rows depend on the server.
     pub(super) moves: bool,
-    /// It has parents or children.
+    /// The table has parents or children.
     pub(super) inherits: bool,
     pub(super) is_unlogged: bool,
 }
 
 impl Table {
-    /// Its name in SQL.
+    /// The name in SQL.
     pub(super) fn sql(&self) -> String {
         format!("{}.{}", self.schema, quoted(&self.name))
     }
 
-    /// The same with the schema in quotes whatever it is called.
+    /// The same with the schema in quotes, `public` too.
     pub(super) fn sql_quoted(&self) -> String {
         format!("{}.{}", quoted(&unquoted(&self.schema)), quoted(&self.name))
     }
