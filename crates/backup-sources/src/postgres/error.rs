@@ -40,17 +40,23 @@ impl fmt::Display for ServerError {
         if self.code == code::CONNECTION_FAILURE {
             return f.write_str(&self.message);
         }
-        // Messages about data (class 22) end with it, and details about constraints (class 23) are of
-        // rows.
+        // Messages about data (class 22) quote it, and details about constraints (class 23) are of
+        // rows. A value that a setting or an option does not take is none.
         let is_about = |class: &str| self.code.starts_with(class);
-        let message = match self.message.split_once(": \"").filter(|_| is_about("22")) {
-            Some((message, _)) => message,
-            None => &self.message,
+        let message = match is_about("22") && self.code != "22023" {
+            true => &without_quoted(&self.message),
+            false => &self.message,
         };
         write!(f, "{message} (SQLSTATE {})", self.code)?;
         let detail = self.detail.as_ref().filter(|_| !is_about("22") && !is_about("23"));
         detail.map_or(Ok(()), |detail| write!(f, ": {detail}"))
     }
+}
+
+/// A text with `"…"` in place of everything in double quotes.
+fn without_quoted(text: &str) -> String {
+    let parts = text.split('"').enumerate();
+    parts.map(|(at, part)| if at % 2 == 0 { part } else { "\"…\"" }).collect()
 }
 
 impl std::error::Error for ServerError {}
@@ -204,7 +210,11 @@ mod tests {
         let cases = [
             (
                 error("22P02", "invalid input syntax for type integer: \"secret\"", "secret"),
-                "invalid input syntax for type integer (SQLSTATE 22P02)",
+                "invalid input syntax for type integer: \"…\" (SQLSTATE 22P02)",
+            ),
+            (
+                error("22003", "value \"12345678901\" is out of range for type integer", ""),
+                "value \"…\" is out of range for type integer (SQLSTATE 22003)",
             ),
             (
                 error("23505", "duplicate key value violates \"t_pkey\"", "Key (id)=(secret)"),

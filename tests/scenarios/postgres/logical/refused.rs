@@ -73,6 +73,7 @@ pub(crate) async fn refused_objects_leave_the_rest(version: Version) {
 
     // Into a database that is there.
     copy.run("DROP DATABASE shop").await;
+    copy.run("DROP DATABASE \"shop (restoring)\"").await;
     copy.run("CREATE DATABASE shop").await;
     let into = request(&["shop"], IfExists::Fail);
     let report = try_restore(&snapshot, logical(&copy), into.clone()).await.unwrap();

@@ -107,6 +107,8 @@ async fn run(
 struct Bad {
     /// Packs that are gone.
     missing: HashSet<PackId>,
+    /// Packs that were marked for deletion and are gone.
+    deleted: HashSet<PackId>,
     /// Packs that hold something unreadable.
     damaged: HashSet<PackId>,
     /// Blobs that could be read of them, and were stored again.
@@ -137,7 +139,8 @@ impl Run<'_> {
 
     /// Finds nothing in packs that are gone or damaged.
     fn hide(&self) {
-        let lost: Vec<PackId> = self.bad.missing.iter().chain(&self.bad.damaged).copied().collect();
+        let lost = self.bad.missing.iter().chain(&self.bad.damaged).chain(&self.bad.deleted);
+        let lost: Vec<PackId> = lost.copied().collect();
         self.indexed.index().hide_packs(&lost);
     }
 
@@ -146,6 +149,7 @@ impl Run<'_> {
     async fn find_damage(&mut self, roots: &[BlobId]) -> Result<()> {
         let store = self.indexed.compare_packs().await?;
         self.bad.missing.extend(&store.missing);
+        self.bad.deleted.extend(&store.deleted);
         self.bad.damaged.extend(store.wrong_size.keys());
         self.bad.damaged.extend(&self.options.packs);
         let mut suspects: BTreeSet<PackId> = store.mislisted.keys().copied().collect();
@@ -213,7 +217,8 @@ impl Run<'_> {
         if self.options.dry_run && !self.bad.damaged.is_empty() {
             // Directories in damaged packs that would have been moved lead to other missing blobs.
             index::reload(self).await?;
-            let gone: Vec<PackId> = self.bad.missing.iter().copied().collect();
+            let gone = self.bad.missing.iter().chain(&self.bad.deleted);
+            let gone: Vec<PackId> = gone.copied().collect();
             self.indexed.index().hide_packs(&gone);
         }
         // A directory that was found in another copy shows what else is missing.

@@ -50,7 +50,6 @@ struct ConfigFile {
 struct Rights {
     binary: bool,
     text: bool,
-    outside: bool,
 }
 
 const DOING: &str = "cannot read the configuration";
@@ -64,9 +63,7 @@ impl Configuration {
     pub(super) async fn read(sql: &Sql) -> SourceResult<Self> {
         const RIGHTS: &str = "SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE'), \
                               has_function_privilege('pg_read_binary_file(text)', 'EXECUTE'), \
-                              has_function_privilege('pg_read_file(text)', 'EXECUTE'), \
-                              pg_has_role(current_user, 'pg_read_server_files', 'USAGE') OR \
-                              (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)";
+                              has_function_privilege('pg_read_file(text)', 'EXECUTE')";
         const MAIN: &str = "SELECT name, setting FROM pg_settings WHERE name IN ('data_directory', \
                             'config_file', 'hba_file', 'ident_file') AND setting <> ''";
         const SOURCES: &str = "SELECT DISTINCT sourcefile FROM pg_settings WHERE sourcefile <> ''";
@@ -76,7 +73,7 @@ impl Configuration {
         if !has(0)? {
             return Err(invalid("the user is not a member of pg_read_all_settings"));
         }
-        let rights = Rights { binary: has(1)?, text: has(2)?, outside: has(3)? };
+        let rights = Rights { binary: has(1)?, text: has(2)? };
         let mut found = Self::default();
         let mut mains = Vec::new();
         for row in sql.client.query(MAIN, &[]).await.map_err(failed)? {
@@ -93,11 +90,11 @@ impl Configuration {
         let known = mains.iter().map(|(_, path)| path).chain(&sources);
         let mut outside = known.filter(|path| found.inside(Path::new(path)).is_none());
         let can_read = rights.binary || rights.text;
-        if let Some(path) = outside.next().filter(|_| !can_read || !rights.outside) {
+        if let Some(path) = outside.next().filter(|_| !can_read) {
             return Err(invalid(format!("the user may not read {path}")));
         }
         if can_read {
-            found.collect(sql, rights, mains).await?;
+            found.collect(sql, rights, mains, sources).await?;
         }
         Ok(found)
     }
@@ -114,9 +111,12 @@ impl Configuration {
         sql: &Sql,
         rights: Rights,
         mains: Vec<(Main, String)>,
+        sources: Vec<String>,
     ) -> SourceResult<()> {
         let main = |(main, path): (Main, String)| (PathBuf::from(path), Some(main), main.syntax());
+        let source = |path: String| (PathBuf::from(path), None, Syntax::Settings);
         let mut waiting: Vec<_> = mains.into_iter().map(main).collect();
+        waiting.extend(sources.into_iter().map(source));
         let mut seen = HashSet::new();
         for _ in 0..=DEEPEST {
             let mut next = Vec::new();

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use backup_core::context::Context;
+use backup_core::event::{Warning, WarningKind};
 use backup_core::format::Node;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{EntryPath, SourceResult};
+use backup_core::source::{EntryPath, Item, SourceResult};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ use super::super::options::PostgresOptions;
 use super::super::probe::clock_ahead;
 use super::super::wire::{Connection, Sql};
 use super::configuration::{self, Configuration};
+use super::feed::Feed;
 
 /// A server that replays a log must have these at least as large as the one that wrote it.
 const NEEDED: [&str; 5] = [
@@ -171,6 +173,15 @@ pub(super) async fn settings(
     Ok(settings)
 }
 
+/// Before version 16, servers send no tablespaces in their data directory.
+async fn tablespaces_left_out(sql: &Sql) -> Vec<String> {
+    const NAMES: &str = "SELECT spcname::text FROM pg_tablespace WHERE \
+                         current_setting('server_version_num')::int < 160000 AND oid NOT IN (1663, \
+                         1664) AND pg_tablespace_location(oid) NOT LIKE '/%'";
+    let rows = sql.client.query(NAMES, &[]).await.unwrap_or_default();
+    rows.iter().filter_map(|row| row.try_get(0).ok()).collect()
+}
+
 /// Versions of collations by provider; none of a provider without any.
 async fn collations(sql: &Sql) -> BTreeMap<String, String> {
     const VERSION: &str = "SELECT pg_collation_actual_version(oid) FROM pg_collation WHERE \
@@ -195,13 +206,19 @@ pub(super) struct BySql {
     pub(super) clock_ahead_seconds: Option<i64>,
 }
 
-/// Reads these facts, as far as the user may. A note says why files are missing.
-pub(super) async fn by_sql(cx: &Context, options: &PostgresOptions) -> BySql {
-    let mut facts = BySql::default();
+/// Reads these facts, as far as the user may. A note says why files are missing; a warning names
+/// each tablespace that the backup will lack.
+pub(super) async fn by_sql(
+    cx: &Context,
+    options: &PostgresOptions,
+    feed: &Feed,
+) -> SourceResult<BySql> {
+    let (mut facts, mut left_out) = (BySql::default(), Vec::new());
     let reading = async {
         let sql = Sql::open(options, &options.database).await?;
         facts.clock_ahead_seconds = clock_ahead(cx, &sql).await;
         facts.collations = collations(&sql).await;
+        left_out = tablespaces_left_out(&sql).await;
         Configuration::read(&sql).await
     };
     match reading.await {
@@ -211,5 +228,11 @@ pub(super) async fn by_sql(cx: &Context, options: &PostgresOptions) -> BySql {
         }
         Err(error) => configuration::note_unread(cx, &error),
     }
-    facts
+    for name in left_out {
+        let message = "before version 16 the server leaves tablespaces in its data directory out";
+        let (path, message) = (format!("tablespace {name}"), message.to_owned());
+        let kind = WarningKind::Unreadable;
+        feed.item(Item::Warning(Warning { kind, path, message })).await?;
+    }
+    Ok(facts)
 }

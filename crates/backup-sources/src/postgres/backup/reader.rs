@@ -22,8 +22,7 @@ use super::super::layout::Layout;
 use super::super::lsn::Lsn;
 use super::super::options::PostgresOptions;
 use super::super::wire::{BackupStream, BaseBackup, Connection};
-
-use super::describe::{BySql, Description, by_sql, settings};
+use super::describe::{Description, by_sql, settings};
 use super::earlier::{Earlier, SINCE, because, is_passing};
 use super::feed::Feed;
 use super::fetch::Fetch;
@@ -194,9 +193,9 @@ impl Run {
             .await
             .map_err(|error| error.into_source(BEGINNING))?;
         let layout = Layout::of(cluster.system_id);
-        let BySql { configuration, collations, clock_ahead_seconds } = by_sql(cx, options).await;
+        let facts = by_sql(cx, options, feed).await?;
         // The run sets it once.
-        _ = self.clock_ahead.set(clock_ahead_seconds);
+        _ = self.clock_ahead.set(facts.clock_ahead_seconds);
         let keeper = keep_log(cx, cluster, options, &connection, started).await?;
         let version = connection.version;
         let begun = self.begin(connection, &data_checksums).await?;
@@ -207,8 +206,8 @@ impl Run {
             earlier.keep(feed).await?;
         }
         let (end, skipped) = self.take(begun).await?;
-        let data_directory = configuration.data_directory.clone();
-        let configuration = configuration.hand_on(cx, feed, &layout, &skipped).await?;
+        let data_directory = facts.configuration.data_directory.clone();
+        let configuration = facts.configuration.hand_on(cx, feed, &layout, &skipped).await?;
         let finished = cx.clock.now();
         if let Some((mut keeper, slot)) = keeper {
             // It would go with the connection, but only when the server notices: whoever looks now
@@ -227,7 +226,7 @@ impl Run {
             tablespaces,
             settings,
             linked: Vec::new(),
-            collations,
+            collations: facts.collations,
             data_directory: (!data_directory.is_empty()).then_some(data_directory),
             configuration,
         };

@@ -2,6 +2,7 @@
 
 use backup_core::context::Context;
 use backup_core::source::{Probe, ProbeProblem, SelectedPart, Selection, SourceResult};
+use backup_core::words::few;
 
 use super::super::cluster::Cluster;
 use super::super::probe::clock_ahead;
@@ -12,7 +13,6 @@ use super::filter::Filter;
 use super::options::LogicalOptions;
 use super::programs::Programs;
 use super::{closed, databases, session};
-use backup_core::words::few;
 
 /// Tables that may not be read, or not all of whose rows would be shown.
 const REFUSED: &str = "SELECT c.oid, NOT (has_table_privilege(c.oid, 'SELECT') AND \

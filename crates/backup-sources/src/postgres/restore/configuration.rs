@@ -12,6 +12,7 @@ use super::super::backup::{ConfigurationFile, Main, content};
 use super::super::conf::{
     Adapted, Include, Kind, LARGEST, MOST, Syntax, adapted, files_of, normal,
 };
+use super::super::error::{invalid, malformed};
 use super::Job;
 use super::target::{Target, failed};
 
@@ -32,6 +33,10 @@ pub(super) async fn put(job: &Job<'_>, target: &Target, minimal: bool) -> Source
         let Some(node) = job.snapshot.find(&path).await?.filter(|node| node.is_file()) else {
             continue;
         };
+        if node.metadata.size > LARGEST {
+            let size = node.metadata.size;
+            return Err(malformed(format!("{path}: a configuration file of {size} bytes")));
+        }
         let mut place = places.of_file(file);
         if minimal || file.main.is_none() && !is_known(file) {
             place.as_mut_os_string().push(".original");
@@ -45,7 +50,13 @@ pub(super) async fn put(job: &Job<'_>, target: &Target, minimal: bool) -> Source
     if minimal {
         for main in Main::ALL {
             let place = Path::new(main.name());
-            if target.root.join(place).exists() {
+            if !target.root.join(place).exists() {
+                continue;
+            }
+            if files.iter().any(|file| file.main == Some(main)) {
+                // It was not in force: that one is among `files`.
+                set_aside(target, place, "unused")?;
+            } else {
                 set_aside(target, place, "original")?;
                 put.push(format!("{}.original", main.name()));
             }
@@ -100,6 +111,9 @@ fn set_aside(target: &Target, place: &Path, suffix: &str) -> SourceResult<()> {
     let from = target.root.join(place);
     let mut to = from.clone();
     to.as_mut_os_string().push(format!(".{suffix}"));
+    if to.symlink_metadata().is_ok() {
+        return Err(invalid(format!("{} exists already", to.display())));
+    }
     fs::rename(&from, &to).map_err(|error| failed(&to, error))
 }
 
@@ -115,11 +129,24 @@ fn make_parents(target: &Target, place: &Path) -> SourceResult<()> {
 
 fn make(target: &Target, dir: &Path) -> SourceResult<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    if dir.is_dir() {
-        return Ok(());
+    match dir.symlink_metadata() {
+        Ok(found) if found.is_dir() => return Ok(()),
+        // A crafted snapshot may have a link there, which leads anywhere.
+        Ok(_) => return Err(invalid(format!("{} is not a directory", dir.display()))),
+        Err(_) => {}
     }
     fs::DirBuilder::new().mode(0o700).create(dir).map_err(|error| failed(dir, error))?;
     target.own_like_root(dir)
+}
+
+/// Returns `true` for a file in the data directory that no link leads to.
+fn is_plain_file(target: &Target, place: &Path) -> bool {
+    let mut path = target.root.clone();
+    let leads_elsewhere = place.components().any(|part| {
+        path.push(part);
+        path.symlink_metadata().is_ok_and(|found| found.is_symlink())
+    });
+    !leads_elsewhere && path.is_file()
 }
 
 /// Where files of the original get their places in the data directory.
@@ -215,9 +242,8 @@ impl<'a> Adapting<'a> {
 
     fn one(&mut self, place: &Path, origin: &Path, syntax: Syntax) -> SourceResult<()> {
         let path = self.target.root.join(place);
-        let is_read = fs::symlink_metadata(&path)
-            .is_ok_and(|found| found.is_file() && found.len() <= LARGEST);
-        if !is_read {
+        let is_small = fs::metadata(&path).is_ok_and(|found| found.len() <= LARGEST);
+        if !is_small || !is_plain_file(self.target, place) {
             return Ok(());
         }
         let before = fs::read(&path).map_err(|error| failed(&path, error))?;
@@ -252,7 +278,9 @@ impl<'a> Adapting<'a> {
                     self.waiting.push((new.join(name), meant.join(name), syntax));
                 }
             }
-            _ if path.is_file() => self.waiting.push((new.clone(), meant, syntax)),
+            _ if is_plain_file(self.target, &new) => {
+                self.waiting.push((new.clone(), meant, syntax))
+            }
             // Files of the original that happen to be on this machine are not the copy's.
             kind => {
                 if kind != Kind::IfExists {

@@ -12,7 +12,9 @@ use super::target::Target;
 
 /// The version before which statistics are files, in a directory that may be set.
 const WITHOUT_STATISTICS_FILES: u32 = 150_000;
-/// Where servers have their sockets unless they are told otherwise.
+/// Their directory unless it is set.
+const STATISTICS: &str = "pg_stat_tmp";
+/// Where servers have their sockets unless a setting names others.
 const SOCKETS: &str = "/tmp";
 
 /// Lines for `postgresql.auto.conf`, which begins with `auto`, in place of settings that name
@@ -49,9 +51,10 @@ fn changes(value: &impl Fn(&str) -> Option<String>, root: &Path, version: u32) -
     changes.extend(sockets(value));
     changes.extend(addresses(value));
     let statistics = value("stats_temp_directory").filter(|_| version < WITHOUT_STATISTICS_FILES);
-    if let Some(dir) = statistics.filter(|dir| !root.join(dir).is_dir()) {
-        let reason = format!("{dir} does not exist");
-        let value = "pg_stat_tmp".to_owned();
+    // The original may use it, on this machine.
+    if let Some(dir) = statistics.filter(|dir| dir != STATISTICS) {
+        let reason = format!("{dir} is the original's");
+        let value = STATISTICS.to_owned();
         changes.push(Change { name: "stats_temp_directory", value, reason });
     }
     changes

@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::words::few;
 
 use super::super::catalog;
 use super::super::sql::{RELATION_KINDS, Relation, Script};
 use super::database::Database;
-use backup_core::words::few;
 
 /// Names that an error lists.
 const NAMED: usize = 10;

@@ -10,6 +10,7 @@ use backup_core::source::{
     BackupKind, BackupReader, BackupRequest, Checkpoint, Chunking, Content, Entry, EntryPath,
     Facts, Item, Metadata, SourceError, SourceResult,
 };
+use backup_core::words::few;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
@@ -29,7 +30,6 @@ use super::described::described;
 use super::globals::globals;
 use super::objects;
 use super::state::State;
-use backup_core::words::few;
 
 /// Bytes below which it does not matter which table is read first.
 pub(super) const SMALL: u64 = 16 << 20;

@@ -5,15 +5,15 @@ use backup_core::source::SourceResult;
 use super::super::super::unless_cancelled;
 use super::super::error::{code_of, writing};
 use super::super::manifest::{File, Table};
-use super::super::sql::{Script, qualified, tokens};
+use super::super::sql::{Kind, Script, Token, literal, qualified, tokens};
 use super::failures::{Failed, Refusal, Work, concerns_object};
 use super::plan::Plan;
 use super::writer::Writer;
 
-/// How often statements are tried that those of another session were in the way of.
+/// How often statements are tried that deadlock with those of another session.
 const TRIES: usize = 5;
-/// What a server without a setting for it looks names up in.
-const DEFAULT_PATH: &str = "\"$user\", public";
+/// The search path of a server that sets none.
+const DEFAULT_PATH: [&str; 2] = ["$user", "public"];
 
 impl Writer<'_> {
     /// Does the work, which is tried again later if the server refuses it. Returns `true` if it is
@@ -37,7 +37,8 @@ impl Writer<'_> {
             refusal.error.chain()
         );
         self.job.cx.events.note(text);
-        self.failures.add(Failed { object, work, refusal });
+        let settings = self.settings_in_force().await?;
+        self.failures.add(Failed { object, work, settings, refusal });
         Ok(false)
     }
 
@@ -60,14 +61,19 @@ impl Writer<'_> {
         if waiting.is_empty() {
             return Ok(0);
         }
+        let before_all = self.settings_in_force().await?;
         let path = self.plan.search_path();
         self.run(&format!("SET search_path = {path}"), "cannot set the search path").await?;
         let mut bytes = 0;
         loop {
             let (before, mut left) = (waiting.len(), Vec::new());
             for failed in waiting {
+                self.set_settings(&failed.settings).await?;
                 match self.attempt(&failed.object, &failed.work).await? {
-                    Ok(done) => bytes += done,
+                    Ok(done) => {
+                        bytes += done;
+                        self.follow(failed, &mut left).await?;
+                    }
                     Err(refusal) => left.push(Failed { refusal, ..failed }),
                 }
             }
@@ -77,8 +83,44 @@ impl Writer<'_> {
             }
             waiting = left;
         }
+        self.set_settings(&before_all).await?;
         self.run("SET search_path = ''", "cannot set the search path").await?;
         Ok(bytes)
+    }
+
+    /// Runs the statements that need an object which is there now.
+    async fn follow(&self, done: Failed, left: &mut Vec<Failed>) -> SourceResult<()> {
+        let Failed { object, work, settings, .. } = done;
+        let Work::Statements { then, doing, .. } = work else { return Ok(()) };
+        for sql in then {
+            let doing = doing.clone();
+            let work =
+                Work::Statements { sql, doing, then: Vec::new(), makes: None, is_index: false };
+            if let Err(refusal) = self.attempt(&object, &work).await? {
+                let (object, settings) = (object.clone(), settings.clone());
+                left.push(Failed { object, work, settings, refusal });
+            }
+        }
+        Ok(())
+    }
+
+    /// The tablespace and the access method that new tables get.
+    async fn settings_in_force(&self) -> SourceResult<[String; 2]> {
+        const ASKING: &str = "SELECT pg_catalog.current_setting('default_tablespace'), \
+                              pg_catalog.current_setting('default_table_access_method')";
+        let row = self.sql.client.query_one(ASKING, &[]).await;
+        let found = row.and_then(|row| Ok([row.try_get(0)?, row.try_get(1)?]));
+        found.map_err(|error| writing(&error, "cannot read the settings of the session"))
+    }
+
+    async fn set_settings(&self, [tablespace, method]: &[String; 2]) -> SourceResult<()> {
+        let set = format!(
+            "SELECT pg_catalog.set_config('default_tablespace', {}, false), \
+             pg_catalog.set_config('default_table_access_method', {}, false)",
+            literal(tablespace),
+            literal(method)
+        );
+        self.run(&set, "cannot set the tablespace").await
     }
 
     /// Does the work, or undoes it if the server refuses. Errors are those after which nothing
@@ -145,9 +187,9 @@ impl Writer<'_> {
 impl Plan<'_> {
     /// The table and the file at a path in the directory of the database.
     pub(super) fn rows_at(&self, path: &str) -> Option<(&Table, &File)> {
-        let file = |table: &Table| table.files.iter().position(|file| file.path == path);
-        let (table, at) = self.tables.iter().find_map(|table| Some((*table, file(table)?)))?;
-        Some((table, table.files.get(at)?))
+        let (table, file) = *self.files.get(path)?;
+        let table = *self.tables.get(table)?;
+        Some((table, table.files.get(file)?))
     }
 
     /// The schemas in which the database looks for names without one, as SQL has it.
@@ -155,12 +197,14 @@ impl Plan<'_> {
         let script = Script::parse(&self.stored.database);
         let statements = script.entries.iter().flat_map(|entry| &entry.statements);
         let mut paths = statements.filter_map(|statement| search_path_in(statement));
-        paths.next().unwrap_or_else(|| DEFAULT_PATH.to_owned())
+        let path = paths.next().unwrap_or_else(|| DEFAULT_PATH.map(str::to_owned).to_vec());
+        let schemas = path.iter().map(|schema| literal(&self.names.schema(schema)));
+        schemas.collect::<Vec<_>>().join(", ")
     }
 }
 
 /// The schemas that `ALTER DATABASE … SET search_path TO …` names.
-fn search_path_in(statement: &str) -> Option<String> {
+fn search_path_in(statement: &str) -> Option<Vec<String>> {
     let said: Vec<_> = tokens(statement).filter(|token| !token.is_blank()).collect();
     let [alter, database, _, set, name, to, path @ ..] = said.as_slice() else { return None };
     let is_it = alter.is("ALTER")
@@ -168,8 +212,11 @@ fn search_path_in(statement: &str) -> Option<String> {
         && set.is("SET")
         && name.is("SEARCH_PATH")
         && to.is("TO");
-    let path = path.iter().take_while(|token| !token.is_sign(";"));
-    is_it.then(|| path.map(|token| token.text).collect::<Vec<_>>().join(" "))
+    let name = |token: &Token<'_>| match token.kind {
+        Kind::Text => Some(token.text.trim_matches('\'').replace("''", "'")),
+        _ => token.name(),
+    };
+    is_it.then(|| path.iter().filter_map(name).collect())
 }
 
 #[cfg(test)]
@@ -179,13 +226,14 @@ mod tests {
     #[test]
     fn search_path_of_a_database_is_found() {
         let cases = [
-            ("ALTER DATABASE shop SET search_path TO 'app', 'public';", Some("'app' , 'public'")),
-            ("\n\nALTER DATABASE \"a b\" SET search_path TO '$user'", Some("'$user'")),
+            ("ALTER DATABASE shop SET search_path TO 'app', 'public';", Some("app public")),
+            ("\n\nALTER DATABASE \"a b\" SET search_path TO '$user'", Some("$user")),
             ("ALTER DATABASE shop SET work_mem TO '1MB';", None),
             ("ALTER ROLE al IN DATABASE shop SET search_path TO 'app';", None),
         ];
         for (statement, path) in cases {
-            assert_eq!(search_path_in(statement).as_deref(), path, "{statement}");
+            let found = search_path_in(statement).map(|path| path.join(" "));
+            assert_eq!(found.as_deref(), path, "{statement}");
         }
     }
 }

@@ -32,11 +32,13 @@ impl From<SourceError> for Refusal {
 pub(super) enum Work {
     Statements {
         sql: String,
+        /// Statements that need these: its owner. Each succeeds or fails by itself.
+        then: Vec<String>,
         /// Beginning of the error, for instance `cannot create view v`.
         doing: String,
         /// The relation that they make, under its name at the target.
         makes: Option<Relation>,
-        /// They make an index that no constraint needs.
+        /// They make an index that nothing needs but speed.
         is_index: bool,
     },
     /// Rows of a table.
@@ -52,6 +54,8 @@ pub(super) struct Failed {
     /// The object, as it is reported.
     pub(super) object: String,
     pub(super) work: Work,
+    /// Settings in force when it was refused: tablespace and access method of new tables.
+    pub(super) settings: [String; 2],
     pub(super) refusal: Refusal,
 }
 
@@ -119,14 +123,24 @@ impl Failures {
         self.state().missing.contains(relation)
     }
 
-    /// Returns `true` if all rows of a table are there.
+    /// Returns `true` if all rows of a table are there, and those of tables that are loaded through
+    /// it.
     pub(super) fn has_all(&self, plan: &Plan<'_>, table: &Table) -> bool {
+        let name = plan.name_of(table);
+        let is_route = plan.routes.contains(&(table.schema.clone(), table.name.clone()));
+        let mut through =
+            plan.tables.iter().filter(|one| is_route && plan.loaded_into(one) == name);
+        self.has_own(plan, table) && through.all(|one| self.has_own(plan, one))
+    }
+
+    fn has_own(&self, plan: &Plan<'_>, table: &Table) -> bool {
         let state = self.state();
         let is_of_table = |failed: &Failed| match &failed.work {
             Work::Rows { path } => table.files.iter().any(|file| file.path == *path),
             Work::Statements { .. } => false,
         };
-        !state.missing.contains(&plan.name_of(table)) && !state.lost.iter().any(is_of_table)
+        let into = [plan.name_of(table), plan.loaded_into(table)];
+        !into.iter().any(|one| state.missing.contains(one)) && !state.lost.iter().any(is_of_table)
     }
 
     /// The error of a database that must not be changed: an object of it cannot be replaced
@@ -147,10 +161,12 @@ impl Failures {
 
     /// Reports all objects that are not restored, or not wholly.
     pub(super) fn report(&self, job: &Job<'_>, plan: &Plan<'_>, report: &mut RestoreReport) {
-        for Failed { object, work, refusal } in std::mem::take(&mut self.state().lost) {
+        for Failed { object, work, refusal, .. } in std::mem::take(&mut self.state().lost) {
             let rows: u64 = match &work {
                 Work::Statements { makes: Some(relation), .. } => {
-                    let of = plan.tables.iter().filter(|table| plan.name_of(table) == *relation);
+                    let of = plan.tables.iter().filter(|table| {
+                        plan.name_of(table) == *relation || plan.loaded_into(table) == *relation
+                    });
                     of.flat_map(|table| &table.files).map(|file| file.rows).sum()
                 }
                 Work::Statements { .. } => 0,

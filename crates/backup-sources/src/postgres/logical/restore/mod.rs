@@ -50,11 +50,11 @@ use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     IfExists, Removal, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
 };
+use backup_core::words::few;
 
 use super::super::unless_cancelled;
 use super::filter::Filter;
 use super::options::LogicalOptions;
-use backup_core::words::few;
 use dump::Dump;
 use failures::concerns_object;
 use inside::InTheWay;
@@ -154,25 +154,35 @@ async fn write(
     ways: Vec<Way>,
     report: &mut RestoreReport,
 ) -> SourceResult<()> {
-    let mut failed = Vec::new();
+    let (mut failed, mut complete) = (Vec::<(&Plan<'_>, SourceError)>::new(), 0);
     for (plan, way) in plans.iter().zip(ways) {
         let done = match way {
             Way::Whole => Box::pin(whole::restore(job, plan, report)).await,
             Way::Inside => Box::pin(inside::restore(job, plan, report)).await,
         };
-        let done = done.map_err(|error| {
-            told(error, plan, (way, job.server.has_dropped()), report.files_written)
-        });
+        let done =
+            done.map_err(|error| told(error, plan, (way, job.server.has_dropped()), complete));
         match done {
-            Ok(()) => count(plan, report),
+            Ok(()) => {
+                count(plan, report);
+                complete += 1;
+            }
             Err(error) if job.options.exit_on_error || !concerns_object(&error) => {
-                return Err(error);
+                failed.push((plan, error));
+                break;
             }
             Err(error) => failed.push((plan, error)),
         }
     }
-    if failed.len() == plans.len() {
-        return failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error));
+    let is_over = failed.last().is_some_and(|(_, error)| !concerns_object(error));
+    if complete == 0 || is_over || job.options.exit_on_error {
+        // The error that ended it, or the first one; the others are warnings.
+        let at = if is_over { failed.len().saturating_sub(1) } else { 0 };
+        let error = (at < failed.len()).then(|| failed.remove(at));
+        for (plan, error) in failed {
+            failures::lose(job, report, plan.target.clone(), &error, "");
+        }
+        return error.map_or(Ok(()), |(_, error)| Err(error));
     }
     for (plan, error) in failed {
         failures::lose(job, report, plan.target.clone(), &error, "");

@@ -37,6 +37,8 @@ pub(super) struct Plan<'a> {
     pub(super) indexes: HashMap<Relation, Relation>,
     /// The tables of statistics objects, whose names are apart from those of relations.
     pub(super) statistics: HashMap<Relation, Relation>,
+    /// Indices of table and file by the path of the file.
+    pub(super) files: HashMap<String, (usize, usize)>,
     /// All relations of the snapshot, restored or not.
     known: HashSet<Relation>,
     /// All relations that are made, under their names at the target.
@@ -89,6 +91,7 @@ impl<'a> Plan<'a> {
                 .collect(),
             origins: BTreeSet::new(),
             known: known(stored, &before),
+            files: files(&tables),
             made: HashSet::new(),
             owners: options.owners,
             privileges: options.privileges,
@@ -263,6 +266,14 @@ fn covered(stored: &Stored, filter: &Filter, before: &Script<'_>) -> HashSet<Rel
         false
     };
     tables.chain(sequences).chain(others).filter(is_covered).collect()
+}
+
+fn files(tables: &[&Table]) -> HashMap<String, (usize, usize)> {
+    let of_table = |(at, table): (usize, &&Table)| {
+        let paths = table.files.iter().map(|file| file.path.clone());
+        paths.enumerate().map(|(file, path)| (path, (at, file))).collect::<Vec<_>>()
+    };
+    tables.iter().enumerate().flat_map(of_table).collect()
 }
 
 /// All relations of a database in a snapshot.

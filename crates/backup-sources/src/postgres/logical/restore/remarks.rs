@@ -2,13 +2,13 @@
 //! names do not reach.
 
 use backup_core::event::WarningKind;
+use backup_core::words::few;
 
 use super::super::filter::Filter;
 use super::super::sql::{Kind, Script, quoted, tokens};
 use super::dump::{Dump, Stored};
 use super::plan::Plan;
 use super::{Job, NAMED};
-use backup_core::words::few;
 
 /// Returns how many warnings there were.
 pub(super) fn remark(job: &Job<'_>, filter: &Filter, plans: &[Plan<'_>]) -> u64 {

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
 use super::super::options::LogicalOptions;
-use super::super::sql::{NewNames, Relation, Script};
+use super::super::sql::{Entry, NewNames, Relation, Script};
 use super::plan::{Plan, relation};
 
 impl Plan<'_> {
@@ -83,17 +83,11 @@ impl Plan<'_> {
         parents.filter(|(part, _)| self.made.contains(part)).collect()
     }
 
-    /// Everything that the snapshot has with a schema. Functions are called like `f(integer)`
-    /// there.
+    /// Everything that the snapshot has with a schema, as its statements name it.
     fn known(&self) -> HashSet<Relation> {
         let scripts = [Script::parse(&self.stored.before), Script::parse(&self.stored.after)];
         let entries = scripts.iter().flat_map(|script| &script.entries);
-        let bare = |name: &str| name.split('(').next().unwrap_or_default().to_owned();
-        entries
-            .flat_map(|entry| {
-                [relation(&entry.schema, &entry.name), relation(&entry.schema, &bare(&entry.name))]
-            })
-            .collect()
+        entries.flat_map(Entry::names).collect()
     }
 }
 

@@ -187,7 +187,9 @@ impl Server {
             &plan.target,
             format!("cannot put the restored database {} in its place", plan.target),
         );
+        self.has_dropped.store(false, Ordering::Relaxed);
         if self.has(target) {
+            self.rehearse(plan, name, options, &doing).await?;
             // Later would be too late: nobody can rename a database while somebody is in it.
             self.require_alone(name).await?;
             let no_template = format!("ALTER DATABASE {} IS_TEMPLATE false", quoted(target));
@@ -200,6 +202,30 @@ impl Server {
         if done.is_ok() {
             self.has_dropped.store(false, Ordering::Relaxed);
         }
+        done
+    }
+
+    /// Fails if the server refuses a statement about the database, such as a grant to a role that is
+    /// missing, while the one to replace is still there.
+    async fn rehearse(
+        &self,
+        plan: &Plan<'_>,
+        name: &str,
+        options: &LogicalOptions,
+        doing: &str,
+    ) -> SourceResult<()> {
+        let mut words = Self::last_words(plan, name, options);
+        // The name is taken.
+        words.pop();
+        self.run("BEGIN", doing).await?;
+        let mut done = Ok(());
+        for statement in &words {
+            done = self.run(statement, doing).await;
+            if done.is_err() {
+                break;
+            }
+        }
+        self.run("ROLLBACK", doing).await?;
         done
     }
 

@@ -79,17 +79,20 @@ impl Writer<'_> {
         if entry.kind == "SEQUENCE" && self.job.server.version < WITH_UNLOGGED_SEQUENCES {
             units.iter_mut().for_each(|sql| *sql = without_logging(sql));
         }
-        for (at, sql) in units.into_iter().enumerate() {
+        let is_list = matches!(entry.kind, "ACL" | "DEFAULT ACL");
+        for (at, sql) in units.iter().enumerate() {
             let makes = about.as_ref().filter(|_| at == 0 && RELATION_KINDS.contains(&entry.kind));
+            let then = if at == 0 && !is_list { units[1..].to_vec() } else { Vec::new() };
             let work = Work::Statements {
-                sql,
+                sql: sql.clone(),
+                then,
                 doing: format!("cannot create {kind} {}", entry.name),
                 makes: makes.map(|one| self.plan.names.of(&one.0, &one.1)),
-                is_index: entry.kind == "INDEX",
+                is_index: is_plain_index(entry),
             };
-            // Without the object its owner and the rest of its grants mean nothing.
+            // Without the object it has no owner.
             let is_done = self.first(object.clone(), work, there).await?;
-            if !is_done && at == 0 {
+            if !is_done && at == 0 && !is_list {
                 break;
             }
         }
@@ -100,7 +103,8 @@ impl Writer<'_> {
     async fn about(&self, relation: &Relation, about: &str, sql: String) -> SourceResult<()> {
         let object = format!("{}.{} ({about})", relation.0, relation.1);
         let doing = format!("cannot restore the {about} of {}.{}", relation.0, relation.1);
-        let work = Work::Statements { sql, doing, makes: None, is_index: false };
+        let then = Vec::new();
+        let work = Work::Statements { sql, then, doing, makes: None, is_index: false };
         self.first(object, work, &[]).await.map(|_| ())
     }
 
@@ -382,6 +386,13 @@ impl Kept {
 /// The number of the large object that a statement creates.
 fn created(line: &str) -> Option<&str> {
     line.strip_prefix("SELECT pg_catalog.lo_create('")?.strip_suffix("');")
+}
+
+/// Returns `true` for an index that is not unique and that nothing else refers to.
+fn is_plain_index(entry: &Entry<'_>) -> bool {
+    let [statement] = &entry.statements[..] else { return false };
+    let mut words = tokens(statement).filter(|token| !token.is_blank());
+    entry.kind == "INDEX" && !words.nth(1).is_some_and(|word| word.is("UNIQUE"))
 }
 
 /// The statement of a sequence without the words about its log.

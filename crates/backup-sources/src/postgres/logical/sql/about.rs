@@ -91,6 +91,20 @@ impl Entry<'_> {
         first_pair(behind(&self.said()?, "STATISTICS")?)
     }
 
+    /// Objects with a schema that its first statement makes: with a type also those that belong to
+    /// it.
+    pub(in super::super) fn names(&self) -> Vec<Relation> {
+        let said = self.said().unwrap_or_default();
+        let mut names: Vec<Relation> = match self.kind {
+            "TYPE" => pairs(&said).collect(),
+            _ => first_pair(&said).into_iter().collect(),
+        };
+        if matches!(self.kind, "INDEX" | "CONSTRAINT") {
+            names.extend(self.index().map(|index| (self.schema.clone().into_owned(), index)));
+        }
+        names
+    }
+
     /// The publication that it makes, or adds a table to.
     pub(in super::super) fn publication(&self) -> Option<String> {
         behind(&self.said()?, "PUBLICATION")?.first()?.name()
