@@ -275,7 +275,7 @@ mod needs_restic_new {
     use super::*;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn opens_what_was_made_after_a_failed_init() {
+    async fn repository_made_after_a_failed_init_opens() {
         // Which key file stock restic tries first is a matter of chance.
         for _ in 0..6 {
             let room = tempfile::tempdir().unwrap();

@@ -103,7 +103,7 @@ pub(super) async fn what_lies_elsewhere_comes_along(version: Version) {
     fill(&server, Some(&far)).await;
     server.run("CREATE ROLE backup LOGIN REPLICATION").await;
     let repo = Repo::init(Arc::new(MemorySink::new())).await;
-    // Whoever may not read it is told what is missing, and has no warning.
+    // A user who may not read it gets a note, and no warning.
     let few = source_with(PostgresOptions::parse(&server.uri_of("backup")).unwrap()).await;
     assert_eq!(back_up(&repo, &few).await.warnings, 0);
     let config = EntryPath::new(format!("/postgres/{}/config", few.system_id())).unwrap();

@@ -160,7 +160,7 @@ async fn in_force(server: &Postgres, version: Version) -> Vec<String> {
     found
 }
 
-pub(super) async fn debian_cluster_serves_by_its_rules_on_an_empty_machine(version: Version) {
+pub(super) async fn debian_layout_is_restored_on_an_empty_machine(version: Version) {
     let room = room();
     let first = Postgres::start(version).await;
     first.run("CREATE DATABASE shop").await;

@@ -62,7 +62,7 @@ pub(super) async fn minimal_configurations_start(version: Version) {
     assert!(data.join("pg_hba.conf.original").exists());
     let auto = fs::read_to_string(data.join("postgresql.auto.conf.original")).unwrap();
     assert!(auto.contains("work_mem"), "{auto}");
-    // Its rules let nobody in from here without a password.
+    // Its own rules demand a password.
     fs::write(data.join("pg_hba.conf"), "host all all 127.0.0.1/32 trust\n").unwrap();
     let copy = Postgres::recovered(version, &data, &[]).await;
     assert_eq!(copy.value("SELECT current_setting('work_mem')").await, "4MB");

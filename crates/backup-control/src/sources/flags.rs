@@ -47,7 +47,7 @@ pub struct RestoreFlags {
     pub server_config: Option<ServerConfigFlag>,
     /// Start the restored server, with the programs in this directory if there is one.
     pub start: Option<Option<PathBuf>>,
-    /// How long that may take.
+    /// Time limit for that.
     pub start_timeout: Option<Duration>,
     /// Whether only a part of the snapshot is asked for.
     pub is_part: bool,
@@ -88,9 +88,9 @@ pub struct RedisFlags {
 /// Configuration of a restored server of PostgreSQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerConfigFlag {
-    /// That of the original.
+    /// The configuration of the original.
     Original,
-    /// As little as it needs.
+    /// Only settings that the server needs.
     Minimal,
 }
 

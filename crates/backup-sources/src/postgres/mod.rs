@@ -13,7 +13,7 @@
 //! | `delta.rs` | what changed of a relation's file, and what becomes of it together with earlier backups |
 //! | `wal/` | the log: capturing it, finding moments in it |
 //! | `directory.rs` | [`PostgresDirectory`]: restoring without a server |
-//! | `restore_options.rs` | what a restored data directory gets |
+//! | `restore_options.rs` | settings of a restored data directory |
 //! | `restore/` | writing a data directory that gets to a moment by itself |
 //! | `scratch/` | [`Scratch`]: a server of our own on a restored copy |
 //! | `probe.rs` | what stands in the way of a backup |

@@ -1,4 +1,4 @@
-//! What a restored data directory gets.
+//! Settings of a restored data directory.
 
 /// Where a restored data directory stops to replay its log, in place of the moment that the restore
 /// was planned for.
@@ -18,9 +18,10 @@ pub enum RecoveryTarget {
 /// The configuration of a restored data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RestoredConfiguration {
-    /// That of the original, in places of its own, as far as the snapshot has it.
+    /// The configuration of the original, adapted to the new places.
     #[default]
     Original,
-    /// What a server needs to start and to replay its log. That of the original stands beside.
+    /// Only settings that a server needs to start and to replay its log. The files of the original
+    /// stand beside.
     Minimal,
 }

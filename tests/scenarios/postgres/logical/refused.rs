@@ -81,14 +81,14 @@ pub(crate) async fn refused_objects_leave_the_rest(version: Version) {
     let mut found = digests(&copy).await;
     found.retain(|name, _| !name.contains("never"));
     assert_eq!(found, whole);
-    // Merged: what is refused stays as it was.
+    // Merged: a refused table stays as it was.
     let merging = request(&["shop.public.plain", "shop.public.never"], IfExists::Merge);
     run_in(&copy, "shop", "DELETE FROM public.plain WHERE id > 10").await;
     let report = try_restore(&snapshot, logical(&copy), merging).await.unwrap();
     assert_eq!(failed(&report), ["shop.public.never"], "{report:?}");
     assert_eq!(value_of(&copy, "shop", "SELECT count(*)::text FROM public.plain").await, "30");
 
-    // At the first error, if that is asked for.
+    // At the first error, by its flag.
     copy.run("DROP DATABASE shop").await;
     let exiting = LogicalOptions { exit_on_error: true, ..logical(&copy) };
     let error = try_restore(&snapshot, exiting.clone(), into.clone()).await.unwrap_err();

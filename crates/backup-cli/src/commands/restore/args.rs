@@ -272,9 +272,9 @@ impl From<ExpiryArg> for ExpiryFlag {
 /// Configuration of a restored PostgreSQL server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServerConfigArg {
-    /// That of the original, adapted to the new data directory
+    /// The configuration of the original, adapted to the new data directory
     Original,
-    /// As little as the server needs; the files of the original stand beside as *.original
+    /// Only required settings; the files of the original stand beside as *.original
     Minimal,
 }
 

@@ -58,7 +58,7 @@ impl Parts {
         request: &RestoreRequest,
         snapshot: &SnapshotReader,
     ) -> SourceResult<Read> {
-        // What can be known is checked before the whole cluster is written.
+        // Before the whole cluster is written.
         let version = Scratch::require_programs(&self.options, snapshot).await?;
         self.target.require_ready(cx, version, &request.selection).await?;
         let log = request.log.clone();

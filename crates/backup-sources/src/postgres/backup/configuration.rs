@@ -180,7 +180,7 @@ impl Configuration {
         Ok(files)
     }
 
-    /// Files that the server itself names, as far as the user may ask.
+    /// Files that views of the server name, if the user has the right to read them.
     async fn named_by_views(&self, sql: &Sql) -> Vec<(PathBuf, Option<Main>, Syntax)> {
         const VIEWS: [(&str, Syntax); 3] = [
             ("SELECT DISTINCT sourcefile FROM pg_file_settings", Syntax::Settings),
@@ -197,7 +197,7 @@ impl Configuration {
         named
     }
 
-    /// Notes what could not be read.
+    /// Emits a note with the names of unreadable files.
     pub(super) fn note(&self, cx: &Context) {
         if !self.unread.is_empty() {
             let names = few(&self.unread, NAMED);

@@ -11,7 +11,7 @@ pub(in super::super) struct Include {
     pub(in super::super) path: String,
 }
 
-/// What is included.
+/// Kind of an include.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Kind {
     File,
@@ -40,13 +40,13 @@ impl Kind {
     }
 }
 
-/// What becomes of an include.
+/// Change of an include.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum Adapted {
     Same,
-    /// It gets another path.
+    /// Its path is replaced by this one.
     Path(String),
-    /// Its line becomes a comment.
+    /// Its line is replaced by a comment.
     Comment,
 }
 
@@ -136,7 +136,7 @@ fn in_line(syntax: Syntax, line: &str) -> Vec<(Include, std::ops::Range<usize>)>
 /// A word of a line of rules.
 struct Word {
     text: String,
-    /// It begins with a quote, which takes the meaning from special characters.
+    /// True if the word begins with a quote: then `@` has no meaning.
     is_quoted: bool,
     span: std::ops::Range<usize>,
 }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn includes_are_adapted_and_nothing_else() {
+    fn includes_are_adapted() {
         let adapt = |include: &Include| match &*include.path {
             "same" => Adapted::Same,
             "gone" => Adapted::Comment,

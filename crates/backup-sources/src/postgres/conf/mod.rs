@@ -23,7 +23,7 @@ pub(super) const MOST: usize = 1000;
 /// Largest file that is read, bytes.
 pub(super) const LARGEST: u64 = 1 << 20;
 
-/// How a file is written.
+/// Syntax of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Syntax {
@@ -48,7 +48,7 @@ pub(super) fn files_of(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A path without `.` and `..`, as far as its text tells.
+/// A path without `.` and `..`; links are not followed.
 pub(super) fn normal(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut out, part| {
         match part {

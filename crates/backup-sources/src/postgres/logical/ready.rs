@@ -1,4 +1,4 @@
-//! What is required of a target before hours of work: checked first, so that it does not fail last.
+//! Requirements on a target, checked before hours of work.
 
 use backup_core::context::Context;
 use backup_core::source::{Selection, SourceError, SourceErrorKind, SourceResult};

@@ -9,8 +9,8 @@ use tokio::process::Command;
 use super::super::backup::Description;
 use crate::helpers::ask;
 
-/// Warns if the C library of this machine has another version than the original's. The server
-/// compares those of ICU by itself when somebody connects (from version 15 on).
+/// Warns if the C library of this machine has another version than the original's. From
+/// version 15 on, the server compares versions of ICU at each connection.
 pub(super) async fn compare(cx: &Context, description: &Description, report: &mut RestoreReport) {
     let Some(was) = description.collations.get("libc") else { return };
     let Ok(said) = ask(Command::new("getconf").arg("GNU_LIBC_VERSION")).await else { return };

@@ -81,8 +81,8 @@ pub(super) async fn put(job: &Job<'_>, target: &Target, minimal: bool) -> Source
     Ok(())
 }
 
-/// The files that the snapshot has in `config/`. Older ones tell the names only: some of links in
-/// the data directory, others of the files that a server reads by itself.
+/// The files that the snapshot has in `config/`. Older ones have only
+/// names: of links in the data directory, and of main files.
 async fn files(job: &Job<'_>) -> SourceResult<Vec<ConfigurationFile>> {
     let description = &job.description;
     if !description.configuration.is_empty() {
@@ -101,7 +101,7 @@ async fn files(job: &Job<'_>) -> SourceResult<Vec<ConfigurationFile>> {
     Ok(names.map(file).collect())
 }
 
-/// Returns `true` if the place of a file is known: older snapshots tell names only.
+/// Returns `true` if the place of a file is known: older snapshots have only names.
 fn is_known(file: &ConfigurationFile) -> bool {
     Path::new(&file.path).parent() != Some(Path::new("/"))
 }

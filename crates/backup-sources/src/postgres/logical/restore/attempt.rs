@@ -1,4 +1,4 @@
-//! Work on one object, and once more on those that the server refused.
+//! Work on one object, and another attempt at refused work.
 
 use backup_core::source::SourceResult;
 
@@ -10,7 +10,7 @@ use super::failures::{Failed, Refusal, Work, concerns_object};
 use super::plan::Plan;
 use super::writer::Writer;
 
-/// How often statements are tried that deadlock with those of another session.
+/// Attempts at statements that deadlock with those of another session.
 const TRIES: usize = 5;
 /// The search path of a server that sets none.
 const DEFAULT_PATH: [&str; 2] = ["$user", "public"];
@@ -54,7 +54,7 @@ impl Writer<'_> {
         Ok(if is_done { file.bytes } else { 0 })
     }
 
-    /// Tries again what the server refused, until a round mends nothing more. Functions find names
+    /// Tries refused work again, until a round mends nothing more. Functions find names
     /// without a schema as they do in the database itself. Returns the bytes of rows.
     pub(super) async fn again(&self) -> SourceResult<u64> {
         let mut waiting = self.failures.take();

@@ -38,7 +38,7 @@ pub(super) enum Work {
         doing: String,
         /// The relation that they make, under its name at the target.
         makes: Option<Relation>,
-        /// They make an index that nothing needs but speed.
+        /// True if they make an index that only speed depends on.
         is_index: bool,
     },
     /// Rows of a table.
@@ -107,7 +107,7 @@ impl Failures {
         std::mem::take(&mut self.state().waiting)
     }
 
-    /// Gives work up. Objects of relations that are missing now are left out without a word each.
+    /// Gives work up. Objects of relations that are missing now are left out without a warning.
     pub(super) fn give_up(&self, failed: Vec<Failed>) {
         let mut state = self.state();
         for one in failed {

@@ -94,7 +94,7 @@ async fn open(job: &Job<'_>, database: &str) -> SourceResult<Sql> {
     session::open(&job.options.connection, Some(&job.server.sql.host), database).await
 }
 
-/// Writes what is wanted of a database into the one that is there.
+/// Writes the plan into the existing database.
 pub(super) async fn restore(
     job: &Job<'_>,
     plan: &Plan<'_>,
@@ -179,7 +179,7 @@ async fn can_compare(writer: &Writer<'_>, report: &mut RestoreReport) -> SourceR
     Ok(false)
 }
 
-/// Makes what is not there.
+/// Makes the objects that do not exist.
 async fn define(
     writer: &Writer<'_>,
     entries: &[Entry<'_>],

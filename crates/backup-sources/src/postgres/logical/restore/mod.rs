@@ -17,9 +17,10 @@
 //! | `inside.rs` | into a database that is there, in one transaction |
 //! | `clear.rs` | dropping what is replaced |
 //! | `merge.rs` | rows that are merged into a table that is there |
-//! | `attempt.rs` | work on one object, and once more on what the server refused |
+//! | `attempt.rs` | work on one object, and another attempt at refused work |
 //! | `failures.rs` | [`Failures`](failures::Failures): objects that the server refuses |
-//! | `writer.rs` | statements, rows, sequences, large objects |
+//! | `writer.rs` | statements, rows, sequences |
+//! | `large_objects.rs` | large objects |
 //!
 //! Nothing is visible before it is complete. A database that is not there, or is replaced, is
 //! written under another name and gets its own when all is in it; into a database that is there
@@ -31,6 +32,7 @@ mod clear;
 mod dump;
 mod failures;
 mod inside;
+mod large_objects;
 mod merge;
 mod objects;
 mod order;
@@ -64,7 +66,7 @@ use server::Server;
 /// Names that an error lists.
 const NAMED: usize = 10;
 
-/// How a database gets to the target.
+/// The way of a database to the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// As a database of its own; in place of the one that is there, if there is one.
@@ -73,7 +75,7 @@ enum Way {
     Inside,
 }
 
-/// What all steps are given.
+/// Input of all steps.
 #[derive(Debug, Clone, Copy)]
 struct Job<'a> {
     cx: &'a Context,
@@ -224,7 +226,7 @@ async fn removals(job: &Job<'_>, plans: &[Plan<'_>], ways: &[Way]) -> SourceResu
     Ok(removals)
 }
 
-/// What is there of the parts that were restored already, and what is not.
+/// Adds the state of the target to an error.
 fn told(
     error: SourceError,
     plan: &Plan<'_>,

@@ -127,7 +127,7 @@ impl<'a> Plan<'a> {
             && self.before.iter().chain(&self.after).find(is_something).is_none()
     }
 
-    /// Whether an entry belongs to what is restored.
+    /// Returns `true` for an entry that is restored.
     fn wants(&self, entry: &Entry<'_>, covered: &HashSet<Relation>, filter: &Filter) -> bool {
         let database = &*self.stored.manifest.name;
         if entry.kind.is_empty() {
@@ -148,7 +148,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Returns `true` for a relation of the snapshot: what an entry is about may be none.
+    /// Returns `true` for a relation of the snapshot.
     fn is_known(&self, entry: &Entry<'_>, about: &Relation) -> bool {
         self.known.contains(self.table_of(entry, about))
     }
@@ -210,7 +210,7 @@ impl<'a> Plan<'a> {
         wanted.map(|statement| self.names.apply(statement, table)).collect()
     }
 
-    /// Who owns what is restored.
+    /// Owners of restored objects.
     pub(super) fn owners(&self) -> HashSet<&'a str> {
         if !self.owners {
             return HashSet::new();

@@ -205,8 +205,8 @@ impl Server {
         done
     }
 
-    /// Fails if the server refuses a statement about the database, such as a grant to a role that is
-    /// missing, while the one to replace is still there.
+    /// Fails if the server refuses a statement about the database, such as a grant to a missing role.
+    /// The database to replace still exists then.
     async fn rehearse(
         &self,
         plan: &Plan<'_>,

@@ -1,11 +1,9 @@
 //! Statements, rows, sequences and large objects on their way into one session.
 
-use std::collections::HashSet;
-
 use backup_core::event::WarningKind;
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{SinkExt as _, TryStreamExt as _};
 
 use super::super::super::digest::{self, Sums};
@@ -20,12 +18,10 @@ use super::failures::{Failures, Work};
 use super::plan::Plan;
 use super::ties::There;
 
-/// Before this version all sequences are logged, and none says so.
+/// Before this version all sequences are logged, without a word for it.
 const WITH_UNLOGGED_SEQUENCES: u32 = 150_000;
-/// Statements of large objects that go together, bytes.
-const TOGETHER: usize = 1 << 20;
 
-/// What is given to every step of one database.
+/// Input of every step of one database.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Writer<'a> {
     pub(super) job: &'a Job<'a>,
@@ -52,12 +48,12 @@ impl Writer<'_> {
         unless_cancelled(self.job.cx, running).await
     }
 
-    /// Makes what an entry describes.
+    /// Makes the object of an entry.
     pub(super) async fn entry(&self, entry: &Entry<'_>) -> SourceResult<()> {
         self.entry_unless(entry, &[]).await
     }
 
-    /// Makes what an entry describes, unless it is `there` by the SQLSTATE of the refusal.
+    /// Makes the object of an entry, unless it is `there` by the SQLSTATE of the refusal.
     pub(super) async fn entry_unless(&self, entry: &Entry<'_>, there: &[&str]) -> SourceResult<()> {
         if entry.kind.is_empty() {
             return self.settings(entry).await;
@@ -288,104 +284,6 @@ impl Writer<'_> {
         let asking = format!("SELECT EXISTS (SELECT FROM {table} WHERE {column} IS NOT NULL)");
         self.sql.client.query_one(&asking, &[]).await.and_then(|row| row.try_get(0)).map_err(failed)
     }
-
-    /// Large objects, with the numbers that rows know them by. Returns the bytes of their
-    /// statements, and how many warnings there were.
-    pub(super) async fn large_objects(&self) -> SourceResult<(u64, u64)> {
-        if !self.plan.large_objects {
-            return Ok((0, 0));
-        }
-        let mut content = self.job.dump.content(self.plan.stored, "large-objects.sql").await?;
-        let mut kept = self.large_objects_kept().await?;
-        let (mut waiting, mut bytes) = (BytesMut::new(), 0);
-        loop {
-            let piece = content.try_next().await?;
-            let is_last = piece.is_none();
-            if let Some(piece) = piece {
-                bytes += piece.len() as u64;
-                waiting.extend_from_slice(&piece);
-            }
-            if waiting.len() < TOGETHER && !is_last {
-                continue;
-            }
-            // Statements end with their lines.
-            let end = waiting.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            let lines = waiting.split_to(end);
-            let text = String::from_utf8_lossy(&lines);
-            let lines = text.lines().filter(|line| !kept.has(line));
-            let wanted: String = lines.filter_map(|line| self.large_object(line)).collect();
-            self.run(&wanted, "cannot write large objects").await?;
-            if is_last {
-                if kept.count > 0 {
-                    let text = format!(
-                        "{} of the snapshot left out: the target has its own under the same \
-                         numbers",
-                        words::count(kept.count, "large object is", "large objects are")
-                    );
-                    self.job.cx.events.warn(WarningKind::Other, &*self.plan.target, text);
-                }
-                return Ok((bytes, u64::from(kept.count > 0)));
-            }
-        }
-    }
-
-    /// Large objects of the target that stay: a copy under other names leaves them to the rows
-    /// that are there.
-    async fn large_objects_kept(&self) -> SourceResult<Kept> {
-        const ASKING: &str = "SELECT oid FROM pg_catalog.pg_largeobject_metadata";
-        if self.plan.names.is_empty() {
-            return Ok(Kept::default());
-        }
-        let rows = self.sql.client.query(ASKING, &[]).await;
-        let ids = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
-        let ids = ids.map_err(|error| writing(&error, "cannot list the large objects"))?;
-        Ok(Kept { ids, ..Kept::default() })
-    }
-
-    /// A statement, and what has to come before it.
-    fn large_object(&self, line: &str) -> Option<String> {
-        let is_left_out = (!self.job.options.owners && line.starts_with("ALTER "))
-            || (!self.job.options.privileges
-                && (line.starts_with("GRANT ") || line.starts_with("REVOKE ")));
-        if is_left_out {
-            return None;
-        }
-        let replaces = self.job.request.if_exists != IfExists::Fail;
-        let drop = created(line).filter(|_| replaces).map(|id| {
-            format!(
-                "SELECT pg_catalog.lo_unlink(oid) FROM pg_catalog.pg_largeobject_metadata \
-                 WHERE oid = {id};\n"
-            )
-        });
-        Some(format!("{}{line}\n", drop.unwrap_or_default()))
-    }
-}
-
-/// Large objects whose statements are left out.
-#[derive(Debug, Default)]
-struct Kept {
-    ids: HashSet<u32>,
-    /// The last statement was about one of these.
-    is_inside: bool,
-    /// Number of these in the snapshot.
-    count: u64,
-}
-
-impl Kept {
-    /// Returns `true` for a statement about one of these: the statements of each follow the one
-    /// that creates it.
-    fn has(&mut self, line: &str) -> bool {
-        if let Some(id) = created(line) {
-            self.is_inside = id.parse().is_ok_and(|id| self.ids.contains(&id));
-            self.count += u64::from(self.is_inside);
-        }
-        self.is_inside
-    }
-}
-
-/// The number of the large object that a statement creates.
-fn created(line: &str) -> Option<&str> {
-    line.strip_prefix("SELECT pg_catalog.lo_create('")?.strip_suffix("');")
 }
 
 /// Returns `true` for an index that is not unique and that nothing else refers to.
