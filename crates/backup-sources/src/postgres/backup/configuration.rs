@@ -54,8 +54,8 @@ struct Rights {
 
 const DOING: &str = "cannot read the configuration";
 
-fn failed(error: tokio_postgres::Error) -> SourceError {
-    of_sql(&error, DOING)
+fn failed(error: &tokio_postgres::Error) -> SourceError {
+    of_sql(error, DOING)
 }
 
 impl Configuration {
@@ -67,8 +67,8 @@ impl Configuration {
         const MAIN: &str = "SELECT name, setting FROM pg_settings WHERE name IN ('data_directory', \
                             'config_file', 'hba_file', 'ident_file') AND setting <> ''";
         const SOURCES: &str = "SELECT DISTINCT sourcefile FROM pg_settings WHERE sourcefile <> ''";
-        let row = sql.client.query_one(RIGHTS, &[]).await.map_err(failed)?;
-        let has = |at: usize| row.try_get::<_, bool>(at).map_err(failed);
+        let row = sql.client.query_one(RIGHTS, &[]).await.map_err(|error| failed(&error))?;
+        let has = |at: usize| row.try_get::<_, bool>(at).map_err(|error| failed(&error));
         // Without the right to, these settings are not listed at all.
         if !has(0)? {
             return Err(invalid("the user is not a member of pg_read_all_settings"));
@@ -76,7 +76,7 @@ impl Configuration {
         let rights = Rights { binary: has(1)?, text: has(2)? };
         let mut found = Self::default();
         let mut mains = Vec::new();
-        for row in sql.client.query(MAIN, &[]).await.map_err(failed)? {
+        for row in sql.client.query(MAIN, &[]).await.map_err(|error| failed(&error))? {
             let (name, path) = (text(&row, 0)?, text(&row, 1)?);
             match &*name {
                 "config_file" => mains.push((Main::Settings, path)),
@@ -85,7 +85,7 @@ impl Configuration {
                 _ => found.data_directory = path,
             }
         }
-        let sources = sql.client.query(SOURCES, &[]).await.map_err(failed)?;
+        let sources = sql.client.query(SOURCES, &[]).await.map_err(|error| failed(&error))?;
         let sources = sources.iter().map(|row| text(row, 0)).collect::<SourceResult<Vec<_>>>()?;
         let known = mains.iter().map(|(_, path)| path).chain(&sources);
         let mut outside = known.filter(|path| found.inside(Path::new(path)).is_none());
@@ -165,7 +165,7 @@ impl Configuration {
         let rows = match rows {
             Ok(rows) => rows,
             Err(error) => {
-                let error = ServerError::of_sql(&error).ok_or_else(|| failed(error))?;
+                let error = ServerError::of_sql(&error).ok_or_else(|| failed(&error))?;
                 if error.code != code::UNDEFINED_FILE {
                     self.unread.push(shown);
                 }
@@ -240,7 +240,7 @@ impl Configuration {
 }
 
 fn text(row: &Row, at: usize) -> SourceResult<String> {
-    row.try_get(at).map_err(failed)
+    row.try_get(at).map_err(|error| failed(&error))
 }
 
 /// The content of a file; `None` if it does not exist.
@@ -256,7 +256,7 @@ async fn content(sql: &Sql, rights: Rights, path: &str) -> SourceResult<Option<B
         Ok(content) => Ok(Some(content)),
         Err(error) => match ServerError::of_sql(&error) {
             Some(error) if error.code == code::UNDEFINED_FILE => Ok(None),
-            _ => Err(failed(error)),
+            _ => Err(failed(&error)),
         },
     }
 }

@@ -279,7 +279,7 @@ impl<'a> Adapting<'a> {
                 }
             }
             _ if is_plain_file(self.target, &new) => {
-                self.waiting.push((new.clone(), meant, syntax))
+                self.waiting.push((new, meant, syntax));
             }
             // Files of the original that happen to be on this machine are not the copy's.
             kind => {

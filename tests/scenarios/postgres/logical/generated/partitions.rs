@@ -81,7 +81,7 @@ impl Schema {
     ) {
         for bound in self.bounds(method, kind) {
             // Half of the tables have partitions in other schemas.
-            let name = if table.rows % 2 == 0 {
+            let name = if table.rows.is_multiple_of(2) {
                 self.qualified()
             } else {
                 format!("{}.{}", table.schema, quoted(&self.name()))
