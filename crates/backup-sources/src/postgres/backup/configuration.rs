@@ -117,6 +117,7 @@ impl Configuration {
         let source = |path: String| (PathBuf::from(path), None, Syntax::Settings);
         let mut waiting: Vec<_> = mains.into_iter().map(main).collect();
         waiting.extend(sources.into_iter().map(source));
+        waiting.extend(self.named_by_views(sql).await);
         let mut seen = HashSet::new();
         for _ in 0..=DEEPEST {
             let mut next = Vec::new();
@@ -146,10 +147,6 @@ impl Configuration {
                 }
                 let inside = self.inside(&path);
                 self.files.push(ConfigFile { path, main, content, inside });
-            }
-            if next.is_empty() {
-                next = self.named_by_views(sql).await;
-                next.retain(|(path, _, syntax)| !seen.contains(&(path.clone(), *syntax)));
             }
             waiting = next;
         }
@@ -182,15 +179,22 @@ impl Configuration {
 
     /// Files that views of the server name, if the user has the right to read them.
     async fn named_by_views(&self, sql: &Sql) -> Vec<(PathBuf, Option<Main>, Syntax)> {
-        const VIEWS: [(&str, Syntax); 3] = [
-            ("SELECT DISTINCT sourcefile FROM pg_file_settings", Syntax::Settings),
-            ("SELECT DISTINCT file_name FROM pg_hba_file_rules", Syntax::Rules),
-            ("SELECT DISTINCT file_name FROM pg_ident_file_mappings", Syntax::Rules),
-        ];
+        // The views of client rules name files from version 16 on. Views that the role has no right
+        // to are left out: each refusal would be an error in the log of the server.
+        const VIEWS: &str = "SELECT name FROM unnest(ARRAY['pg_file_settings', \
+                             'pg_hba_file_rules', 'pg_ident_file_mappings']) name WHERE \
+                             has_table_privilege(to_regclass(name), 'SELECT') AND (name = \
+                             'pg_file_settings' OR current_setting('server_version_num')::int >= \
+                             160000)";
         let mut named = Vec::new();
-        for (asking, syntax) in VIEWS {
-            // The views of client rules name files from version 16 on.
-            let Ok(rows) = sql.client.query(asking, &[]).await else { continue };
+        let views = sql.client.query(VIEWS, &[]).await.unwrap_or_default();
+        for view in views.iter().filter_map(|row| row.try_get::<_, String>(0).ok()) {
+            let (column, syntax) = match &*view {
+                "pg_file_settings" => ("sourcefile", Syntax::Settings),
+                _ => ("file_name", Syntax::Rules),
+            };
+            let asking = format!("SELECT DISTINCT {column} FROM {view}");
+            let rows = sql.client.query(&asking, &[]).await.unwrap_or_default();
             let paths = rows.iter().filter_map(|row| row.try_get::<_, Option<String>>(0).ok()?);
             named.extend(paths.map(|path| (PathBuf::from(path), None, syntax)));
         }

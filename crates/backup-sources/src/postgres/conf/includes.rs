@@ -1,7 +1,7 @@
 //! Where a configuration file names others: `include` and its like, and `@file` in client rules.
 
 use super::Syntax;
-use super::settings::setting;
+use super::settings::{quoted, setting};
 
 /// A file or directory that a line names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,13 +81,7 @@ pub(in super::super) fn adapted(
             at = span.end;
             new.push_str(&match (include.kind, syntax) {
                 (Kind::List, _) => format!("@\"{path}\""),
-                (kind, Syntax::Settings) => {
-                    format!(
-                        "{} = '{}'",
-                        kind.word(),
-                        path.replace('\\', "\\\\").replace('\'', "''")
-                    )
-                }
+                (kind, Syntax::Settings) => format!("{} = {}", kind.word(), quoted(&path)),
                 (kind, Syntax::Rules) => format!("{} \"{path}\"", kind.word()),
             });
         }

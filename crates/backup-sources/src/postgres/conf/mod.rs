@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub(super) use includes::{Adapted, Include, Kind, adapted, includes};
-pub(super) use settings::{last_value, setting};
+pub(super) use settings::{last_value, quoted, setting};
 
 /// Files that include each other go no deeper (`CONF_FILE_MAX_DEPTH`).
 pub(super) const DEEPEST: usize = 10;

@@ -36,6 +36,11 @@ fn value(text: &str) -> String {
     out
 }
 
+/// A value as it is written.
+pub(in super::super) fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
 /// The last value of `name` in `file` and the files that it includes, as the server finds it;
 /// files that cannot be read are passed over.
 pub(in super::super) fn last_value(file: &Path, name: &str) -> Option<String> {

@@ -51,14 +51,19 @@ pub(super) async fn require(
             }
         }
     }
-    let (found, origin) = (u32::try_from(found).unwrap_or(0) / 10_000, version / 10_000);
-    if found < origin {
+    note_older(cx, u32::try_from(found).unwrap_or(0), version);
+    Ok(())
+}
+
+/// Notes a target whose version is older than that of the origin.
+pub(super) fn note_older(cx: &Context, target: u32, origin: u32) {
+    let (target, origin) = (target / 10_000, origin / 10_000);
+    if target < origin {
         cx.events.note(format!(
-            "The target is PostgreSQL {found}, older than the origin's {origin}: it may not support \
-             all definitions."
+            "The target is PostgreSQL {target}, older than the origin's {origin}: it may not \
+             support all definitions."
         ));
     }
-    Ok(())
 }
 
 /// The databases that patterns name exactly.

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use backup_core::words::few;
 
+use super::super::conf::quoted;
 use super::Job;
-use super::recovery::{in_force, quoted};
+use super::recovery::in_force;
 use super::target::Target;
 
 /// The version before which statistics are files, in a directory that may be set.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::super::conf::{last_value, setting};
+use super::super::conf::{last_value, quoted, setting};
 use super::super::restore_options::RestoredConfiguration;
 use super::configuration;
 use super::moment::{Stop, Way};
@@ -297,11 +297,6 @@ fn isolate(target: &Target) -> SourceResult<()> {
         target.write(name, text.as_bytes())?;
     }
     Ok(())
-}
-
-/// A value of a configuration file.
-pub(super) fn quoted(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 #[cfg(test)]

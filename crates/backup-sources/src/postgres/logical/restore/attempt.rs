@@ -93,9 +93,7 @@ impl Writer<'_> {
         let Failed { object, work, settings, .. } = done;
         let Work::Statements { then, doing, .. } = work else { return Ok(()) };
         for sql in then {
-            let doing = doing.clone();
-            let work =
-                Work::Statements { sql, doing, then: Vec::new(), makes: None, is_index: false };
+            let work = Work::statements(sql, doing.clone());
             if let Err(refusal) = self.attempt(&object, &work).await? {
                 let (object, settings) = (object.clone(), settings.clone());
                 left.push(Failed { object, work, settings, refusal });

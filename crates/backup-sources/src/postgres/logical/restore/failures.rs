@@ -21,6 +21,13 @@ pub(super) struct Refusal {
     pub(super) error: SourceError,
 }
 
+impl Work {
+    /// Statements that make no object.
+    pub(super) fn statements(sql: String, doing: String) -> Self {
+        Self::Statements { sql, then: Vec::new(), doing, makes: None, is_index: false }
+    }
+}
+
 impl From<SourceError> for Refusal {
     fn from(error: SourceError) -> Self {
         Self { code: String::new(), error }
@@ -126,10 +133,11 @@ impl Failures {
     /// Returns `true` if all rows of a table are there, and those of tables that are loaded through
     /// it.
     pub(super) fn has_all(&self, plan: &Plan<'_>, table: &Table) -> bool {
+        if !plan.routes.contains(&(table.schema.clone(), table.name.clone())) {
+            return self.has_own(plan, table);
+        }
         let name = plan.name_of(table);
-        let is_route = plan.routes.contains(&(table.schema.clone(), table.name.clone()));
-        let mut through =
-            plan.tables.iter().filter(|one| is_route && plan.loaded_into(one) == name);
+        let mut through = plan.tables.iter().filter(|one| plan.loaded_into(one) == name);
         self.has_own(plan, table) && through.all(|one| self.has_own(plan, one))
     }
 

@@ -126,14 +126,7 @@ pub(super) async fn restore(
     for plan in &plans {
         ways.push(unless_cancelled(cx, way(&job, plan)).await?);
     }
-    if server.version / 10_000 < dump.whole.server_version / 10_000 {
-        cx.events.note(format!(
-            "The target is PostgreSQL {}, older than the origin's {}: it may not support all \
-             definitions.",
-            server.version / 10_000,
-            dump.whole.server_version / 10_000
-        ));
-    }
+    super::ready::note_older(cx, server.version, dump.whole.server_version);
     let (warnings, removals) =
         (remarks::remark(&job, &filter, &plans), removals(&job, &plans, &ways).await?);
     let removed = removals.len() as u64;

@@ -99,9 +99,7 @@ impl Writer<'_> {
     async fn about(&self, relation: &Relation, about: &str, sql: String) -> SourceResult<()> {
         let object = format!("{}.{} ({about})", relation.0, relation.1);
         let doing = format!("cannot restore the {about} of {}.{}", relation.0, relation.1);
-        let then = Vec::new();
-        let work = Work::Statements { sql, then, doing, makes: None, is_index: false };
-        self.first(object, work, &[]).await.map(|_| ())
+        self.first(object, Work::statements(sql, doing), &[]).await.map(|_| ())
     }
 
     pub(super) async fn analyze(&self, table: &Table) -> SourceResult<()> {
