@@ -1,6 +1,6 @@
 //! The tasks of a configuration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,6 +27,8 @@ pub struct Plan {
     pub window_zone: Zone,
     /// The tasks, in the order of the configuration.
     pub tasks: Vec<Planned>,
+    /// Their names.
+    names: HashSet<String>,
     /// How much at a time.
     pub limits: Limits,
     /// How long anything may take that does not say so itself.
@@ -140,6 +142,7 @@ impl Plan {
             zone: zones.schedules,
             window_zone: zones.calendar,
             tasks: Vec::new(),
+            names: HashSet::new(),
             limits: Limits {
                 parallel: max_parallel.unwrap_or(2),
                 per_host: per_source_host.unwrap_or(1),
@@ -159,6 +162,14 @@ impl Plan {
         }
         plan.besides(config, machine);
         plan
+    }
+
+    /// Time zones and limits alone.
+    #[must_use]
+    pub fn without_tasks(&self) -> Self {
+        let Self { ref zone, ref window_zone, limits, deadline, .. } = *self;
+        let (zone, window_zone) = (zone.clone(), window_zone.clone());
+        Self { zone, window_zone, tasks: Vec::new(), names: HashSet::new(), limits, deadline }
     }
 
     /// When each job is backed up next, by itself or with a group. A job without a time is left
@@ -319,13 +330,14 @@ impl Plan {
 
     /// Adds a task, under another name if there is one of its name already.
     fn add(&mut self, mut planned: Planned) -> &mut Planned {
-        let known = |name: &String| self.tasks.iter().any(|task| task.name == *name);
+        let known = |name: &String| self.names.contains(name);
         if known(&planned.name) {
             let numbered =
                 (2..).map(|number| format!("{}-{number}", planned.name)).find(|name| !known(name));
             planned.name = numbered.unwrap_or_default();
         }
         let at = self.tasks.len();
+        self.names.insert(planned.name.clone());
         self.tasks.push(planned);
         &mut self.tasks[at]
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 use backup_control::catalog::RunFilter;
 use backup_control::repositories::RepositorySpec;
@@ -61,8 +62,8 @@ pub(super) struct Asked<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Repositories {
     opened: Vec<(String, Option<Opened>, Outcome)>,
-    /// Address and name of the jobs whose status is read.
-    jobs: Vec<(String, String)>,
+    /// The jobs whose status is read, by the addresses of their repositories.
+    jobs: HashMap<String, Arc<Vec<String>>>,
 }
 
 /// An opened repository. Its index is loaded only for a log.
@@ -82,7 +83,11 @@ pub(super) struct Opened {
 impl Repositories {
     /// Names the jobs whose status is read: their logs are read together.
     pub(super) fn expect(&mut self, jobs: &[(String, RepositorySpec)]) {
-        self.jobs = jobs.iter().map(|(job, spec)| (spec.to_string(), job.clone())).collect();
+        let mut found: HashMap<String, Vec<String>> = HashMap::new();
+        for (job, spec) in jobs {
+            found.entry(spec.to_string()).or_default().push(job.clone());
+        }
+        self.jobs = found.into_iter().map(|(place, jobs)| (place, Arc::new(jobs))).collect();
     }
 
     /// Opens a repository, without which nothing can be said.
@@ -144,10 +149,8 @@ impl Repositories {
     }
 
     /// The jobs in a repository whose status is read.
-    fn jobs_in(&self, spec: &RepositorySpec) -> Vec<String> {
-        let place = spec.to_string();
-        let here = self.jobs.iter().filter(|(known, _)| *known == place);
-        here.map(|(_, job)| job.clone()).collect()
+    fn jobs_in(&self, spec: &RepositorySpec) -> Arc<Vec<String>> {
+        self.jobs.get(&spec.to_string()).cloned().unwrap_or_default()
     }
 }
 

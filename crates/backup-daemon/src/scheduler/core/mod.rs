@@ -102,7 +102,7 @@ impl Core {
         now: Now,
     ) -> Self {
         let mut core = Self {
-            plan: Plan { tasks: Vec::new(), ..plan.clone() },
+            plan: plan.without_tasks(),
             orders,
             tasks: Vec::new(),
             items: Vec::new(),
@@ -201,7 +201,7 @@ impl Core {
     pub(in crate::scheduler) fn replace(&mut self, plan: Plan, orders: Orders, now: Now) {
         let memory = self.memory();
         self.orders = orders;
-        self.plan = Plan { tasks: Vec::new(), ..plan.clone() };
+        self.plan = plan.without_tasks();
         let old = std::mem::take(&mut self.tasks);
         let stays = |item: &Item| {
             plan.tasks.iter().any(|planned| item.task.as_ref() == Some(&planned.name))
