@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::names::{quoted, unquoted};
 use super::oracle::{Rows, definitions, difference, differing, digest_of, rows};
 use super::tables::Table;
-use super::{READERS, Schema, left_out, owner};
+use super::{READERS, Schema, owner};
 use crate::scenarios::postgres::base::last_snapshot;
 use crate::scenarios::postgres::logical::{
     logical, of, repo, source, try_back_up, try_restore, value_of,
@@ -269,10 +269,6 @@ async fn schema_beside(
 ) -> Result<(), String> {
     let raw = unquoted(&schema.schema());
     let name = schema.name();
-    let has_extension = schema.extensions.iter().any(|(_, of)| unquoted(of) == raw);
-    if has_extension && left_out("extension in a schema that gets another name") {
-        return Ok(());
-    }
     let database = schema.database.clone();
     let rules = [rule(&[&database, &raw], &[&database, &name])];
     let after = format!("restored beside by {rules:?}");

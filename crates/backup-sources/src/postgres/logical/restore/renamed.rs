@@ -24,8 +24,10 @@ impl Plan<'_> {
             }
         }
         let relations: HashSet<&String> = names.known.iter().map(|(_, name)| name).collect();
-        names.ambiguous =
-            names.schemas.keys().filter(|schema| relations.contains(schema)).cloned().collect();
+        let extended = self.extended();
+        let is_shared =
+            |schema: &&String| relations.contains(*schema) || !extended.contains(*schema);
+        names.shared = names.schemas.keys().filter(is_shared).cloned().collect();
         for (schema, name) in covered {
             if let Some(renamed) = options.renames.relation(database, schema, name) {
                 names.relations.insert(relation(schema, name), renamed);
@@ -81,6 +83,11 @@ impl Plan<'_> {
         let parents = self.stored.parents.iter();
         let parents = parents.map(|(part, table)| (renamed(part), renamed(table)));
         parents.filter(|(part, _)| self.made.contains(part)).collect()
+    }
+
+    /// Schemas that extensions are made in.
+    fn extended(&self) -> HashSet<String> {
+        self.before.iter().filter_map(Entry::extended_schema).collect()
     }
 
     /// Everything that the snapshot has with a schema, as its statements name it.

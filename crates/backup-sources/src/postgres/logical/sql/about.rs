@@ -1,5 +1,6 @@
 //! Which relation a statement is about, so that parts of a dump can be taken out of it.
 
+use super::names::operator_in;
 use super::script::Entry;
 use super::token::{Token, tokens};
 
@@ -12,6 +13,23 @@ const RELATIONS: [&str; 6] =
 /// Kinds of entries that make relations.
 pub(in super::super) const RELATION_KINDS: [&str; 5] =
     ["TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE", "FOREIGN TABLE"];
+/// Kinds of entries that make other objects with a schema and a name.
+const OTHER_KINDS: [&str; 14] = [
+    "SHELL TYPE",
+    "DOMAIN",
+    "FUNCTION",
+    "PROCEDURE",
+    "AGGREGATE",
+    "OPERATOR CLASS",
+    "OPERATOR FAMILY",
+    "COLLATION",
+    "CONVERSION",
+    "STATISTICS",
+    "TEXT SEARCH PARSER",
+    "TEXT SEARCH TEMPLATE",
+    "TEXT SEARCH DICTIONARY",
+    "TEXT SEARCH CONFIGURATION",
+];
 /// What belongs to a relation and is named before it.
 const PARTS: [&str; 4] = ["CONSTRAINT", "TRIGGER", "POLICY", "RULE"];
 
@@ -70,6 +88,14 @@ impl Entry<'_> {
         behind(&self.said()?, "SCHEMA")?.first()?.name()
     }
 
+    /// The schema of the extension that it makes.
+    pub(in super::super) fn extended_schema(&self) -> Option<String> {
+        if self.kind != "EXTENSION" {
+            return None;
+        }
+        behind(&self.said()?, "SCHEMA")?.first()?.name()
+    }
+
     /// The words of its first statement.
     fn said(&self) -> Option<Vec<Token<'_>>> {
         let statement = self.statements.first()?;
@@ -95,14 +121,20 @@ impl Entry<'_> {
     /// it.
     pub(in super::super) fn names(&self) -> Vec<Relation> {
         let said = self.said().unwrap_or_default();
-        let mut names: Vec<Relation> = match self.kind {
-            "TYPE" => pairs(&said).collect(),
-            _ => first_pair(&said).into_iter().collect(),
-        };
-        if matches!(self.kind, "INDEX" | "CONSTRAINT") {
-            names.extend(self.index().map(|index| (self.schema.clone().into_owned(), index)));
+        match self.kind {
+            kind if RELATION_KINDS.contains(&kind) => made_in(&said).into_iter().collect(),
+            kind if OTHER_KINDS.contains(&kind) => first_pair(&said).into_iter().collect(),
+            "TYPE" => {
+                let multirange = behind(&said, "MULTIRANGE_TYPE_NAME").and_then(first_pair);
+                first_pair(&said).into_iter().chain(multirange).collect()
+            }
+            "OPERATOR" => made_operator(&said).into_iter().collect(),
+            "INDEX" | "CONSTRAINT" => {
+                let index = self.index().map(|index| (self.schema.clone().into_owned(), index));
+                index.into_iter().collect()
+            }
+            _ => Vec::new(),
         }
-        names
     }
 
     /// The publication that it makes, or adds a table to.
@@ -169,6 +201,12 @@ fn made_in(said: &[Token<'_>]) -> Option<Relation> {
     }
 }
 
+/// `CREATE OPERATOR schema.=== (…)`.
+fn made_operator(said: &[Token<'_>]) -> Option<Relation> {
+    let [schema, dot, operator @ ..] = behind(said, "OPERATOR")? else { return None };
+    if dot.is_sign(".") { Some((schema.name()?, operator_in(operator))) } else { None }
+}
+
 /// What stands behind the first `keyword`.
 fn behind<'t, 'a>(said: &'t [Token<'a>], keyword: &str) -> Option<&'t [Token<'a>]> {
     let at = said.iter().position(|token| token.is(keyword))?;
@@ -197,6 +235,38 @@ mod tests {
             format!("--\n-- Name: {name}; Type: {kind}; Schema: s; Owner: o\n--\n\n{statement}\n");
         let script = Script::parse(&text);
         script.entries[0].about().map(|(schema, name)| format!("{schema}/{name}"))
+    }
+
+    #[test]
+    fn objects_of_entries_are_named_by_their_statements() {
+        let cases = [
+            (
+                "SEQUENCE",
+                "ALTER TABLE s.t ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (\n    \
+                 SEQUENCE NAME s.q\n);",
+                "s/q",
+            ),
+            ("TYPE", "CREATE TYPE s.c AS (\n\tx s.cube\n);", "s/c"),
+            (
+                "TYPE",
+                "CREATE TYPE s.r AS RANGE (\n    subtype = s.cube,\n    multirange_type_name = \
+                 s.m\n);",
+                "s/r s/m",
+            ),
+            ("OPERATOR", "CREATE OPERATOR s.@=@ (\n    FUNCTION = s.f\n);", "s/@=@"),
+            ("FUNCTION", "CREATE FUNCTION s.f(a s.cube) RETURNS s.cube AS 'x';", "s/f"),
+            ("INDEX", "CREATE INDEX i ON s.t USING gist (c s.gist_cube_ops);", "s/i"),
+            ("CAST", "CREATE CAST (s.cube AS s.c) WITHOUT FUNCTION;", ""),
+            ("ACL", "GRANT ALL ON FUNCTION s.cube_in(cstring) TO r;", ""),
+        ];
+        for (kind, statement, expected) in cases {
+            let text =
+                format!("--\n-- Name: x; Type: {kind}; Schema: s; Owner: o\n--\n\n{statement}\n");
+            let names = Script::parse(&text).entries[0].names();
+            let names: Vec<String> =
+                names.into_iter().map(|(schema, name)| format!("{schema}/{name}")).collect();
+            assert_eq!(names.join(" "), expected, "{statement}");
+        }
     }
 
     #[test]

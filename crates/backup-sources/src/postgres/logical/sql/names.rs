@@ -17,6 +17,9 @@ const LONGEST: usize = 63;
 /// Bytes of a digest in a name.
 const DIGEST: usize = 4;
 
+/// Characters of operators.
+const OPERATOR_SIGNS: &str = "+-*/<>=~!@#%^&|`?";
+
 /// Which names become which.
 #[derive(Debug, Clone, Default)]
 pub(in super::super) struct NewNames {
@@ -24,9 +27,10 @@ pub(in super::super) struct NewNames {
     pub(in super::super) relations: HashMap<Relation, Relation>,
     /// New names of statistics objects, whose names are apart from those of relations.
     pub(in super::super) statistics: HashMap<Relation, Relation>,
-    /// Schemas that share their name with a table: in front of a dot it may be either.
-    pub(in super::super) ambiguous: HashSet<String>,
-    /// What there is in those schemas.
+    /// Schemas of which only `known` objects get other names: a table has the same name, which may
+    /// be either in front of a dot; or an extension lies there, which stays.
+    pub(in super::super) shared: HashSet<String>,
+    /// All objects with a schema that the snapshot makes, operators among them.
     pub(in super::super) known: HashSet<Relation>,
 }
 
@@ -96,8 +100,7 @@ impl NewNames {
                     if !is_part && dot.is_sign(".") && name.name().is_some() =>
                 {
                     let was = (schema, name.name().unwrap_or_default());
-                    let is_column = self.ambiguous.contains(&was.0) && !self.known.contains(&was);
-                    let is = if is_column {
+                    let is = if self.keeps_name(&was) {
                         was.clone()
                     } else if last.is_some_and(|last| last.is("STATISTICS")) {
                         self.by(&self.statistics, was.clone())
@@ -117,7 +120,8 @@ impl NewNames {
                         && operator.kind == Kind::Other
                         && is_before_operator(before_last, last) =>
                 {
-                    match self.schemas.get(&schema) {
+                    let was = (schema, operator_in(&said[at + 2..]));
+                    match self.schemas.get(&was.0).filter(|_| !self.keeps_name(&was)) {
                         Some(renamed) => out.push_str(&quoted(renamed)),
                         None => out.push_str(token.text),
                     }
@@ -156,7 +160,7 @@ impl NewNames {
         let said: Vec<Token<'_>> = tokens(&inner).collect();
         match said.as_slice() {
             [schema, dot, name] if dot.is_sign(".") => match (schema.name(), name.name()) {
-                (Some(schema), Some(name)) => {
+                (Some(schema), Some(name)) if !self.keeps_name(&(schema.clone(), name.clone())) => {
                     let (schema, name) = self.of(&schema, &name);
                     literal(&qualified(&schema, &name))
                 }
@@ -164,6 +168,11 @@ impl NewNames {
             },
             _ => text.to_owned(),
         }
+    }
+
+    /// Returns `true` for a column, or a member of an extension.
+    fn keeps_name(&self, one: &Relation) -> bool {
+        self.shared.contains(&one.0) && !self.known.contains(one)
     }
 }
 
@@ -177,6 +186,12 @@ fn is_before_index(before_last: Option<Token<'_>>, last: Option<Token<'_>>) -> b
 /// Returns `true` before the name of an operator: elsewhere `.*` stands for columns.
 fn is_before_operator(before_last: Option<Token<'_>>, last: Option<Token<'_>>) -> bool {
     [before_last, last].iter().any(|token| token.is_some_and(|token| token.is("OPERATOR")))
+}
+
+/// The operator that `said` begins with.
+pub(super) fn operator_in(said: &[Token<'_>]) -> String {
+    let is_part = |token: &&Token<'_>| OPERATOR_SIGNS.contains(token.text);
+    said.iter().take_while(is_part).map(|token| token.text).collect()
 }
 
 /// Whether `::regclass` follows.
@@ -205,12 +220,33 @@ mod tests {
     #[test]
     fn a_table_may_be_called_like_a_schema() {
         let known = HashSet::from([("sales".to_owned(), "t".to_owned())]);
-        let names = NewNames { ambiguous: HashSet::from(["sales".to_owned()]), known, ..names() };
+        let names = NewNames { shared: HashSet::from(["sales".to_owned()]), known, ..names() };
         let view = "CREATE VIEW sales.t AS SELECT sales.id FROM public.sales;";
         assert_eq!(
             names.apply(view, None),
             "CREATE VIEW \"old\".\"t\" AS SELECT sales.id FROM public.sales;"
         );
+    }
+
+    #[test]
+    fn extensions_stay_when_their_schema_gets_another_name() {
+        let known = ["t", "f", "==="].map(|name| ("sales".to_owned(), name.to_owned()));
+        let shared = HashSet::from(["sales".to_owned()]);
+        let names = NewNames { shared, known: HashSet::from(known), ..names() };
+        let cases = [
+            (
+                "CREATE TABLE sales.t (c sales.cube DEFAULT sales.f('sales.t'::regclass));",
+                "CREATE TABLE \"old\".\"t\" (c sales.cube DEFAULT \
+                 \"old\".\"f\"('\"old\".\"t\"'::regclass));",
+            ),
+            (
+                "SELECT a OPERATOR(sales.===) b, a OPERATOR(sales.<->) b, 'sales.x'::regclass;",
+                "SELECT a OPERATOR(\"old\".===) b, a OPERATOR(sales.<->) b, 'sales.x'::regclass;",
+            ),
+        ];
+        for (from, to) in cases {
+            assert_eq!(names.apply(from, None), to);
+        }
     }
 
     #[test]
