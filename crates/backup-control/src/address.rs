@@ -83,22 +83,27 @@ pub(crate) fn has_password(text: &str) -> bool {
 /// Whether an address leads to what each machine has of its own: a socket or a port of the machine
 /// itself, or a name without a domain, which each network gives to another server.
 pub(crate) fn is_of_machine(address: &str) -> bool {
+    let named = ServerAddress::new(address).postgres_hosts();
+    if !named.is_empty() {
+        return named.iter().all(|name| is_name_of_machine(name));
+    }
     let Some((scheme, rest)) = address.split_once("://") else { return true };
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     let hosts = rest.split(['/', '?']).next().unwrap_or_default();
     let is_own = |host: &str| {
-        let name = match host.strip_prefix('[') {
+        is_name_of_machine(match host.strip_prefix('[') {
             Some(inner) => inner.split(']').next().unwrap_or_default(),
             None => host.split(':').next().unwrap_or_default(),
-        };
-        let is_loopback = || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        // Escaped, a path stands for a directory of sockets.
-        name.is_empty()
-            || name.starts_with('%')
-            || is_loopback()
-            || !(name.contains('.') || host.starts_with('['))
+        })
     };
     scheme == "unix" || hosts.split(',').all(is_own)
+}
+
+/// The same of the name of a host, its address, or a directory of sockets.
+fn is_name_of_machine(name: &str) -> bool {
+    let is_loopback = || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    // Escaped, a path begins with `%`.
+    name.is_empty() || name.starts_with(['%', '/']) || is_loopback() || !name.contains(['.', ':'])
 }
 
 /// The scheme of an address, in small letters; none for a path.
@@ -161,10 +166,23 @@ impl ServerAddress {
         (!name.is_empty()).then(|| name.into_owned())
     }
 
-    /// Whether it leads to a PostgreSQL cluster.
+    /// Returns `true` if it leads to a PostgreSQL cluster: a URL, also with the name of a driver as
+    /// in `postgresql+psycopg://`, or `host=… user=…`.
     #[must_use]
     pub fn is_postgres(&self) -> bool {
-        matches!(scheme(&self.0).as_deref(), Some("postgres" | "postgresql"))
+        match scheme(&self.0) {
+            Some(scheme) => {
+                let scheme = scheme.split('+').next().unwrap_or_default();
+                matches!(scheme, "postgres" | "postgresql")
+            }
+            None => begins_with_keyword(&self.0),
+        }
+    }
+
+    /// The names of the hosts of a PostgreSQL cluster; none if the address is invalid, or another
+    /// one.
+    pub(crate) fn postgres_hosts(&self) -> Vec<String> {
+        if self.is_postgres() { crate::sources::postgres_hosts(&self.0) } else { Vec::new() }
     }
 
     /// Whether it leads to a server of Redis or Valkey, perhaps by a socket of this machine.
@@ -175,6 +193,23 @@ impl ServerAddress {
             Some("redis" | "rediss" | "valkey" | "valkeys" | "unix")
         )
     }
+}
+
+/// Returns `true` for a text that begins with a parameter of libpq.
+fn begins_with_keyword(text: &str) -> bool {
+    const KEYWORDS: [&str; 10] = [
+        "host",
+        "hostaddr",
+        "port",
+        "dbname",
+        "user",
+        "password",
+        "passfile",
+        "service",
+        "sslmode",
+        "target_session_attrs",
+    ];
+    text.split_once('=').is_some_and(|(key, _)| KEYWORDS.contains(&key.trim()))
 }
 
 fn is_of_server(database: &str) -> bool {
@@ -245,6 +280,8 @@ mod tests {
             "postgres://me:p@127.0.0.1:1,[::1]:2/x",
             "mongodb://%2Frun%2Fx/",
             "redis://redis:6379/0",
+            "host=/run/postgresql user=me",
+            "postgres:///shop?host=db",
         ] {
             assert!(is_of_machine(own), "{own}");
         }
@@ -253,6 +290,9 @@ mod tests {
             "postgres://…@127.0.0.1,db1.example/x?…",
             "s3://localhost.example/x",
             "mongodb://[2001:db8::1]/",
+            "user=me host=db1.example password=p",
+            "postgresql+psycopg://me:p@db1.example/shop?pool=5",
+            "postgres:///shop?host=db1.example",
         ] {
             assert!(!is_of_machine(shared), "{shared}");
         }

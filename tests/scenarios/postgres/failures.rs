@@ -19,11 +19,11 @@ use crate::support::postgres::{Postgres, Version, hand_over};
 use crate::support::repo::Repo;
 use crate::support::tls::Authority;
 
-const SECRET: &str = "hunter2 'x";
+pub(super) const SECRET: &str = "hunter2 'x";
 
 /// A server that asks everybody but the administrator for a password, in the way that `method`
 /// says.
-async fn with_password(version: Version, method: &str, settings: &[&str]) -> Postgres {
+pub(super) async fn with_password(version: Version, method: &str, settings: &[&str]) -> Postgres {
     let server = Postgres::with(version, &[], settings).await;
     let lines = format!(
         "host all postgres 127.0.0.1/32 trust\nhost replication postgres 127.0.0.1/32 trust\n\

@@ -3,6 +3,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | what the scenarios share, and each of them for each version of the server |
+//! | `addresses.rs` | addresses as libpq takes them |
 //! | `machines.rs` | restores on machines that differ from that of the original |
 //! | `logs.rs` | the log in a repository, and restoring to any moment |
 //! | `idle.rs` | moments at which nothing happened |
@@ -28,6 +29,7 @@
 //! | `copies.rs` | settings of the original that a copy does not take over |
 //! | `base.rs` | backups of data directories, and servers that start on what is restored |
 
+mod addresses;
 mod archive;
 mod base;
 mod copies;
@@ -84,6 +86,8 @@ macro_rules! scenarios {
 
 scenarios! {
     needs_postgres_13 Version::V13 => {
+        addresses::servers_are_chosen_by_their_role as servers_are_chosen_by_their_role,
+        addresses::certificates_are_trusted_themselves as certificates_are_trusted_themselves,
         moments::settings_may_have_grown as settings_may_have_grown,
         copies::copies_run_no_commands_of_originals as copies_run_no_commands_of_originals,
         copies::linked_configuration_comes_along as linked_configuration_comes_along,
@@ -173,7 +177,6 @@ scenarios! {
         logical::refused::refused_objects_leave_the_rest as refused_objects_leave_the_rest,
         logical::refused::missing_operator_classes_are_warnings as missing_operator_classes_are_warnings,
         logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
-        #[ignore = "extensions in renamed schemas fail: scripts/test --long"]
         logical::generated::checks::generated_databases_come_back as generated_databases_come_back,
     }
     needs_pg_dump_17 Version::V17 => {
@@ -200,7 +203,6 @@ scenarios! {
         logical::round_trip::extensions_keep_their_configuration as extensions_keep_their_configuration,
         logical::parts::a_part_is_restored_alone as a_part_is_restored_alone,
         logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
-        #[ignore = "extensions in renamed schemas fail: scripts/test --long"]
         logical::generated::checks::generated_databases_come_back as generated_databases_come_back,
         logical::hostile::crafted_descriptions_are_refused as crafted_descriptions_are_refused,
         logical::parts::copies_get_other_names as copies_get_other_names,
@@ -213,6 +215,10 @@ scenarios! {
         logical::loadable::bytes_without_an_encoding_come_back as bytes_without_an_encoding_come_back,
         logical::refused::refused_objects_leave_the_rest as refused_objects_leave_the_rest,
         logical::refused::missing_operator_classes_are_warnings as missing_operator_classes_are_warnings,
+        logical::deferred::second_attempts_keep_place_and_owner as second_attempts_keep_place_and_owner,
+        logical::deferred::search_paths_follow_new_names as search_paths_follow_new_names,
+        logical::deferred::missing_roles_take_no_other_grants as missing_roles_take_no_other_grants,
+        logical::deferred::databases_stay_if_their_successor_is_refused as databases_stay_if_their_successor_is_refused,
         logical::parts::what_is_there_is_respected as what_is_there_is_respected,
         logical::failures::hidden_rows_are_refused as hidden_rows_are_refused,
         frozen::logical_backup_of_a_frozen_server_is_given_up as logical_backup_of_a_frozen_server_is_given_up,
@@ -260,6 +266,12 @@ scenarios! {
         stock::restic_and_a_server_are_enough as restic_and_a_server_are_enough,
     }
     needs_postgres_18 Version::V18 => {
+        addresses::parameters_reach_the_server as parameters_reach_the_server,
+        addresses::methods_of_login_are_demanded as methods_of_login_are_demanded,
+        addresses::certificates_are_trusted_themselves as certificates_are_trusted_themselves,
+        addresses::servers_are_chosen_by_their_role as servers_are_chosen_by_their_role,
+        addresses::applications_share_their_addresses as applications_share_their_addresses,
+        addresses::poolers_are_named as poolers_are_named,
         copies::copies_run_no_commands_of_originals as copies_run_no_commands_of_originals,
         copies::linked_configuration_comes_along as linked_configuration_comes_along,
         machines::minimal_configurations_start as minimal_configurations_start,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::address::ServerAddress;
 use crate::config::{Config, SourceConfig};
 
 /// What stands for this machine among the hosts of sources.
@@ -50,6 +51,10 @@ impl Uses {
 
 /// The hosts of a source.
 fn hosts(source: &SourceConfig) -> BTreeSet<String> {
+    let named = source.url.as_ref().map(ServerAddress::postgres_hosts).unwrap_or_default();
+    if !named.is_empty() {
+        return named.iter().map(|name| own_name(name.to_ascii_lowercase())).collect();
+    }
     let Some((scheme, rest)) = source.url.as_ref().and_then(|url| url.reveal().split_once("://"))
     else {
         return BTreeSet::from([THIS_MACHINE.to_owned()]);
@@ -65,9 +70,14 @@ fn hosts(source: &SourceConfig) -> BTreeSet<String> {
 /// A host without its port.
 fn host(text: &str) -> String {
     let end = if text.starts_with('[') { text.find(']').map(|at| at + 1) } else { text.find(':') };
-    let name = end.map_or(text, |end| &text[..end]).to_ascii_lowercase();
+    own_name(end.map_or(text, |end| &text[..end]).to_ascii_lowercase())
+}
+
+/// This machine under one name.
+fn own_name(name: String) -> String {
     match name.as_str() {
-        "127.0.0.1" | "[::1]" => THIS_MACHINE.to_owned(),
+        "127.0.0.1" | "[::1]" | "::1" => THIS_MACHINE.to_owned(),
+        socket if socket.starts_with('/') => THIS_MACHINE.to_owned(),
         _ => name,
     }
 }

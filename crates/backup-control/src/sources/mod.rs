@@ -50,6 +50,9 @@ pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags, ServerConfig
 pub use import::{DumpPlace, Import, ImportFlags, TimeSource, import, stream};
 pub use mongodb::MongoSpec;
 pub use postgres::PostgresSpec;
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::client as postgres_client;
+pub(crate) use postgres::host_names as postgres_hosts;
 pub use redis::{RedisSpec, find_keys};
 pub use restore::{RestoreTo, Restorer, Surroundings};
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use backup_core::source::{SourceError, SourceErrorKind};
 
+use super::wire::MethodRefused;
 use crate::waits::Stalled;
 
 /// SQLSTATE codes, from PostgreSQL's `errcodes.txt`.
@@ -20,6 +21,7 @@ pub(super) mod code {
     pub(in super::super) const DATA_CORRUPTED: &str = "XX001";
     pub(in super::super) const TOO_MANY_CONNECTIONS: &str = "53300";
     pub(in super::super) const CONNECTION_FAILURE: &str = "08006";
+    pub(in super::super) const PROTOCOL_VIOLATION: &str = "08P01";
 }
 
 /// What a server answers instead of a result, or remarks.
@@ -151,6 +153,9 @@ impl WireError {
                 SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: {error}"))
                     .with_hint(Stalled::hint())
             }
+            Self::Io(error) if is_refused(&error) => {
+                invalid(format!("{doing}: {error}")).with_hint(MethodRefused::HINT)
+            }
             // Not of kind Io: that would leave one file out and go on.
             Self::Io(error) => SourceError::new(
                 SourceErrorKind::Unavailable,
@@ -175,6 +180,11 @@ impl From<SourceError> for WireError {
     }
 }
 
+/// Returns `true` if a login ended because of its method.
+fn is_refused(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<MethodRefused>())
+}
+
 /// Something that a server or a snapshot says and that cannot be understood.
 pub(super) fn malformed(what: impl fmt::Display) -> SourceError {
     SourceError::new(SourceErrorKind::Invalid, format!("invalid {what}"))
@@ -190,8 +200,12 @@ pub(super) fn of_sql(error: &tokio_postgres::Error, doing: impl fmt::Display) ->
     if let Some(server) = ServerError::of_sql(error) {
         return server.into_source(doing);
     }
-    let cause =
-        std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let source = std::error::Error::source(error);
+    let of_login = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    if let Some(error) = of_login.filter(|error| is_refused(error)) {
+        return invalid(format!("{doing}: {error}")).with_hint(MethodRefused::HINT);
+    }
+    let cause = source.map(|cause| format!(": {cause}")).unwrap_or_default();
     SourceError::new(SourceErrorKind::Unavailable, format!("{doing}: {error}{cause}"))
 }
 

@@ -63,7 +63,10 @@ pub use backup::synthetic_full;
 pub use directory::PostgresDirectory;
 pub use logical::{Comparison, LogicalOptions, LogicalSource, Renames, restore_to_server};
 pub use lsn::Lsn;
-pub use options::{Host, PostgresOptions, TlsMode};
+pub use options::{
+    ClientEnvironment, ConnectionOptions, Host, Keepalive, Methods, PostgresOptions, Session,
+    TlsMode, TlsVersions, hosts_of,
+};
 pub use restore_options::{RecoveryTarget, RestoredConfiguration};
 pub use scratch::{Scratch, ScratchOptions};
 pub use session::PostgresSession;

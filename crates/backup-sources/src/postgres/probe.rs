@@ -90,6 +90,14 @@ async fn replication(
              pg_reload_conf();",
         );
     }
+    let keeps_log = connection.show("wal_keep_size").await.map_err(doing)? != "0";
+    if !keeps_log && !follows(options).await {
+        cx.events.note(
+            "no slot keeps the WAL: incremental and differential backups need all of it since the \
+             backup that they build on. Capture it, or ALTER SYSTEM SET wal_keep_size = '10GB'; \
+             SELECT pg_reload_conf();",
+        );
+    }
     let name = format!("backup_probe_{}", std::process::id());
     if let Err(error) = connection.create_slot(&name, Slot::Temporary).await {
         let error = error.into_source("cannot create a replication slot");
@@ -98,6 +106,12 @@ async fn replication(
     }
     drop::<Connection>(connection);
     Ok(())
+}
+
+/// Returns `true` if the slot of the log exists, or its state cannot be read.
+async fn follows(options: &PostgresOptions) -> bool {
+    let Some(name) = &options.slot else { return false };
+    !matches!(wal::health(options, name).await, Ok(None))
 }
 
 /// Services that keep the data directory to themselves, by the roles that they make.

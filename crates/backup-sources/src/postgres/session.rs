@@ -25,7 +25,7 @@ impl PostgresSession {
     /// password.
     pub async fn open(options: &PostgresOptions, patience: Duration) -> SourceResult<Self> {
         let mut tries = Tries::default();
-        for host in &options.hosts {
+        for host in options.hosts_in_order() {
             let opened = tokio::time::timeout(patience, Box::pin(writable(options, host))).await;
             match opened.unwrap_or_else(|_| Err(silent(patience))) {
                 Ok(sql) => return Ok(Self(sql)),

@@ -21,8 +21,8 @@ use backup_core::repository::{Repository, SnapshotReader};
 use backup_core::source::Source;
 use backup_sources::DEFAULT_TIMEOUT;
 use backup_sources::postgres::{
-    LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions, PostgresSource,
-    RecoveryTarget, Renames, RestoredConfiguration, ScratchOptions, SlotHealth,
+    ClientEnvironment, LogicalOptions, LogicalSource, PostgresDirectory, PostgresOptions,
+    PostgresSource, RecoveryTarget, Renames, RestoredConfiguration, ScratchOptions, SlotHealth,
     SlotState as ServerSays, TlsMode,
 };
 use backup_storage::settings::Rate;
@@ -49,6 +49,8 @@ pub struct PostgresSpec {
     address: ServerAddress,
     password: Option<PassphraseOrigin>,
     config: SourceConfig,
+    /// Completes the address.
+    client: ClientEnvironment,
 }
 
 impl PostgresSpec {
@@ -59,7 +61,7 @@ impl PostgresSpec {
             .clone()
             .ok_or_else(|| Error::invalid("the address of the server is missing"))?;
         let password = PassphraseOrigin::of_source(&config, variable, env);
-        let spec = Self { address, password, config };
+        let spec = Self { address, password, config, client: client(env) };
         // A mistake in the address is found before anything is connected.
         spec.options(None)?;
         Ok(spec)
@@ -95,6 +97,7 @@ impl PostgresSpec {
 
     pub(super) async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {
         let password = self.fetch_password(env).await?;
+        self.note_ignored(events)?;
         match self.config.method {
             Some(MethodConfig::Logical) => {
                 let connected = LogicalSource::connect(self.logical(password, events)?).await;
@@ -127,6 +130,7 @@ impl PostgresSpec {
         events: &Events,
     ) -> Result<Arc<LogicalSource>> {
         let mut options = self.logical(self.fetch_password(env).await?, events)?;
+        self.note_ignored(events)?;
         options.renames = Renames::new(&flags.renames).map_err(backup_core::error::Error::from)?;
         options.owners = !flags.no_owner;
         options.privileges = !flags.no_privileges;
@@ -147,6 +151,16 @@ impl PostgresSpec {
         Ok(Arc::new(Parts::new(self.restorer(flags, env, events).await?, scratch)))
     }
 
+    /// Names parameters of the address that have no effect.
+    fn note_ignored(&self, events: &Events) -> Result<()> {
+        let ignored = self.options(None)?.connection.ignored;
+        if !ignored.is_empty() {
+            let names = ignored.join(", ");
+            events.note(format!("parameters of the address without effect: {names}"));
+        }
+        Ok(())
+    }
+
     /// The address without secrets.
     pub(super) fn address(&self) -> &ServerAddress {
         &self.address
@@ -158,7 +172,7 @@ impl PostgresSpec {
     }
 
     fn options(&self, password: Option<String>) -> Result<PostgresOptions> {
-        let parsed = PostgresOptions::parse(self.address.reveal())
+        let parsed = PostgresOptions::parse_in(self.address.reveal(), &self.client)
             .map_err(backup_core::error::Error::from)?;
         let config = &self.config;
         let by_name = |id: &String| {
@@ -185,6 +199,19 @@ impl PostgresSpec {
         }
         Ok(options)
     }
+}
+
+/// The names of the hosts of an address; none if it is invalid.
+pub(crate) fn host_names(address: &str) -> Vec<String> {
+    let hosts = backup_sources::postgres::hosts_of(address).unwrap_or_default();
+    hosts.into_iter().map(|host| host.name).collect()
+}
+
+/// The variables of libpq, and the user by whom the program runs.
+pub(crate) fn client(env: &Environment) -> ClientEnvironment {
+    let is_libpq = |(name, _): &(String, String)| name.starts_with("PG") || name == "HOME";
+    let user = env.text("LOGNAME").or_else(|| env.text("USER")).map(str::to_owned);
+    ClientEnvironment::new(env.texts().filter(is_libpq), user)
 }
 
 impl fmt::Display for PostgresSpec {
@@ -282,11 +309,20 @@ fn user(text: &str) -> Result<(u32, u32)> {
 }
 
 /// Moments that only reading the log can find: `xid:NUMBER`, the end of a transaction, and
-/// `name:TEXT`, a restore point.
+/// `name:TEXT`, a restore point; with `before:`, the moment before these.
 pub(super) fn recovery(text: &str) -> Option<RecoveryTarget> {
-    match text.split_once(':')? {
-        ("xid", number) => number.trim().parse().ok().map(RecoveryTarget::Transaction),
-        ("name", name) if !name.is_empty() => Some(RecoveryTarget::RestorePoint(name.to_owned())),
+    use RecoveryTarget::{BeforeRestorePoint, BeforeTransaction, RestorePoint, Transaction};
+    let event = text.strip_prefix("before:");
+    let is_before = event.is_some();
+    match event.unwrap_or(text).split_once(':')? {
+        ("xid", number) => {
+            let number = number.trim().parse().ok()?;
+            Some(if is_before { BeforeTransaction(number) } else { Transaction(number) })
+        }
+        ("name", name) if !name.is_empty() => {
+            let name = name.to_owned();
+            Some(if is_before { BeforeRestorePoint(name) } else { RestorePoint(name) })
+        }
         _ => None,
     }
 }
@@ -365,6 +401,9 @@ mod tests {
     #[test]
     fn moments_in_the_log() {
         assert_eq!(recovery("xid:771"), Some(RecoveryTarget::Transaction(771)));
+        assert_eq!(recovery("before:xid:7"), Some(RecoveryTarget::BeforeTransaction(7)));
+        let before = RecoveryTarget::BeforeRestorePoint("xid:7".to_owned());
+        assert_eq!(recovery("before:name:xid:7"), Some(before));
         assert_eq!(recovery("name:a: b"), Some(RecoveryTarget::RestorePoint("a: b".to_owned())));
         for other in ["latest", "2026-01-01 12:30", "xid:x", "name:", "0/3000028"] {
             assert_eq!(recovery(other), None, "{other}");

@@ -35,6 +35,12 @@ pub(super) async fn probe(
     }
     let sql = session::open(&options.connection, None, &options.connection.database).await?;
     probe.clock_ahead_seconds = clock_ahead(cx, &sql).await;
+    if sql.is_pooled().await? {
+        cx.events.note(
+            "a connection pooler such as PgBouncer answers: use the address of the server itself, \
+             or a pool in session mode",
+        );
+    }
     for name in databases(&sql).await? {
         cx.check_cancelled()?;
         match session::open(&options.connection, Some(&sql.host), &name).await {

@@ -8,7 +8,7 @@ use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use tokio::process::Command;
 
-use super::super::options::{Host, PostgresOptions, TlsMode};
+use super::super::options::{ConnectionOptions, Host, PostgresOptions, TlsMode, TlsVersions};
 use super::options::LogicalOptions;
 use super::running::Limited;
 use crate::helpers::ask;
@@ -93,8 +93,11 @@ impl Programs {
         section: &str,
     ) -> SourceResult<String> {
         let server = Limited::of(&options.connection, dump.host, dump.database);
-        let mut command = self.command("pg_dump", &options.connection, dump.host).await?;
-        command.env("PGDATABASE", dump.database).env("PGOPTIONS", MONEY);
+        let mut command =
+            self.command("pg_dump", &options.connection, dump.host, dump.database).await?;
+        let given = options.connection.connection.server_options.as_deref();
+        let all = [given.unwrap_or_default(), MONEY].join(" ");
+        command.env("PGDATABASE", dump.database).env("PGOPTIONS", all.trim_start());
         // Large objects are ours to read. Until version 16 the option has no other name in common.
         command.args(["--format=plain", "-B", &format!("--section={section}")]);
         command.arg(format!("--snapshot={}", dump.snapshot));
@@ -139,7 +142,10 @@ impl Programs {
         database: &str,
         passwords: bool,
     ) -> SourceResult<String> {
-        let mut command = self.command("pg_dumpall", &options.connection, host).await?;
+        let mut command = self.command("pg_dumpall", &options.connection, host, database).await?;
+        if let Some(given) = &options.connection.connection.server_options {
+            command.env("PGOPTIONS", given);
+        }
         command.args(["--globals-only", "--database", database]);
         if !passwords {
             command.arg("--no-role-passwords");
@@ -155,6 +161,7 @@ impl Programs {
         name: &str,
         options: &PostgresOptions,
         host: &Host,
+        database: &str,
     ) -> SourceResult<Command> {
         let mut command = Command::new(program(self.directory.as_deref(), name));
         let inherited =
@@ -171,11 +178,14 @@ impl Programs {
             .env("PGHOST", &host.name)
             .env("PGPORT", host.port.to_string())
             .env("PGUSER", &options.user);
-        command.env("PGSSLMODE", mode).env("PGAPPNAME", "backup").env("LC_MESSAGES", "C");
+        let connection = &options.connection;
+        command.env("PGAPPNAME", &connection.application_name).env("LC_MESSAGES", "C");
+        command.env("PGSSLMODE", mode).envs(variables(connection, host));
         let files = [
             ("PGSSLROOTCERT", &options.tls_ca_file),
             ("PGSSLCERT", &options.tls_certificate_file),
             ("PGSSLKEY", &options.tls_key_file),
+            ("PGSSLCRL", &connection.tls_crl_file),
         ];
         for (key, file) in files {
             if let Some(file) = file {
@@ -188,7 +198,7 @@ impl Programs {
             let (mode, file) = file.map_or(("verify-full", "system"), |file| (mode, *file));
             command.env("PGSSLMODE", mode).env("PGSSLROOTCERT", file);
         }
-        let password = options.password().await?;
+        let password = options.password(host, database).await?;
         // As our own connections: nobody gets a password that can be read along who merely asks for
         // it.
         let is_private =
@@ -241,10 +251,28 @@ impl Excluded {
     }
 }
 
+/// Settings of connections that libpq has variables for.
+fn variables(connection: &ConnectionOptions, host: &Host) -> Vec<(&'static str, String)> {
+    let address = host.address.map(|address| ("PGHOSTADDR", address.to_string()));
+    let timeout = connection.connect_timeout;
+    let timeout = timeout.map(|limit| ("PGCONNECT_TIMEOUT", limit.as_secs().to_string()));
+    let direct = connection.direct_tls.then(|| ("PGSSLNEGOTIATION", "direct".to_owned()));
+    let no_name = (!connection.server_name).then(|| ("PGSSLSNI", "0".to_owned()));
+    let version = match connection.tls_versions {
+        TlsVersions::All => None,
+        TlsVersions::Only12 => Some(("PGSSLMAXPROTOCOLVERSION", "TLSv1.2".to_owned())),
+        TlsVersions::Only13 => Some(("PGSSLMINPROTOCOLVERSION", "TLSv1.3".to_owned())),
+    };
+    [address, timeout, direct, no_name, version].into_iter().flatten().collect()
+}
+
 /// Whether nobody else can read what is said to a host.
 async fn is_local(host: &Host) -> bool {
     if host.name.starts_with('/') {
         return true;
+    }
+    if let Some(address) = host.address {
+        return address.is_loopback();
     }
     let found = tokio::net::lookup_host((&*host.name, host.port)).await;
     found.is_ok_and(|mut found| found.all(|address| address.ip().is_loopback()))

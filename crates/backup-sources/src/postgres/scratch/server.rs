@@ -225,7 +225,7 @@ impl Drop for Server {
 
 /// A connection of this user, if there is one who may ask everything.
 async fn of_administrator(socket: &Path, user: &str) -> SourceResult<Option<PostgresOptions>> {
-    let host = Host { name: socket.display().to_string(), port: PORT };
+    let host = Host { name: socket.display().to_string(), address: None, port: PORT };
     let mut options = PostgresOptions {
         hosts: vec![host],
         user: user.to_owned(),

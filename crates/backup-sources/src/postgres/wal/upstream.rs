@@ -80,7 +80,7 @@ impl Upstream {
             let sent: Option<i64> = row.try_get(4).ok()?;
             Some(Receiver {
                 process: row.try_get::<_, Option<i32>>(0).ok()??,
-                sender: Host { name: host?, port: u16::try_from(port?).ok()? },
+                sender: Host { name: host?, address: None, port: u16::try_from(port?).ok()? },
                 end: end?.parse().ok()?,
                 sent: sent?.checked_sub(EPOCH * 1_000_000)?,
             })

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use postgres_protocol::message::frontend;
 
 use super::super::error::{WireError, code, malformed};
-use super::super::options::{Host, PostgresOptions};
+use super::super::options::{Host, PostgresOptions, Session};
 use super::frame::{Frames, Message};
 use super::socket::Socket;
 use super::startup;
@@ -20,12 +20,58 @@ const ANSWERING: Duration = Duration::from_secs(30);
 pub(in super::super) async fn timely<T>(
     asking: impl Future<Output = Result<T, WireError>>,
 ) -> Result<T, WireError> {
-    match tokio::time::timeout(ANSWERING, asking).await {
+    within(ANSWERING, asking).await
+}
+
+/// The same for a session that begins, which an address may limit.
+pub(super) async fn in_time<T>(
+    options: &PostgresOptions,
+    beginning: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    within(options.connection.connect_timeout.unwrap_or(ANSWERING), beginning).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    asking: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    match tokio::time::timeout(limit, asking).await {
         Ok(answer) => answer,
         Err(_) => {
-            let text = format!("no answer within {} seconds", ANSWERING.as_secs());
+            let text = format!("no answer within {} seconds", limit.as_secs());
             Err(SourceError::new(SourceErrorKind::Unavailable, text).into())
         }
+    }
+}
+
+/// Each host in turn, with the demand on it.
+pub(super) fn tries_of<'a>(
+    options: &PostgresOptions,
+    hosts: &'a [&'a Host],
+) -> impl Iterator<Item = (Session, &'a Host)> {
+    let rounds = options.connection.session.rounds();
+    rounds.iter().flat_map(move |wanted| hosts.iter().map(move |host| (*wanted, *host)))
+}
+
+/// Another server than the address means.
+pub(super) fn not_meant(wanted: Session) -> WireError {
+    let text = format!("the server does not fit target_session_attrs={}", wanted.name());
+    SourceError::new(SourceErrorKind::Unavailable, text).into()
+}
+
+/// Names the connection pooler that has refused a parameter.
+fn of_pooler(error: WireError) -> WireError {
+    match error {
+        WireError::Server(refusal)
+            if refusal.code == code::PROTOCOL_VIOLATION
+                && refusal.message.starts_with("unsupported startup parameter") =>
+        {
+            let text = format!("a connection pooler such as PgBouncer refuses it: {refusal}");
+            SourceError::new(SourceErrorKind::Invalid, text)
+                .with_hint("use the address of the server itself")
+                .into()
+        }
+        other => other,
     }
 }
 
@@ -97,8 +143,9 @@ impl Connection {
     /// Connects for replication to the first host that answers.
     pub(in super::super) async fn open(options: &PostgresOptions) -> SourceResult<Self> {
         let mut tries = Tries::default();
-        for host in &options.hosts {
-            match Self::to(options, host).await {
+        let hosts = options.hosts_in_order();
+        for (wanted, host) in tries_of(options, &hosts) {
+            match Self::meant(options, host, wanted).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => tries.failed("cannot connect for replication to", host, error),
             }
@@ -106,12 +153,33 @@ impl Connection {
         Err(tries.error())
     }
 
+    /// Connects to one host, if it is such a server as is `wanted`.
+    async fn meant(
+        options: &PostgresOptions,
+        host: &Host,
+        wanted: Session,
+    ) -> Result<Self, WireError> {
+        let mut connection = Self::to(options, host).await?;
+        connection.require(wanted).await?;
+        Ok(connection)
+    }
+
+    /// Fails unless the server is such a one as is `wanted`.
+    pub(in super::super) async fn require(&mut self, wanted: Session) -> Result<(), WireError> {
+        if wanted == Session::Any {
+            return Ok(());
+        }
+        let is_standby = self.in_recovery().await?;
+        let is_read_only = self.show("default_transaction_read_only").await? == "on";
+        if wanted.takes(is_standby, is_read_only) { Ok(()) } else { Err(not_meant(wanted)) }
+    }
+
     /// Connects for replication to one host.
     pub(in super::super) async fn to(
         options: &PostgresOptions,
         host: &Host,
     ) -> Result<Self, WireError> {
-        let connection = timely(Box::pin(Self::connect(options, host))).await?;
+        let connection = in_time(options, Box::pin(Self::connect(options, host))).await?;
         let (options, host) = (options.clone(), host.clone());
         let watched = connection.frames.socket().watched();
         watched.sends_files.get_or_init(|| ());
@@ -126,8 +194,12 @@ impl Connection {
 
     async fn connect(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
         let mut frames = Frames::new(Socket::connect(options, host).await?);
-        let parameters = [("replication", "true"), ("application_name", "backup")];
-        startup::start(&mut frames, options, &parameters).await?;
+        let connection = &options.connection;
+        let name = ("application_name", &*connection.application_name);
+        let mut parameters = vec![("replication", "true"), name];
+        parameters.extend(connection.server_options.as_deref().map(|given| ("options", given)));
+        let login = startup::Login { options, host };
+        startup::start(&mut frames, login, &parameters).await.map_err(of_pooler)?;
         let mut connection = Self { frames, version: 0, host: host.clone() };
         let version = connection.show("server_version_num").await?;
         connection.version = version.parse().map_err(|_| malformed("server version"))?;

@@ -9,7 +9,7 @@
 //! | `tls.rs` | what `sslmode` asks for, channel binding |
 //! | `frame.rs` | from bytes to messages, every length checked |
 //! | `limits.rs` | limits on the messages of a server |
-//! | `rounds.rs` | a limit on the cost of a login |
+//! | `login.rs` | the methods and the cost of a login |
 //! | `startup.rs` | saying who we are: SCRAM-SHA-256(-PLUS), and what is weaker by policy |
 //! | `connection.rs` | [`Connection`]: commands of the replication protocol and their results |
 //! | `replication.rs` | slots, identity, histories of timelines |
@@ -23,8 +23,8 @@ mod base_backup;
 mod connection;
 mod frame;
 mod limits;
+mod login;
 mod replication;
-mod rounds;
 mod socket;
 mod sql;
 mod startup;
@@ -34,6 +34,7 @@ mod watch;
 
 pub(super) use base_backup::{BackupEvent, BackupStream, BaseBackup, Tablespace};
 pub(super) use connection::{Connection, Tries, timely};
+pub(super) use login::MethodRefused;
 pub(super) use replication::{Slot, System};
 pub(super) use sql::Sql;
 pub(super) use wal_stream::{WalEvent, WalStream};

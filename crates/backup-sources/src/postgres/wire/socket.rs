@@ -18,15 +18,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::super::error::{WireError, invalid};
-use super::super::options::{Host, PostgresOptions, TlsMode};
+use super::super::options::{Host, Keepalive, PostgresOptions, TlsMode};
 use super::tls;
 use super::watch::{Watch, Watched};
 use crate::waits::Stalled;
 
-/// Longest that one host is waited for.
+/// Longest wait for one host without `connect_timeout`.
 const CONNECTING: Duration = Duration::from_secs(15);
-/// A connection that nothing comes over is looked at so often by the system.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// A connected socket.
 #[derive(Debug)]
@@ -50,7 +48,7 @@ enum Stream {
 impl Socket {
     /// Connects to `host`.
     pub(super) async fn connect(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
-        let waits = options.waits.at_most(CONNECTING);
+        let waits = options.waits.at_most(options.connection.connect_timeout.unwrap_or(CONNECTING));
         let opened = waits.limit(&host.to_string(), None, Self::open(options, host)).await;
         opened.map_err(|stalled: Stalled| WireError::Source(stalled.into()))?
     }
@@ -62,20 +60,23 @@ impl Socket {
     }
 
     async fn open(options: &PostgresOptions, host: &Host) -> Result<Self, WireError> {
-        let mut watch = Watch::new(&options.waits, host.to_string());
+        let methods = options.connection.methods.clone();
+        let mut watch = Watch::new(&options.waits, host.to_string(), methods);
         #[cfg(unix)]
         if host.name.starts_with('/') {
             let stream =
                 UnixStream::connect(format!("{}/.s.PGSQL.{}", host.name, host.port)).await?;
             return Ok(Self { stream: Stream::Unix(stream), binding: None, private: true, watch });
         }
-        let mut tcp = TcpStream::connect((&*host.name, host.port)).await?;
+        let mut tcp = match host.address {
+            Some(address) => TcpStream::connect((address, host.port)).await?,
+            None => TcpStream::connect((&*host.name, host.port)).await?,
+        };
         tcp.set_nodelay(true)?;
-        let keepalive = rustix::net::sockopt::set_socket_keepalive(&tcp, true)
-            .and_then(|()| rustix::net::sockopt::set_tcp_keepidle(&tcp, KEEPALIVE));
-        keepalive.map_err(io::Error::from)?;
+        probe_silence(&tcp, options.connection.keepalive).map_err(io::Error::from)?;
         let local = tcp.peer_addr()?.ip().is_loopback();
-        if options.tls == TlsMode::Disable || !wants_tls(&mut tcp).await? {
+        let is_direct = options.connection.direct_tls;
+        if options.tls == TlsMode::Disable || !is_direct && !wants_tls(&mut tcp).await? {
             if options.tls > TlsMode::Prefer {
                 return Err(invalid("the server does not support TLS")
                     .with_hint("switch on ssl on the server")
@@ -103,6 +104,26 @@ impl Socket {
             watch,
         })
     }
+}
+
+/// Lets the system probe a connection that is silent.
+fn probe_silence(tcp: &TcpStream, keepalive: Keepalive) -> rustix::io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(tcp, keepalive.enabled)?;
+    #[cfg(target_os = "linux")]
+    if let Some(limit) = keepalive.user_timeout {
+        sockopt::set_tcp_user_timeout(tcp, u32::try_from(limit.as_millis()).unwrap_or(u32::MAX))?;
+    }
+    if !keepalive.enabled {
+        return Ok(());
+    }
+    if let Some(idle) = keepalive.idle {
+        sockopt::set_tcp_keepidle(tcp, idle)?;
+    }
+    if let Some(interval) = keepalive.interval {
+        sockopt::set_tcp_keepintvl(tcp, interval)?;
+    }
+    keepalive.count.map_or(Ok(()), |count| sockopt::set_tcp_keepcnt(tcp, count))
 }
 
 /// What TLS itself finds wrong stays wrong; a way that breaks meanwhile may be whole in a moment.
@@ -222,8 +243,11 @@ mod tests {
     /// hangs up.
     async fn answered(answer: &'static [u8]) -> SourceErrorKind {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host =
-            Host { name: "127.0.0.1".to_owned(), port: listener.local_addr().unwrap().port() };
+        let host = Host {
+            name: "127.0.0.1".to_owned(),
+            address: None,
+            port: listener.local_addr().unwrap().port(),
+        };
         let server = tokio::spawn(async move {
             let (mut tcp, _) = listener.accept().await.unwrap();
             let mut request = [0; 8];

@@ -12,8 +12,8 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Config};
 
 use super::super::error::{ServerError, WireError, invalid, of_sql};
-use super::super::options::{Host, PostgresOptions};
-use super::connection::{Tries, answers, timely};
+use super::super::options::{Host, PostgresOptions, Session};
+use super::connection::{Tries, answers, in_time, not_meant, tries_of};
 use super::socket::Socket;
 use super::watch::Watched;
 use crate::waits::Ask;
@@ -60,13 +60,44 @@ impl Sql {
         database: &str,
     ) -> SourceResult<Self> {
         let mut tries = Tries::default();
-        for host in &options.hosts {
-            match Self::to(options, host, database).await {
+        let hosts = options.hosts_in_order();
+        for (wanted, host) in tries_of(options, &hosts) {
+            match Self::meant(options, host, database, wanted).await {
                 Ok(sql) => return Ok(sql),
                 Err(error) => tries.failed("cannot connect to", host, error),
             }
         }
         Err(tries.error())
+    }
+
+    /// Connects to one host, if it is such a server as is `wanted`.
+    async fn meant(
+        options: &PostgresOptions,
+        host: &Host,
+        database: &str,
+        wanted: Session,
+    ) -> Result<Self, WireError> {
+        let sql = Self::to(options, host, database).await?;
+        if wanted == Session::Any {
+            return Ok(sql);
+        }
+        const ASKING: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
+                              pg_catalog.current_setting('default_transaction_read_only') = 'on'";
+        let row = sql.client.query_one(ASKING, &[]).await;
+        let state = row.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let (is_standby, is_read_only) =
+            state.map_err(|error| of_sql(&error, "cannot read the state of the server"))?;
+        if wanted.takes(is_standby, is_read_only) { Ok(sql) } else { Err(not_meant(wanted)) }
+    }
+
+    /// Returns `true` if another process runs the statements than the one that the login named: a
+    /// connection pooler answers.
+    pub(in super::super) async fn is_pooled(&self) -> SourceResult<bool> {
+        let row = self.client.query_one("SELECT pg_catalog.pg_backend_pid()", &[]).await;
+        let process: i32 = row
+            .and_then(|row| row.try_get(0))
+            .map_err(|error| of_sql(&error, "cannot read the process of the session"))?;
+        Ok(self.watched.process.get().is_some_and(|stated| *stated != process))
     }
 
     /// Connects to `database` on one host.
@@ -75,7 +106,7 @@ impl Sql {
         host: &Host,
         database: &str,
     ) -> Result<Self, WireError> {
-        let sql = timely(Box::pin(Self::connect(options, host, database))).await?;
+        let sql = in_time(options, Box::pin(Self::connect(options, host, database))).await?;
         sql.watched.ask.get_or_init(|| Self::ask(options, host, database));
         Ok(sql)
     }
@@ -104,13 +135,18 @@ impl Sql {
         let socket = Socket::connect(options, host).await?;
         let watched = socket.watched();
         let mut config = Config::new();
-        config.user(&options.user).dbname(database).application_name("backup");
+        let connection = &options.connection;
+        config.user(&options.user).dbname(database);
+        config.application_name(&connection.application_name);
+        if let Some(given) = &connection.server_options {
+            config.options(given);
+        }
         // Not for the driver to negotiate.
         config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         if options.channel_binding {
             config.channel_binding(Binding::Require);
         }
-        if let Some(password) = options.password().await? {
+        if let Some(password) = options.password(host, database).await? {
             // The driver sends a password that can be read to whoever asks, unless it is to bind to
             // the certificate.
             match (socket.private || options.weak_passwords, &socket.binding) {
@@ -129,7 +165,7 @@ impl Sql {
             Some(refusal) => WireError::Server(refusal),
             None if is_password_missing(&error) => {
                 let error = invalid("cannot log in: the server requires a password")
-                    .with_hint("set the password, or a password file");
+                    .with_hint(options.password_hint());
                 WireError::Source(error.with_source(MissingPassword))
             }
             None => WireError::Source(of_sql(&error, "cannot log in")),

@@ -7,7 +7,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use postgres_protocol::message::frontend;
 
 use super::super::error::{WireError, invalid, malformed};
-use super::super::options::PostgresOptions;
+use super::super::options::{Host, PostgresOptions};
 use super::frame::{Frames, Message};
 use super::socket::Socket;
 
@@ -19,12 +19,23 @@ const SASL: u32 = 10;
 const SASL_CONTINUE: u32 = 11;
 const SASL_FINAL: u32 = 12;
 
+/// The database of connections for replication, as password files name it.
+const REPLICATION: &str = "replication";
+
+/// The server that a session is for.
+#[derive(Clone, Copy)]
+pub(super) struct Login<'a> {
+    pub(super) options: &'a PostgresOptions,
+    pub(super) host: &'a Host,
+}
+
 /// Begins a session with `parameters`; returns when the server takes commands.
 pub(super) async fn start(
     frames: &mut Frames<Socket>,
-    options: &PostgresOptions,
+    to: Login<'_>,
     parameters: &[(&str, &str)],
 ) -> Result<(), WireError> {
+    let options = to.options;
     let mut out = BytesMut::new();
     let all = [("user", &*options.user), ("client_encoding", "UTF8")]
         .into_iter()
@@ -40,10 +51,10 @@ pub(super) async fn start(
             }
             Message::Authentication(OK, _) => {}
             Message::Authentication(SASL, mechanisms) => {
-                bound = scram(frames, options, &mechanisms).await?;
+                bound = scram(frames, to, &mechanisms).await?;
             }
             Message::Authentication(..) if options.channel_binding => return Err(unbound()),
-            Message::Authentication(kind, data) => answer(frames, options, kind, &data).await?,
+            Message::Authentication(kind, data) => answer(frames, to, kind, &data).await?,
             Message::Error(error) => return Err(WireError::Server(error)),
             Message::Ready => return Ok(()),
             Message::Parameter(..) | Message::Notice(_) | Message::Other => {}
@@ -52,10 +63,10 @@ pub(super) async fn start(
     }
 }
 
-async fn password(options: &PostgresOptions) -> Result<String, WireError> {
-    options.password().await?.ok_or_else(|| {
+async fn password(Login { options, host }: Login<'_>) -> Result<String, WireError> {
+    options.password(host, REPLICATION).await?.ok_or_else(|| {
         invalid("the server requires a password")
-            .with_hint("set the password, or a password file")
+            .with_hint(options.password_hint())
             .with_source(MissingPassword)
             .into()
     })
@@ -65,7 +76,7 @@ async fn password(options: &PostgresOptions) -> Result<String, WireError> {
 /// connection.
 async fn scram(
     frames: &mut Frames<Socket>,
-    options: &PostgresOptions,
+    to: Login<'_>,
     mechanisms: &[u8],
 ) -> Result<bool, WireError> {
     let offers =
@@ -83,10 +94,10 @@ async fn scram(
         }
     };
     let bound = name == "SCRAM-SHA-256-PLUS";
-    if options.channel_binding && !bound {
+    if to.options.channel_binding && !bound {
         return Err(unbound());
     }
-    let mut scram = ScramSha256::new(password(options).await?.as_bytes(), binding);
+    let mut scram = ScramSha256::new(password(to).await?.as_bytes(), binding);
     let mut out = BytesMut::new();
     frontend::sasl_initial_response(name, scram.message(), &mut out)?;
     frames.send(&out).await?;
@@ -130,10 +141,11 @@ fn unsupported(what: &str) -> SourceError {
 /// Passwords that can be read along, or their MD5, which is as good: only where nobody can.
 async fn answer(
     frames: &mut Frames<Socket>,
-    options: &PostgresOptions,
+    to: Login<'_>,
     kind: u32,
     data: &[u8],
 ) -> Result<(), WireError> {
+    let options = to.options;
     if !matches!(kind, CLEARTEXT | MD5) {
         return Err(unsupported("the server requires an unsupported authentication method").into());
     }
@@ -143,7 +155,7 @@ async fn answer(
             .with_hint("use scram-sha-256 in pg_hba.conf, or sslmode=verify-full")
             .into());
     }
-    let password = password(options).await?;
+    let password = password(to).await?;
     let mut out = BytesMut::new();
     if kind == MD5 {
         let salt = *data.first_chunk().ok_or_else(|| malformed("request for an MD5 password"))?;
@@ -163,7 +175,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    use super::super::super::options::{Host, TlsMode};
+    use super::super::super::options::TlsMode;
     use super::super::{Connection, Sql};
     use super::*;
     use crate::waits::{DEFAULT_TIMEOUT, Waits};
@@ -202,7 +214,7 @@ mod tests {
         });
         let heard = Arc::new(Warnings::default());
         let options = PostgresOptions {
-            hosts: vec![Host { name: "127.0.0.1".to_owned(), port }],
+            hosts: vec![Host { name: "127.0.0.1".to_owned(), address: None, port }],
             user: "me".to_owned(),
             password: Some("hush".to_owned()),
             tls: TlsMode::Disable,

@@ -4,18 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::version::{TLS12, TLS13};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
 };
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{
+    CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
+};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::super::error::invalid;
-use super::super::options::{PostgresOptions, TlsMode};
+use super::super::options::{PostgresOptions, TlsMode, TlsVersions};
 
 /// The configuration, and whether it checks who the server is.
 pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientConfig, bool)> {
@@ -35,16 +40,24 @@ pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientCon
     }
     let checked = mode >= TlsMode::VerifyCa;
     let verifier: Arc<dyn ServerCertVerifier> = if checked {
-        let roots = Arc::new(roots(options).await?);
+        let listed = listed(options).await?;
+        let roots = Arc::new(roots(&listed)?);
+        let revoked = revoked(options).await?;
         let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .with_crls(revoked)
             .build()
             .map_err(|error| invalid(format!("no usable certificate of an authority: {error}")))?;
-        if mode == TlsMode::VerifyFull { inner } else { Arc::new(AnyName(inner)) }
+        Arc::new(Trusting { inner, listed, any_name: mode != TlsMode::VerifyFull })
     } else {
         Arc::new(Anybody(Arc::clone(&provider)))
     };
+    let versions: &[&SupportedProtocolVersion] = match options.connection.tls_versions {
+        TlsVersions::All => &[&TLS12, &TLS13],
+        TlsVersions::Only12 => &[&TLS12],
+        TlsVersions::Only13 => &[&TLS13],
+    };
     let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(|error| invalid(format!("TLS cannot be used: {error}")))?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
@@ -61,16 +74,30 @@ pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientCon
         _ => return Err(invalid("a client certificate needs its key, and a key its certificate")),
     };
     config.alpn_protocols = vec![b"postgresql".to_vec()];
+    config.enable_sni = options.connection.server_name;
     Ok((config, checked))
 }
 
-async fn roots(options: &PostgresOptions) -> SourceResult<RootCertStore> {
+/// Certificates that are trusted.
+async fn listed(options: &PostgresOptions) -> SourceResult<Vec<CertificateDer<'static>>> {
+    match &options.tls_ca_file {
+        Some(file) => certificates(file).await,
+        None => Ok(rustls_native_certs::load_native_certs().certs),
+    }
+}
+
+async fn revoked(
+    options: &PostgresOptions,
+) -> SourceResult<Vec<CertificateRevocationListDer<'static>>> {
+    let Some(file) = &options.connection.tls_crl_file else { return Ok(Vec::new()) };
+    let found: Result<Vec<_>, _> =
+        CertificateRevocationListDer::pem_slice_iter(&read(file).await?).collect();
+    found.map_err(|_| invalid(format!("{} is no list of revoked certificates", file.display())))
+}
+
+fn roots(listed: &[CertificateDer<'static>]) -> SourceResult<RootCertStore> {
     let mut store = RootCertStore::empty();
-    let certificates = match &options.tls_ca_file {
-        Some(file) => certificates(file).await?,
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    let (added, _) = store.add_parsable_certificates(certificates);
+    let (added, _) = store.add_parsable_certificates(listed.iter().cloned());
     if added == 0 {
         return Err(invalid("no certificate of a trusted authority was found")
             .with_hint("name a file with sslrootcert"));
@@ -139,11 +166,40 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Takes certificates of a trusted authority, for whatever host they are.
+/// Takes certificates of a trusted authority, and those that are trusted themselves.
 #[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
+struct Trusting {
+    inner: Arc<WebPkiServerVerifier>,
+    /// Trusted certificates.
+    listed: Vec<CertificateDer<'static>>,
+    /// The name in the certificate does not matter.
+    any_name: bool,
+}
 
-impl ServerCertVerifier for AnyName {
+impl Trusting {
+    /// A certificate that is listed needs no authority, but must be valid now and for this host.
+    fn verify_listed(
+        &self,
+        end: &CertificateDer<'_>,
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let certificate = ParsedCertificate::try_from(end)?;
+        let (begin, expiry) = validity(end).ok_or(CertificateError::BadEncoding)?;
+        if now.as_secs() < begin {
+            return Err(CertificateError::NotValidYet.into());
+        }
+        if now.as_secs() > expiry {
+            return Err(CertificateError::Expired.into());
+        }
+        if !self.any_name {
+            verify_server_name(&certificate, name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+}
+
+impl ServerCertVerifier for Trusting {
     fn verify_server_cert(
         &self,
         end: &CertificateDer<'_>,
@@ -152,11 +208,15 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.0.verify_server_cert(end, intermediates, name, ocsp, now) {
+        match self.inner.verify_server_cert(end, intermediates, name, ocsp, now) {
             // The name is looked at last: everything else has been found right.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if self.any_name => Ok(ServerCertVerified::assertion()),
+            // No authority, or it is one itself.
+            Err(Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::Other(_),
+            )) if self.listed.iter().any(|one| one == end) => self.verify_listed(end, name, now),
             other => other,
         }
     }
@@ -167,7 +227,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.inner.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -176,11 +236,11 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.inner.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.inner.supported_verify_schemes()
     }
 }
 
@@ -208,6 +268,39 @@ pub(super) fn binding(certificate: &[u8]) -> Option<Vec<u8>> {
         [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4] => Some(Sha512::digest(certificate).to_vec()),
         _ => None,
     }
+}
+
+/// Seconds since 1970 in which a certificate begins to be valid, and in which it ends to be.
+fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
+    // TBSCertificate ::= SEQUENCE { version [0], serialNumber INTEGER, signature SEQUENCE, issuer
+    // SEQUENCE, validity SEQUENCE { notBefore Time, notAfter Time }, … }
+    let (inside, _) = element(certificate, 0x30)?;
+    let (fields, _) = element(inside, 0x30)?;
+    let fields = element(fields, 0xa0).map_or(fields, |(_, rest)| rest);
+    let (_, fields) = element(fields, 0x02)?;
+    let (_, fields) = element(fields, 0x30)?;
+    let (_, fields) = element(fields, 0x30)?;
+    let (times, _) = element(fields, 0x30)?;
+    let (begin, times) = time(times)?;
+    let (expiry, _) = time(times)?;
+    Some((begin, expiry))
+}
+
+/// A time in seconds since 1970, and the bytes behind it. (RFC 5280, section 4.1.2.5.)
+fn time(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (text, century, rest) = match element(bytes, 0x17) {
+        // Two digits of a year from 1950 on.
+        Some((text, rest)) => {
+            let century = if text.first()? < &b'5' { "20" } else { "19" };
+            (text, century, rest)
+        }
+        None => element(bytes, 0x18).map(|(text, rest)| (text, "", rest))?,
+    };
+    let text = format!("{century}{}", std::str::from_utf8(text).ok()?);
+    let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", &text).ok()?;
+    let seconds = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
+    // Before 1970 it was valid already.
+    Some((u64::try_from(seconds).unwrap_or(0), rest))
 }
 
 /// The content of a DER element, and what stands behind it.

@@ -20,8 +20,9 @@ use std::task::{Context, Poll};
 use tokio::io::ReadBuf;
 
 use super::super::error::code;
+use super::super::options::Methods;
 use super::limits::Limits;
-use super::rounds::Rounds;
+use super::login::Login;
 use crate::waits::{Ask, Stalled, Waits};
 
 /// Lengths of the requests for a cleartext and for an MD5 password. All requests of SASL are
@@ -35,6 +36,8 @@ pub(super) struct Watched {
     pub(super) ask: OnceLock<Ask>,
     /// Set for replication: copies are files and come without a break.
     pub(super) sends_files: OnceLock<()>,
+    /// Number of the server's process that serves the session, as the login stated it.
+    pub(super) process: OnceLock<i32>,
     /// Why the connection was ended.
     pub(super) stalled: OnceLock<Stalled>,
 }
@@ -169,7 +172,7 @@ pub(super) struct Watch {
     /// Warn if the server gets a cleartext or MD5 password.
     warns_of_weak_password: bool,
     limits: Limits,
-    rounds: Rounds,
+    login: Login,
     /// Waits since the last bytes in either direction.
     reading: Wait,
     writing: Wait,
@@ -182,7 +185,7 @@ impl fmt::Debug for Watch {
 }
 
 impl Watch {
-    pub(super) fn new(waits: &Waits, server: String) -> Self {
+    pub(super) fn new(waits: &Waits, server: String, methods: Methods) -> Self {
         Self {
             waits: waits.clone(),
             server,
@@ -193,7 +196,7 @@ impl Watch {
             authentication: 0,
             warns_of_weak_password: false,
             limits: Limits::default(),
-            rounds: Rounds::default(),
+            login: Login::by(methods),
             reading: Mutex::default(),
             writing: Mutex::default(),
         }
@@ -215,7 +218,7 @@ impl Watch {
     }
 
     /// # Errors
-    /// The server has sent more than [`Limits`] and [`Rounds`] allow.
+    /// The server has sent more than [`Limits`] allow, or [`Login`] refuses its demand.
     pub(super) fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.moved();
         let Self { requests, limits, authentication, .. } = self;
@@ -227,7 +230,11 @@ impl Watch {
             requests.received(tag);
         });
         limits.check()?;
-        self.rounds.received(bytes)
+        self.login.received(bytes)?;
+        if let Some(process) = self.login.process() {
+            self.watched.process.get_or_init(|| process);
+        }
+        Ok(())
     }
 
     pub(super) fn sent(&mut self, bytes: &[u8]) {
