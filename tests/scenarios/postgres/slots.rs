@@ -81,23 +81,29 @@ pub(super) async fn an_outage_is_reported_within_seconds(version: Version) {
     let mut child = command.stderr(File::create(&file).unwrap()).spawn().unwrap();
     let input = child.stdin.take();
     let mut capturing = Running::of(child);
-    let shown = |words: &str, within: u64| {
+    let shown_often = |times: usize, words: &str, within: u64| {
         let started = Instant::now();
         loop {
             let text = std::fs::read_to_string(&file).unwrap();
-            if text.contains(words) {
+            if text.matches(words).count() >= times {
                 break;
             }
             assert!(started.elapsed() < Duration::from_secs(within), "{words}: {text}");
             std::thread::sleep(Duration::from_millis(50));
         }
     };
+    let shown = |words: &str, within: u64| shown_often(1, words, within);
     write(&server, 0, 3).await;
     shown("Stored up to", 60);
+    // Its connection lasts, without an answer.
+    server.pause(true);
+    shown("no answer for 5 seconds", 6);
+    server.pause(false);
+    shown("Connected again", 10);
     server.kill();
-    shown("the server is unreachable", 5);
+    shown_often(2, "the server is unreachable", 5);
     server.start_again(version).await;
-    shown("Connected again", 60);
+    shown_often(2, "Connected again", 60);
     assert!(!capturing.has_ended());
     drop(input);
     let started = Instant::now();

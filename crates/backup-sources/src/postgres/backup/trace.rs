@@ -138,6 +138,7 @@ impl<'a> Trace<'a> {
                 }
                 WalEvent::Quiet { .. } if quiet < QUIET => quiet += 1,
                 WalEvent::Quiet { .. } => return Err(missing(self.records.at())),
+                WalEvent::Silent => {}
                 WalEvent::Turn { at, .. } => {
                     return Err(invalid(format!("the server left the timeline at {at}")));
                 }

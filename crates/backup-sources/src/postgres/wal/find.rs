@@ -19,6 +19,8 @@ use super::slot;
 
 /// So long a server is looked for that has the log, before that is an error.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Hosts without an answer are reported after this time.
+const REPORT: Duration = Duration::from_secs(4);
 /// Between two tries.
 pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
@@ -93,9 +95,17 @@ pub(super) async fn find(
             Refusal::Never(error) => never = Some(error),
         };
         let asking = options.hosts.iter().map(|host| ask(cluster, options, host, wanted));
-        let asked = tokio::select! {
-            () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
-            asked = futures::future::join_all(asking) => asked,
+        let mut asking = std::pin::pin!(futures::future::join_all(asking));
+        let asked = loop {
+            tokio::select! {
+                () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
+                asked = &mut asking => break asked,
+                () = tokio::time::sleep(REPORT), if !is_told => {
+                    is_told = true;
+                    let text = format!("no answer for {} seconds", REPORT.as_secs());
+                    cx.events.unreachable(text);
+                }
+            }
         };
         let mut candidates = Vec::new();
         for answer in asked {
@@ -164,6 +174,7 @@ async fn ask(
     let asking = async {
         let mut connection = Connection::to(options, host).await?;
         let system = cluster.require_same(&mut connection).await?;
+        connection.require(options.connection.session.of_one()).await?;
         let writes = !connection.in_recovery().await?;
         Ok((connection, system, writes))
     };
@@ -195,7 +206,11 @@ impl Candidate {
             slot::ensure(&mut connection, options, name).await?;
         }
         match WalStream::start(connection, options.slot.as_deref(), timeline, at).await {
-            Ok(stream) => Ok(Found { stream, turns, standby: (!writes).then_some(host) }),
+            Ok(stream) => Ok(Found {
+                stream: stream.reporting_silence(),
+                turns,
+                standby: (!writes).then_some(host),
+            }),
             Err(error) if slot::is_gone(&error) => {
                 let connection = Connection::to(options, &host).await.ok();
                 Err(Refusal::Never(slot::gap(error, options, connection, &doing).await))

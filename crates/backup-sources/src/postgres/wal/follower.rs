@@ -50,6 +50,8 @@ pub(super) struct Follower {
     /// The standby that is followed, if the stream is not of the server that writes the log.
     upstream: Option<Upstream>,
     idle: Idle,
+    /// The silence of the server was reported.
+    is_silent: bool,
     /// Since when there is this connection, and how many were lost before without anything new.
     connected: Instant,
     fruitless: u32,
@@ -122,6 +124,7 @@ impl Follower {
             durable,
             upstream: found.standby.map(Upstream::of),
             idle: Idle::default(),
+            is_silent: false,
             connected: Instant::now(),
             fruitless: 0,
         };
@@ -160,10 +163,18 @@ impl Follower {
                 }
                 event = self.stream.next() => event,
             };
+            if self.is_silent && event.is_ok() {
+                self.is_silent = false;
+                self.cx.events.connected();
+            }
             match event {
                 Ok(WalEvent::Data { at, data }) => self.data(at, data).await?,
                 Ok(WalEvent::Quiet { end, time }) => self.quiet(end, time).await,
                 Ok(WalEvent::Turn { next, at }) => return self.turn(next, at).await,
+                Ok(WalEvent::Silent) => {
+                    self.is_silent = true;
+                    self.cx.events.unreachable("no answer for 5 seconds");
+                }
                 Err(error) if slot::is_gone(&error) => {
                     let connection = self.cluster.connect(&self.options).await.ok();
                     return Err(slot::gap(error, &self.options, connection, doing).await);
@@ -197,6 +208,7 @@ impl Follower {
             find(&self.cx, &self.cluster, &self.options, wanted).await?;
         (self.stream, self.connected) = (stream, Instant::now());
         self.upstream = standby.map(Upstream::of);
+        self.is_silent = false;
         self.cx.events.connected();
         self.idle.over();
         self.pending(turns).await

@@ -15,7 +15,11 @@ use super::replication::quoted;
 /// The server is told how far we are so often; it gives a connection up after `wal_sender_timeout`
 /// (60 seconds by default).
 const STATUS: Duration = Duration::from_secs(10);
-/// It answers to that. One that says nothing for so long afterwards is gone, or the way to it is.
+/// Silence before a request for an answer, if silence is to be reported,
+const PROBE: Duration = Duration::from_secs(2);
+/// and from the request to the report.
+const REPORT: Duration = Duration::from_millis(2500);
+/// Time without an answer after which the connection is given up.
 const SILENCE: Duration = Duration::from_secs(50);
 
 /// What comes of a stream.
@@ -27,6 +31,8 @@ pub(in super::super) enum WalEvent {
     Quiet { end: Lsn, time: i64 },
     /// The timeline ends: it goes on with another one from a place on.
     Turn { next: u32, at: Lsn },
+    /// The server does not answer: reported once, by streams that report silence.
+    Silent,
 }
 
 /// A connection that sends its log.
@@ -37,8 +43,12 @@ pub(in super::super) struct WalStream {
     received: Lsn,
     durable: Lsn,
     told: Instant,
+    heard: Instant,
     /// Since when it owes us an answer.
     asked: Option<Instant>,
+    reports_silence: bool,
+    /// The silence that lasts was reported.
+    is_reported: bool,
     ending: bool,
     /// What is known so far of the timeline that comes next.
     columns: Vec<String>,
@@ -62,7 +72,10 @@ impl WalStream {
             received: Lsn(0),
             durable: Lsn(0),
             told: Instant::now(),
+            heard: Instant::now(),
             asked: None,
+            reports_silence: false,
+            is_reported: false,
             ending: false,
             columns: Vec::new(),
             turn: None,
@@ -82,13 +95,29 @@ impl WalStream {
         }
     }
 
+    /// The same stream; a server that is silent for five seconds is reported.
+    pub(in super::super) fn reporting_silence(self) -> Self {
+        Self { reports_silence: true, ..self }
+    }
+
+    /// Time of the next message to the server, or of the next look at its silence.
+    fn due(&self) -> Instant {
+        let status = self.told + STATUS;
+        match self.asked {
+            _ if !self.reports_silence => status,
+            None => status.min(self.told.max(self.heard) + PROBE),
+            Some(asked) if !self.is_reported => asked + REPORT,
+            Some(_) => status,
+        }
+    }
+
     /// The next event. May be dropped while it waits.
     pub(in super::super) async fn next(&mut self) -> Result<WalEvent, WireError> {
         if self.ending {
             return self.end().await;
         }
         loop {
-            let due = self.told + STATUS;
+            let due = self.due();
             let message = tokio::select! {
                 // What lies here already is no silence, however long nobody asked for it.
                 biased;
@@ -97,12 +126,16 @@ impl WalStream {
                     if self.asked.is_some_and(|asked| asked.elapsed() >= SILENCE) {
                         return Err(silent());
                     }
+                    if self.asked.is_some() && self.reports_silence && !self.is_reported {
+                        self.is_reported = true;
+                        return Ok(WalEvent::Silent);
+                    }
                     self.asked.get_or_insert_with(Instant::now);
                     self.status(true).await?;
                     continue;
                 }
             };
-            self.asked = None;
+            (self.asked, self.is_reported, self.heard) = (None, false, Instant::now());
             match message {
                 Message::CopyData(data) => {
                     if let Some(event) = self.data(data).await? {
