@@ -226,6 +226,7 @@ async fn every_moment(version: Version, initdb: &[&str]) {
             server.run("SELECT pg_switch_wal()").await;
         }
     }
+    let without_transaction = digest(&logged.source).await;
     let client = server.client().await;
     let begun = client
         .query_one("INSERT INTO log VALUES (-2, 'wanted') RETURNING xmin::text::bigint", &[])
@@ -234,6 +235,7 @@ async fn every_moment(version: Version, initdb: &[&str]) {
     let transaction = u32::try_from(begun.get::<_, i64>(0)).unwrap();
     let with_transaction = digest(&logged.source).await;
     server.run("DELETE FROM log WHERE id > 5000").await;
+    let before_point = digest(&logged.source).await;
     server.run("SELECT pg_create_restore_point('before the end')").await;
     let at_point = digest(&logged.source).await;
     server.run("UPDATE log SET t = 'last'").await;
@@ -253,6 +255,8 @@ async fn every_moment(version: Version, initdb: &[&str]) {
         (RecoveryTarget::Planned, &expected),
         (RecoveryTarget::Immediate, &before),
         (RecoveryTarget::Transaction(transaction), &with_transaction),
+        (RecoveryTarget::BeforeTransaction(transaction), &without_transaction),
+        (RecoveryTarget::BeforeRestorePoint("before the end".to_owned()), &before_point),
         (name, &at_point),
     ] {
         let found = logged.state_at(version, &Target::Latest, recovery.clone(), &[]).await;

@@ -45,6 +45,7 @@ async fn started(place: &Place, version: Version, at: &str, port: u16) -> Digest
     let _started = Started(Path::new(target));
     let text = place.done(&[&restore[..], &sets].concat());
     assert!(text.contains("restored"), "{text}");
+    assert!(text.contains(&format!("on port {port}")), "{text}");
     let auto = std::fs::read_to_string(Path::new(target).join("postgresql.auto.conf")).unwrap();
     let targets = auto.lines().filter(|line| line.starts_with("recovery_target"));
     assert!(targets.into_iter().all(|line| line.ends_with("= ''")), "{auto}");
@@ -130,6 +131,7 @@ fn refusals(place: &Place, filled: &str) {
         (2, &["--start=/nowhere"]),
         (1, &["--at", "name:never made"]),
         (1, &["--at", "7@0/3000000"]),
+        (1, &["--at", "before:name:never made"]),
         (2, &["--at", "soon"]),
     ] {
         place.fails(code, &[&restore[..], more].concat());

@@ -11,8 +11,12 @@ pub enum RecoveryTarget {
     Immediate,
     /// Behind the commit (or rollback) of this transaction.
     Transaction(u32),
+    /// Before the commit (or rollback) of this transaction: none of its changes is visible.
+    BeforeTransaction(u32),
     /// Behind the restore point of this name, the first one of it.
     RestorePoint(String),
+    /// Before that restore point.
+    BeforeRestorePoint(String),
 }
 
 /// The configuration of a restored data directory.

@@ -10,6 +10,7 @@
 //! | `owners.rs` | restores by roles that are no superusers |
 //! | `loadable.rs` | backups that other servers can load |
 //! | `refused.rs` | objects that the target refuses |
+//! | `deferred.rs` | objects that a second attempt restores, missing roles |
 //! | `generated/` | generated databases |
 //! | `plans.rs` | rows that plans of restores give |
 //! | `compare.rs` | snapshots beside servers |
@@ -22,6 +23,7 @@
 pub(super) mod beside;
 pub(super) mod by_hand;
 pub(super) mod compare;
+pub(super) mod deferred;
 pub(super) mod failures;
 mod fill;
 pub(super) mod generated;

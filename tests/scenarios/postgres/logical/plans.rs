@@ -73,7 +73,13 @@ pub(crate) async fn plans_count_rows_of_snapshot_and_target(version: Version) {
         assert_eq!(planned["count"], json!(count(&server, table).await), "{planned}");
     }
     assert_eq!(object(&replacing, "empty")["existing"], json!({"count": null}), "never analysed");
-    let shown = place.done(&[&replace[..], &["--dry-run"]].concat());
+    let till = copy.client_of("shop").await;
+    till.batch_execute("SET application_name = 'the till'").await.unwrap();
+    let planned = place.run(&[&replace[..], &["--dry-run"]].concat());
+    let (shown, notes) = (planned.text(), planned.stderr);
+    let ended = "replacing shop ends 1 session in it: postgres the till from 127.0.0.1";
+    assert!((shown.clone() + &notes).contains(ended), "{shown}{notes}");
+    drop(till);
     // Without a terminal there is no prompt, but the same list and a refusal.
     let refused = place.fails(5, &replace);
     for line in [

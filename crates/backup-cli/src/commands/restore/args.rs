@@ -53,8 +53,8 @@ pub(crate) struct Args {
     /// seconds since 1970, except for Redis. `backup timeline` shows positions: branch@offset, for MongoDB also
     /// seconds:increment, for Redis the offset alone. For PostgreSQL also: a place in its log
     /// (16/B374D848, or timeline@place), the end of a transaction (xid:NUMBER) or a restore point
-    /// (name:TEXT). The search for a transaction or a restore point begins at SNAPSHOT, or at the
-    /// newest one.
+    /// (name:TEXT). `before:` in front of these two excludes them (before:xid:NUMBER). The search for
+    /// them begins at SNAPSHOT, or at the newest one.
     #[arg(long, value_name = "MOMENT", visible_alias = "until")]
     pub(super) at: Option<String>,
     /// MongoDB: restore the last moment before this position, seconds:increment

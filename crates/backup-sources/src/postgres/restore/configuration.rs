@@ -319,4 +319,26 @@ mod tests {
             assert_eq!(places.place(Path::new(path)), Path::new(place), "{path}");
         }
     }
+    #[test]
+    fn links_in_the_data_directory_are_not_followed() {
+        let room = tempfile::tempdir().unwrap();
+        let (root, outside) = (room.path().join("data"), room.path().join("outside"));
+        for dir in [&root, &outside] {
+            fs::create_dir(dir).unwrap();
+        }
+        fs::write(outside.join("real.conf"), "port = 1").unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("conf.d")).unwrap();
+        std::os::unix::fs::symlink(outside.join("real.conf"), root.join("linked.conf")).unwrap();
+        let target = Target::of(root);
+        for place in ["conf.d/new.conf", "conf.d/below/new.conf"] {
+            make_parents(&target, Path::new(place)).unwrap_err();
+        }
+        for place in ["conf.d/real.conf", "linked.conf"] {
+            assert!(!is_plain_file(&target, Path::new(place)), "{place}");
+        }
+        target.write("linked.conf", b"port = 2").unwrap();
+        assert!(is_plain_file(&target, Path::new("linked.conf")));
+        assert_eq!(fs::read_to_string(outside.join("real.conf")).unwrap(), "port = 1");
+        assert_eq!(fs::read_dir(outside).unwrap().count(), 1);
+    }
 }

@@ -6,6 +6,7 @@
 //! | `target.rs` | the directory, its tablespaces, owners |
 //! | `occupied.rs` | the content of a directory that is in the way |
 //! | `files.rs` | blobs on their way to the files that they belong to |
+//! | `room.rs` | free space at the target |
 //! | `layers.rs` | which file comes from which backup, of a snapshot that builds on others; writing them, reading them back |
 //! | `manifest.rs` | comparing with the server's manifest |
 //! | `maps.rs` | visibility maps, brought in line with what was put together |
@@ -39,6 +40,7 @@ mod moment;
 mod occupied;
 mod places;
 mod recovery;
+mod room;
 mod start;
 mod target;
 
@@ -78,6 +80,8 @@ pub(super) struct Restored {
     target: Target,
     /// Bytes of log that the server will replay.
     log: u64,
+    /// Its state after that, as a note names it.
+    state: String,
 }
 
 impl Restored {
@@ -93,6 +97,7 @@ impl Restored {
 }
 
 /// What all parts share.
+#[derive(Clone)]
 struct Job<'a> {
     cx: &'a Context,
     options: &'a PostgresOptions,
@@ -123,6 +128,8 @@ pub(super) async fn restore(
         restore_for(cx, options, request, snapshot, Purpose::Successor).await?;
     if let (Some(restored), Some(programs)) = (restored, programs) {
         restored.start(cx, options, &programs).await?;
+        let running = start::running(&restored.target);
+        cx.events.note(format!("the restored server runs in {running}, {}", restored.state));
     }
     Ok(report)
 }
@@ -162,8 +169,16 @@ pub(super) async fn restore_for(
         collations::compare(cx, &job.description, &mut report).await;
     }
     let target = Target::open(&job)?;
+    // Scratch servers have a place of their own.
+    let checks_room = purpose == Purpose::Successor;
+    if checks_room && !request.dry_run {
+        room::require(&job, &target, &mut report).await?;
+    }
     let maps = layers::write(&job, &target, &mut report).await?;
     if request.dry_run {
+        if checks_room {
+            room::warn(&job, &target, &mut report)?;
+        }
         return Ok((report, None));
     }
     if request.verify {
@@ -181,7 +196,8 @@ pub(super) async fn restore_for(
     let stop = moment::find(&job, &target, &way).await?;
     recovery::configure(&job, &target, &way, stop).await?;
     target.finish(&job)?;
-    Ok((report, Some(Restored { target, log: way.length() })))
+    let state = way.state(stop);
+    Ok((report, Some(Restored { target, log: way.length(), state })))
 }
 
 impl Job<'_> {

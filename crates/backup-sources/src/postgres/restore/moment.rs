@@ -85,6 +85,17 @@ impl Way {
         self.end.0.saturating_sub(self.start.0)
     }
 
+    /// The state of a server that stopped there.
+    pub(super) fn state(&self, stop: Stop) -> String {
+        let timeline = self.timeline;
+        match stop {
+            Stop::Consistent => format!("as of the end of the backup, on timeline {timeline}"),
+            Stop::Behind(at) => {
+                format!("as of the WAL record at {at}, from timeline {timeline}")
+            }
+        }
+    }
+
     pub(super) fn turns(&self) -> impl Iterator<Item = Turn> {
         let next = self.left.iter().skip(1).map(|(timeline, _)| *timeline).chain([self.timeline]);
         self.left.iter().zip(next).map(|((from, at), next)| Turn { from: *from, at: *at, next })
@@ -137,6 +148,20 @@ impl Search<'_> {
         }
         self.found = match (self.wanted, &event.moment) {
             (RecoveryTarget::Planned, _) if behind_end && later => {
+                self.found = true;
+                return;
+            }
+            (
+                RecoveryTarget::BeforeTransaction(wanted),
+                Some(Moment::Ended { transaction, .. }),
+            ) if wanted == transaction => {
+                self.found = true;
+                return;
+            }
+            (
+                RecoveryTarget::BeforeRestorePoint(wanted),
+                Some(Moment::RestorePoint { name, .. }),
+            ) if wanted == name => {
                 self.found = true;
                 return;
             }
@@ -198,8 +223,13 @@ pub(super) async fn find(job: &Job<'_>, target: &Target, way: &Way) -> SourceRes
 
 fn stop_behind(search: Search<'_>, way: &Way) -> SourceResult<Stop> {
     let what = match search.wanted {
-        RecoveryTarget::Transaction(transaction) => format!("the end of transaction {transaction}"),
-        RecoveryTarget::RestorePoint(name) => format!("the restore point {name:?}"),
+        RecoveryTarget::Transaction(transaction)
+        | RecoveryTarget::BeforeTransaction(transaction) => {
+            format!("the end of transaction {transaction}")
+        }
+        RecoveryTarget::RestorePoint(name) | RecoveryTarget::BeforeRestorePoint(name) => {
+            format!("the restore point {name:?}")
+        }
         _ => String::new(),
     };
     if !what.is_empty() && !search.found {

@@ -34,6 +34,9 @@ const REMINDER: Duration = Duration::from_secs(60);
 const SHOWN: u64 = 2000;
 /// Where the server says how it is, counted from 0, and what is there when it takes connections.
 const STATUS_LINE: usize = 7;
+/// Lines of the port and of the directory of its Unix socket.
+const PORT_LINE: usize = 3;
+const SOCKET_LINE: usize = 4;
 const READY: &str = "ready";
 
 /// The first directory that holds programs of a major version.
@@ -150,6 +153,17 @@ fn without_statements(log: &str) -> String {
         !is_statement
     });
     kept.collect::<Vec<_>>().join("\n").trim().to_owned()
+}
+
+/// Where a server runs: its directory, port and process.
+pub(super) fn running(target: &Target) -> String {
+    let status = fs::read_to_string(target.root.join("postmaster.pid")).unwrap_or_default();
+    let line = |at: usize| status.lines().nth(at).unwrap_or_default().trim();
+    let (directory, process, port) = (target.root.display(), line(0), line(PORT_LINE));
+    match line(SOCKET_LINE) {
+        "" => format!("{directory} on port {port} (process {process})"),
+        socket => format!("{directory} on port {port}, socket in {socket} (process {process})"),
+    }
 }
 
 /// It removes the file when it has got where it was told to.

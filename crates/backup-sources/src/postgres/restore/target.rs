@@ -115,6 +115,12 @@ impl Target {
         Ok(target)
     }
 
+    /// A directory that is there, owned by this process.
+    #[cfg(test)]
+    pub(super) fn of(root: PathBuf) -> Self {
+        Self { root, tablespaces: Vec::new(), owner: Owner::Ours }
+    }
+
     /// Of a layer, the directories of the snapshot and where they go: the data directory,
     /// tablespaces.
     pub(super) fn places<'a>(

@@ -18,7 +18,7 @@ const DEFAULT_PATH: [&str; 2] = ["$user", "public"];
 impl Writer<'_> {
     /// Does the work, which is tried again later if the server refuses it. Returns `true` if it is
     /// done. An object that is `there`, by the SQLSTATE of the refusal, stays as it is.
-    pub(super) async fn first(
+    pub(super) async fn run_or_defer(
         &self,
         object: String,
         work: Work,
@@ -44,19 +44,20 @@ impl Writer<'_> {
 
     /// Puts the rows of a file into their table. Returns the bytes; 0 if the server refuses them,
     /// or the table could not be made.
-    pub(super) async fn first_rows(&self, table: &Table, file: &File) -> SourceResult<u64> {
+    pub(super) async fn load_or_defer(&self, table: &Table, file: &File) -> SourceResult<u64> {
         let into = [self.plan.name_of(table), self.plan.loaded_into(table)];
         if into.iter().any(|table| self.failures.lacks(table)) {
             return Ok(0);
         }
         let object = format!("{}.{}", table.schema, table.name);
-        let is_done = self.first(object, Work::Rows { path: file.path.clone() }, &[]).await?;
+        let is_done =
+            self.run_or_defer(object, Work::Rows { path: file.path.clone() }, &[]).await?;
         Ok(if is_done { file.bytes } else { 0 })
     }
 
     /// Tries refused work again, until a round mends nothing more. Functions find names
     /// without a schema as they do in the database itself. Returns the bytes of rows.
-    pub(super) async fn again(&self) -> SourceResult<u64> {
+    pub(super) async fn retry_deferred(&self) -> SourceResult<u64> {
         let mut waiting = self.failures.take();
         if waiting.is_empty() {
             return Ok(0);

@@ -111,14 +111,14 @@ pub(super) async fn restore(
     let beside = beside(&sql, plan).await?;
     let writer = Writer { beside: Some(&beside), ..writer };
     define(&writer, &plan.before, report).await?;
-    writer.again().await?;
+    writer.retry_deferred().await?;
     for table in plan.in_order() {
         for file in &table.files {
-            report.written_bytes += writer.first_rows(table, file).await?;
+            report.written_bytes += writer.load_or_defer(table, file).await?;
             report.files_written += 1;
         }
     }
-    report.written_bytes += writer.again().await?;
+    report.written_bytes += writer.retry_deferred().await?;
     report.warnings += writer.sequences().await?;
     let (bytes, warnings) = writer.large_objects().await?;
     report.written_bytes += bytes;
@@ -133,11 +133,11 @@ pub(super) async fn restore(
         }
     }
     define(&writer, &plan.after, report).await?;
-    writer.again().await?;
+    writer.retry_deferred().await?;
     for table in plan.tables.iter().copied().filter(|table| failures.has_all(plan, table)) {
         writer.analyze(table).await?;
     }
-    writer.again().await?;
+    writer.retry_deferred().await?;
     // Without the end of the transaction the server undoes all of it.
     failures.fatal(plan, replaces).map_or(Ok(()), Err)?;
     // Whether it was done is not known if the connection breaks just now.

@@ -52,7 +52,7 @@ use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     IfExists, Removal, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
 };
-use backup_core::words::few;
+use backup_core::words::{self, few};
 
 use super::super::unless_cancelled;
 use super::filter::Filter;
@@ -213,10 +213,24 @@ async fn removals(job: &Job<'_>, plans: &[Plan<'_>], ways: &[Way]) -> SourceResu
     }
     let exist = plans.iter().zip(ways).filter(|(plan, _)| job.server.has(&plan.target));
     for (plan, way) in exist {
+        if *way == Way::Whole {
+            note_sessions(job, &plan.target).await?;
+        }
         let looking = inside::removals(job, plan, *way == Way::Whole);
         removals.extend(unless_cancelled(job.cx, looking).await?);
     }
     Ok(removals)
+}
+
+/// Names the sessions that end when a database is replaced.
+async fn note_sessions(job: &Job<'_>, database: &str) -> SourceResult<()> {
+    let sessions = unless_cancelled(job.cx, job.server.sessions_in(database)).await?;
+    if !sessions.is_empty() {
+        let count = words::count(sessions.len() as u64, "session", "sessions");
+        let names = few(&sessions, NAMED);
+        job.cx.events.note(format!("replacing {database} ends {count} in it: {names}"));
+    }
+    Ok(())
 }
 
 /// Adds the state of the target to an error.

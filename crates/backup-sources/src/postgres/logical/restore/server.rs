@@ -175,6 +175,18 @@ impl Server {
         words
     }
 
+    /// Sessions of others in a database: user, application and address.
+    pub(super) async fn sessions_in(&self, database: &str) -> SourceResult<Vec<String>> {
+        const ASKING: &str = "SELECT concat_ws(' ', usename, nullif(application_name, ''), \
+                              coalesce('from ' || host(client_addr), 'by a socket')) FROM \
+                              pg_stat_activity WHERE datname = $1 AND usesysid IS NOT NULL AND NOT \
+                              (usename = current_user AND application_name = \
+                              current_setting('application_name')) ORDER BY 1";
+        let rows = self.sql.client.query(ASKING, &[&database]).await;
+        let names = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+        names.map_err(|error| writing(&error, "cannot list the sessions of the target"))
+    }
+
     /// Puts a database in the place of the one of that name, if there is one. Our own sessions in
     /// it have ended, but the server may not have noticed.
     pub(super) async fn exchange(

@@ -103,7 +103,7 @@ pub(super) async fn restore(
     let writer = sessions.writer(&sql);
     before(&writer).await?;
     load(&sessions, report).await?;
-    report.written_bytes += writer.again().await?;
+    report.written_bytes += writer.retry_deferred().await?;
     report.warnings += writer.sequences().await?;
     let (bytes, warnings) = writer.large_objects().await?;
     report.written_bytes += bytes;
@@ -115,7 +115,7 @@ pub(super) async fn restore(
         report.verified_bytes += sessions.each(tables.collect(), verify).await?;
     }
     after(&sessions, &writer, report).await?;
-    writer.again().await?;
+    writer.retry_deferred().await?;
     // The database that is there stays as it is.
     failures.fatal(plan, job.server.has(&plan.target)).map_or(Ok(()), Err)?;
     drop(sql);
@@ -145,7 +145,7 @@ async fn before(writer: &Writer<'_>) -> SourceResult<()> {
     for entry in &writer.plan.before {
         writer.entry(entry).await?;
     }
-    writer.again().await.map(|_| ())
+    writer.retry_deferred().await.map(|_| ())
 }
 
 /// Rows, the largest files first.
@@ -166,7 +166,7 @@ async fn copied(
     table: &Table,
     file: &File,
 ) -> SourceResult<(Sql, u64)> {
-    let bytes = sessions.writer(&sql).first_rows(table, file).await?;
+    let bytes = sessions.writer(&sql).load_or_defer(table, file).await?;
     Ok((sql, bytes))
 }
 
@@ -228,7 +228,7 @@ async fn after(
     }
     let build = |sql: Sql, entries| built(sessions, sql, entries).boxed();
     sessions.each(by_table.into_values().collect(), build).await?;
-    writer.again().await?;
+    writer.retry_deferred().await?;
     let whole = plan.tables.iter().copied().filter(|table| writer.failures.has_all(plan, table));
     let analyze = |sql: Sql, table| analyzed(sessions, sql, table).boxed();
     sessions.each(whole.collect(), analyze).await?;

@@ -87,7 +87,7 @@ impl Writer<'_> {
                 is_index: is_plain_index(entry),
             };
             // Without the object it has no owner.
-            let is_done = self.first(object.clone(), work, there).await?;
+            let is_done = self.run_or_defer(object.clone(), work, there).await?;
             if !is_done && at == 0 && !is_list {
                 break;
             }
@@ -99,7 +99,7 @@ impl Writer<'_> {
     async fn about(&self, relation: &Relation, about: &str, sql: String) -> SourceResult<()> {
         let object = format!("{}.{} ({about})", relation.0, relation.1);
         let doing = format!("cannot restore the {about} of {}.{}", relation.0, relation.1);
-        self.first(object, Work::statements(sql, doing), &[]).await.map(|_| ())
+        self.run_or_defer(object, Work::statements(sql, doing), &[]).await.map(|_| ())
     }
 
     pub(super) async fn analyze(&self, table: &Table) -> SourceResult<()> {
