@@ -155,8 +155,8 @@ impl Drop for Mounted<'_> {
     }
 }
 
-/// The target is full before everything is there: that is said, and no server can start on what
-/// there is.
+/// A target that becomes full on the way is an error, and no server can start on the incomplete
+/// directory. One that lacks room from the start is refused at once.
 pub(super) async fn without_space_nothing_starts(version: Version) {
     let server = with_role(version, &[], &[]).await;
     let place = Place::new(&server, "");
@@ -164,14 +164,18 @@ pub(super) async fn without_space_nothing_starts(version: Version) {
     let small = place.path("small");
     let small = Path::new(&small);
     std::fs::create_dir(small).unwrap();
-    let mut mount = Command::new("mount");
-    if run(mount.args(["-t", "tmpfs", "-o", "size=10m", "tmpfs"]).arg(small)).code != 0 {
-        say("no file system can be mounted here");
-        return;
+    // Room for all bytes, but not for all files: that is found on the way.
+    for (size, text) in [("nr_inodes=100", "no space left"), ("size=10m", "the target has 10 MiB")]
+    {
+        let mut mount = Command::new("mount");
+        if run(mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(small)).code != 0 {
+            say("no file system can be mounted here");
+            return;
+        }
+        let _mounted = Mounted(small);
+        let target = small.join("data");
+        let shown = place.fails(1, &["restore", "latest", "--target", target.to_str().unwrap()]);
+        assert!(shown.contains(text), "{size}: {shown}");
+        assert!(!target.join("global/pg_control").exists());
     }
-    let _mounted = Mounted(small);
-    let target = small.join("data");
-    let text = place.fails(1, &["restore", "latest", "--target", target.to_str().unwrap()]);
-    assert!(text.contains("no space left"), "{text}");
-    assert!(!target.join("global/pg_control").exists());
 }
