@@ -22,17 +22,27 @@ fn without_keywords(text: &str) -> String {
     while let Some((before, value)) = keyword(rest) {
         let length = match value.strip_prefix('\'') {
             // A quote behind a backslash does not end it.
-            Some(quoted) => {
-                let is_end = |(at, _): &(usize, &str)| !quoted[..*at].ends_with('\\');
-                quoted.match_indices('\'').find(is_end).map_or(value.len(), |(at, _)| at + 2)
-            }
-            None => value.find(char::is_whitespace).unwrap_or(value.len()),
+            Some(quoted) => 1 + end_of(quoted, |c| c == '\'', 1),
+            None => end_of(value, char::is_whitespace, 0),
         };
         shown.push_str(before);
         shown.push('…');
         rest = &value[length..];
     }
     shown + rest
+}
+
+/// Where a value ends, and the bytes of its end with it: behind a backslash, nothing ends it.
+fn end_of(value: &str, is_end: impl Fn(char) -> bool, with: usize) -> usize {
+    let mut chars = value.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => _ = chars.next(),
+            c if is_end(c) => return at + with,
+            _ => {}
+        }
+    }
+    value.len()
 }
 
 /// What stands before the value of the first password, and what begins with it.
@@ -244,6 +254,8 @@ mod tests {
             ("host=db password=hush user=me", "host=db password=… user=me"),
             ("PASSWORD = 'hu\\'sh it' host=db", "PASSWORD = … host=db"),
             ("password='hush", "password=…"),
+            ("password=hush\\ hush host=db", "password=… host=db"),
+            ("password='hush\\\\' host=db", "password=… host=db"),
             ("/data/password", "/data/password"),
             ("sslpassword=a password=b", "sslpassword=… password=…"),
         ] {

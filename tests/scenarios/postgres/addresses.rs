@@ -89,8 +89,7 @@ pub(super) async fn methods_of_login_are_demanded(version: Version) {
 /// TLS without a request for it, and a certificate that is itself the trusted one.
 pub(super) async fn certificates_are_trusted_themselves(version: Version) {
     let room = room();
-    let authority = Authority::new();
-    let (certificate, key) = authority.issue_for(room.path(), &["db.example"]);
+    let (certificate, key) = Authority::self_signed(room.path(), &["db.example"]);
     for file in [&certificate, &key] {
         hand_over(file);
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -102,8 +101,7 @@ pub(super) async fn certificates_are_trusted_themselves(version: Version) {
     ];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let server = Postgres::with(version, &[], &settings).await;
-    let own = room.path().join("own.pem");
-    std::fs::copy(&certificate, &own).unwrap();
+    let own = certificate.clone();
     let (_other_room, other) = other_certificate();
     let address = |name: &str, trusted: &Path, more: &str| {
         format!(
@@ -130,10 +128,10 @@ pub(super) async fn certificates_are_trusted_themselves(version: Version) {
     refused(&address("db.example", &other, "sslmode=verify-ca"), "TLS failed").await;
 }
 
-/// A certificate of another authority for the same name.
+/// Another certificate for the same name.
 fn other_certificate() -> (tempfile::TempDir, PathBuf) {
     let room = tempfile::tempdir().unwrap();
-    let (certificate, _) = Authority::new().issue_for(room.path(), &["db.example"]);
+    let (certificate, _) = Authority::self_signed(room.path(), &["db.example"]);
     (room, certificate)
 }
 

@@ -50,17 +50,12 @@ impl Home {
     }
 }
 
-/// Fails if an address of a catalog is invalid, whatever the environment adds to it.
+/// Fails if an address of a catalog is invalid.
 ///
 /// # Errors
 /// [`Error::Invalid`] or an error of the source's options.
 pub(crate) fn check(url: &ServerAddress) -> Result<()> {
-    // Its definition is in a file, which only the environment names.
-    if url.reveal().contains("service=") {
-        return Ok(());
-    }
-    let with_user = [("LOGNAME", "user")].into_iter().collect();
-    server(url, None, &with_user).map(drop)
+    server(url, None, &Environment::default()).map(drop)
 }
 
 #[cfg(feature = "postgres")]

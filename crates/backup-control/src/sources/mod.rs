@@ -50,8 +50,6 @@ pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags, ServerConfig
 pub use import::{DumpPlace, Import, ImportFlags, TimeSource, import, stream};
 pub use mongodb::MongoSpec;
 pub use postgres::PostgresSpec;
-#[cfg(feature = "postgres")]
-pub(crate) use postgres::client as postgres_client;
 pub(crate) use postgres::host_names as postgres_hosts;
 pub use redis::{RedisSpec, find_keys};
 pub use restore::{RestoreTo, Restorer, Surroundings};
@@ -136,12 +134,16 @@ impl SourceSpec {
     #[must_use]
     pub fn among_machines(&self, host: &str) -> String {
         let shown = self.to_string();
-        let address = shown.split(' ').find(|word| word.contains("://"));
-        match self {
-            Self::Files(_) => format!("{host}: {shown}"),
-            _ if address.is_none_or(address::is_of_machine) => format!("{host}: {shown}"),
-            _ => shown,
-        }
+        let is_own = match self {
+            Self::Files(_) => true,
+            // The shown address may lack its hosts.
+            Self::Postgres(spec) => address::is_of_machine(spec.address().reveal()),
+            _ => {
+                let address = shown.split(' ').find(|word| word.contains("://"));
+                address.is_none_or(address::is_of_machine)
+            }
+        };
+        if is_own { format!("{host}: {shown}") } else { shown }
     }
 
     /// As one whose log is captured: up to so much of it may wait to be stored. What probing it

@@ -12,7 +12,6 @@ use crate::address::ServerAddress;
 use crate::config::CatalogConfig;
 use crate::environment::Environment;
 use crate::passphrase::PassphraseOrigin;
-use crate::sources::postgres_client;
 
 /// How long each host may take to let us in.
 const CONNECTING: Duration = Duration::from_secs(5);
@@ -38,8 +37,8 @@ impl Server {
         section: Option<&CatalogConfig>,
         env: &Environment,
     ) -> crate::error::Result<Self> {
-        let mut options = PostgresOptions::parse_in(url.reveal(), &postgres_client(env))
-            .map_err(backup_core::error::Error::from)?;
+        let mut options =
+            PostgresOptions::parse(url.reveal()).map_err(backup_core::error::Error::from)?;
         if let Some(file) = section.and_then(|section| section.tls_ca_file.clone()) {
             options.tls_ca_file = Some(file);
             // Whoever names an authority wants it to be asked.

@@ -208,7 +208,7 @@ pub(crate) fn host_names(address: &str) -> Vec<String> {
 }
 
 /// The variables of libpq, and the user by whom the program runs.
-pub(crate) fn client(env: &Environment) -> ClientEnvironment {
+fn client(env: &Environment) -> ClientEnvironment {
     let is_libpq = |(name, _): &(String, String)| name.starts_with("PG") || name == "HOME";
     let user = env.text("LOGNAME").or_else(|| env.text("USER")).map(str::to_owned);
     ClientEnvironment::new(env.texts().filter(is_libpq), user)

@@ -192,6 +192,18 @@ impl Programs {
                 command.env(key, file);
             }
         }
+        if options.tls_certificate_file.is_none() {
+            command.env("PGSSLCERTMODE", "disable");
+        }
+        if let Some(methods) = connection.methods.text() {
+            // Older ones would send a password in whichever way the server demands.
+            if self.major < 16 {
+                let text = format!("{} does not support require_auth", self.version);
+                return Err(SourceError::new(SourceErrorKind::Unsupported, text)
+                    .with_hint("use programs of PostgreSQL 16 or newer"));
+            }
+            command.env("PGREQUIREAUTH", methods);
+        }
         if options.tls >= TlsMode::VerifyCa && options.tls_ca_file.is_none() {
             // libpq knows `system` since version 16 only, and takes it for full verification only.
             let file = AUTHORITIES.iter().find(|file| Path::new(file).exists());
@@ -203,7 +215,9 @@ impl Programs {
         // it.
         let is_private =
             options.tls >= TlsMode::VerifyCa || options.weak_passwords || is_local(host).await;
-        if options.channel_binding || (password.is_some() && !is_private) {
+        if connection.no_channel_binding {
+            command.env("PGCHANNELBINDING", "disable");
+        } else if options.channel_binding || (password.is_some() && !is_private) {
             command.env("PGCHANNELBINDING", "require");
         }
         if let Some(password) = password {

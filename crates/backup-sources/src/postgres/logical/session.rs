@@ -65,6 +65,9 @@ pub(super) const REMEMBER: &str = "SAVEPOINT begun";
 /// Puts a session back to before what it has done last, without the locks that this took.
 pub(super) const FORGET: &str = "ROLLBACK TO SAVEPOINT begun";
 
+/// Forgets that state: locks that are taken now stay.
+pub(super) const RELEASE: &str = "RELEASE SAVEPOINT begun";
+
 /// A session that sees what the exported snapshot shows. It locks nothing ahead.
 pub(super) async fn join(
     options: &LogicalOptions,

@@ -44,9 +44,22 @@ pub(super) fn url_pairs(rest: &str) -> SourceResult<Pairs> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) =
             pair.split_once('=').ok_or_else(|| invalid("the address has a parameter without ="))?;
-        pairs.push((decoded(key)?, decoded(value)?));
+        pairs.push(in_libpq(decoded(key)?, decoded(value)?)?);
     }
     Ok(pairs)
+}
+
+/// A parameter by its name in libpq: drivers for other languages know `ssl=true`.
+fn in_libpq(key: String, value: String) -> SourceResult<(String, String)> {
+    if key != "ssl" {
+        return Ok((key, value));
+    }
+    let mode = match &*value {
+        "true" | "1" => "require",
+        "false" | "0" => "disable",
+        _ => return Err(invalid(format!("ssl {value:?} is unknown")).with_hint("use sslmode")),
+    };
+    Ok(("sslmode".to_owned(), mode.to_owned()))
 }
 
 /// Of `name`, `name:port`, `[v6]` and `[v6]:port`.

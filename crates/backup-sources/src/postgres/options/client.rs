@@ -50,8 +50,6 @@ const VARIABLES: [(&str, &str); 34] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
     ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
 ];
-/// Directories of the server's Unix sockets: that of Debian and Red Hat, and PostgreSQL's own.
-const SOCKETS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// Directories of the service file of the system.
 const SYSTEM: [&str; 2] = ["/etc/postgresql-common", "/etc"];
 /// Longest file of services.
@@ -63,7 +61,6 @@ pub struct ClientEnvironment {
     variables: HashMap<String, String>,
     /// The user who runs the program.
     user: Option<String>,
-    sockets: Vec<PathBuf>,
 }
 
 /// Variables may hold passwords.
@@ -80,7 +77,7 @@ impl ClientEnvironment {
         user: Option<String>,
     ) -> Self {
         let variables = variables.into_iter().collect();
-        Self { variables, user, sockets: SOCKETS.map(PathBuf::from).to_vec() }
+        Self { variables, user }
     }
 
     fn variable(&self, name: &str) -> Option<&str> {
@@ -130,7 +127,9 @@ impl ClientEnvironment {
             ("sslrootcert", ".postgresql/root.crt"),
             ("sslcrl", ".postgresql/root.crl"),
         ];
-        for (key, name) in files {
+        // A list of revoked certificates belongs to its authority.
+        let known = if values.contains_key("sslrootcert") { &files[..1] } else { &files[..] };
+        for (key, name) in known {
             self.add_file(values, key, name);
         }
         if !values.contains_key("sslcert") && !values.contains_key("sslkey") {
@@ -139,13 +138,6 @@ impl ClientEnvironment {
             if files.iter().all(|file| file.as_ref().is_some_and(|file| file.exists())) {
                 self.add_file(values, "sslcert", ".postgresql/postgresql.crt");
                 self.add_file(values, "sslkey", ".postgresql/postgresql.key");
-            }
-        }
-        if !values.contains_key("host") && !values.contains_key("hostaddr") {
-            let port = values.get("port").map_or("5432", String::as_str);
-            let has_socket = |dir: &&PathBuf| dir.join(format!(".s.PGSQL.{port}")).exists();
-            if let Some(dir) = self.sockets.iter().find(has_socket) {
-                values.insert("host".to_owned(), dir.to_string_lossy().into_owned());
             }
         }
     }

@@ -124,6 +124,8 @@ impl Method {
 pub struct Methods {
     /// `None`: all of them.
     allowed: Option<Vec<Method>>,
+    /// As the address has it.
+    text: String,
 }
 
 impl Methods {
@@ -150,7 +152,12 @@ impl Methods {
         }
         let all = Method::ALL.into_iter().map(|(_, method)| method);
         let allowed = all.filter(|method| named.contains(method) != is_negated).collect();
-        Ok(Self { allowed: Some(allowed) })
+        Ok(Self { allowed: Some(allowed), text: text.to_owned() })
+    }
+
+    /// The value of `require_auth`, if the address has one.
+    pub(in super::super) fn text(&self) -> Option<&str> {
+        self.allowed.as_ref().map(|_| &*self.text)
     }
 
     pub(in super::super) fn allows(&self, method: Method) -> bool {
@@ -181,8 +188,8 @@ pub struct ConnectionOptions {
     pub server_options: Option<String>,
     /// The servers among the hosts that are meant.
     pub session: Session,
-    /// Try the hosts in random order.
-    pub random_order: bool,
+    /// Try the hosts in an order that this number gives.
+    pub random_order: Option<u64>,
     /// Probes of silent connections.
     pub keepalive: Keepalive,
     /// Begin with TLS instead of a request for it (`sslnegotiation=direct`, from PostgreSQL 17).
@@ -193,6 +200,8 @@ pub struct ConnectionOptions {
     pub tls_versions: TlsVersions,
     /// Certificates (PEM) that were revoked.
     pub tls_crl_file: Option<PathBuf>,
+    /// Never bind SCRAM to the TLS connection (`channel_binding=disable`).
+    pub no_channel_binding: bool,
     /// Ways to log in.
     pub methods: Methods,
     /// Parameters of the address that are those of other libraries, and have no effect.
@@ -206,12 +215,13 @@ impl Default for ConnectionOptions {
             application_name: "backup".to_owned(),
             server_options: None,
             session: Session::default(),
-            random_order: false,
+            random_order: None,
             keepalive: Keepalive::default(),
             direct_tls: false,
             server_name: true,
             tls_versions: TlsVersions::default(),
             tls_crl_file: None,
+            no_channel_binding: false,
             methods: Methods::default(),
             ignored: Vec::new(),
         }

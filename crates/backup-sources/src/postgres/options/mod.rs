@@ -176,11 +176,14 @@ impl PostgresOptions {
 
     /// The hosts in the order in which they are tried.
     pub(super) fn hosts_in_order(&self) -> Vec<&Host> {
-        use std::hash::{BuildHasher as _, RandomState};
+        use std::hash::{DefaultHasher, Hash as _, Hasher as _};
         let mut hosts: Vec<&Host> = self.hosts.iter().collect();
-        if self.connection.random_order {
-            let random = RandomState::new();
-            hosts.sort_by_cached_key(|host| random.hash_one((&host.name, host.port)));
+        if let Some(seed) = self.connection.random_order {
+            hosts.sort_by_cached_key(|host| {
+                let mut hasher = DefaultHasher::new();
+                (seed, &host.name, host.address, host.port).hash(&mut hasher);
+                hasher.finish()
+            });
         }
         hosts
     }

@@ -1,6 +1,7 @@
 //! Settings by the values of parameters.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -30,7 +31,7 @@ const UNSUPPORTED: [&str; 12] = [
     "oauth_issuer",
     "oauth_client_id",
 ];
-const SUPPORTED: [&str; 33] = [
+const SUPPORTED: [&str; 32] = [
     "host",
     "hostaddr",
     "port",
@@ -51,7 +52,6 @@ const SUPPORTED: [&str; 33] = [
     "tcp_user_timeout",
     "gssencmode",
     "sslmode",
-    "ssl",
     "sslnegotiation",
     "sslcert",
     "sslkey",
@@ -146,8 +146,10 @@ impl Parameters {
         }
         connection.session =
             self.choice("target_session_attrs", &Session::NAMES)?.unwrap_or_default();
-        let bindings = [("disable", false), ("prefer", false), ("require", true)];
-        options.channel_binding = self.choice("channel_binding", &bindings)?.unwrap_or_default();
+        let bindings =
+            [("disable", (false, true)), ("prefer", (false, false)), ("require", (true, false))];
+        (options.channel_binding, connection.no_channel_binding) =
+            self.choice("channel_binding", &bindings)?.unwrap_or_default();
         Ok(())
     }
 
@@ -158,7 +160,9 @@ impl Parameters {
         connection.connect_timeout =
             self.seconds("connect_timeout")?.map(|limit| limit.max(at_least));
         let orders = [("disable", false), ("random", true)];
-        connection.random_order = self.choice("load_balance_hosts", &orders)?.unwrap_or_default();
+        if self.choice("load_balance_hosts", &orders)?.unwrap_or_default() {
+            connection.random_order = Some(RandomState::new().hash_one(()));
+        }
         let default = Keepalive::default();
         let user_timeout: Option<u64> = self.number("tcp_user_timeout")?;
         connection.keepalive = Keepalive {
@@ -175,7 +179,7 @@ impl Parameters {
         let mode = self.tls_mode()?;
         let roots = self.take("sslrootcert");
         options.set_tls(mode, roots)?;
-        let uses = [("disable", false), ("allow", true), ("require", true)];
+        let uses = [("disable", false), ("allow", true)];
         let shows_certificate = self.choice("sslcertmode", &uses)?.unwrap_or(true);
         let files = [self.take("sslcert"), self.take("sslkey")];
         if shows_certificate {
@@ -210,16 +214,7 @@ impl Parameters {
             ("verify-ca", TlsMode::VerifyCa),
             ("verify-full", TlsMode::VerifyFull),
         ];
-        let mode = self.choice("sslmode", &modes)?;
-        // Drivers for other languages write it so.
-        let words = [
-            ("true", TlsMode::Require),
-            ("1", TlsMode::Require),
-            ("false", TlsMode::Disable),
-            ("0", TlsMode::Disable),
-        ];
-        let word = self.choice("ssl", &words)?;
-        Ok(mode.or(word))
+        self.choice("sslmode", &modes)
     }
 
     fn tls_versions(&mut self) -> SourceResult<TlsVersions> {
@@ -247,8 +242,9 @@ impl Parameters {
                 continue;
             }
             if UNSUPPORTED.contains(&&*key) || key.starts_with("oauth_") {
-                return Err(invalid(format!("the address has the parameter {key}"))
-                    .with_hint("leave it out: it is not supported"));
+                return Err(invalid(format!("the parameter {key} is not supported")).with_hint(
+                    "leave it out of the address, the service and the variables (PG…)",
+                ));
             }
             let similarity = |known: &&&str| strsim::jaro_winkler(&key.to_lowercase(), known);
             let nearest = SUPPORTED.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));

@@ -28,7 +28,7 @@ pub(super) async fn password(
     }
     let text = tokio::fs::read_to_string(file).await.ok()?;
     // A socket of a usual directory is that of `localhost`.
-    let is_usual = ["/tmp", "/var/run/postgresql", "/run/postgresql"].contains(&&*host.name);
+    let is_usual = ["/var/run/postgresql", "/run/postgresql"].contains(&&*host.name);
     let name = if is_usual { "localhost" } else { &host.name };
     let port = host.port.to_string();
     text.lines().find_map(|line| password_in(line, [name, &port, database, user]))

@@ -38,6 +38,8 @@ fn what_is_wrong_is_said_without_the_address() {
         "user=u password=hunter2 pool=5",
         "user=u password=hunter2 requirepeer=root",
         "postgres://me:hunter2@h/?sslaccept=strict",
+        "postgres://me:hunter2@h/?ssl=maybe",
+        "postgres://me:hunter2@h/?sslcertmode=require",
         "postgres://me:hunter2@h/?ssl_mode=verify-full",
         "postgres://me:hunter2@h/?gssencmode=require",
         "postgres://me:hunter2@h/?sslnegotiation=direct",
@@ -130,8 +132,9 @@ fn every_parameter_is_used() {
                    target_session_attrs=prefer-standby&load_balance_hosts=random&sslmode=require&\
                    sslnegotiation=direct&sslsni=0&sslcrl=/crl&ssl_min_protocol_version=TLSv1.3&\
                    sslcert=/c&sslkey=/k&sslcertmode=disable&require_auth=scram-sha-256&\
-                   passfile=/p&client_encoding=auto&gssencmode=prefer&schema=app&pool_size=5";
-    let options = PostgresOptions::parse(address).unwrap();
+                   channel_binding=disable&passfile=/p&client_encoding=auto&gssencmode=prefer&schema=app&pool_size=5";
+    let mut options = PostgresOptions::parse(address).unwrap();
+    assert!(options.connection.random_order.take().is_some());
     let address = |at: usize| options.hosts[at].address.map(|address| address.to_string());
     assert_eq!(hosts(&options), "db1:7 db2:7");
     assert_eq!((address(0).as_deref(), address(1).as_deref()), (Some("10.0.0.1"), Some("::1")));
@@ -150,12 +153,13 @@ fn every_parameter_is_used() {
         application_name: "me".to_owned(),
         server_options: Some("-c geqo=off".to_owned()),
         session: Session::PreferStandby,
-        random_order: true,
+        random_order: None,
         keepalive,
         direct_tls: true,
         server_name: false,
         tls_versions: TlsVersions::Only13,
         tls_crl_file: Some("/crl".into()),
+        no_channel_binding: true,
         methods: Methods::parse("scram-sha-256").unwrap(),
         ignored: vec!["pool_size".to_owned(), "schema".to_owned()],
     };
@@ -183,6 +187,9 @@ fn variables_services_and_files_complete_an_address() {
         format!("{}@{}/{} {:?}", options.user, hosts(&options), options.database, options.tls)
     };
     assert_eq!(shown("postgres://h/", &[]), "me@h:5432/postgres Prefer");
+    assert_eq!(shown("postgres:///", &[]), "me@localhost:5432/postgres Prefer");
+    let weaker = [("PGSSLMODE", "disable")];
+    assert_eq!(shown("postgres://h/?ssl=true", &weaker), "me@h:5432/postgres Require");
     let all = [
         ("PGHOST", "v"),
         ("PGPORT", "7"),
@@ -218,4 +225,19 @@ async fn password_files_of_others_are_not_used() {
         assert_eq!(found.as_deref(), expected);
         assert_eq!(options.password_hint().contains("chmod 600"), expected.is_none());
     }
+}
+
+#[test]
+fn random_orders_have_all_hosts_and_differ() {
+    let address = "host=a,a,b hostaddr=10.0.0.1,10.0.0.2,10.0.0.3 user=u load_balance_hosts=random";
+    let orders: std::collections::HashSet<String> = (0..64)
+        .map(|_| {
+            let options = PostgresOptions::parse(address).unwrap();
+            let order = options.hosts_in_order();
+            assert_eq!(order, options.hosts_in_order(), "one order for one operation");
+            let addresses = order.iter().filter_map(|host| host.address);
+            addresses.map(|address| address.to_string()).collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    assert!(orders.len() > 2 && orders.iter().all(|order| order.len() == 26), "{orders:?}");
 }

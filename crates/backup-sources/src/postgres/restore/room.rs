@@ -14,12 +14,12 @@ use backup_core::source::{
 use super::target::{Target, failed};
 use super::{Job, layers};
 
-/// File systems that compress, by their numbers (`statfs(2)`): data may need less room than it has
-/// bytes.
+/// Local file systems that do not compress, by their numbers (`statfs(2)`): ext2 to ext4, XFS, F2FS,
+/// tmpfs. On others, data may need less room than it has bytes.
 #[cfg(target_os = "linux")]
-const COMPRESSING: [u32; 3] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e];
+const PLAIN: [u32; 4] = [0xef53, 0x5846_5342, 0xf2f5_2010, 0x0102_1994];
 
-/// Fails if the target lacks room for all files; warns if it compresses them.
+/// Fails if the target lacks room for all files; warns if it may compress them.
 pub(super) async fn require(
     job: &Job<'_>,
     target: &Target,
@@ -52,7 +52,7 @@ pub(super) fn warn(job: &Job<'_>, target: &Target, report: &mut RestoreReport) -
 
 struct Lack {
     text: String,
-    /// The file system compresses.
+    /// The file system may compress.
     may_fit: bool,
 }
 
@@ -73,8 +73,14 @@ fn lack(directories: Vec<(String, PathBuf)>, needed: u64) -> SourceResult<Option
         if seen.insert(metadata.dev()) {
             let about =
                 rustix::fs::statvfs(directory).map_err(|error| failed(directory, error.into()))?;
-            free = free.saturating_add(about.f_bavail.saturating_mul(about.f_frsize));
-            may_fit |= compresses(directory);
+            // Network file systems may not report it.
+            if about.f_blocks == 0 {
+                return Ok(None);
+            }
+            let is_root = rustix::process::geteuid().is_root();
+            let blocks = if is_root { about.f_bfree } else { about.f_bavail };
+            free = free.saturating_add(blocks.saturating_mul(about.f_frsize));
+            may_fit |= !is_plain(directory);
         }
     }
     if free >= needed {
@@ -90,16 +96,16 @@ fn lack(directories: Vec<(String, PathBuf)>, needed: u64) -> SourceResult<Option
 }
 
 #[cfg(target_os = "linux")]
-fn compresses(directory: &Path) -> bool {
+fn is_plain(directory: &Path) -> bool {
     let kind = rustix::fs::statfs(directory).map(|about| about.f_type);
     // The type differs between architectures; all of these numbers have 32 bits.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "32 bits")]
-    kind.is_ok_and(|kind| COMPRESSING.contains(&(kind as u32)))
+    kind.is_ok_and(|kind| PLAIN.contains(&(kind as u32)))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn compresses(_: &Path) -> bool {
-    true
+fn is_plain(_: &Path) -> bool {
+    false
 }
 
 #[cfg(test)]

@@ -7,12 +7,14 @@ use std::time::Duration;
 use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::super::cluster::Cluster;
 use super::super::error::{WireError, malformed};
 use super::super::lsn::Lsn;
-use super::super::options::{Host, PostgresOptions};
+use super::super::options::{Host, PostgresOptions, Session};
 use super::super::wire::{Connection, System, WalStream, timely};
 use super::history::History;
 use super::slot;
@@ -33,6 +35,8 @@ pub(super) struct Found {
     /// Its host, if it does not write the log itself: its clock is then no evidence that nothing
     /// happened.
     pub(super) standby: Option<Host>,
+    /// It was reported that no server is reachable.
+    pub(super) was_reported: bool,
 }
 
 /// A timeline is left for another one.
@@ -94,19 +98,7 @@ pub(super) async fn find(
             Refusal::NotNow(error) => later = Some(error),
             Refusal::Never(error) => never = Some(error),
         };
-        let asking = options.hosts.iter().map(|host| ask(cluster, options, host, wanted));
-        let mut asking = std::pin::pin!(futures::future::join_all(asking));
-        let asked = loop {
-            tokio::select! {
-                () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
-                asked = &mut asking => break asked,
-                () = tokio::time::sleep(REPORT), if !is_told => {
-                    is_told = true;
-                    let text = format!("no answer for {} seconds", REPORT.as_secs());
-                    cx.events.unreachable(text);
-                }
-            }
-        };
+        let asked = ask_all(cx, cluster, options, wanted, &mut is_told).await?;
         let mut candidates = Vec::new();
         for answer in asked {
             match answer {
@@ -116,12 +108,15 @@ pub(super) async fn find(
         }
         // Whoever is on an older one writes what nobody goes on with, or will get there by itself.
         let newest = candidates.iter().map(|candidate| candidate.system.timeline).max();
+        if options.connection.session == Session::PreferStandby {
+            candidates.sort_by_key(|candidate| candidate.writes);
+        }
         for candidate in
             candidates.into_iter().filter(|candidate| Some(candidate.system.timeline) == newest)
         {
             cx.check_cancelled()?;
             match candidate.start(options).await {
-                Ok(found) => return Ok(found),
+                Ok(found) => return Ok(Found { was_reported: is_told, ..found }),
                 Err(refusal) => refused(refusal),
             }
         }
@@ -143,6 +138,36 @@ pub(super) async fn find(
             () = tokio::time::sleep(PAUSE) => {}
         }
     }
+}
+
+/// Asks all hosts, in their order. If none has answered after a while, that is reported once.
+async fn ask_all(
+    cx: &Context,
+    cluster: &Cluster,
+    options: &PostgresOptions,
+    wanted: Wanted,
+    is_told: &mut bool,
+) -> SourceResult<Vec<Result<Candidate, Refusal>>> {
+    let hosts = options.hosts.iter().enumerate();
+    let asking =
+        hosts.map(|(at, host)| async move { (at, ask(cluster, options, host, wanted).await) });
+    let mut asking: FuturesUnordered<_> = asking.collect();
+    let mut asked = Vec::new();
+    loop {
+        tokio::select! {
+            () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
+            next = asking.next() => match next {
+                Some(answer) => asked.push(answer),
+                None => break,
+            },
+            () = tokio::time::sleep(REPORT), if !*is_told && asked.is_empty() => {
+                *is_told = true;
+                cx.events.unreachable(format!("no answer for {} seconds", REPORT.as_secs()));
+            }
+        }
+    }
+    asked.sort_by_key(|(at, _)| *at);
+    Ok(asked.into_iter().map(|(_, answer)| answer).collect())
 }
 
 /// Nothing is given up for lost because of one host while another one, which may have it, could not
@@ -210,6 +235,7 @@ impl Candidate {
                 stream: stream.reporting_silence(),
                 turns,
                 standby: (!writes).then_some(host),
+                was_reported: false,
             }),
             Err(error) if slot::is_gone(&error) => {
                 let connection = Connection::to(options, &host).await.ok();

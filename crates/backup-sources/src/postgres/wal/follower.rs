@@ -109,6 +109,9 @@ impl Follower {
         };
         let at = cluster.segments.floor(from);
         let found = find(cx, cluster, options, Wanted { timeline, at, had: from }).await?;
+        if found.was_reported {
+            cx.events.connected();
+        }
         let mut follower = Self {
             cx: cx.clone(),
             cluster: cluster.clone(),
@@ -204,7 +207,7 @@ impl Follower {
         self.fruitless += 1;
         self.cx.events.unreachable(error.chain());
         let wanted = Wanted { timeline: self.timeline, at: self.at, had: self.at };
-        let Found { stream, turns, standby } =
+        let Found { stream, turns, standby, .. } =
             find(&self.cx, &self.cluster, &self.options, wanted).await?;
         (self.stream, self.connected) = (stream, Instant::now());
         self.upstream = standby.map(Upstream::of);

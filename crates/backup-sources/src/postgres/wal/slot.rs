@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::super::error::{WireError, code, invalid, of_sql};
 use super::super::options::PostgresOptions;
-use super::super::wire::{Connection, Slot, Sql, timely};
+use super::super::wire::{Connection, Slot, Sql, Tries, timely};
 
 /// Whether the server still has what a slot needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,6 +45,21 @@ pub(in super::super) async fn health(
     options: &PostgresOptions,
     name: &str,
 ) -> SourceResult<Option<SlotHealth>> {
+    let (mut tries, mut has_answer) = (Tries::default(), false);
+    // It is on the server that is followed, which one does not tell the others.
+    for host in options.hosts_in_order() {
+        match Sql::to(options, host, &options.database).await {
+            Ok(sql) => match health_on(&sql, name).await? {
+                Some(health) => return Ok(Some(health)),
+                None => has_answer = true,
+            },
+            Err(error) => tries.failed("cannot connect to", host, error),
+        }
+    }
+    if has_answer { Ok(None) } else { Err(tries.error()) }
+}
+
+async fn health_on(sql: &Sql, name: &str) -> SourceResult<Option<SlotHealth>> {
     const ASKING: &str = "SELECT wal_status, active, safe_wal_size, CASE WHEN pg_is_in_recovery() \
                           THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END - \
                           restart_lsn, extract(epoch FROM now() - (to_jsonb(slot) ->> \
@@ -52,7 +67,6 @@ pub(in super::super) async fn health(
                           pg_replication_slots WHERE slot_name = $1 AND slot_type = 'physical') \
                           slot";
     let doing = "cannot read the state of the replication slot";
-    let sql = Sql::open(options, &options.database).await?;
     // The difference of places is a number without bounds, which the driver does not know. (Older
     // servers have no column `inactive_since`: of a row as JSON it may be asked all the same.)
     let asking = format!(

@@ -71,6 +71,9 @@ impl Login {
         while let Some([tag, len @ ..]) = self.buffer[at..].first_chunk::<5>() {
             let len = u32::from_be_bytes(*len) as usize;
             if *tag == b'Z' || !(4..=LONGEST).contains(&len) {
+                if !self.is_asked && !self.methods.allows(Method::None) {
+                    return Err(refused(Method::None));
+                }
                 self.is_over = true;
                 self.buffer = Vec::new();
                 return Ok(());
@@ -83,8 +86,7 @@ impl Login {
             if is_request && let Some(method) = method(body, self.is_asked) {
                 self.is_asked = true;
                 if !self.methods.allows(method) {
-                    let kind = io::ErrorKind::PermissionDenied;
-                    return Err(io::Error::new(kind, MethodRefused(method)));
+                    return Err(refused(method));
                 }
             }
             let rounds = if is_request { rounds(body) } else { None };
@@ -99,6 +101,10 @@ impl Login {
         self.buffer.drain(..at);
         Ok(())
     }
+}
+
+fn refused(method: Method) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, MethodRefused(method))
 }
 
 /// The method that an authentication message demands; none if it continues one, or ends it.
@@ -176,6 +182,9 @@ mod tests {
                 demanded(methods, &[&scram, ok]),
             ];
             assert_eq!(found, allowed, "{methods}");
+            // A session that begins without a word about its login.
+            let ready = message(b'Z', b"I");
+            assert_eq!(demanded(methods, &[&ready]), allowed[0], "{methods}");
         }
     }
 }

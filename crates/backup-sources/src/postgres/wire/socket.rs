@@ -63,7 +63,7 @@ impl Socket {
         let methods = options.connection.methods.clone();
         let mut watch = Watch::new(&options.waits, host.to_string(), methods);
         #[cfg(unix)]
-        if host.name.starts_with('/') {
+        if host.address.is_none() && host.name.starts_with('/') {
             let stream =
                 UnixStream::connect(format!("{}/.s.PGSQL.{}", host.name, host.port)).await?;
             return Ok(Self { stream: Stream::Unix(stream), binding: None, private: true, watch });
@@ -92,7 +92,13 @@ impl Socket {
             .map_err(|_| invalid(format!("{:?} is not a host name", host.name)))?;
         let stream =
             TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(tls_failed)?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let session = stream.get_ref().1;
+        if is_direct && session.alpn_protocol() != Some(tls::PROTOCOL) {
+            let text = "the server does not support TLS without a request for it";
+            return Err(invalid(text).with_hint("leave sslnegotiation out").into());
+        }
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        let certificate = certificate.filter(|_| !options.connection.no_channel_binding);
         let binding = certificate.and_then(|certificate| tls::binding(certificate));
         if local && !checked && !options.weak_passwords {
             watch.warn_of_weak_password();
@@ -262,6 +268,30 @@ mod tests {
         let error = Socket::connect(&options, &host).await.unwrap_err();
         server.await.unwrap();
         error.into_source("connecting").kind()
+    }
+
+    #[tokio::test]
+    async fn probes_of_silence_are_set() {
+        use rustix::net::sockopt;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let seconds = |count| Some(Duration::from_secs(count));
+        let keepalive = Keepalive {
+            enabled: true,
+            idle: seconds(5),
+            interval: seconds(6),
+            count: Some(7),
+            user_timeout: seconds(8),
+        };
+        probe_silence(&tcp, keepalive).unwrap();
+        assert!(sockopt::socket_keepalive(&tcp).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&tcp).unwrap(), Duration::from_secs(5));
+        assert_eq!(sockopt::tcp_keepintvl(&tcp).unwrap(), Duration::from_secs(6));
+        assert_eq!(sockopt::tcp_keepcnt(&tcp).unwrap(), 7);
+        #[cfg(target_os = "linux")]
+        assert_eq!(sockopt::tcp_user_timeout(&tcp).unwrap(), 8000);
+        probe_silence(&tcp, Keepalive { enabled: false, ..keepalive }).unwrap();
+        assert!(!sockopt::socket_keepalive(&tcp).unwrap());
     }
 
     #[tokio::test]

@@ -42,21 +42,21 @@ pub(super) async fn start(
         .chain(parameters.iter().copied());
     frontend::startup_message(all, &mut out)?;
     frames.send(&out).await?;
-    let mut bound = false;
+    let (mut bound, mut is_let_in) = (false, false);
     loop {
         match frames.next().await? {
             // Whoever lets us in without a proof may be anybody.
             Message::Authentication(OK, _) if options.channel_binding && !bound => {
                 return Err(unbound());
             }
-            Message::Authentication(OK, _) => {}
+            Message::Authentication(OK, _) => is_let_in = true,
             Message::Authentication(SASL, mechanisms) => {
                 bound = scram(frames, to, &mechanisms).await?;
             }
             Message::Authentication(..) if options.channel_binding => return Err(unbound()),
             Message::Authentication(kind, data) => answer(frames, to, kind, &data).await?,
             Message::Error(error) => return Err(WireError::Server(error)),
-            Message::Ready => return Ok(()),
+            Message::Ready if is_let_in => return Ok(()),
             Message::Parameter(..) | Message::Notice(_) | Message::Other => {}
             _ => return Err(malformed("message during the connection startup").into()),
         }

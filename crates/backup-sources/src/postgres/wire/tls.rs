@@ -22,6 +22,9 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use super::super::error::invalid;
 use super::super::options::{PostgresOptions, TlsMode, TlsVersions};
 
+/// PostgreSQL's name in the handshake (ALPN).
+pub(super) const PROTOCOL: &[u8] = b"postgresql";
+
 /// The configuration, and whether it checks who the server is.
 pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientConfig, bool)> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -45,6 +48,7 @@ pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientCon
         let revoked = revoked(options).await?;
         let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .with_crls(revoked)
+            .enforce_revocation_expiration()
             .build()
             .map_err(|error| invalid(format!("no usable certificate of an authority: {error}")))?;
         Arc::new(Trusting { inner, listed, any_name: mode != TlsMode::VerifyFull })
@@ -73,7 +77,7 @@ pub(super) async fn config(options: &PostgresOptions) -> SourceResult<(ClientCon
         (None, None) => builder.with_no_client_auth(),
         _ => return Err(invalid("a client certificate needs its key, and a key its certificate")),
     };
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    config.alpn_protocols = vec![PROTOCOL.to_vec()];
     config.enable_sni = options.connection.server_name;
     Ok((config, checked))
 }
@@ -92,7 +96,10 @@ async fn revoked(
     let Some(file) = &options.connection.tls_crl_file else { return Ok(Vec::new()) };
     let found: Result<Vec<_>, _> =
         CertificateRevocationListDer::pem_slice_iter(&read(file).await?).collect();
-    found.map_err(|_| invalid(format!("{} is no list of revoked certificates", file.display())))
+    let lists = found.ok().filter(|lists| !lists.is_empty());
+    lists.ok_or_else(|| {
+        invalid(format!("{} holds no list of revoked certificates (PEM)", file.display()))
+    })
 }
 
 fn roots(listed: &[CertificateDer<'static>]) -> SourceResult<RootCertStore> {
@@ -177,6 +184,13 @@ struct Trusting {
 }
 
 impl Trusting {
+    /// Returns `true` for a certificate that signs itself and is trusted, as libpq takes it. One of
+    /// an authority may have been revoked.
+    fn is_listed(&self, end: &CertificateDer<'_>) -> bool {
+        let signs_itself = dated(end).is_some_and(|certificate| certificate.signs_itself);
+        signs_itself && self.listed.iter().any(|one| one == end)
+    }
+
     /// A certificate that is listed needs no authority, but must be valid now and for this host.
     fn verify_listed(
         &self,
@@ -185,7 +199,7 @@ impl Trusting {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let certificate = ParsedCertificate::try_from(end)?;
-        let (begin, expiry) = validity(end).ok_or(CertificateError::BadEncoding)?;
+        let Dated { begin, expiry, .. } = dated(end).ok_or(CertificateError::BadEncoding)?;
         if now.as_secs() < begin {
             return Err(CertificateError::NotValidYet.into());
         }
@@ -216,7 +230,7 @@ impl ServerCertVerifier for Trusting {
             // No authority, or it is one itself.
             Err(Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::Other(_),
-            )) if self.listed.iter().any(|one| one == end) => self.verify_listed(end, name, now),
+            )) if self.is_listed(end) => self.verify_listed(end, name, now),
             other => other,
         }
     }
@@ -270,20 +284,29 @@ pub(super) fn binding(certificate: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Seconds since 1970 in which a certificate begins to be valid, and in which it ends to be.
-fn validity(certificate: &[u8]) -> Option<(u64, u64)> {
+/// Fields of a certificate.
+struct Dated {
+    /// Times from which and to which it is valid, seconds since 1970.
+    begin: u64,
+    expiry: u64,
+    /// Its subject is its issuer.
+    signs_itself: bool,
+}
+
+fn dated(certificate: &[u8]) -> Option<Dated> {
     // TBSCertificate ::= SEQUENCE { version [0], serialNumber INTEGER, signature SEQUENCE, issuer
-    // SEQUENCE, validity SEQUENCE { notBefore Time, notAfter Time }, … }
+    // SEQUENCE, validity SEQUENCE { notBefore Time, notAfter Time }, subject SEQUENCE, … }
     let (inside, _) = element(certificate, 0x30)?;
     let (fields, _) = element(inside, 0x30)?;
     let fields = element(fields, 0xa0).map_or(fields, |(_, rest)| rest);
     let (_, fields) = element(fields, 0x02)?;
     let (_, fields) = element(fields, 0x30)?;
-    let (_, fields) = element(fields, 0x30)?;
-    let (times, _) = element(fields, 0x30)?;
+    let (issuer, fields) = element(fields, 0x30)?;
+    let (times, fields) = element(fields, 0x30)?;
+    let (subject, _) = element(fields, 0x30)?;
     let (begin, times) = time(times)?;
     let (expiry, _) = time(times)?;
-    Some((begin, expiry))
+    Some(Dated { begin, expiry, signs_itself: issuer == subject })
 }
 
 /// A time in seconds since 1970, and the bytes behind it. (RFC 5280, section 4.1.2.5.)

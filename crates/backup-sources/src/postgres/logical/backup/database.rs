@@ -12,14 +12,15 @@ use tokio::sync::Mutex;
 
 use super::super::super::options::Host;
 use super::super::super::wire::Sql;
-use super::super::catalog::{Catalog, Kind, Relation};
-use super::super::error::{code_of, reading};
+use super::super::catalog::{Catalog, Relation};
+use super::super::error::reading;
 use super::super::filter::Filter;
 use super::super::options::LogicalOptions;
 use super::super::programs::{Dump, Excluded, Programs};
 use super::super::session;
 use super::super::sql::{Script, Token, qualified, quoted, tokens};
 use super::complete::require_defined;
+use super::locks::{self, Early};
 
 /// How often a backup begins anew because tables came, went or were exchanged between looking and
 /// locking.
@@ -29,8 +30,6 @@ const MIXED: usize = 4;
 /// Relations of a database up to which two programs read its definitions at a time: each locks all
 /// tables, and a server has room for some thousands of locks (`max_locks_per_transaction`).
 const TOGETHER: usize = 1000;
-/// Tables that one statement locks.
-const LOCKED: usize = 200;
 
 /// A number that is another one when definitions in some schemas change. Filling a materialized
 /// view, or emptying a table, is no change.
@@ -169,6 +168,8 @@ impl Database {
         loop {
             cx.check_cancelled()?;
             let reason = match self.definitions(cx, options, filter, programs).await {
+                // Rows of a table that was rewritten meanwhile are lost, whatever the definitions.
+                Ok(_) if !self.lock_again(options).await? => Some(self.rewritten()),
                 Ok(definitions) => {
                     self.is_mixed = self.has_changed(options, filter).await?;
                     if !self.is_mixed || number >= MIXED {
@@ -191,6 +192,15 @@ impl Database {
         }
     }
 
+    fn rewritten(&self) -> SourceError {
+        let text = format!(
+            "tables of {} are dropped, emptied or rewritten while their definitions are read",
+            self.name
+        );
+        SourceError::new(SourceErrorKind::Unavailable, text)
+            .with_hint("exclude these tables, or try again later")
+    }
+
     /// `None` if what is there changed before it was locked: rows of a table that was rewritten or
     /// emptied after the snapshot was taken would be missing, so that locks come first.
     async fn try_hold(
@@ -210,27 +220,19 @@ impl Database {
             session::lock_timeout(options.lock_timeout)
         );
         sql.client.batch_execute(&begin).await.map_err(doing)?;
-        let tables = tables(&before, &covered);
-        for some in tables.chunks(LOCKED) {
-            match sql.client.batch_execute(&lock(some)).await {
-                Ok(()) => {}
-                // Gone since, or somebody locks the same tables in another order.
-                Err(error) if matches!(code_of(&error), "42P01" | "3F000" | "40P01") => {
-                    return Ok(None);
-                }
-                Err(error) => {
-                    return Err(reading(&error, format!("cannot lock the tables of {name}")));
-                }
-            }
-        }
+        let tables = locks::tables(&before, &covered);
+        let Some(early) = Early::lock(&sql, options, &tables, name).await? else {
+            return Ok(None);
+        };
         let row = sql.client.query_one(SNAPSHOT_QUERY, &[]).await.map_err(doing)?;
         let taken = cx.clock.now();
         let mut catalog = Catalog::read(&sql, name).await?;
         let covered_now = catalog.covered(filter, name);
         let oids = |tables: &[&Relation]| tables.iter().map(|one| one.oid).collect::<HashSet<_>>();
-        if oids(&self::tables(&catalog, &covered_now)) != oids(&tables) {
+        if oids(&locks::tables(&catalog, &covered_now)) != oids(&tables) {
             return Ok(None);
         }
+        early.release(name).await?;
         catalog.measure(&sql, &covered_now).await?;
         // Locks that reading takes are given back; those of above stay.
         sql.client.batch_execute(session::REMEMBER).await.map_err(doing)?;
@@ -343,19 +345,6 @@ impl Database {
         let (database, before) = (guarded(&database, key), guarded(&before, key));
         Ok(Definitions { database, before, after })
     }
-}
-
-/// Covered tables, which are locked.
-fn tables<'a>(catalog: &'a Catalog, covered: &HashSet<u32>) -> Vec<&'a Relation> {
-    let is_table = |one: &&Relation| {
-        matches!(one.kind, Kind::Table | Kind::Partitioned) && covered.contains(&one.oid)
-    };
-    catalog.relations.iter().filter(is_table).collect()
-}
-
-fn lock(tables: &[&Relation]) -> String {
-    let list: Vec<String> = tables.iter().map(|table| format!("ONLY {}", table.sql())).collect();
-    format!("LOCK TABLE {} IN ACCESS SHARE MODE", list.join(", "))
 }
 
 /// A part of a dump without psql's own commands in it, and with the ones around it that keep psql

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | a map |
 //! | `database.rs` | [`Database`]: one database under its snapshot, with locks on all that is meant |
+//! | `locks.rs` | locks on tables, also on very many |
 //! | `globals.rs` | objects of the whole cluster |
 //! | `state.rs` | [`State`]: sessions, and what came of reading |
 //! | `complete.rs` | comparing the definitions with the manifest |
@@ -17,6 +18,7 @@ mod copy;
 mod database;
 mod described;
 mod globals;
+mod locks;
 mod objects;
 mod reader;
 mod state;
