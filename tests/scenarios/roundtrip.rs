@@ -257,7 +257,11 @@ async fn what_exists_is_refused_merged_or_replaced() {
     };
     assert!(kept.iter().all(surplus), "{kept:?}");
 
-    let report = repo.restore_with(id, &with(IfExists::Replace), &target).await.unwrap();
+    repo.restore_with(id, &with(IfExists::Replace), &target).await.unwrap();
+    assert_eq!(differences(&place.path("copy"), &top), kept, "replace removes nothing");
+    let delete =
+        RestoreRequest { delete: backup_core::source::Delete::Absent, ..with(IfExists::Replace) };
+    let report = repo.restore_with(id, &delete, &target).await.unwrap();
     assert_same(&place.path("copy"), &top);
     assert!(report.removed >= 4, "{report:?}");
     assert_eq!(report.written_bytes, 0, "merging had mended all contents");

@@ -119,7 +119,14 @@ fn replacing_needs_a_confirmation() {
         .snapshot("restore_merge");
     assert!(below(&env, "out", "data/extra").exists());
     env.run(&[&replace[..], &["--yes"]].concat()).ok().snapshot("restore_replace");
-    assert!(!below(&env, "out", "data/extra").exists());
+    assert!(below(&env, "out", "data/extra").exists());
+    let delete = [&replace[..], &["--delete"]].concat();
+    let plan = env.run(&[&delete[..], &["--dry-run", "--json"]].concat()).ok().json();
+    let extra = below(&env, "out", "data/extra");
+    assert_eq!(plan["removals"][0]["name"], extra.to_str().unwrap(), "{plan}");
+    assert_eq!((&plan["removed"], &plan["snapshot_job"]), (&1.into(), &"manual".into()), "{plan}");
+    env.run(&[&delete[..], &["--yes"]].concat()).ok().snapshot("restore_replace_delete");
+    assert!(!extra.exists());
     assert_eq!(
         std::fs::read_to_string(below(&env, "out", "data/letter.txt")).unwrap(),
         "Dear reader\n"
@@ -138,6 +145,68 @@ fn restores_in_place() {
     env.run(&["restore", "latest", "--in-place", "--if-exists", "merge", "--yes"]).ok();
     assert_eq!(std::fs::read_to_string(env.path("data/letter.txt")).unwrap(), "Dear reader\n");
     assert!(env.path("data/later").exists());
+}
+
+/// By choice and because it could not be backed up: three flags, each with its own part.
+#[test]
+fn delete_flags_remove_what_they_name() {
+    let env = Env::with_repository();
+    env.write_tree();
+    env.write("data/left.tmp", "t");
+    env.run(&["run", "-q", "--source", "data", "--exclude", "*.tmp"]).ok();
+    env.write("data/later", "l");
+    let replace = ["restore", "latest", "--in-place", "--if-exists", "replace", "--yes"];
+    let with = |flags: &[&str]| env.run(&[&replace[..], flags].concat());
+    assert!(with(&[]).ok().stdout.contains("2 entries that the snapshot lacks (see --delete)"));
+    let run = with(&["--delete"]).ok();
+    assert!(run.stdout.contains("1 entry that the backup left out"), "{}", run.text());
+    assert!(!env.path("data/later").exists() && env.path("data/left.tmp").exists());
+    with(&["--delete-unknown"]).ok();
+    assert!(env.path("data/left.tmp").exists());
+    with(&["--delete-excluded"]).ok();
+    assert!(!env.path("data/left.tmp").exists());
+    let merge = ["restore", "latest", "--in-place", "--if-exists", "merge"];
+    for flag in ["--delete", "--delete-excluded", "--delete-unknown"] {
+        assert_eq!(env.run(&[&merge[..], &[flag]].concat()).code, 2, "{flag}");
+    }
+}
+
+/// The rest is restored, and the failures are named.
+#[test]
+fn a_failed_entry_does_not_stop_a_restore() {
+    let env = backed_up();
+    std::fs::remove_file(env.path("data/letter.txt")).unwrap();
+    env.write("data/letter.txt/precious", "p");
+    env.write("data/photos/sea.jpg", "scribbled");
+    let replace = ["restore", "latest", "--in-place", "--if-exists", "replace", "--yes"];
+    let run = env.run(&replace);
+    assert_eq!(run.code, 3, "{}", run.text());
+    assert!(run.stdout.contains("failed: 1 entry, named above"), "{}", run.text());
+    assert!(run.stderr.contains("letter.txt"), "{}", run.text());
+    let json = env.run(&[&replace[..], &["--json"]].concat()).json();
+    assert_eq!((&json["failures"], &json["failed"].as_array().unwrap().len()), (&1.into(), &1));
+    assert_eq!(std::fs::read(env.path("data/letter.txt/precious")).unwrap(), b"p");
+    assert_ne!(std::fs::read(env.path("data/photos/sea.jpg")).unwrap(), b"scribbled");
+}
+
+#[test]
+fn in_place_the_newest_of_several_jobs_is_not_guessed() {
+    let env = backed_up();
+    env.write("other/file", "o");
+    env.run(&["run", "-q", "--source", "other", "--job", "other"]).ok();
+    let merge = ["restore", "latest", "--in-place", "--if-exists", "merge", "--dry-run"];
+    let run = env.run(&merge);
+    assert_eq!(run.code, 2, "{}", run.text());
+    assert!(run.stderr.contains("jobs: manual, other") && run.stderr.contains("--job"));
+    let run = env.run(&[&merge[..], &["--job", "other"]].concat()).ok();
+    assert!(run.stdout.contains("of: job other, host "), "{}", run.text());
+    // An identifier names one.
+    let list = env.run(&["list", "--job", "manual", "--json"]).ok().json();
+    let id = list["snapshots"][0]["id"].as_str().unwrap().to_owned();
+    env.run(&["restore", &id[..8], "--in-place", "--if-exists", "merge", "--dry-run"]).ok();
+    let run = env.run(&["restore", &id[..3], "--target", "out"]);
+    assert!(run.code != 0 && run.stderr.contains("four digits"), "{}", run.text());
+    assert!(!env.path("out").exists());
 }
 
 #[test]

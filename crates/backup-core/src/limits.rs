@@ -68,6 +68,10 @@ pub const MAX_CONFIG: usize = 1 << 20;
 pub const MAX_MANIFEST: usize = 64 << 20;
 /// Most JSON values in a manifest.
 pub const MAX_MANIFEST_VALUES: usize = 1 << 21;
+/// Longest line of the list of skipped entries of a snapshot, in bytes: a path may be escaped.
+pub const MAX_SKIPPED_LINE: usize = 6 * MAX_PATH + 1024;
+/// Most entries of that list: a restore with `--delete` holds 16 bytes for each of them in memory.
+pub const MAX_SKIPPED: u64 = 1 << 25;
 /// Most memory that a key file may demand of scrypt, in bytes: restic's demand at most 64 MiB.
 pub const MAX_KEY_MEMORY: u128 = 256 << 20;
 

@@ -25,7 +25,7 @@ async fn main() -> SourceResult<()> {
             match item {
                 Item::Entry(_) => entries += 1,
                 Item::Warning(_) => warnings += 1,
-                Item::Close(_) | Item::Keep(_) => {}
+                Item::Close(_) | Item::Keep(_) | Item::Skipped(_) => {}
             }
         }
         reader.finish().await?;

@@ -22,6 +22,10 @@ pub struct RestoreFlags {
     pub no_users: bool,
     /// Remove objects at the target that the backup covered and the snapshot lacks.
     pub delete: bool,
+    /// Remove also entries that a backup of files left out by choice.
+    pub delete_excluded: bool,
+    /// Remove also entries of which it is not known whether a backup of files saw them.
+    pub delete_unknown: bool,
     /// Indexes to leave out, by name.
     pub skip_indexes: Vec<String>,
     /// Patterns of collections to create without options.
@@ -108,7 +112,7 @@ pub enum ExpiryFlag {
 impl RestoreFlags {
     /// The flags that only some kinds of snapshots know: its name, whether it is given, and these
     /// kinds.
-    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 25] {
+    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 27] {
         [
             ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, PARTS, "redis"]),
             ("--replica", self.redis.replica.is_some(), &["redis"]),
@@ -118,7 +122,9 @@ impl RestoreFlags {
             ("--expiry", self.redis.expiry.is_some(), &["redis"]),
             ("--no-functions", self.redis.no_functions, &["redis"]),
             ("--no-users", self.no_users, &["mongodb", LOGICAL, PARTS]),
-            ("--delete", self.delete, &["mongodb"]),
+            ("--delete", self.delete, &["mongodb", "files"]),
+            ("--delete-excluded", self.delete_excluded, &["files"]),
+            ("--delete-unknown", self.delete_unknown, &["files"]),
             ("--skip-index", !self.skip_indexes.is_empty(), &["mongodb"]),
             ("--no-options", !self.no_options.is_empty(), &["mongodb"]),
             ("--convert-legacy-indexes", self.convert_legacy_indexes, &["mongodb"]),
@@ -157,7 +163,9 @@ impl RestoreFlags {
         let settings = if kinds.contains(&"postgres") { &["postgres"] } else { &["mongodb"] };
         Ok(Self {
             no_users: self.no_users && is(&["mongodb", LOGICAL]),
-            delete: self.delete && is(&["mongodb"]),
+            delete: self.delete && is(&["mongodb", "files"]),
+            delete_excluded: self.delete_excluded && is(&["files"]),
+            delete_unknown: self.delete_unknown && is(&["files"]),
             skip_indexes: self.skip_indexes.iter().filter(|_| is(&["mongodb"])).cloned().collect(),
             no_options: self.no_options.iter().filter(|_| is(&["mongodb"])).cloned().collect(),
             convert_legacy_indexes: self.convert_legacy_indexes && is(&["mongodb"]),

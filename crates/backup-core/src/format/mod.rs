@@ -20,6 +20,7 @@
 //! | `quote.rs` | Go's `strconv.Quote` and JSON string escaping |
 //! | `snapshot.rs` | [`Snapshot`]: a completed backup |
 //! | `manifest.rs` | [`Manifest`]: what `.backup/manifest.json` says |
+//! | `skipped.rs` | `.backup/skipped.jsonl`: the entries that a backup left out |
 //! | `lock.rs` | [`Lock`]: restic's lock objects |
 //! | `version.rs` | versions of these forms, and the refusal of newer ones |
 //!
@@ -42,6 +43,7 @@ mod polynomial;
 mod quote;
 mod raw_tree;
 mod sealed;
+mod skipped;
 mod snapshot;
 mod tree;
 mod tree_json;
@@ -59,6 +61,10 @@ pub use node_rules::{Fault, Loss, size_fault};
 pub use pack::{BlobKind, PackHeader, PackedBlob};
 pub(crate) use raw_tree::{RawTree, with_field};
 pub use sealed::{open_json, seal_json};
+pub use skipped::{SKIPPED_NAME, SKIPPED_PATH, SKIPPED_SCHEMA};
+pub(crate) use skipped::{
+    SkippedLine, content_digest, end_line, entry_line, head_line, parse_head, parse_line,
+};
 pub use snapshot::{LogExtent, Snapshot, SnapshotLog, SnapshotPart, SnapshotSummary};
 pub(crate) use tree::unparsable;
 pub use tree::{Node, Tree};

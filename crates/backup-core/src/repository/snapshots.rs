@@ -15,6 +15,9 @@ use crate::id::SnapshotId;
 use crate::limits;
 use crate::sink::{ObjectMeta, SinkOps};
 
+/// Fewest digits of an identifier that name a snapshot.
+const MIN_DIGITS: usize = 4;
+
 /// A snapshot with its name and the time that it counts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotInfo {
@@ -107,10 +110,11 @@ impl SnapshotList {
         self.snapshots.iter().map(|info| info.id).chain(damaged)
     }
 
-    /// Finds the snapshot whose identifier is `name` or, uniquely, begins with it.
+    /// Finds the snapshot whose identifier is `name` or, uniquely, begins with it: with at least
+    /// four digits, because a mistyped number would name one of the first snapshots.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], [`ErrorKind::Ambiguous`], or [`ErrorKind::Damaged`] if that
+    /// [`ErrorKind::Invalid`], [`ErrorKind::NotFound`], [`ErrorKind::Ambiguous`], or [`ErrorKind::Damaged`] if that
     /// snapshot is damaged.
     pub fn resolve(&self, name: &str) -> Result<&SnapshotInfo> {
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -119,6 +123,11 @@ impl SnapshotList {
                 format!("{name:?} is not a snapshot identifier"),
             )
             .with_hint("use the first digits of an identifier from `backup list`"));
+        }
+        if name.len() < MIN_DIGITS {
+            let text = format!("{name:?} is too short for a snapshot identifier");
+            return Err(Error::new(ErrorKind::Invalid, text)
+                .with_hint("give at least four digits of an identifier from `backup list`"));
         }
         let name = name.to_ascii_lowercase();
         let fits = |id: &SnapshotId| id.to_hex().starts_with(&name);

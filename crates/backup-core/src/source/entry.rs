@@ -6,7 +6,7 @@ use std::io::Read;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
-use super::{EntryPath, Metadata, SourceError, SourceResult};
+use super::{EntryPath, Metadata, Skipped, SourceError, SourceResult};
 use crate::event::Warning;
 
 /// One step of a backup.
@@ -23,6 +23,9 @@ pub enum Item {
     Close(EntryPath),
     /// Something selected is missing or incomplete; the run ends *completed with warnings*.
     Warning(Warning),
+    /// Something is left out, by choice or because it cannot be read; in the latter case a warning
+    /// comes as well.
+    Skipped(Skipped),
 }
 
 /// One named node of a snapshot.
@@ -94,6 +97,9 @@ pub trait ContentReader: Read + Send {
 pub enum ContentEnd {
     /// The content did not change while it was read.
     Stable,
+    /// The content did not change while it was read, but another file had taken the place of the
+    /// one that was listed; this is its metadata.
+    Replaced(Box<Metadata>),
     /// It changed: the snapshot holds what was read, with this metadata, and the run ends with a
     /// warning.
     Changed(Box<Metadata>),

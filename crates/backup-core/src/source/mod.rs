@@ -8,6 +8,7 @@
 //! | `path.rs` | [`EntryPath`]: absolute paths of any bytes inside a snapshot |
 //! | `exclude.rs` | [`ExcludePatterns`]: their order counts |
 //! | `request.rs` | what is asked for: [`BackupRequest`], [`RestoreRequest`], [`Selection`] |
+//! | `skipped.rs` | [`Skipped`]: entries that a backup leaves out, and why |
 //! | `server_clock.rs` | [`ServerClock`]: the clock of a server beside that of this process |
 //! | `report.rs` | what is answered: [`Probe`], [`RestoreReport`], [`Digest`] |
 //! | `checkpoint.rs` | [`Checkpoint`]: what a backup stands for; [`LogSegment`]: a piece of a log |
@@ -22,6 +23,7 @@ mod path;
 mod report;
 mod request;
 mod server_clock;
+mod skipped;
 
 use std::fmt::{Debug, Display};
 
@@ -36,15 +38,16 @@ pub use exclude::ExcludePatterns;
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
 pub use report::{
-    Difference, Digest, ExistingObject, Facts, IMPORTED, MAX_PLANNED_FILES, NOT_POINT_IN_TIME,
-    ObjectDigest, PlannedObject, Probe, ProbeProblem, Removal, RestoreFailure, RestoreReport,
-    RestoredObjects, SelectedPart, SelectedPatterns, SourceIdentity,
+    Difference, Digest, ExistingObject, Facts, IMPORTED, KeptEntries, MAX_PLANNED_FILES,
+    NOT_POINT_IN_TIME, ObjectDigest, PlannedObject, Probe, ProbeProblem, Removal, RestoreFailure,
+    RestoreReport, RestoredObjects, SelectedPart, SelectedPatterns, SourceIdentity,
 };
 pub use request::{
     BackupKind, BackupRequest, Delete, IfExists, MatchRecord, RestoreRequest, Selection,
     SelectionError,
 };
 pub use server_clock::ServerClock;
+pub use skipped::{SkipCause, SkipRules, Skipped};
 
 use crate::context::Context;
 use crate::log::{Position, Timeline, Watermark};
@@ -170,6 +173,12 @@ pub trait BackupReader: Send {
     /// waiting for that thread. Streams report their time-outs themselves. Default: never ends.
     fn stalled(&self) -> BoxFuture<'static, SourceError> {
         std::future::pending().boxed()
+    }
+
+    /// The rules by which entries are left out, from a reader that yields an [`Item::Skipped`] for
+    /// every one that it leaves out: they are recorded beside the manifest. Default: `None`.
+    fn skip_rules(&self) -> Option<SkipRules> {
+        None
     }
 
     /// All contents have been read, and `finish` comes next: what there is to record besides the

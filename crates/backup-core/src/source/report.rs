@@ -201,6 +201,32 @@ pub struct RestoredObjects {
     pub roles: u64,
 }
 
+/// Entries at the target that the snapshot lacks and that a restore of files keeps. A directory
+/// counts once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeptEntries {
+    /// No removal is requested, and the reason why the snapshot lacks them was not looked up.
+    pub present: u64,
+    /// The backup left them out by choice.
+    pub excluded: u64,
+    /// Unknown to the backup: it could not read them, or the snapshot has no record of skipped
+    /// entries.
+    pub unknown: u64,
+}
+
+impl KeptEntries {
+    /// `true` if there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RestoreReport {
@@ -218,6 +244,13 @@ pub struct RestoreReport {
     pub written_bytes: u64,
     /// Content bytes read back and compared.
     pub verified_bytes: u64,
+    /// Entries at the target that the snapshot lacks and that stay.
+    #[serde(default, skip_serializing_if = "KeptEntries::is_empty")]
+    pub kept: KeptEntries,
+    /// Entries of files that could not be restored; each is among the warnings, and the first ones
+    /// in [`Self::failed`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failures: u64,
     /// Warnings emitted.
     pub warnings: u64,
     /// Each object that is removed because the snapshot lacks it, for sources that name them; of

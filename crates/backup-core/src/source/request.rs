@@ -299,8 +299,8 @@ pub enum IfExists {
     /// Refuse to write anything.
     #[default]
     Fail,
-    /// Replace the objects that the snapshot holds. Files, PostgreSQL and Redis also lose the
-    /// objects that the snapshot lacks; MongoDB loses these only with [`Delete`].
+    /// Replace the objects that the snapshot holds. PostgreSQL and Redis also lose the objects that
+    /// the snapshot lacks; files and MongoDB lose these only with [`Delete`].
     Replace,
     /// Replace what differs, keep what is not in the snapshot.
     Merge,
@@ -330,6 +330,11 @@ pub struct RestoreRequest {
     /// Which objects that the snapshot lacks are removed, for sources that replace object by
     /// object.
     pub delete: Delete,
+    /// Remove also entries that the backup left out by choice, for files.
+    pub delete_excluded: bool,
+    /// Remove also entries of which it is not known whether the backup saw them, for files: it
+    /// could not read them, or the snapshot has no record of skipped entries.
+    pub delete_unknown: bool,
     /// Read back and compare what was written.
     pub verify: bool,
     /// Only say what would be done.
@@ -347,6 +352,8 @@ impl Default for RestoreRequest {
             selection: Selection::all(),
             if_exists: IfExists::Fail,
             delete: Delete::Nothing,
+            delete_excluded: false,
+            delete_unknown: false,
             verify: false,
             dry_run: false,
             sparse: false,

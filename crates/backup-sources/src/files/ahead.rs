@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use tokio::runtime::Handle;
 
-use super::scan::{self, Dir, Listing, Rules, Scan};
+use super::listing::{Dir, Listing};
+use super::scan::{self, Rules, Scan};
 
 /// Mean time of a listing from which on others are listed ahead.
 const SLOW: Duration = Duration::from_micros(400);

@@ -42,7 +42,8 @@ impl Shape {
     }
 }
 
-/// A regular file as the walk saw it.
+/// A regular file as the walk saw it. If another one has taken its place when it is opened, that
+/// one is read: at every moment, one of the two was there.
 #[derive(Debug)]
 pub(super) struct FileContent {
     path: EntryPath,
@@ -65,17 +66,21 @@ impl BlockingContent for FileContent {
             errno => sys::read_error(errno, "open", &self.path),
         })?;
         let stat = fstat(&fd).map_err(|errno| sys::read_error(errno, "stat", &self.path))?;
-        let now = Shape::of(&stat);
-        let same = (now.device, now.inode) == (self.seen.device, self.seen.inode);
-        if !same || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(replaced(&self.path));
+        }
+        let now = Shape::of(&stat);
+        let other = (now.device, now.inode) != (self.seen.device, self.seen.inode);
+        let mut content = *self;
+        if other {
+            content.seen = now;
         }
         if now.size > READ_AHEAD_FROM {
             // Advice only: without it reading is merely slower.
             let _ignored = fadvise(&fd, 0, None, Advice::Sequential);
         }
         calls.pause();
-        Ok(Box::new(FileReader { file: File::from(fd), content: *self, calls }))
+        Ok(Box::new(FileReader { file: File::from(fd), content, other, calls }))
     }
 }
 
@@ -102,6 +107,8 @@ fn replaced(path: &EntryPath) -> SourceError {
 struct FileReader {
     file: File,
     content: FileContent,
+    /// Whether the file took the place of the one that the walk saw.
+    other: bool,
     calls: Calls,
 }
 
@@ -123,7 +130,8 @@ impl ContentReader for FileReader {
         let path = &self.content.path;
         let stat = self.calls.resume(|| fstat(&self.file));
         let stat = stat.map_err(|errno| sys::read_error(errno, "stat", path))?;
-        if Shape::of(&stat) == self.content.seen {
+        let is_stable = Shape::of(&stat) == self.content.seen;
+        if is_stable && !self.other {
             return Ok(ContentEnd::Stable);
         }
         let mut metadata = from_stat(&stat, &self.content.names).ok_or_else(|| replaced(path))?;
@@ -132,6 +140,7 @@ impl ContentReader for FileReader {
         let (xattrs, _unreadable) = xattrs
             .map_err(|errno| sys::read_error(errno, "read the extended attributes of", path))?;
         metadata.xattrs = xattrs;
-        Ok(ContentEnd::Changed(Box::new(metadata)))
+        let metadata = Box::new(metadata);
+        Ok(if is_stable { ContentEnd::Replaced(metadata) } else { ContentEnd::Changed(metadata) })
     }
 }

@@ -74,7 +74,7 @@ fn relevant(item: Item, roots: &[EntryPath]) -> SourceResult<Option<(usize, Entr
             Ok(root.map(|root| (root, entry)))
         }
         // Nothing is kept where there is no earlier snapshot.
-        Item::Close(_) | Item::Keep(_) => Ok(None),
+        Item::Close(_) | Item::Keep(_) | Item::Skipped(_) => Ok(None),
         Item::Warning(warning) => {
             let message = format!("cannot compare {}: {}", warning.path, warning.message);
             Err(SourceError::new(SourceErrorKind::Io, message))

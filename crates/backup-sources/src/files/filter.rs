@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use backup_core::source::{EntryPath, Selection, SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{
+    EntryPath, Selection, SkipRules, SourceError, SourceErrorKind, SourceResult,
+};
 
 /// How far an entry is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +55,25 @@ impl Filter {
         Ok(Self { selection, excludes })
     }
 
+    /// The filter of a backup that recorded `rules`; `None` if a pattern is not valid.
+    pub(super) fn of_rules(rules: &SkipRules) -> Option<Self> {
+        let selection = Selection::new(rules.include.clone(), rules.exclude.clone()).ok()?;
+        let excludes = Selection::new(Vec::new(), rules.exclude_from_files.clone()).ok()?;
+        Some(Self { selection, excludes })
+    }
+
+    /// Records the patterns.
+    pub(super) fn record(&self, rules: &mut SkipRules) {
+        rules.include = self.selection.include().to_vec();
+        rules.exclude = self.selection.exclude().to_vec();
+        rules.exclude_from_files = self.excludes.exclude().to_vec();
+    }
+
+    /// Whether an exclude pattern matches `path` itself.
+    pub(super) fn is_excluded(&self, path: &EntryPath) -> bool {
+        self.selection.is_excluded(path) || self.excludes.is_excluded(path)
+    }
+
     /// How far `path`, given by the user, is meant. Naming a path outweighs patterns that would
     /// exclude it.
     pub(super) fn root(&self, path: &EntryPath) -> Cover {
@@ -61,10 +82,7 @@ impl Filter {
 
     /// How far `path` is meant whose directory is meant as far as `parent`.
     pub(super) fn child(&self, parent: Cover, path: &EntryPath) -> Cover {
-        if parent == Cover::No
-            || self.selection.is_excluded(path)
-            || self.excludes.is_excluded(path)
-        {
+        if parent == Cover::No || self.is_excluded(path) {
             return Cover::No;
         }
         if parent == Cover::Yes {

@@ -9,7 +9,8 @@
 //! | `reader.rs` | the backup reader, fed by the walk |
 //! | `walk.rs` | the walk: depth first, in order |
 //! | `ahead.rs` | listing directories before their turn comes |
-//! | `scan.rs` | listing one directory and looking at what is in it |
+//! | `listing.rs` | the names of one directory |
+//! | `scan.rs` | its entries: which are chosen, and their metadata |
 //! | `metadata.rs` | from `stat` and attributes to metadata |
 //! | `users.rs` | names of users and groups |
 //! | `content.rs` | reading files and noticing changes |
@@ -22,6 +23,7 @@ mod ahead;
 mod content;
 mod digest;
 mod filter;
+mod listing;
 mod metadata;
 mod options;
 mod reader;
@@ -103,6 +105,7 @@ impl FilesSource {
             options: self.options.clone(),
             names: Arc::clone(&self.names),
             count_only,
+            require_roots: true,
             watch: Arc::clone(watch),
         }))
     }
@@ -264,11 +267,20 @@ impl Source for FilesSource {
     ) -> SourceResult<Box<dyn BackupReader>> {
         let (source, selection) = (self.clone(), request.selection.clone());
         let rules = watched(self.watch(cx), move |watch| {
-            for root in &source.roots {
+            let look = |root: &EntryPath| {
                 let _calls = watch.begin(root);
-                sys::exists(root).map_err(|errno| scan::given_error(errno, root))?;
+                sys::exists(root).map_err(|errno| scan::given_error(errno, root))
+            };
+            let mut looked: Vec<_> = source.roots.iter().map(look).collect();
+            // The others are backed up.
+            if looked.iter().all(Result::is_err) {
+                looked.swap_remove(0)?;
             }
-            source.rules(&selection, false, watch)
+            let mut rules = source.rules(&selection, false, watch)?;
+            if let Some(rules) = Arc::get_mut(&mut rules) {
+                rules.require_roots = source.roots.len() == 1;
+            }
+            Ok(rules)
         })
         .await?;
         Ok(Box::new(FilesReader::start(cx, rules, self.roots.clone())))

@@ -6,7 +6,8 @@ use std::vec::IntoIter;
 use async_trait::async_trait;
 use backup_core::context::Context;
 use backup_core::source::{
-    BackupReader, Checkpoint, EntryPath, Item, SourceError, SourceErrorKind, SourceResult,
+    BackupReader, Checkpoint, EntryPath, Item, SkipRules, SourceError, SourceErrorKind,
+    SourceResult,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -30,6 +31,7 @@ pub(super) struct FilesReader {
     ready: IntoIter<Item>,
     queue: Receiver<Message>,
     watch: Arc<Watch>,
+    rules: SkipRules,
     /// Ends the walk when the reader is dropped.
     _walk: DropGuard,
 }
@@ -41,7 +43,7 @@ impl FilesReader {
         let cancel: CancellationToken = cx.cancel.child_token();
         let (out, queue) = channel(QUEUE);
         let runtime = Handle::current();
-        let watch = Arc::clone(&rules.watch);
+        let (watch, recorded) = (Arc::clone(&rules.watch), rules.record());
         let walk = Walk::new(rules, cancel.clone(), out, runtime.clone());
         runtime.spawn_blocking(move || walk.run(&roots));
         Self {
@@ -50,6 +52,7 @@ impl FilesReader {
             ready: Vec::new().into_iter(),
             queue,
             watch,
+            rules: recorded,
             _walk: cancel.drop_guard(),
         }
     }
@@ -81,6 +84,10 @@ impl BackupReader for FilesReader {
 
     fn stalled(&self) -> BoxFuture<'static, SourceError> {
         Arc::clone(&self.watch).stalled().boxed()
+    }
+
+    fn skip_rules(&self) -> Option<SkipRules> {
+        Some(self.rules.clone())
     }
 
     async fn finish(self: Box<Self>) -> SourceResult<Checkpoint> {

@@ -1,21 +1,22 @@
-//! Listing directories: names first, then, batch by batch, what each name stands for.
+//! The entries of directories, batch by batch: what each name stands for, and whether it is chosen.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use backup_core::event::{Warning, WarningKind};
 use backup_core::source::{
-    Chunking, Content, Entry, EntryPath, Item, NodeKind, SourceError, SourceErrorKind, SourceResult,
+    Chunking, Content, Entry, EntryPath, Item, Metadata, NodeKind, SkipCause, SkipRules, Skipped,
+    SourceError, SourceErrorKind, SourceResult,
 };
-use rustix::fs::{AtFlags, CWD, OFlags, RawDir, Stat, fstat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Stat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::ahead::{Slot, Work};
 use super::content::FileContent;
 use super::filter::{Cover, Filter};
+use super::listing::{Dir, Listing, list, open, open_again};
 use super::metadata::{XattrReader, from_stat};
 use super::options::FilesOptions;
 use super::users::Names;
@@ -34,18 +35,25 @@ pub(super) struct Rules {
     pub(super) names: Arc<Names>,
     /// Whether only numbers and sizes are of interest, not attributes.
     pub(super) count_only: bool,
+    /// Whether a given path that cannot be read is an error; otherwise the others are walked, and it
+    /// is a warning.
+    pub(super) require_roots: bool,
     pub(super) watch: Arc<Watch>,
 }
 
-/// A directory to be listed.
-#[derive(Debug, Clone)]
-pub(super) struct Dir {
-    pub(super) path: EntryPath,
-    pub(super) cover: Cover,
-    /// Device and inode, so that nothing else is listed that has taken its place.
-    pub(super) id: (u64, u64),
-    /// Device of the given path that the walk came from.
-    pub(super) root_device: u64,
+impl Rules {
+    /// The rules as snapshots record them.
+    pub(super) fn record(&self) -> SkipRules {
+        let options = &self.options;
+        let mut rules = SkipRules {
+            exclude_if_present: options.exclude_if_present.clone(),
+            max_file_size: options.max_file_size,
+            one_file_system: options.one_file_system,
+            ..SkipRules::default()
+        };
+        self.filter.record(&mut rules);
+        rules
+    }
 }
 
 /// One step of the walk.
@@ -63,55 +71,43 @@ pub(super) struct Scan {
     pub(super) steps: Vec<Step>,
     /// How to get the next part.
     pub(super) rest: Option<Arc<Slot>>,
+    /// The metadata of the directory that is listed, if it took the place of the one that was
+    /// expected.
+    pub(super) replaced: Option<Metadata>,
 }
 
-/// The sorted names of a directory, of which those before `next` have been looked at.
-#[derive(Debug)]
-pub(super) struct Listing {
-    dir: Dir,
-    /// All names, each with a terminating NUL.
-    arena: Vec<u8>,
-    /// Where each name begins and how long it is, in the order of the names.
-    spans: Vec<(usize, u16)>,
-    next: usize,
-}
-
-impl Listing {
-    fn name(&self, index: usize) -> &CStr {
-        let (start, length) = self.spans[index];
-        CStr::from_bytes_with_nul(&self.arena[start..=start + usize::from(length)])
-            .unwrap_or_default()
+impl Scan {
+    /// The steps for a directory, or the rest of one, that cannot be listed.
+    fn failed(warning: Warning, path: &EntryPath) -> Self {
+        Self { steps: missing(warning, path).into(), ..Self::default() }
     }
-
-    fn holds(&self, name: &[u8]) -> bool {
-        self.spans.binary_search_by(|span| part(&self.arena, *span).cmp(name)).is_ok()
-    }
-}
-
-fn part(arena: &[u8], (start, length): (usize, u16)) -> &[u8] {
-    &arena[start..start + usize::from(length)]
 }
 
 /// Lists `dir` and looks at the first names. What cannot be read becomes a warning; an error ends
 /// the walk.
 pub(super) fn begin(dir: Dir, rules: &Rules) -> SourceResult<Scan> {
     let calls = rules.watch.begin(&dir.path);
-    let fd = match open(&dir) {
-        Ok(fd) => fd,
-        Err(warning) => {
-            return Ok(Scan { steps: vec![warn(warning)], rest: None });
-        }
+    let mut dir = dir;
+    let (fd, replaced) = match open_again(&mut dir, rules) {
+        Ok(opened) => opened,
+        Err(warning) => return Ok(Scan::failed(warning, &dir.path)),
     };
+    let path = dir.path.clone();
+    if rules.options.one_file_system && dir.id.0 != dir.root_device {
+        let steps = vec![skip(path, SkipCause::OtherFileSystem)];
+        return Ok(Scan { steps, replaced, rest: None });
+    }
     let (listing, failure) = list(dir, &fd, &calls);
     let marked =
         rules.options.exclude_if_present.iter().any(|marker| listing.holds(marker.as_bytes()));
     if marked {
-        return Ok(Scan::default());
+        return Ok(Scan { steps: vec![skip(path, SkipCause::Marked)], replaced, rest: None });
     }
-    let failure =
-        failure.map(|errno| sys::read_warning(errno, "list the directory", &listing.dir.path));
     let mut scan = look(listing, &fd, rules, &calls)?;
-    scan.steps.extend(failure.map(warn));
+    if let Some(errno) = failure {
+        scan.steps.extend(missing(sys::read_warning(errno, "list the directory", &path), &path));
+    }
+    scan.replaced = replaced;
     Ok(scan)
 }
 
@@ -120,58 +116,35 @@ pub(super) fn resume(listing: Listing, rules: &Rules) -> SourceResult<Scan> {
     let calls = rules.watch.begin(&listing.dir.path);
     match open(&listing.dir) {
         Ok(fd) => look(listing, &fd, rules, &calls),
-        Err(warning) => Ok(Scan { steps: vec![warn(warning)], rest: None }),
+        Err(warning) => Ok(Scan::failed(warning, &listing.dir.path)),
     }
+}
+
+/// The steps for the given path `root`, which cannot be read.
+pub(super) fn missing_root(error: &SourceError, root: &EntryPath) -> Scan {
+    let kind = match error.kind() {
+        SourceErrorKind::NotFound => WarningKind::Vanished,
+        _ => WarningKind::Unreadable,
+    };
+    Scan::failed(sys::warning(kind, root, error.chain()), root)
 }
 
 fn warn(warning: Warning) -> Step {
     Step::Item(Item::Warning(warning))
 }
 
-fn open(dir: &Dir) -> Result<OwnedFd, Warning> {
-    let failed = |errno| sys::read_warning(errno, "list the directory", &dir.path);
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let fd = match sys::open(&dir.path, flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => sys::open(&dir.path, flags),
-        other => other,
-    }
-    .map_err(failed)?;
-    let stat = fstat(&fd).map_err(failed)?;
-    if (stat.st_dev, stat.st_ino) == dir.id {
-        Ok(fd)
-    } else {
-        Err(sys::vanished(&dir.path, "was replaced while the backup ran"))
-    }
+/// Records that `path`, or a part of that directory, is left out.
+fn skip(path: EntryPath, cause: SkipCause) -> Step {
+    Step::Item(Item::Skipped(Skipped { path, cause }))
 }
 
-/// Reads and sorts the names of a directory; also says what ended it early.
-fn list(dir: Dir, fd: &OwnedFd, calls: &Calls) -> (Listing, Option<Errno>) {
-    let mut listing = Listing { dir, arena: Vec::new(), spans: Vec::new(), next: 0 };
-    let mut buffer = Vec::<u8>::with_capacity(32 << 10);
-    let buffer: &mut [MaybeUninit<u8>] = buffer.spare_capacity_mut();
-    let mut raw = RawDir::new(fd, buffer);
-    let mut failure = None;
-    while let Some(entry) = raw.next() {
-        calls.next();
-        match entry {
-            Ok(entry) => {
-                let name = entry.file_name();
-                if name != c"." && name != c".." {
-                    let length = name.count_bytes().try_into().unwrap_or(u16::MAX);
-                    listing.spans.push((listing.arena.len(), length));
-                    listing.arena.extend_from_slice(name.to_bytes_with_nul());
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => {
-                failure = Some(errno);
-                break;
-            }
-        }
-    }
-    let Listing { arena, spans, .. } = &mut listing;
-    spans.sort_unstable_by(|a, b| part(arena, *a).cmp(part(arena, *b)));
-    (listing, failure)
+/// The same with a warning, for an entry that cannot be read.
+fn missing(warning: Warning, path: &EntryPath) -> [Step; 2] {
+    let cause = match warning.kind {
+        WarningKind::Vanished => SkipCause::Vanished,
+        _ => SkipCause::Unreadable,
+    };
+    [warn(warning), skip(path.clone(), cause)]
 }
 
 thread_local! {
@@ -180,15 +153,15 @@ thread_local! {
 }
 
 fn look(mut listing: Listing, fd: &OwnedFd, rules: &Rules, calls: &Calls) -> SourceResult<Scan> {
-    let until = listing.spans.len().min(listing.next + BATCH);
+    let until = listing.len().min(listing.next + BATCH);
     let mut steps = Vec::with_capacity(until - listing.next);
     XATTRS.with_borrow_mut(|xattrs| {
         let mut look = Look { dir: &listing.dir, fd, rules, calls, xattrs, steps: &mut steps };
         (listing.next..until).try_for_each(|index| look.at(listing.name(index)))
     })?;
     listing.next = until;
-    let rest = (until < listing.spans.len()).then(|| Arc::new(Slot::new(Work::Resume(listing))));
-    Ok(Scan { steps, rest })
+    let rest = (until < listing.len()).then(|| Arc::new(Slot::new(Work::Resume(listing))));
+    Ok(Scan { steps, rest, replaced: None })
 }
 
 /// The steps for the given path `path`, which is not the root. Unlike everything below, it must
@@ -205,9 +178,7 @@ pub(super) fn given(path: &EntryPath, rules: &Rules) -> SourceResult<Vec<Step>> 
     let mut steps = Vec::new();
     XATTRS.with_borrow_mut(|xattrs| {
         let mut look = Look { dir: &dir, fd: &fd, rules, calls: &calls, xattrs, steps: &mut steps };
-        if !look.left_out(&stat, cover) {
-            look.entry(&name, path.clone(), &stat, cover);
-        }
+        look.chosen(&name, path.clone(), &stat, cover);
     });
     Ok(steps)
 }
@@ -269,32 +240,43 @@ impl Look<'_> {
         let path = self.dir.path.join(name.to_bytes());
         let cover = self.rules.filter.child(self.dir.cover, &path);
         if cover == Cover::No {
+            if !self.rules.count_only {
+                self.steps.push(skip(path, SkipCause::Excluded));
+            }
             return Ok(());
         }
         if self.dir.path.is_root() && roots::is_reserved(&path) {
             return Err(roots::reserved_error(&path));
         }
         self.calls.next_at(&path);
-        let stat = match statat(self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
+        match statat(self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => self.chosen(name, path, &stat, cover),
             Err(errno) => {
-                self.steps.push(warn(sys::read_warning(errno, "stat the entry", &path)));
-                return Ok(());
+                let warning = sys::read_warning(errno, "stat the entry", &path);
+                self.steps.extend(missing(warning, &path));
             }
-        };
-        if !self.left_out(&stat, cover) {
-            self.entry(name, path, &stat, cover);
         }
         Ok(())
     }
 
-    /// Whether the user's choice leaves out what `stat` describes.
-    fn left_out(&self, stat: &Stat, cover: Cover) -> bool {
+    /// The steps for what `stat` describes, unless the user's choice leaves it out.
+    fn chosen(&mut self, name: &CStr, path: EntryPath, stat: &Stat, cover: Cover) {
+        match self.left_out(stat, cover) {
+            Some(cause) => self.steps.push(skip(path, cause)),
+            None => self.entry(name, path, stat, cover),
+        }
+    }
+
+    /// The user's choice that leaves out what `stat` describes.
+    fn left_out(&self, stat: &Stat, cover: Cover) -> Option<SkipCause> {
         let size = stat.st_size.max(0) as u64;
         match stat.st_mode & 0o170_000 {
-            0o040_000 => false,
-            0o100_000 if self.rules.options.max_file_size.is_some_and(|max| size > max) => true,
-            _ => cover == Cover::Below,
+            0o040_000 => None,
+            _ if cover == Cover::Below => Some(SkipCause::NotIncluded),
+            0o100_000 if self.rules.options.max_file_size.is_some_and(|max| size > max) => {
+                Some(SkipCause::TooLarge)
+            }
+            _ => None,
         }
     }
 
@@ -303,18 +285,22 @@ impl Look<'_> {
         let metadata = self.calls.wait(|| from_stat(stat, &self.rules.names));
         let Some(mut metadata) = metadata else {
             let message = "is of a type that cannot be backed up".to_owned();
-            self.steps.push(warn(sys::warning(WarningKind::Unreadable, &path, message)));
+            let warning = sys::warning(WarningKind::Unreadable, &path, message);
+            self.steps.extend([warn(warning), skip(path, SkipCause::Unsupported)]);
             return;
         };
         if let NodeKind::Symlink { target } = &mut metadata.kind {
             match readlinkat(self.fd, name, Vec::new()) {
                 Ok(text) => *target = text.into_bytes().into(),
                 Err(errno) => {
-                    self.steps.push(warn(sys::read_warning(
-                        errno,
-                        "read the symbolic link",
-                        &path,
-                    )));
+                    // Something else may have taken the place of the link.
+                    let now = statat(self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+                    let other = now.ok().filter(|stat| !is_link(stat) && errno == Errno::INVAL);
+                    if let Some(stat) = other {
+                        return self.chosen(name, path, &stat, cover);
+                    }
+                    let warning = sys::read_warning(errno, "read the symbolic link", &path);
+                    self.steps.extend(missing(warning, &path));
                     return;
                 }
             }
@@ -335,7 +321,9 @@ impl Look<'_> {
         let entry = Entry { path, metadata, content, chunking: Chunking::ContentDefined };
         if is_dir {
             let list = self.list_of(&entry.path, stat, cover);
+            let foreign = list.is_none().then(|| entry.path.clone());
             self.steps.push(Step::Dir { entry, cover, list });
+            self.steps.extend(foreign.map(|path| skip(path, SkipCause::OtherFileSystem)));
         } else {
             self.steps.push(Step::Item(Item::Entry(entry)));
         }
@@ -350,4 +338,8 @@ impl Look<'_> {
         let dir = Dir { path: path.clone(), cover, id: (stat.st_dev, stat.st_ino), root_device };
         Some(Arc::new(Slot::new(Work::Begin(dir))))
     }
+}
+
+fn is_link(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
 }

@@ -77,11 +77,11 @@ impl Walk {
     fn all(&mut self, roots: &[EntryPath]) -> SourceResult<()> {
         self.enter(EntryPath::root(), None, Scan::default());
         for root in roots {
-            self.ancestors(root)?;
-            let scan = if root.is_root() {
-                scan::root(&self.rules)?
-            } else {
-                Scan { steps: scan::given(root, &self.rules)?, rest: None }
+            let scan = match self.given(root) {
+                Err(error) if error.concerns_one_entry() && !self.rules.require_roots => {
+                    scan::missing_root(&error, root)
+                }
+                scan => scan?,
             };
             let depth = self.stack.len();
             if let Some(frame) = self.stack.last_mut() {
@@ -91,6 +91,15 @@ impl Walk {
         }
         self.leave_until(0)?;
         self.send()
+    }
+
+    /// Enters the directories above the given path `root` and looks at it.
+    fn given(&mut self, root: &EntryPath) -> SourceResult<Scan> {
+        self.ancestors(root)?;
+        if root.is_root() {
+            return scan::root(&self.rules);
+        }
+        Ok(Scan { steps: scan::given(root, &self.rules)?, ..Scan::default() })
     }
 
     /// Enters the directories above `root` and leaves those that are not.
@@ -143,14 +152,17 @@ impl Walk {
     /// Enters a directory and lists it, if it is to be listed.
     fn descend(
         &mut self,
-        entry: Entry,
+        mut entry: Entry,
         cover: Cover,
         list: Option<&Arc<Slot>>,
     ) -> SourceResult<()> {
-        let scan = match list {
+        let mut scan = match list {
             Some(slot) => self.take(slot)?,
             None => Scan::default(),
         };
+        if let Some(metadata) = scan.replaced.take() {
+            entry.metadata = metadata;
+        }
         self.enter(entry.path.clone(), Some(entry), scan);
         if cover == Cover::Yes { self.send_pending() } else { Ok(()) }
     }
@@ -264,6 +276,7 @@ mod tests {
             options: FilesOptions { scan_concurrency: 3, ..FilesOptions::default() },
             names: Arc::default(),
             count_only: false,
+            require_roots: true,
             watch: Watch::new(Duration::from_secs(60), Events::silent()),
         };
         let (out, mut queue) = channel(1);

@@ -10,8 +10,8 @@ use backup_core::event::{Event, Reporter, Warning};
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::{InitOptions, Repository, SnapshotReader};
 use backup_core::source::{
-    BackupRequest, Checkpoint, Content, ContentEnd, Entry, EntryPath, IfExists, Item, ObjectDigest,
-    RestoreRequest, Selection, Source, SourceResult,
+    BackupRequest, Checkpoint, Content, ContentEnd, Delete, Entry, EntryPath, IfExists, Item,
+    ObjectDigest, RestoreRequest, Selection, Source, SourceResult,
 };
 use backup_core::testing::MemorySink;
 use backup_sources::files::{FilesOptions, FilesSource, digest_of_dir};
@@ -59,7 +59,7 @@ pub(crate) async fn walk(source: &FilesSource, selection: Selection) -> (Vec<Ent
         match item {
             Item::Entry(entry) => entries.push(entry),
             Item::Warning(warning) => warnings.push(warning),
-            Item::Close(_) | Item::Keep(_) => {}
+            Item::Close(_) | Item::Keep(_) | Item::Skipped(_) => {}
         }
     }
     (entries, warnings)
@@ -138,6 +138,11 @@ pub(crate) fn request(target: impl AsRef<Path>, if_exists: IfExists) -> RestoreR
 /// A restore request for the place the data came from.
 pub(crate) fn in_place(if_exists: IfExists) -> RestoreRequest {
     RestoreRequest { if_exists, verify: true, ..RestoreRequest::default() }
+}
+
+/// A restore request that replaces, and removes what the backup saw to be absent.
+pub(crate) fn deleting(request: RestoreRequest) -> RestoreRequest {
+    RestoreRequest { if_exists: IfExists::Replace, delete: Delete::Absent, ..request }
 }
 
 /// Where `path` is restored to below `target`.

@@ -50,7 +50,7 @@ async fn replacing_removes_only_inside_what_was_backed_up() {
     assert!(top.join("extra").exists());
     let request = RestoreRequest {
         selection: selection(&[], &["*.log", "kept"]),
-        ..in_place(IfExists::Replace)
+        ..deleting(in_place(IfExists::Replace))
     };
     let report = source.restore(&cx, &request, &snapshot).await.unwrap();
     // `extra`, and `dir/extra` with two entries in it.
@@ -73,8 +73,10 @@ async fn what_is_mounted_is_never_removed() {
         return;
     };
     write(extra.join("precious"), "x");
-    let report =
-        source.restore(&Context::silent(), &in_place(IfExists::Replace), &snapshot).await.unwrap();
+    let report = source
+        .restore(&Context::silent(), &deleting(in_place(IfExists::Replace)), &snapshot)
+        .await
+        .unwrap();
     assert_eq!((report.removed, report.warnings), (0, 1));
     assert!(extra.join("precious").exists());
 }
@@ -133,7 +135,14 @@ async fn directories_and_files_in_each_others_place() {
         let error = source.restore(&cx, &in_place(IfExists::Merge), &snapshot).await.unwrap_err();
         assert_eq!(error.kind(), SourceErrorKind::TargetExists);
         assert!(error.to_string().contains(name));
-        source.restore(&cx, &in_place(IfExists::Replace), &snapshot).await.unwrap();
+        if name != "dir" {
+            let report =
+                source.restore(&cx, &in_place(IfExists::Replace), &snapshot).await.unwrap();
+            assert_eq!((report.failures, report.removed), (1, 0), "{name}");
+            assert!(path.join("inside").exists(), "{name}");
+        }
+        let delete = deleting(in_place(IfExists::Replace));
+        source.restore(&cx, &delete, &snapshot).await.unwrap();
         assert_eq!(digest(from.path()).await, before, "{name}");
     }
     // A link or a pipe where a file was is replaced by both.

@@ -1,6 +1,6 @@
 //! Reading files and comparing trees.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use backup_core::context::Context;
@@ -34,7 +34,11 @@ async fn contents_tell_whether_they_changed() {
     assert_eq!(bytes, b"afterwards");
     let ContentEnd::Changed(metadata) = end else { panic!("{end:?}") };
     assert_eq!(metadata.size, 10);
-    for name in ["gone", "replaced", "linked"] {
+    let (bytes, end) = read(take(&mut entries, "replaced"));
+    assert_eq!(bytes, b"other");
+    let ContentEnd::Replaced(metadata) = end else { panic!("{end:?}") };
+    assert_eq!((metadata.size, metadata.inode), (5, std::fs::metadata(&replaced).unwrap().ino()));
+    for name in ["gone", "linked"] {
         let Content::Blocking(content) = take(&mut entries, name).content else { panic!() };
         let Err(error) = content.open() else { panic!("{name}") };
         assert_eq!(error.kind(), SourceErrorKind::NotFound, "{name}: {}", error.chain());

@@ -229,8 +229,9 @@ async fn a_damaged_directory_costs_what_is_in_it_only() {
     // have goes.
     let kept = write(restored(to.path(), &fixture.path("b/kept")), "kept");
     write(restored(to.path(), &fixture.path("a/extra")), "extra");
-    for if_exists in [IfExists::Merge, IfExists::Replace] {
-        fixture.restore(&request(to.path(), if_exists), &["b"]).await;
+    let replace = deleting(request(to.path(), IfExists::Replace));
+    for request in [request(to.path(), IfExists::Merge), replace] {
+        fixture.restore(&request, &["b"]).await;
         fixture.assert_same(to.path(), &["a/one", "c", "c/three", "four", "z link"]);
         assert_eq!(std::fs::read(&kept).unwrap(), b"kept");
     }

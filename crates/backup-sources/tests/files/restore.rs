@@ -183,7 +183,7 @@ async fn a_dry_run_says_the_same_and_writes_nothing() {
     std::fs::write(copy.join("secret"), "y").unwrap();
     write(copy.join("extra/file"), "z");
     let before = digest(&copy).await;
-    let real = RestoreRequest { if_exists: IfExists::Replace, ..real };
+    let real = deleting(real);
     let dry = RestoreRequest { dry_run: true, ..real.clone() };
     let foretold = source.restore(&cx, &dry, &snapshot).await.unwrap();
     assert_eq!(digest(&copy).await, before);

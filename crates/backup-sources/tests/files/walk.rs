@@ -29,6 +29,7 @@ async fn depth_first_in_byte_order_with_the_directories_above() {
             Item::Close(path) => (path, "close "),
             Item::Keep(path) => (path, "keep "),
             Item::Warning(warning) => panic!("{warning:?}"),
+            Item::Skipped(skipped) => (&skipped.path, "skip "),
         };
         let Some(rest) = path.as_bytes().strip_prefix(base.as_bytes()) else {
             continue;
@@ -338,13 +339,66 @@ async fn a_directory_that_vanishes_is_a_warning() {
         match item {
             Item::Warning(warning) => warnings.push(warning),
             Item::Entry(_) => entries += 1,
-            Item::Close(_) | Item::Keep(_) => {}
+            Item::Close(_) | Item::Keep(_) | Item::Skipped(_) => {}
         }
     }
     assert!(entries >= 1998);
     let [warning] = &warnings[..] else { panic!("{warnings:?}") };
     assert_eq!(warning.kind, WarningKind::Vanished);
     assert!(warning.path.ends_with("d0999"));
+}
+
+#[tokio::test]
+async fn a_directory_that_takes_the_place_of_another_is_walked() {
+    let (dir, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for index in 0..1000 {
+        write(dir.path().join(format!("d{index:04}/x")), "x");
+    }
+    let late = dir.path().join("d0999");
+    write(new.path().join("now/y"), "y");
+    std::fs::set_permissions(new.path().join("now"), std::fs::Permissions::from_mode(0o711))
+        .unwrap();
+    let request = BackupRequest::full(Selection::all());
+    let mut reader = source(&[dir.path()]).open_backup(&Context::silent(), &request).await.unwrap();
+    reader.next().await.unwrap();
+    // As releases are deployed: at every moment there is a directory of this name.
+    rustix::fs::renameat_with(
+        rustix::fs::CWD,
+        &late,
+        rustix::fs::CWD,
+        new.path().join("now"),
+        rustix::fs::RenameFlags::EXCHANGE,
+    )
+    .unwrap();
+    let mut found = Vec::new();
+    while let Some(item) = reader.next().await.unwrap() {
+        match item {
+            Item::Entry(entry) if entry.path.starts_with(&entry_path(&late)) => found.push(entry),
+            Item::Warning(warning) => panic!("{warning:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(below(&found, &late), ["y"]);
+    assert_eq!(found[0].metadata.mode, 0o711);
+}
+
+#[tokio::test]
+async fn a_missing_path_of_several_does_not_cost_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let [there, gone, deep] = ["there", "gone", "no/such/dir"].map(|name| dir.path().join(name));
+    write(there.join("x"), "x");
+    let several = source(&[&deep, &gone, &there]);
+    let (entries, warnings) = walk(&several, Selection::all()).await;
+    assert_eq!(below(&entries, dir.path()), ["there", "there/x"]);
+    let named: Vec<&str> = warnings.iter().map(|warning| &*warning.path).collect();
+    assert_eq!(named, [gone.to_str().unwrap(), deep.to_str().unwrap()]);
+    // Nothing at all is an error, and so is a comparison with less.
+    let request = BackupRequest::full(Selection::all());
+    let none = source(&[&deep, &gone]).open_backup(&Context::silent(), &request).await;
+    assert_eq!(none.err().map(|error| error.kind()), Some(SourceErrorKind::NotFound));
+    assert!(several.digest(&Context::silent(), &Selection::all()).await.is_err());
+    std::fs::create_dir(&gone).unwrap();
+    assert!(walk(&source(&[&gone, &there]), Selection::all()).await.1.is_empty());
 }
 
 #[tokio::test]

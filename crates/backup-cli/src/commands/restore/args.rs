@@ -89,13 +89,27 @@ pub(crate) struct Args {
     /// Action if data exists at the target [default: fail]
     #[arg(long, value_name = "WHAT")]
     pub(super) if_exists: Option<IfExistsArg>,
-    /// With --if-exists replace, also drop collections and views that the backup covered and the
-    /// snapshot lacks
+    /// With --if-exists replace, also remove objects that the backup saw to be absent (files,
+    /// MongoDB)
     ///
-    /// The plan names each of them and the number of its documents. Other sources have no such
-    /// flag: their `replace` removes these objects.
-    #[arg(long, requires = "if_exists", conflicts_with = "rename", help_heading = "MongoDB")]
+    /// Files: entries of the restored directories. MongoDB: collections and views that the backup
+    /// covered. The plan names each of them. PostgreSQL and Redis have no such flag: their `replace`
+    /// removes these objects.
+    #[arg(long, requires = "if_exists", conflicts_with = "rename")]
     pub(super) delete: bool,
+    /// As --delete, and also remove entries that the backup left out by choice
+    ///
+    /// By choice: excluded or not included, marked by `.nobackup`, too large, or on another file
+    /// system.
+    #[arg(long, requires = "if_exists", help_heading = "Files")]
+    pub(super) delete_excluded: bool,
+    /// As --delete, and also remove entries that the backup could not read, and, for snapshots
+    /// without a record of skipped entries, all that the snapshot lacks
+    ///
+    /// Snapshots of restic, of older versions of this program, and repaired ones have no such
+    /// record.
+    #[arg(long, requires = "if_exists", help_heading = "Files")]
+    pub(super) delete_unknown: bool,
     /// Read back the restored data and compare it
     #[arg(long)]
     pub(super) verify: bool,
@@ -292,8 +306,7 @@ impl From<ServerConfigArg> for ServerConfigFlag {
 pub(crate) enum IfExistsArg {
     /// Refuse, and write nothing
     Fail,
-    /// Replace objects of the snapshot, and remove ones that the snapshot lacks (MongoDB: only with
-    /// --delete)
+    /// Replace objects of the snapshot (PostgreSQL, Redis: also remove ones that the snapshot lacks)
     Replace,
     /// Replace differing objects, and keep ones that the snapshot lacks
     Merge,
@@ -322,11 +335,19 @@ impl Args {
 
     /// Refuses flags that contradict each other.
     pub(super) fn require_sense(&self) -> CommandResult<()> {
-        if self.delete && self.if_exists() != IfExists::Replace {
-            return Err(CommandError::usage("--delete applies to --if-exists replace only")
-                .with_hint("give --if-exists replace, or leave out --delete"));
+        let flags = [
+            ("--delete", self.delete),
+            ("--delete-excluded", self.delete_excluded),
+            ("--delete-unknown", self.delete_unknown),
+        ];
+        match flags.iter().find(|(_, given)| *given) {
+            Some((flag, _)) if self.if_exists() != IfExists::Replace => {
+                let message = format!("{flag} applies to --if-exists replace only");
+                let hint = format!("give --if-exists replace, or leave out {flag}");
+                Err(CommandError::usage(message).with_hint(hint))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether it is not said what to restore.
@@ -341,6 +362,8 @@ impl Args {
             until: None,
             no_users: self.no_users,
             delete: self.delete,
+            delete_excluded: self.delete_excluded,
+            delete_unknown: self.delete_unknown,
             no_owner: self.no_owner,
             no_privileges: self.no_privileges,
             exit_on_error: self.exit_on_error,

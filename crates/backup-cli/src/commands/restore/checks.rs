@@ -5,8 +5,10 @@ use std::path::Path;
 
 use backup_control::config::SourceKind;
 use backup_control::patterns;
+use backup_control::snapshots::{Choice, is_identifier};
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::format::IncompleteEntry;
+use backup_core::repository::SnapshotList;
 use backup_core::source::{Delete, EntryPath, RestoreReport};
 use rustix::fs::Access;
 
@@ -151,6 +153,42 @@ impl Restore {
     }
 }
 
+/// Fails if `name`, `latest` or a moment, may mean snapshots of several jobs, or of files of several
+/// hosts: in place, the newest of any of them would overwrite data of another one.
+pub(super) fn require_one_origin(
+    name: &str,
+    list: &SnapshotList,
+    choice: &Choice,
+) -> CommandResult<()> {
+    if is_identifier(name) {
+        return Ok(());
+    }
+    let meant = list.snapshots.iter().filter(|info| choice.matches(info));
+    let meant: Vec<_> = meant.map(|info| &info.snapshot).collect();
+    let jobs: BTreeSet<&str> =
+        meant.iter().map(|snapshot| snapshot.tag("job").unwrap_or_default()).collect();
+    let is_files = |tag: Option<&str>| tag.is_none_or(|tag| tag == SourceKind::Files.as_str());
+    let files = meant.iter().filter(|snapshot| is_files(snapshot.tag("source")));
+    let hosts: BTreeSet<&str> = files.map(|snapshot| &*snapshot.hostname).collect();
+    let (what, flag, names) = match (jobs.len(), hosts.len()) {
+        (2.., _) => ("jobs", "--job", jobs),
+        (_, 2..) => ("hosts", "--host", hosts),
+        _ => return Ok(()),
+    };
+    let shown = |name: &&str| match *name {
+        "" => "none".to_owned(),
+        name => human::text(name.as_bytes()),
+    };
+    let names: Vec<String> = names.iter().take(NAMED_ORIGINS).map(shown).collect();
+    let message = format!("{name} may mean snapshots of several {what}: {}", names.join(", "));
+    Err(CommandError::usage(message).with_hint(format!(
+        "choose one with {flag}, or name the snapshot by its identifier from `backup list`"
+    )))
+}
+
+/// Jobs or hosts that an error names.
+const NAMED_ORIGINS: usize = 10;
+
 /// Databases whose names confirm the removal of objects; of more, their number does.
 const NAMED: usize = 3;
 
@@ -160,7 +198,8 @@ pub(super) fn word_of_confirmation(restores: &[Restore]) -> Option<String> {
     if restores.iter().any(Restore::replaces_server) {
         return Some("replace".to_owned());
     }
-    let removed = restores.iter().filter_map(|restore| match &restore.request.delete {
+    let databases = restores.iter().filter(|restore| restore.restorer.kind == SourceKind::Mongodb);
+    let removed = databases.filter_map(|restore| match &restore.request.delete {
         Delete::Planned(names) => Some(names),
         Delete::Nothing | Delete::Absent => None,
     });

@@ -35,7 +35,7 @@ use backup_core::context::Context;
 use backup_core::log::LogReplay;
 use backup_core::pipeline;
 use backup_core::repository::{SnapshotInfo, SnapshotReader};
-use backup_core::source::{Delete, IfExists, RestoreReport, RestoreRequest};
+use backup_core::source::{Delete, IfExists, MAX_PLANNED_FILES, RestoreReport, RestoreRequest};
 
 use super::alerts;
 use crate::command_error::{CommandError, CommandResult, Outcome};
@@ -139,6 +139,11 @@ async fn prepare(session: &Session, args: &Args) -> CommandResult<Restore> {
     };
     let spec = args.filter.repository(session)?;
     let opened = session.open_indexed_at(&spec).await?;
+    if args.in_place
+        && let Some(name) = &args.snapshot
+    {
+        checks::require_one_origin(name, &opened.snapshots, &args.filter.choice(session)?)?;
+    }
     let asked = at::Asked {
         snapshot: args.snapshot.as_deref(),
         at: args.at.as_deref(),
@@ -176,6 +181,7 @@ async fn assemble(
     let (paths, now) = (snapshot.paths(), session.now());
     let connecting = Restorer::of(&info.snapshot, &paths, to, flags, &now, around);
     let restorer = session.unless_cancelled(connecting).await?;
+    let deletes = flags.delete || flags.delete_excluded || flags.delete_unknown;
     let request = RestoreRequest {
         target: restorer.target.clone(),
         selection: crate::args::selection_of(
@@ -184,7 +190,9 @@ async fn assemble(
             &args.exclude,
         )?,
         if_exists: args.if_exists(),
-        delete: if flags.delete { Delete::Absent } else { Delete::Nothing },
+        delete: if deletes { Delete::Absent } else { Delete::Nothing },
+        delete_excluded: flags.delete_excluded,
+        delete_unknown: flags.delete_unknown,
         verify: args.verify,
         dry_run: false,
         sparse: args.sparse,
@@ -226,9 +234,12 @@ impl Restore {
         self.report(report, true, &heading, ["write", "keep unchanged", "remove"])
     }
 
-    /// Limits the removal to the objects that a plan has named: others may have appeared since.
+    /// Limits the removal to the objects that a plan has named: others may have appeared since. A
+    /// plan names a limited number of files; of more, all are removed.
     fn remove_as_planned(&mut self, planned: &RestoreReport) {
-        if self.request.delete != Delete::Nothing {
+        let named_all =
+            self.restorer.kind != SourceKind::Files || planned.removals.len() < MAX_PLANNED_FILES;
+        if self.request.delete != Delete::Nothing && named_all {
             let names = planned.removals.iter().map(|removal| removal.name.clone());
             self.request.delete = Delete::Planned(names.collect());
         }

@@ -1,7 +1,9 @@
 //! What is said of a plan, and of what came of it.
 
 use backup_control::config::SourceKind;
-use backup_core::source::{IfExists, PlannedObject, Removal, RestoreReport, RestoredObjects};
+use backup_core::source::{
+    IfExists, KeptEntries, PlannedObject, Removal, RestoreReport, RestoredObjects,
+};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -17,6 +19,10 @@ struct RestoreJson<'a> {
     snapshot: String,
     target: Option<&'a str>,
     dry_run: bool,
+    /// Job and host of the snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshot_job: Option<&'a str>,
+    snapshot_host: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     snapshot_time: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +47,17 @@ impl Restore {
                 (self.snapshot.id().to_hex(), self.request.target.as_deref().or(place));
             let log = self.request.log.as_ref().map(|log| LogJson::from(log.plan()));
             let snapshot_time = self.without_log.map(|without_log| without_log.time);
-            let json = RestoreJson { snapshot, target, dry_run, snapshot_time, log, report };
+            let of = self.snapshot.snapshot();
+            let json = RestoreJson {
+                snapshot,
+                target,
+                dry_run,
+                snapshot_job: of.tag("job"),
+                snapshot_host: &of.hostname,
+                snapshot_time,
+                log,
+                report,
+            };
             let summary = Summary::new("restore", self.repository.clone(), &json);
             ui.event(&Summary { job: self.member.as_deref(), ..summary });
             return Ok(());
@@ -50,6 +66,9 @@ impl Restore {
             Some(job) => vec![format!("{}: {heading}", human::text(job.as_bytes()))],
             None => vec![heading.to_owned()],
         };
+        if dry_run {
+            lines.push(self.origin());
+        }
         if let Some(without_log) = &self.without_log {
             lines.push(without_log.words(dry_run, self.session.zone()));
         }
@@ -66,6 +85,15 @@ impl Restore {
         });
         // What somebody is about to confirm is shown even to those who want quiet.
         if dry_run { ui.print(lines.join("\n")) } else { ui.summary(lines.join("\n")) }
+    }
+
+    /// A line about the job, the host and the time of the snapshot.
+    fn origin(&self) -> String {
+        let snapshot = self.snapshot.snapshot();
+        let job = snapshot.tag("job").map(|job| format!("job {}, ", human::text(job.as_bytes())));
+        let host = human::text(snapshot.hostname.as_bytes());
+        let time = human::full_time(snapshot.time, self.session.zone());
+        format!("  of: {}host {host}, {time}", job.unwrap_or_default())
     }
 
     fn collections(
@@ -241,8 +269,28 @@ pub(crate) fn files(
         lines.push(format!("  {remove}: {}", human::count(report.removed, "entry", "entries")));
         lines.extend(listed(report.removals.iter().map(|one| removal(one, SourceKind::Files))));
     }
+    lines.extend(kept(&report.kept, dry_run));
+    if report.failures > 0 {
+        let entries = human::count(report.failures, "entry", "entries");
+        lines.push(format!("  failed: {entries}, named above"));
+    }
     lines.extend(rest(report));
     lines
+}
+
+/// Lines about entries that the snapshot lacks and that stay.
+fn kept(kept: &KeptEntries, dry_run: bool) -> Vec<String> {
+    let verb = if dry_run { "keep" } else { "kept" };
+    let reasons = [
+        (kept.present, "the snapshot lacks (see --delete)"),
+        (kept.excluded, "the backup left out (see --delete-excluded)"),
+        (kept.unknown, "the backup may have seen (see --delete-unknown)"),
+    ];
+    let some = reasons.into_iter().filter(|(count, _)| *count > 0);
+    some.map(|(count, reason)| {
+        format!("  {verb}: {} that {reason}", human::count(count, "entry", "entries"))
+    })
+    .collect()
 }
 
 /// What is said of every kind.

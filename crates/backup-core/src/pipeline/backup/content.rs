@@ -21,8 +21,8 @@ use crate::pipeline::Meter;
 use crate::repository::cpu::{CpuPool, panicked};
 use crate::repository::{BlobWriter, Repository};
 use crate::source::{
-    BlockingContent, Chunking, ContentEnd, EntryPath, Metadata, SourceError, SourceErrorKind,
-    SourceResult,
+    BlockingContent, Chunking, ContentEnd, EntryPath, Metadata, SkipCause, Skipped, SourceError,
+    SourceErrorKind, SourceResult,
 };
 
 /// Files up to this size are read in batches, so that handing them over costs little per file.
@@ -71,6 +71,21 @@ pub(super) struct Finished {
     pub(super) warning: Option<Warning>,
     /// Whether the parent snapshot has a file at this path.
     pub(super) existed: bool,
+    /// The entry, if it is left out.
+    pub(super) skipped: Option<Skipped>,
+}
+
+impl Finished {
+    /// An entry that cannot be read.
+    fn left_out(dir: DirId, path: EntryPath, error: &SourceError, existed: bool) -> Self {
+        let (kind, cause) = match error.kind() {
+            SourceErrorKind::NotFound => (WarningKind::Vanished, SkipCause::Vanished),
+            _ => (WarningKind::Unreadable, SkipCause::Unreadable),
+        };
+        let warning = Warning { kind, path: path.display().into_owned(), message: error.chain() };
+        let skipped = Some(Skipped { path, cause });
+        Self { dir, node: None, warning: Some(warning), existed, skipped }
+    }
 }
 
 impl Stage {
@@ -160,8 +175,7 @@ impl Stage {
             Err(Failure::Entry(error)) => {
                 // Its chunks are promised already: another file may rely on them.
                 chunks.finish()?;
-                let warning = Some(entry_warning(&path, &error));
-                return Ok(Finished { dir, node: None, warning, existed });
+                return Ok(Finished::left_out(dir, path, &error, existed));
             }
             Err(Failure::Run(error)) => return Err(error),
         };
@@ -169,6 +183,7 @@ impl Stage {
         let mut warning = None;
         let mut metadata = match end {
             ContentEnd::Stable => metadata,
+            ContentEnd::Replaced(metadata) => *metadata,
             ContentEnd::Changed(metadata) => {
                 let message =
                     "changed while it was read; the snapshot holds the bytes that were read"
@@ -184,7 +199,7 @@ impl Stage {
         metadata.size = size;
         self.meter.add_items(1);
         let node = Node { name: path.name().into(), metadata, content, subtree: None };
-        Ok(Finished { dir, node: Some(node), warning, existed })
+        Ok(Finished { dir, node: Some(node), warning, existed, skipped: None })
     }
 
     fn read_through(
@@ -223,8 +238,7 @@ impl Stage {
                     while !pending.is_empty() {
                         done.take(pending.pop_front()).await?;
                     }
-                    let warning = Some(entry_warning(&path, &error));
-                    return Ok(Finished { dir, node: None, warning, existed });
+                    return Ok(Finished::left_out(dir, path, &error, existed));
                 }
                 Err(error) => return Err(error.into()),
             };
@@ -256,7 +270,7 @@ impl Stage {
         self.meter.add_items(1);
         let node =
             Node { name: path.name().into(), metadata, content: done.content, subtree: None };
-        Ok(Finished { dir, node: Some(node), warning: None, existed })
+        Ok(Finished { dir, node: Some(node), warning: None, existed, skipped: None })
     }
 }
 
@@ -328,12 +342,4 @@ impl Failure {
     fn of(error: SourceError) -> Self {
         if error.concerns_one_entry() { Self::Entry(error) } else { Self::Run(error.into()) }
     }
-}
-
-fn entry_warning(path: &EntryPath, error: &SourceError) -> Warning {
-    let kind = match error.kind() {
-        SourceErrorKind::NotFound => WarningKind::Vanished,
-        _ => WarningKind::Unreadable,
-    };
-    Warning { kind, path: path.display().into_owned(), message: error.chain() }
 }

@@ -16,6 +16,7 @@
 //! | `run/dirs.rs` | opening directories, and storing complete ones |
 //! | `run/keep.rs` | what is taken over from the parent as it is |
 //! | `assembler.rs` | directories that are still growing |
+//! | `skipped.rs` | the list of skipped entries |
 //! | `content.rs` | reading, chunking and storing contents |
 //! | `buffers.rs` | memory of chunks on their way to another thread |
 //! | `publish.rs` | the `.backup` directory and the snapshot object |
@@ -28,6 +29,7 @@ mod options;
 mod parent;
 mod publish;
 mod run;
+mod skipped;
 
 pub use options::{BackupOptions, BackupReport, EntryCounts};
 
@@ -48,6 +50,7 @@ use items::Items;
 use parent::Parent;
 use publish::Publication;
 use run::Run;
+use skipped::SkippedList;
 
 /// Backs up `source` into `repository` as one new snapshot.
 ///
@@ -124,8 +127,10 @@ async fn run_backup(
     let meter = Meter::start(Stage::Backup, &cx.events);
     let ticking = meter.ticking();
     let mut stalled = reader.stalled().fuse();
+    let skipped = SkippedList::new(reader.skip_rules().as_ref())?;
     let mut items = Items::new(reader);
-    let mut run = Run::new(&source_cx, &indexed, writer.clone(), parent, options, meter.clone());
+    let mut run =
+        Run::new(&source_cx, &indexed, writer.clone(), parent, options, meter.clone(), skipped);
     let collected = tokio::select! {
         collected = run.collect(&mut items) => collected,
         stalled = &mut stalled => Err(stalled.into()),

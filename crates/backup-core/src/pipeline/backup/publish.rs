@@ -8,8 +8,8 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::format::{
-    BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, Snapshot, SnapshotLog,
-    SnapshotPart, SnapshotSummary,
+    BlobKind, MANIFEST_SCHEMA, METADATA_DIR, Manifest, Node, RESTORE_NOTE, SKIPPED_NAME, Snapshot,
+    SnapshotLog, SnapshotPart, SnapshotSummary,
 };
 use crate::id::SnapshotId;
 use crate::log::Stream;
@@ -139,6 +139,15 @@ impl Publication<'_> {
                 name: name.as_bytes().into(),
                 metadata,
                 content: vec![id],
+                subtree: None,
+            });
+        }
+        if let Some((content, size)) = run.finish_skipped().await? {
+            let metadata = Metadata { size, ..Metadata::stream(time) };
+            nodes.push(Node {
+                name: SKIPPED_NAME.as_bytes().into(),
+                metadata,
+                content,
                 subtree: None,
             });
         }

@@ -11,19 +11,20 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::assembler::Assembler;
+use super::assembler::{Assembler, DirId};
 use super::buffers::Buffers;
 use super::content::{FileJob, Finished, SMALL, Stage, StreamJob};
 use super::items::Items;
 use super::options::{BackupOptions, EntryCounts};
 use super::parent::Parent;
+use super::skipped::SkippedList;
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Warning, WarningKind};
 use crate::format::{BlobKind, IncompleteEntry, MAX_INCOMPLETE, ManifestTotals, Node};
 use crate::id::{BlobId, SnapshotId};
 use crate::pipeline::Meter;
-use crate::repository::cpu::panicked;
+use crate::repository::cpu::{CpuPool, panicked};
 use crate::repository::{BlobReader, BlobWriter, IndexedRepository};
 use crate::source::{Content, Entry, EntryPath, Item, Metadata, Selection, SourceError};
 
@@ -52,6 +53,8 @@ pub(super) struct Run {
     pub(super) totals: ManifestTotals,
     /// The first entries that are missing or incomplete.
     pub(super) incomplete: Vec<IncompleteEntry>,
+    /// The list of the entries that the source leaves out.
+    pub(super) skipped: SkippedList,
 }
 
 impl Run {
@@ -62,6 +65,7 @@ impl Run {
         parent: Option<Parent>,
         options: &BackupOptions,
         meter: Meter,
+        skipped: SkippedList,
     ) -> Self {
         let repository = indexed.repository().clone();
         // A reader more than there are cores: one may wait for the disk. Readers and the chunks
@@ -90,6 +94,7 @@ impl Run {
             dirs: EntryCounts::default(),
             totals: ManifestTotals::default(),
             incomplete: Vec::new(),
+            skipped,
         }
     }
 
@@ -166,7 +171,21 @@ impl Run {
                 self.warn(warning);
                 Ok(())
             }
+            Item::Skipped(skipped) => self.skip(&skipped).await,
         }
+    }
+
+    pub(super) fn writer(&self) -> &BlobWriter {
+        &self.stage.writer
+    }
+
+    pub(super) fn cpu(&self) -> &CpuPool {
+        self.stage.repository.cpu()
+    }
+
+    /// The complete nodes of an open directory.
+    pub(super) fn nodes_of(&mut self, dir: DirId) -> Result<&[Node]> {
+        Ok(&self.assembler.dir(dir)?.nodes)
     }
 
     /// Compares the selection with what was found. A pattern that matches nothing is a warning.
@@ -302,7 +321,10 @@ impl Run {
     }
 
     async fn arrived(&mut self, finished: Vec<Finished>) -> Result<()> {
-        for Finished { dir, node, warning, existed } in finished {
+        for Finished { dir, node, warning, existed, skipped } in finished {
+            if let Some(skipped) = skipped {
+                self.skip_failed(&skipped).await?;
+            }
             if let Some(warning) = warning {
                 self.warn(warning);
             }

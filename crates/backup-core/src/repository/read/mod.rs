@@ -6,6 +6,7 @@
 //! | `decode.rs` | opening sealed blobs: each is checked against its name |
 //! | `fetch.rs` | many blobs at once, in the order in which they are stored |
 //! | `settled.rs` | blobs of which index objects state several lengths |
+//! | `skipped.rs` | the list of the entries that a backup left out |
 //! | `snapshot.rs` | [`SnapshotReader`]: trees, paths, file contents of one snapshot |
 //! | `walk.rs` | [`TreeWalk`]: all nodes of a snapshot in order |
 
@@ -13,6 +14,7 @@ mod blob;
 mod decode;
 mod fetch;
 mod settled;
+mod skipped;
 mod snapshot;
 mod walk;
 

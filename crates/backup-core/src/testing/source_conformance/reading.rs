@@ -57,6 +57,7 @@ pub(super) async fn items_are_consistent(subject: &Subject) {
             Item::Keep(path) => {
                 subject.fail(format_args!("{path} is kept, and there is no earlier snapshot"))
             }
+            Item::Skipped(_) => {}
             Item::Close(path) => _ = closed.insert(path.clone()),
             Item::Entry(entry) => {
                 entry_is_sound(subject, entry);

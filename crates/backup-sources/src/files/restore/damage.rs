@@ -17,7 +17,15 @@ pub(super) struct Damage {
     entries: AtomicU64,
     /// Files with several names, and what is wrong with them: there is nothing their other names
     /// could be linked to.
-    linked: Mutex<HashMap<EntryPath, String>>,
+    linked: Mutex<HashMap<EntryPath, Lost>>,
+}
+
+/// Why a file with several names is not there.
+#[derive(Debug, Clone)]
+pub(super) struct Lost {
+    pub(super) reason: String,
+    /// Whether the repository is damaged; otherwise the target refused the file.
+    pub(super) is_damage: bool,
 }
 
 impl Damage {
@@ -33,16 +41,17 @@ impl Damage {
     }
 
     /// Remembers that other names cannot be linked to `path`.
-    pub(super) fn no_link_to(&self, path: &EntryPath, reason: &str) {
-        self.linked().insert(path.clone(), reason.to_owned());
+    pub(super) fn no_link_to(&self, path: &EntryPath, reason: &str, is_damage: bool) {
+        let reason = reason.to_owned();
+        self.linked().insert(path.clone(), Lost { reason, is_damage });
     }
 
     /// Why nothing can be linked to `path`.
-    pub(super) fn of_linked(&self, path: &EntryPath) -> Option<String> {
+    pub(super) fn of_linked(&self, path: &EntryPath) -> Option<Lost> {
         self.linked().get(path).cloned()
     }
 
-    fn linked(&self) -> MutexGuard<'_, HashMap<EntryPath, String>> {
+    fn linked(&self) -> MutexGuard<'_, HashMap<EntryPath, Lost>> {
         self.linked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

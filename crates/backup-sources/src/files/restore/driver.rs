@@ -12,9 +12,10 @@ use backup_core::event::WarningKind;
 use backup_core::format::{Fault, Loss, Node, Tree};
 use backup_core::id::BlobId;
 use backup_core::limits;
-use backup_core::source::{EntryPath, IfExists, Metadata, NodeKind, SourceResult};
+use backup_core::source::{EntryPath, IfExists, Metadata, NodeKind, SourceError, SourceResult};
 use rustix::fs::{FileType, Mode as Permissions, OFlags, Stat, openat};
 
+use super::absent::Doubt;
 use super::file::FileTask;
 use super::site::{Existing, Mode, Site, State};
 use super::special::{self, HardLink};
@@ -52,8 +53,6 @@ struct Primary {
 pub(super) struct Driver<'a> {
     site: Site<'a>,
     filter: Filter,
-    /// The paths the snapshot was made of.
-    roots: Vec<EntryPath>,
     /// Whether the snapshot's own description is wanted.
     with_description: bool,
     stack: Vec<Frame>,
@@ -82,7 +81,6 @@ impl<'a> Driver<'a> {
             site: Site { job, mode },
             with_description: selection.include().iter().any(named),
             filter,
-            roots: job.snapshot.paths().iter().filter_map(EntryPath::new).collect(),
             stack: vec![root],
             made: 1,
             links: HashMap::new(),
@@ -156,8 +154,10 @@ impl<'a> Driver<'a> {
         if node.is_dir() {
             self.enter(path, node, cover)
         } else if cover == Cover::Yes {
-            self.make()?;
-            self.leaf(path, node)
+            if !self.make()? {
+                return Ok(());
+            }
+            self.leaf(&path, node).or_else(|error| self.survive(&path, error))
         } else {
             Ok(())
         }
@@ -183,7 +183,7 @@ impl<'a> Driver<'a> {
         let subtree = node.subtree.ok_or_else(|| Error::damaged("the directory has no tree"));
         // Read before it is made: one that cannot be read leaves no trace.
         match subtree.and_then(|subtree| self.load(&subtree)) {
-            Ok(()) if cover == Cover::Yes => self.make(),
+            Ok(()) if cover == Cover::Yes => self.make().map(drop),
             Ok(()) => Ok(()),
             Err(error) if error.is_damage() => {
                 self.give_up(&error);
@@ -205,35 +205,49 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Makes sure that the directories on the way to the current one exist.
-    fn make(&mut self) -> SourceResult<()> {
+    /// Goes on after a failure that concerns only the entry at `path`. Before anything is written,
+    /// every failure ends the restore.
+    fn survive(&self, path: &EntryPath, error: SourceError) -> SourceResult<()> {
+        if self.site.mode == Mode::Check { Err(error) } else { self.site.job.fail(path, error) }
+    }
+
+    /// Makes sure that the directories on the way to the current one exist. One that cannot be made
+    /// is left with everything in it, and the result is `false`.
+    fn make(&mut self) -> SourceResult<bool> {
         while self.made < self.stack.len() {
             let parent = self.stack[self.made - 1].state;
             let (path, keeps) = (self.stack[self.made].path.clone(), !self.is_finished(self.made));
-            self.stack[self.made].state = self.site.make_dir(&path, parent, keeps)?;
+            match self.site.make_dir(&path, parent, keeps) {
+                Ok(state) => self.stack[self.made].state = state,
+                Err(error) => {
+                    self.survive(&path, error)?;
+                    self.stack.truncate(self.made);
+                    return Ok(false);
+                }
+            }
             self.made += 1;
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn leaf(&mut self, path: EntryPath, node: Node) -> SourceResult<()> {
+    fn leaf(&mut self, path: &EntryPath, node: Node) -> SourceResult<()> {
         let fresh = self.stack.last().is_some_and(|frame| frame.state == State::Fresh);
-        let found = if fresh { None } else { self.site.look(&path)? };
-        let found = self.site.admit(&path, found)?;
+        let found = if fresh { None } else { self.site.look(path)? };
+        let found = self.site.admit(path, found)?;
         if self.site.mode == Mode::Check {
             return Ok(());
         }
         if node.metadata.kind == NodeKind::File {
-            self.file(path, node, found)
+            self.file(path.clone(), node, found)
         } else {
-            special::restore(self.site.job, self.site.mode, &path, &node.metadata, found.as_ref())
+            special::restore(self.site.job, self.site.mode, path, &node.metadata, found.as_ref())
         }
     }
 
     fn file(&mut self, path: EntryPath, node: Node, mut found: Option<Stat>) -> SourceResult<()> {
-        if found.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile)
-        {
-            self.site.unlink(&path)?;
+        let is_other = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;
+        if let Some(stat) = found.filter(is_other) {
+            self.site.unlink(&path, &stat)?;
             found = None;
         }
         let Node { metadata, content, .. } = node;
@@ -290,7 +304,7 @@ impl<'a> Driver<'a> {
         self.made = self.made.min(self.stack.len());
         let counts = needed && (frame.cover == Cover::Yes || frame.state == State::Fresh);
         if let Some(metadata) = frame.metadata.filter(|_| counts && self.site.mode != Mode::Check) {
-            let quiet = self.is_above(&frame.path);
+            let quiet = self.site.job.is_above(&frame.path);
             self.window.dirs.push(FinishedDir {
                 path: frame.path,
                 metadata,
@@ -305,22 +319,23 @@ impl<'a> Driver<'a> {
     /// and may be changed.
     fn is_finished(&self, index: usize) -> bool {
         let frame = &self.stack[index];
-        let asked_for = frame.cover == Cover::Yes && !self.is_above(&frame.path);
+        let asked_for = frame.cover == Cover::Yes && !self.site.job.is_above(&frame.path);
         frame.state == State::Fresh
             || (asked_for && self.site.job.request.if_exists != IfExists::Fail)
     }
 
-    /// Whether `path` lies above a path the snapshot was made of.
-    fn is_above(&self, path: &EntryPath) -> bool {
-        self.roots.iter().any(|root| root != path && root.starts_with(path))
-    }
-
-    /// Removes what the snapshot does not have from the innermost directory.
+    /// Removes entries that the snapshot lacks from the innermost directory, as far as that is
+    /// requested, and counts those that stay.
     fn purge(&self) -> SourceResult<()> {
         let Some(frame) = self.stack.last() else {
             return Ok(());
         };
-        let inside = self.roots.iter().any(|root| frame.path.starts_with(root));
+        self.purge_dir(frame).or_else(|error| self.survive(&frame.path, error))
+    }
+
+    fn purge_dir(&self, frame: &Frame) -> SourceResult<()> {
+        let absence = &self.site.job.absence;
+        let inside = self.site.job.roots.iter().any(|root| frame.path.starts_with(root));
         let replacing =
             self.site.job.request.if_exists == IfExists::Replace && self.site.mode != Mode::Check;
         if !replacing || !inside || frame.is_incomplete || frame.state != State::Existing {
@@ -331,15 +346,19 @@ impl<'a> Driver<'a> {
         let dir = self.site.job.target.dir(&frame.path).map_err(failed)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = openat(&dir, ".", flags, Permissions::empty()).map_err(failed)?;
-        for name in target::names(&readable).map_err(failed)? {
-            let known = frame.names.binary_search_by(|other| (**other).cmp(&*name)).is_ok();
+        let mut names = target::names(&readable).map_err(failed)?;
+        let doubt = absence.doubt_of_content(&frame.path, &names);
+        names.retain(|name| frame.names.binary_search_by(|other| (**other).cmp(name)).is_err());
+        names.sort_unstable();
+        for name in names {
             let path = frame.path.join(&name);
-            if !known
-                && self.filter.child(frame.cover, &path) == Cover::Yes
-                && !self.site.remove(&path)?
-            {
-                let message = "not removed: another file system is mounted there";
-                self.site.job.tally.warn(WarningKind::Other, path.to_string(), message);
+            if self.filter.child(frame.cover, &path) != Cover::Yes {
+                continue;
+            }
+            if absence.deletes() {
+                self.site.remove(&path, doubt)?;
+            } else {
+                self.site.job.tally.keep(Doubt::default());
             }
         }
         Ok(())

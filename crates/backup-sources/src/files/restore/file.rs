@@ -1,6 +1,7 @@
 //! One file: which of its blocks differ, writing those, and finishing it.
 
 mod read_back;
+mod settle;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -60,6 +61,8 @@ struct State {
     size: u64,
     /// Why it cannot be restored.
     lost: Option<String>,
+    /// Why the target refused it.
+    failed: Option<String>,
 }
 
 impl FileTask {
@@ -91,7 +94,8 @@ impl FileTask {
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.state().lost.is_some()
+        let state = self.state();
+        state.lost.is_some() || state.failed.is_some()
     }
 
     pub(super) fn path(&self) -> &EntryPath {
@@ -149,7 +153,7 @@ impl FileTask {
                 .sum();
             job.tally.written_bytes.fetch_add(bytes, Relaxed);
             if self.found.is_some() {
-                job.tally.plan_change(job.target.show(&self.path));
+                job.tally.plan_change("file", job.target.show(&self.path));
             }
             job.tally.done(1, bytes);
             return Ok(Vec::new());
@@ -307,61 +311,26 @@ impl FileTask {
         self.state().open = None;
     }
 
+    /// Notes that the target refuses it: no more of it is written.
+    ///
+    /// # Errors
+    /// The error itself if it concerns more than this file.
+    pub(super) fn fail(&self, job: &Job, error: SourceError) -> SourceResult<()> {
+        let reason = error.chain();
+        let mut state = self.state();
+        if state.failed.is_none() {
+            job.fail(&self.path, error)?;
+            state.failed = Some(reason);
+        }
+        state.open = None;
+        Ok(())
+    }
+
     /// Notes that a blob of it cannot be had: no more of it is written.
     pub(super) fn lose(&self, error: &Error) {
         let mut state = self.state();
         if state.lost.is_none() {
             state.lost = Some(error.chain());
-        }
-    }
-
-    /// Leaves nothing that looks like the file if it cannot be restored, and says so. Nobody writes
-    /// to it any more.
-    pub(super) fn settle(&self, job: &Job) -> SourceResult<()> {
-        let mut state = self.state();
-        let Some(reason) = state.lost.take() else {
-            return Ok(());
-        };
-        state.open = None;
-        let kept = match (state.in_place, state.opened) {
-            (true, true) => Some("the existing file is partly overwritten"),
-            (true, false) => {
-                self.give_mode_back(job);
-                Some("the existing file is unchanged")
-            }
-            (false, true) => {
-                self.remove(job)?;
-                None
-            }
-            (false, false) => {
-                let untouched = self.found.is_some() && !state.replaced;
-                untouched.then_some("the existing file is unchanged")
-            }
-        };
-        job.tally.total_bytes.fetch_sub(state.size, Relaxed);
-        job.damage.report(&job.tally, &self.path, &reason, kept);
-        if self.metadata.links > 1 {
-            job.damage.no_link_to(&self.path, &reason);
-        }
-        state.lost = Some(reason);
-        Ok(())
-    }
-
-    /// Undoes what preparing the existing file has done.
-    fn give_mode_back(&self, job: &Job) {
-        if let (Some(found), Ok(parent)) = (self.found, job.target.parent(&self.path)) {
-            // Should it fail, its owner can still read and write it.
-            let _tried = metadata::chmod_at(&parent, self.path.name(), found.mode & 0o7777);
-        }
-    }
-
-    /// Removes the unfinished file.
-    fn remove(&self, job: &Job) -> SourceResult<()> {
-        let failed = self.error(job, "remove");
-        let parent = job.target.parent(&self.path).map_err(&failed)?;
-        match unlinkat(&parent, self.path.name(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(failed(errno)),
         }
     }
 

@@ -1,73 +1,129 @@
-//! Removing what the snapshot does not have.
+//! Removing entries that the snapshot lacks. Everything in a directory is judged by itself: a
+//! directory goes only if everything in it does.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering::Relaxed;
 
+use backup_core::event::WarningKind;
 use backup_core::source::{EntryPath, SourceResult};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
+use super::absent::Doubt;
+use super::site::describe;
 use super::{Job, target};
 
-/// Removes the entry at `path` with everything in it; without `really` only counts. `false` if
-/// another file system is mounted there or below: that is never touched.
-pub(super) fn remove(job: &Job, path: &EntryPath, really: bool) -> SourceResult<bool> {
+/// Removes the entry at `path` with everything in it, as far as the record of the backup and the
+/// request allow; without `really` only counts. `inherited` are doubts about everything in its
+/// directory. `false` if it stays, at least in part.
+pub(super) fn remove(
+    job: &Job,
+    path: &EntryPath,
+    inherited: Doubt,
+    really: bool,
+) -> SourceResult<bool> {
     job.target.forget(path);
-    let before = job.tally.removed.load(Relaxed);
-    let result = job.target.parent(path).and_then(|parent| {
+    let opened = job.target.parent(path).and_then(|parent| {
         let device = fstat(&parent)?.st_dev;
-        Removal { job, device, really }.entry(&parent, path.name())
+        Ok((parent, device))
     });
-    match result {
-        Ok(is_dir) => {
-            if !really {
-                let inside = job.tally.removed.load(Relaxed).saturating_sub(before + 1);
-                job.tally.plan_removal(job.target.show(path), is_dir.then_some(inside));
-            }
-            Ok(true)
+    match opened {
+        Ok((parent, device)) => {
+            Removing { job, device, really }.entry(&parent, path, inherited, false)
         }
-        Err(Errno::XDEV) => Ok(false),
-        Err(Errno::CANCELED) => Ok(job.check_cancelled().map(|()| true)?),
-        Err(errno) => Err(job.target.error(errno, "remove", path)),
+        Err(errno) => failed(job, path, errno),
     }
 }
 
-struct Removal<'a> {
+fn failed(job: &Job, path: &EntryPath, errno: Errno) -> SourceResult<bool> {
+    job.fail(path, job.target.error(errno, "remove", path))?;
+    Ok(false)
+}
+
+struct Removing<'a> {
     job: &'a Job,
+    /// Device of the directory that removing began in: other file systems are left alone.
     device: u64,
     really: bool,
 }
 
-impl Removal<'_> {
-    /// Removes one entry; true if it is a directory.
-    fn entry(&self, parent: &OwnedFd, name: &[u8]) -> Result<bool, Errno> {
-        if self.job.cx.cancel.is_cancelled() {
-            return Err(Errno::CANCELED);
-        }
+impl Removing<'_> {
+    /// Removes one entry; `false` if it stays. `is_planned`: a directory above it was named by the
+    /// plan.
+    fn entry(
+        &self,
+        parent: &OwnedFd,
+        path: &EntryPath,
+        inherited: Doubt,
+        is_planned: bool,
+    ) -> SourceResult<bool> {
+        let Job { tally, absence, target, .. } = self.job;
+        self.job.check_cancelled()?;
         self.job.calls.next();
-        let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = match statat(parent, path.name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(true),
+            Err(errno) => return failed(self.job, path, errno),
+        };
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_dir {
-            if stat.st_dev != self.device {
-                return Err(Errno::XDEV);
-            }
-            self.content(parent, name)?;
+        if is_dir && stat.st_dev != self.device {
+            let message = "not removed: another file system is mounted there";
+            tally.warn(WarningKind::Other, path.to_string(), message);
+            return Ok(false);
+        }
+        let doubt = absence.doubt(path, &stat).and(inherited);
+        if !absence.allows(doubt) {
+            tally.keep(doubt);
+            return Ok(false);
+        }
+        let shown = target.show(path);
+        let is_planned =
+            is_planned || absence.planned().is_none_or(|planned| planned.contains(&shown));
+        let before = tally.begin_removal();
+        if is_dir && !self.content(parent, path, doubt, is_planned)? {
+            return Ok(false);
+        }
+        if !is_planned {
+            return Ok(false);
         }
         if self.really {
-            unlinkat(parent, name, if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() })?;
+            let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+            if let Err(errno) = unlinkat(parent, path.name(), flags) {
+                return failed(self.job, path, errno);
+            }
         }
-        self.job.tally.removed.fetch_add(1, Relaxed);
-        Ok(is_dir)
+        tally.end_removal(&before, describe(&stat), shown, is_dir, self.really);
+        Ok(true)
     }
 
-    fn content(&self, parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    /// Removes everything in a directory; `false` if anything stays.
+    fn content(
+        &self,
+        parent: &OwnedFd,
+        path: &EntryPath,
+        doubt: Doubt,
+        is_planned: bool,
+    ) -> SourceResult<bool> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let dir = openat(parent, name, flags, Mode::empty())?;
-        let stat = fstat(&dir)?;
-        if self.really && stat.st_mode & 0o300 != 0o300 {
-            // Its owner may forbid himself to write; if this fails, removing will say why.
+        let opened = openat(parent, path.name(), flags, Mode::empty())
+            .and_then(|dir| Ok((fstat(&dir)?.st_mode, target::names(&dir)?, dir)));
+        let (mode, mut names, dir) = match opened {
+            Ok(opened) => opened,
+            Err(errno) => return failed(self.job, path, errno),
+        };
+        names.sort_unstable();
+        let is_opened_up = self.really && mode & 0o300 != 0o300;
+        if is_opened_up {
+            // Its owner may forbid himself to write; if this fails, removing reports the reason.
             let _tried = fchmod(&dir, Mode::RWXU);
         }
-        target::names(&dir)?.iter().try_for_each(|name| self.entry(&dir, name).map(|_| ()))
+        let doubt = doubt.and(self.job.absence.doubt_of_content(path, &names));
+        let mut all = true;
+        for name in &names {
+            all &= self.entry(&dir, &path.join(name), doubt, is_planned)?;
+        }
+        if is_opened_up && !all {
+            let _tried = fchmod(&dir, Mode::from_raw_mode(mode & 0o7777));
+        }
+        Ok(all)
     }
 }

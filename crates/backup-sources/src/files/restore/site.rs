@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use backup_core::source::{EntryPath, IfExists, SourceError, SourceErrorKind, SourceResult};
-use rustix::fs::{AtFlags, FileType, Mode as Permissions, Stat, mkdirat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode as Permissions, OFlags, Stat, mkdirat, openat, statat, unlinkat,
+};
 use rustix::io::Errno;
 
-use super::{Job, exists, metadata, remove};
+use super::absent::Doubt;
+use super::{Job, exists, metadata, remove, target};
 
 /// A regular file in the target: its identity and permissions. Tens of thousands are held at once.
 #[derive(Debug, Clone, Copy)]
@@ -73,13 +76,20 @@ impl Site<'_> {
                 }
                 return Ok(State::Existing);
             }
+            let shown = self.job.target.show(path);
+            if self.job.is_above(path) {
+                // The backup followed links above the paths that it was given, too.
+                return match self.job.target.dir(path) {
+                    Ok(_) => Ok(State::Existing),
+                    Err(_) => Err(in_the_way_above(&shown, &stat)),
+                };
+            }
             if self.job.request.if_exists != IfExists::Replace {
-                let shown = self.job.target.show(path);
                 return Err(in_the_way(format!(
                     "{shown} exists and is not a directory, but is one in the snapshot"
                 )));
             }
-            self.unlink(path)?;
+            self.unlink(path, &stat)?;
         }
         if self.mode == Mode::Write {
             let failed = |errno| self.job.target.error(errno, "create the directory", path);
@@ -112,10 +122,15 @@ impl Site<'_> {
         }
     }
 
-    /// Removes what is at `path`, which is not a directory.
-    pub(super) fn unlink(&self, path: &EntryPath) -> SourceResult<()> {
-        if self.mode != Mode::Write {
-            return Ok(());
+    /// Removes what is at `path` to make room: `stat` describes it, and it is not a directory.
+    pub(super) fn unlink(&self, path: &EntryPath, stat: &Stat) -> SourceResult<()> {
+        match self.mode {
+            Mode::Check => return Ok(()),
+            Mode::DryRun => {
+                self.job.tally.plan_change(describe(stat), self.job.target.show(path));
+                return Ok(());
+            }
+            Mode::Write => {}
         }
         let failed = |errno| self.job.target.error(errno, "remove", path);
         let parent = self.job.target.parent(path).map_err(failed)?;
@@ -137,28 +152,83 @@ impl Site<'_> {
                 "{shown} exists and is a directory, but is not one in the snapshot"
             ))),
             IfExists::Replace if is_dir(&stat) => {
-                if !self.remove(path)? {
-                    let message =
-                        format!("cannot remove {shown}: another file system is mounted there");
-                    return Err(SourceError::new(SourceErrorKind::Target, message)
-                        .with_hint("unmount it first"));
-                }
+                self.make_room(path)?;
                 Ok(None)
             }
             IfExists::Merge | IfExists::Replace => Ok(Some(stat)),
         }
     }
 
-    /// Removes what is at `path`, unless another file system is mounted there or below.
-    pub(super) fn remove(&self, path: &EntryPath) -> SourceResult<bool> {
-        self.job.check_cancelled()?;
-        remove::remove(self.job, path, self.mode == Mode::Write)
+    /// Removes what is at `path`, which the snapshot lacks, as far as that is requested; `false` if
+    /// it stays. `inherited` are doubts about everything in its directory.
+    pub(super) fn remove(&self, path: &EntryPath, inherited: Doubt) -> SourceResult<bool> {
+        remove::remove(self.job, path, inherited, self.mode == Mode::Write)
+    }
+
+    /// Removes the directory at `path`, in whose place the snapshot holds something else: with
+    /// everything in it if that is requested, else only if it is empty.
+    fn make_room(&self, path: &EntryPath) -> SourceResult<()> {
+        let failed = |errno| self.job.target.error(errno, "remove", path);
+        let dir = self.job.target.dir(path).map_err(failed)?;
+        let is_gone = if self.job.absence.deletes() {
+            drop(dir);
+            self.remove(path, Doubt::default())?
+        } else {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let readable = openat(&dir, ".", flags, Permissions::empty()).map_err(failed)?;
+            let is_empty = target::names(&readable).map_err(failed)?.is_empty();
+            if is_empty && self.mode == Mode::Write {
+                self.job.target.forget(path);
+                let parent = self.job.target.parent(path).map_err(failed)?;
+                unlinkat(&parent, path.name(), AtFlags::REMOVEDIR).map_err(failed)?;
+            } else if is_empty && self.mode == Mode::DryRun {
+                self.job.tally.plan_change("directory", self.job.target.show(path));
+            }
+            is_empty
+        };
+        if is_gone {
+            return Ok(());
+        }
+        let shown = self.job.target.show(path);
+        let message = format!(
+            "{shown} exists and is a directory with content, but is not one in the snapshot"
+        );
+        Err(SourceError::new(SourceErrorKind::TargetExists, message).with_hint(
+            "move the directory away; --delete removes content that the backup saw to be absent",
+        ))
     }
 }
 
 fn in_the_way(message: String) -> SourceError {
     SourceError::new(SourceErrorKind::TargetExists, message)
-        .with_hint("remove the existing entry, or use --if-exists replace to replace it")
+        .with_hint("move the existing entry away, or use --if-exists replace to replace it")
+}
+
+/// The refusal to touch what lies above the paths that the snapshot was made of.
+fn in_the_way_above(shown: &str, stat: &Stat) -> SourceError {
+    let what = if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        "is a symbolic link that is not followed"
+    } else {
+        "is not a directory"
+    };
+    let message = format!("{shown} lies above the restored paths and {what}");
+    SourceError::new(SourceErrorKind::TargetExists, message).with_hint(
+        "restore to a new directory with --target, or correct this path by hand; in place, links \
+         are followed if root, this user or the owner of the directory owns them",
+    )
+}
+
+/// The kind of an entry, for plans.
+pub(super) fn describe(stat: &Stat) -> &'static str {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => "directory",
+        FileType::Symlink => "symbolic link",
+        FileType::RegularFile => "file",
+        FileType::BlockDevice | FileType::CharacterDevice => "device",
+        FileType::Fifo => "pipe",
+        FileType::Socket => "socket",
+        FileType::Unknown => "entry",
+    }
 }
 
 fn is_dir(stat: &Stat) -> bool {

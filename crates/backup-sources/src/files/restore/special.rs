@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::Job;
 use super::metadata::{self, Report};
-use super::site::Mode;
+use super::site::{Mode, describe};
 use super::tally::Part;
 use crate::files::watch::Calls;
 
@@ -25,6 +25,15 @@ pub(super) fn restore(
     want: &Metadata,
     found: Option<&Stat>,
 ) -> SourceResult<()> {
+    if mode == Mode::DryRun
+        && let Some(stat) = found
+    {
+        let failed = |errno| job.target.error(errno, "stat", path);
+        let parent = job.target.parent(path).map_err(failed)?;
+        if !is_same(&parent, path.name(), stat, &want.kind) {
+            job.tally.plan_change(describe(stat), job.target.show(path));
+        }
+    }
     if mode == Mode::Write {
         let failed = |errno| job.target.error(errno, "create", path);
         let parent = job.target.parent(path).map_err(failed)?;

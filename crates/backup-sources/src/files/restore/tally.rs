@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use backup_core::event::{Events, Progress, Stage, WarningKind};
 use backup_core::source::{
-    EntryPath, ExistingObject, MAX_PLANNED_FILES, PlannedObject, Removal, RestoreReport,
+    EntryPath, ExistingObject, KeptEntries, MAX_PLANNED_FILES, PlannedObject, Removal,
+    RestoreFailure, RestoreReport, SourceError, SourceErrorKind,
 };
 use rustix::io::Errno;
 
+use super::absent::Doubt;
 use crate::progress::StageProgress;
 
 /// As root, trouble with metadata is unexpected: so many cases of a kind are reported one by one.
@@ -59,7 +61,11 @@ pub(super) struct Tally {
     stage: StageProgress,
     pub(super) files_written: AtomicU64,
     pub(super) files_unchanged: AtomicU64,
-    pub(super) removed: AtomicU64,
+    removed: AtomicU64,
+    failures: AtomicU64,
+    /// Files that differ from the snapshot after they were written.
+    mismatches: AtomicU64,
+    kept: Mutex<KeptEntries>,
     pub(super) total_bytes: AtomicU64,
     pub(super) written_bytes: AtomicU64,
     pub(super) verified_bytes: AtomicU64,
@@ -69,11 +75,19 @@ pub(super) struct Tally {
     named: Mutex<Named>,
 }
 
-/// Entries of the target that a plan names, at most [`MAX_PLANNED_FILES`] of each.
+/// Entries of the target that a report names, at most [`MAX_PLANNED_FILES`] of each.
 #[derive(Debug, Default)]
 struct Named {
     changed: Vec<PlannedObject>,
     removed: Vec<Removal>,
+    failed: Vec<RestoreFailure>,
+}
+
+/// The counts before a removal.
+#[derive(Debug)]
+pub(super) struct BeforeRemoval {
+    removed: u64,
+    named: usize,
 }
 
 impl Tally {
@@ -86,6 +100,9 @@ impl Tally {
             files_written: AtomicU64::new(0),
             files_unchanged: AtomicU64::new(0),
             removed: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            mismatches: AtomicU64::new(0),
+            kept: Mutex::default(),
             total_bytes: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
             verified_bytes: AtomicU64::new(0),
@@ -140,29 +157,71 @@ impl Tally {
         cases.waiting += 1;
     }
 
-    /// Names an existing file that a restore would change.
-    pub(super) fn plan_change(&self, name: String) {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Names an existing entry that a restore would change or replace.
+    pub(super) fn plan_change(&self, kind: &str, name: String) {
+        let mut named = self.named();
         if named.changed.len() < MAX_PLANNED_FILES {
             let existing = Some(ExistingObject::default());
-            let kind = "file".to_owned();
+            let kind = kind.to_owned();
             named.changed.push(PlannedObject { kind, name, count: None, existing });
         }
     }
 
-    /// Names an entry that a restore would remove, with the number of entries in it if it is a
-    /// directory.
-    pub(super) fn plan_removal(&self, name: String, inside: Option<u64>) {
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        if named.removed.len() < MAX_PLANNED_FILES {
-            let kind = if inside.is_some() { "directory" } else { "file" };
-            named.removed.push(Removal {
-                kind: kind.to_owned(),
-                name,
-                count: inside,
-                estimate: None,
-            });
+    /// Begins the removal of an entry, which may be a directory with others in it.
+    pub(super) fn begin_removal(&self) -> BeforeRemoval {
+        BeforeRemoval { removed: self.removed.load(Relaxed), named: self.named().removed.len() }
+    }
+
+    /// Counts a removed entry. A plan names it: a directory in place of the entries in it, with
+    /// their number.
+    pub(super) fn end_removal(
+        &self,
+        before: &BeforeRemoval,
+        kind: &str,
+        name: String,
+        is_dir: bool,
+        really: bool,
+    ) {
+        let inside = self.removed.fetch_add(1, Relaxed).saturating_sub(before.removed);
+        let mut named = self.named();
+        named.removed.truncate(before.named);
+        if !really && named.removed.len() < MAX_PLANNED_FILES {
+            let (kind, count) = (kind.to_owned(), is_dir.then_some(inside));
+            named.removed.push(Removal { kind, name, count, estimate: None });
         }
+    }
+
+    /// Counts an entry that the snapshot lacks and that stays, because of these doubts.
+    pub(super) fn keep(&self, doubt: Doubt) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match doubt {
+            Doubt { unknown: true, .. } => kept.unknown += 1,
+            Doubt { excluded: true, .. } => kept.excluded += 1,
+            Doubt { .. } => kept.present += 1,
+        }
+    }
+
+    /// Counts and names an entry that could not be restored. The restore goes on.
+    pub(super) fn fail(&self, path: &EntryPath, shown: String, error: &SourceError) {
+        self.failures.fetch_add(1, Relaxed);
+        if error.kind() == SourceErrorKind::Mismatch {
+            self.mismatches.fetch_add(1, Relaxed);
+        }
+        self.warn(WarningKind::Other, path.to_string(), format!("failed: {}", error.chain()));
+        let mut named = self.named();
+        if named.failed.len() < MAX_PLANNED_FILES {
+            let (reason, hint) = (error.chain(), error.hint().map(str::to_owned));
+            named.failed.push(RestoreFailure { object: shown, reason, hint });
+        }
+    }
+
+    /// Number of files that differ from the snapshot after they were written.
+    pub(super) fn mismatches(&self) -> u64 {
+        self.mismatches.load(Relaxed)
+    }
+
+    fn named(&self) -> MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports what is still to be reported, and says what was done.
@@ -181,12 +240,15 @@ impl Tally {
             self.warn(part.kind(), cases.first, message);
         }
         self.stage.finish();
-        let named = std::mem::take(&mut *self.named.lock().unwrap_or_else(PoisonError::into_inner));
+        let named = std::mem::take(&mut *self.named());
         let mut objects = named.changed;
         objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         RestoreReport {
             objects,
             removals: named.removed,
+            failed: named.failed,
+            failures: self.failures.load(Relaxed),
+            kept: *self.kept.lock().unwrap_or_else(PoisonError::into_inner),
             entries: self.stage.totals().done_items,
             files_written: self.files_written.load(Relaxed),
             files_unchanged: self.files_unchanged.load(Relaxed),

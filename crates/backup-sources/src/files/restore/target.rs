@@ -1,6 +1,6 @@
 //! The target: every path below it is reached from its open directory, one name after the other,
-//! and no link among them is followed. Whatever a snapshot holds or the target has become, nothing
-//! outside is touched.
+//! and no link among them is followed, except for links above the given paths of a restore in place.
+//! Whatever a snapshot holds or the target has become, nothing outside is touched.
 
 use std::collections::HashMap;
 use std::fs::DirBuilder;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::source::{EntryPath, SourceError, SourceErrorKind, SourceResult};
-use rustix::fs::{CWD, Dir, Mode, OFlags, openat, syncfs};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat, syncfs};
 use rustix::io::Errno;
 
 /// Directories that are kept open.
@@ -27,6 +27,8 @@ pub(super) struct Target {
     root: Arc<OwnedFd>,
     shown: PathBuf,
     dirs: Mutex<HashMap<EntryPath, Arc<OwnedFd>>>,
+    /// Links above these paths are followed, as the backup followed them.
+    roots: Vec<EntryPath>,
 }
 
 impl Target {
@@ -66,7 +68,12 @@ impl Target {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root =
             openat(CWD, path, flags, Mode::empty()).map_err(|errno| refused(path, errno.into()))?;
-        Ok(Self { root: Arc::new(root), shown: path.to_path_buf(), dirs: Mutex::default() })
+        Ok(Self {
+            root: Arc::new(root),
+            shown: path.to_path_buf(),
+            dirs: Mutex::default(),
+            roots: Vec::new(),
+        })
     }
 
     fn is_empty(&self) -> Result<bool, Errno> {
@@ -77,8 +84,23 @@ impl Target {
         self.dirs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Follows links above `roots`, the paths that a snapshot restored in place was made of, if the
+    /// owner of the link may be trusted: root, this user, or the owner of the directory.
+    pub(super) fn follow_links_above(&mut self, roots: &[EntryPath]) {
+        self.roots = roots.to_vec();
+    }
+
+    /// Opens the directory `path` in `parent`.
+    fn step(&self, parent: &OwnedFd, path: &EntryPath) -> Result<OwnedFd, Errno> {
+        let is_above = || self.roots.iter().any(|root| root != path && root.starts_with(path));
+        match openat(parent, path.name(), STEP, Mode::empty()) {
+            Err(Errno::NOTDIR | Errno::LOOP) if is_above() => follow(parent, path.name()),
+            opened => opened,
+        }
+    }
+
     /// The directory `path` of the target. `ENOTDIR` if anything but a directory is on the way,
-    /// links included.
+    /// links included, except for links above the given paths.
     pub(super) fn dir(&self, path: &EntryPath) -> Result<Arc<OwnedFd>, Errno> {
         let mut missing = Vec::new();
         let mut at = path.clone();
@@ -92,7 +114,7 @@ impl Target {
             missing.push(std::mem::replace(&mut at, parent));
         };
         for path in missing.into_iter().rev() {
-            fd = Arc::new(openat(&fd, path.name(), STEP, Mode::empty())?);
+            fd = Arc::new(self.step(&fd, &path)?);
             let mut cache = self.cache();
             if cache.len() >= OPEN_DIRS {
                 cache.clear();
@@ -146,13 +168,25 @@ impl Target {
                 "cannot {doing} {shown}: a component of its path is a symbolic link or a file"
             ))
             .with_hint(
-                "remove that link or file, or use --if-exists replace: nothing is written \
-                         outside the target",
+                "restore to a new directory with --target: nothing is written through links",
             ),
             _ => new(format!("cannot {doing} {shown}")),
         }
         .with_source(io::Error::from(errno))
     }
+}
+
+/// Opens the directory that the link `name` leads to.
+fn follow(parent: &OwnedFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let link = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(link.st_mode) != FileType::Symlink {
+        return Err(Errno::NOTDIR);
+    }
+    let flags = STEP.difference(OFlags::NOFOLLOW);
+    let dir = openat(parent, name, flags, Mode::empty())?;
+    // Somebody else's link could lead a restore by root anywhere.
+    let trusted = [0, rustix::process::geteuid().as_raw(), fstat(&dir)?.st_uid];
+    if trusted.contains(&link.st_uid) { Ok(dir) } else { Err(Errno::LOOP) }
 }
 
 /// The names in the open directory `fd`.

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::Job;
 use super::blocks::Piece;
+use super::damage::Lost;
 use super::file::FileTask;
 use super::metadata::{self, Report};
 use super::site::Mode;
@@ -70,29 +71,31 @@ impl Window {
         // Not copied into a slice: tens of thousands are held at once.
         let files = Arc::new(files);
         let pieces = parallel(&files, |file, buffer| {
-            file.prepare(job, dry_run, buffer, &job.watch.begin(file.path()))
+            let prepared = file.prepare(job, dry_run, buffer, &job.watch.begin(file.path()));
+            prepared.or_else(|error| file.fail(job, error).map(|()| Vec::new()))
         })?;
         if !dry_run {
             write(job, &files, pieces)?;
         }
         files.iter().try_for_each(|file| {
             let _calls = job.watch.begin(file.path());
-            file.settle(job)
+            file.settle(job).or_else(|error| job.fail(file.path(), error))
         })?;
         if job.request.verify && !dry_run {
             parallel(&files, |file, buffer| {
-                file.verify(job, buffer, &job.watch.begin(file.path()))
+                let verified = file.verify(job, buffer, &job.watch.begin(file.path()));
+                verified.or_else(|error| file.fail(job, error))
             })?;
         }
         for link in links {
-            make_link(job, &link, dry_run)?;
+            make_link(job, &link, dry_run).or_else(|error| job.fail(&link.path, error))?;
         }
         if dry_run {
             job.tally.done(dirs.len() as u64, 0);
             return Ok(());
         }
         for dir in dirs {
-            finish_dir(job, &dir)?;
+            finish_dir(job, &dir).or_else(|error| job.fail(&dir.path, error))?;
         }
         Ok(())
     }
@@ -100,8 +103,11 @@ impl Window {
 
 fn make_link(job: &Job, link: &HardLink, dry_run: bool) -> SourceResult<()> {
     job.check_cancelled()?;
-    if let Some(reason) = job.damage.of_linked(&link.primary) {
+    if let Some(Lost { reason, is_damage }) = job.damage.of_linked(&link.primary) {
         let reason = format!("hard link to {}: {reason}", link.primary);
+        if !is_damage {
+            return Err(SourceError::new(SourceErrorKind::Target, reason));
+        }
         job.damage.report(&job.tally, &link.path, &reason, None);
         return Ok(());
     }
@@ -217,8 +223,11 @@ struct Writer {
 impl Writer {
     fn write(&self, blob: usize, bytes: &[u8]) -> SourceResult<()> {
         for (file, offset) in self.places.of(blob) {
-            if self.files[file].write(&self.job, offset, bytes)? {
-                self.stays_open(file);
+            let task = &self.files[file];
+            match task.write(&self.job, offset, bytes) {
+                Ok(true) => self.stays_open(file),
+                Ok(false) => {}
+                Err(error) => task.fail(&self.job, error)?,
             }
         }
         Ok(())

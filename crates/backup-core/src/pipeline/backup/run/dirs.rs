@@ -19,7 +19,10 @@ const SMALL_DIR: usize = 64;
 
 impl Run {
     /// The open directory at `path`, opened with all above it if need be.
-    pub(super) async fn ensure_dir(&mut self, path: &EntryPath) -> Result<DirId> {
+    pub(in crate::pipeline::backup) async fn ensure_dir(
+        &mut self,
+        path: &EntryPath,
+    ) -> Result<DirId> {
         if let Some(dir) = self.assembler.find(path) {
             return Ok(dir);
         }
