@@ -271,7 +271,7 @@ fn restore_plan_names_changed_and_removed_files() {
     env.write("data/later/one.txt", "1");
     env.write("data/later/two.txt", "2");
     env.write("data/stray.txt", "x");
-    let restore = ["restore", "latest", "--in-place", "--if-exists", "replace"];
+    let restore = ["restore", "latest", "--in-place", "--if-exists", "replace", "--delete"];
     let plan = env.run(&[&restore[..], &["--dry-run"]].concat()).ok().stdout;
     let data = env.path("data").canonicalize().unwrap();
     for line in [

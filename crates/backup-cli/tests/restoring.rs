@@ -121,7 +121,8 @@ fn replacing_needs_a_confirmation() {
     env.run(&[&replace[..], &["--yes"]].concat()).ok().snapshot("restore_replace");
     assert!(below(&env, "out", "data/extra").exists());
     let delete = [&replace[..], &["--delete"]].concat();
-    let plan = env.run(&[&delete[..], &["--dry-run", "--json"]].concat()).ok().json();
+    let events = env.run(&[&delete[..], &["--dry-run", "--json"]].concat()).ok().events();
+    let plan = events.last().unwrap();
     let extra = below(&env, "out", "data/extra");
     assert_eq!(plan["removals"][0]["name"], extra.to_str().unwrap(), "{plan}");
     assert_eq!((&plan["removed"], &plan["snapshot_job"]), (&1.into(), &"manual".into()), "{plan}");
@@ -183,7 +184,8 @@ fn a_failed_entry_does_not_stop_a_restore() {
     assert_eq!(run.code, 3, "{}", run.text());
     assert!(run.stdout.contains("failed: 1 entry, named above"), "{}", run.text());
     assert!(run.stderr.contains("letter.txt"), "{}", run.text());
-    let json = env.run(&[&replace[..], &["--json"]].concat()).json();
+    let events = env.run(&[&replace[..], &["--json"]].concat()).events();
+    let json = events.last().unwrap();
     assert_eq!((&json["failures"], &json["failed"].as_array().unwrap().len()), (&1.into(), &1));
     assert_eq!(std::fs::read(env.path("data/letter.txt/precious")).unwrap(), b"p");
     assert_ne!(std::fs::read(env.path("data/photos/sea.jpg")).unwrap(), b"scribbled");

@@ -17,7 +17,7 @@ use backup_core::crypto::Passphrase;
 use backup_core::error::{Error as CoreError, ErrorKind};
 use backup_core::pipeline::VerifyLevel;
 use backup_core::repository::{InitOptions, Repository};
-use backup_core::source::{IfExists, ObjectDigest, RestoreRequest, Selection, Source};
+use backup_core::source::{Delete, IfExists, ObjectDigest, RestoreRequest, Selection, Source};
 use backup_sources::files::digest_of_dir;
 use serde::Serialize;
 
@@ -130,6 +130,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         request: RestoreRequest {
             target: Some(restored),
             if_exists: IfExists::Replace,
+            delete: Delete::Absent,
             verify: true,
             ..RestoreRequest::default()
         },

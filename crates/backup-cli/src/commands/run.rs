@@ -67,6 +67,8 @@ pub(crate) struct Args {
     exclude_file: Vec<PathBuf>,
     /// Leave out the content of directories that hold a file of this name or .nobackup; repeat for
     /// several
+    ///
+    /// NAME:HEADER requires that the file begins with HEADER.
     #[arg(long, value_name = "NAME", help_heading = "Files")]
     exclude_if_present: Vec<String>,
     /// Stay within the file systems of the given directories

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 const NOBODY: u32 = 65534;
 
 /// What differs from run to run and from machine to machine, and what stands for it.
-const FILTERS: [(&str, &str); 38] = [
+const FILTERS: [(&str, &str); 39] = [
     // Runs: named by the time, done by a process.
     (r"\b\d{8}-\d{6}-[0-9a-f]{6}\b", "[RUN]"),
     (r#""(pid|millis|age_seconds|newest_anchor_age_seconds)": \d+"#, r#""$1": 0"#),
@@ -28,7 +28,8 @@ const FILTERS: [(&str, &str); 38] = [
     (r"just now|\d+ seconds? ago", "[AGE]"),
     (r"\b\d+(\.\d+)? m?s(, [\d.]+ [KMGT]?i?B/s)?( |\b)", "[DURATION]"),
     // Who and where.
-    (r#""(host|user|group)": "[^"]*""#, r#""$1": "[NAME]""#),
+    (r#""(host|user|group|snapshot_host)": "[^"]*""#, r#""$1": "[NAME]""#),
+    (r"(?m)^(  of: .*host )\S+,", "$1[NAME],"),
     (r#""(uid|gid)": \d+"#, r#""$1": 0"#),
     (r"(?m)^(  (?:Host|User) +)\S+$", "$1[NAME]"),
     (r"([-dlbcps][-rwxsStT]{9})  \S+ +\S+ +", "$1  [USER] [GROUP] "),

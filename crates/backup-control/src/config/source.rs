@@ -125,8 +125,8 @@ pub struct SourceConfig {
     /// `files`: files with exclude patterns, one per line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_files: Vec<PathBuf>,
-    /// `files`: skip the contents of directories that contain a file with one of these names.
-    /// Default: `[".nobackup"]`.
+    /// `files`: skip the contents of directories that contain a file with one of these names;
+    /// `NAME:HEADER` requires that the file begins with HEADER. Default: `[".nobackup"]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exclude_if_present: Option<Vec<String>>,
     /// `files`: do not cross into other file systems. Default: false.

@@ -1,4 +1,4 @@
-//! Entries that a backup leaves out, and why.
+//! Entries that a backup leaves out, with the reasons.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +9,11 @@ use super::EntryPath;
 pub struct Skipped {
     /// The entry. Everything below it is left out too, as far as the snapshot lacks it.
     pub path: EntryPath,
-    /// Why.
+    /// The reason.
     pub cause: SkipCause,
 }
 
-/// Why an entry is not in a snapshot.
+/// The reason that an entry is not in a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -28,9 +28,9 @@ pub enum SkipCause {
     OtherFileSystem,
     /// The file is larger than the limit.
     TooLarge,
-    /// It could not be read.
+    /// An error of reading.
     Unreadable,
-    /// It vanished, or something else took its place, while the backup ran.
+    /// The entry vanished, or something else took its place, while the backup ran.
     Vanished,
     /// An entry of this type cannot be backed up.
     Unsupported,

@@ -107,7 +107,7 @@ fn replaced(path: &EntryPath) -> SourceError {
 struct FileReader {
     file: File,
     content: FileContent,
-    /// Whether the file took the place of the one that the walk saw.
+    /// True if the file took the place of the one that the walk saw.
     other: bool,
     calls: Calls,
 }

@@ -69,7 +69,7 @@ impl Filter {
         rules.exclude_from_files = self.excludes.exclude().to_vec();
     }
 
-    /// Whether an exclude pattern matches `path` itself.
+    /// Returns `true` if an exclude pattern matches `path` itself.
     pub(super) fn is_excluded(&self, path: &EntryPath) -> bool {
         self.selection.is_excluded(path) || self.excludes.is_excluded(path)
     }

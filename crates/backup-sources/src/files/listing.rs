@@ -1,12 +1,14 @@
 //! The names of a directory: opening it, and reading and sorting them.
 
 use std::ffi::CStr;
+use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use backup_core::event::Warning;
 use backup_core::source::{EntryPath, Metadata};
-use rustix::fs::{OFlags, RawDir, Stat, fstat};
+use rustix::fs::{Mode, OFlags, RawDir, Stat, fstat, openat};
 use rustix::io::Errno;
 
 use super::filter::Cover;
@@ -52,9 +54,32 @@ impl Listing {
             .unwrap_or_default()
     }
 
-    pub(super) fn holds(&self, name: &[u8]) -> bool {
+    fn holds(&self, name: &[u8]) -> bool {
         self.spans.binary_search_by(|span| part(&self.arena, *span).cmp(name)).is_ok()
     }
+
+    /// Returns `true` if the directory, which is open as `fd`, holds the file of `marker`: `NAME`, or
+    /// `NAME:HEADER` for a file that begins with HEADER.
+    pub(super) fn is_marked(&self, fd: &OwnedFd, marker: &str) -> bool {
+        let name = marker_name(marker);
+        let header = marker.get(name.len() + 1..).unwrap_or_default().as_bytes();
+        self.holds(name.as_bytes()) && (header.is_empty() || begins_with(fd, name, header))
+    }
+}
+
+/// The name of the file of a marker `NAME` or `NAME:HEADER`.
+pub(super) fn marker_name(marker: &str) -> &str {
+    marker.split_once(':').map_or(marker, |(name, _)| name)
+}
+
+/// Returns `true` if the regular file `name` in `dir` can be read and begins with `header`.
+fn begins_with(dir: &OwnedFd, name: &str, header: &[u8]) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(fd) = openat(dir, name, flags, Mode::empty()) else {
+        return false;
+    };
+    let mut start = vec![0; header.len()];
+    File::from(fd).read_exact_at(&mut start, 0).is_ok() && start == header
 }
 
 fn part(arena: &[u8], (start, length): (usize, u16)) -> &[u8] {
@@ -104,7 +129,7 @@ fn open_any(dir: &Dir) -> Result<(OwnedFd, Stat), Warning> {
     Ok((fd, stat))
 }
 
-/// Reads and sorts the names of a directory; also says what ended it early.
+/// Reads and sorts the names of a directory; also returns the error that ended it early.
 pub(super) fn list(dir: Dir, fd: &OwnedFd, calls: &Calls) -> (Listing, Option<Errno>) {
     let mut listing = Listing { dir, arena: Vec::new(), spans: Vec::new(), next: 0 };
     let mut buffer = Vec::<u8>::with_capacity(32 << 10);

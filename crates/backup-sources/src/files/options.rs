@@ -15,7 +15,7 @@ pub struct FilesOptions {
     /// [`Selection`](backup_core::source::Selection). Empty lines and lines that begin with `#` are
     /// ignored. They are read anew at the beginning of every backup.
     pub exclude_files: Vec<PathBuf>,
-    /// Names of marker files. The contents of a directory that holds one of them are left out; the
+    /// Marker files, by name or as `NAME:HEADER` for files that begin with HEADER. The contents of a directory that holds one of them are left out; the
     /// directory itself stays in the snapshot, empty, so that a restore brings it back with its
     /// mode and owner. The marker is left out too. Default: `.nobackup`.
     pub exclude_if_present: Vec<String>,

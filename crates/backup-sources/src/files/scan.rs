@@ -1,4 +1,4 @@
-//! The entries of directories, batch by batch: what each name stands for, and whether it is chosen.
+//! The entries of directories, batch by batch: their metadata, and the choice among them.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
@@ -35,8 +35,8 @@ pub(super) struct Rules {
     pub(super) names: Arc<Names>,
     /// Whether only numbers and sizes are of interest, not attributes.
     pub(super) count_only: bool,
-    /// Whether a given path that cannot be read is an error; otherwise the others are walked, and it
-    /// is a warning.
+    /// True if a given path that cannot be read is an error; otherwise it is a warning, and the others
+    /// are walked.
     pub(super) require_roots: bool,
     pub(super) watch: Arc<Watch>,
 }
@@ -71,8 +71,7 @@ pub(super) struct Scan {
     pub(super) steps: Vec<Step>,
     /// How to get the next part.
     pub(super) rest: Option<Arc<Slot>>,
-    /// The metadata of the directory that is listed, if it took the place of the one that was
-    /// expected.
+    /// The metadata of the listed directory, if it took the place of the expected one.
     pub(super) replaced: Option<Metadata>,
 }
 
@@ -98,9 +97,7 @@ pub(super) fn begin(dir: Dir, rules: &Rules) -> SourceResult<Scan> {
         return Ok(Scan { steps, replaced, rest: None });
     }
     let (listing, failure) = list(dir, &fd, &calls);
-    let marked =
-        rules.options.exclude_if_present.iter().any(|marker| listing.holds(marker.as_bytes()));
-    if marked {
+    if rules.options.exclude_if_present.iter().any(|marker| listing.is_marked(&fd, marker)) {
         return Ok(Scan { steps: vec![skip(path, SkipCause::Marked)], replaced, rest: None });
     }
     let mut scan = look(listing, &fd, rules, &calls)?;
@@ -259,7 +256,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// The steps for what `stat` describes, unless the user's choice leaves it out.
+    /// The steps for the entry that `stat` describes, unless the user's choice leaves it out.
     fn chosen(&mut self, name: &CStr, path: EntryPath, stat: &Stat, cover: Cover) {
         match self.left_out(stat, cover) {
             Some(cause) => self.steps.push(skip(path, cause)),
@@ -267,7 +264,7 @@ impl Look<'_> {
         }
     }
 
-    /// The user's choice that leaves out what `stat` describes.
+    /// The user's choice that leaves out the entry that `stat` describes.
     fn left_out(&self, stat: &Stat, cover: Cover) -> Option<SkipCause> {
         let size = stat.st_size.max(0) as u64;
         match stat.st_mode & 0o170_000 {

@@ -263,7 +263,7 @@ async fn rules_of_the_backup_also_judge_entries_that_are_newer() {
     let fixture = Fixture::new();
     let snapshot = snapshot(&fixture.source).await;
     let top = fixture.top();
-    // In a directory that is new itself: only what the rules would choose goes.
+    // In a directory that is new itself, only entries that the rules would choose are removed.
     let new = ["new/plain", "new/a.tmp", "new/old.bak", "new/big", "new/in/.nobackup", "new/in/x"];
     for name in new {
         write(top.join(name), if name == "new/big" { vec![1; 5000] } else { b"n".to_vec() });

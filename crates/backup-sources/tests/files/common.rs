@@ -140,7 +140,7 @@ pub(crate) fn in_place(if_exists: IfExists) -> RestoreRequest {
     RestoreRequest { if_exists, verify: true, ..RestoreRequest::default() }
 }
 
-/// A restore request that replaces, and removes what the backup saw to be absent.
+/// A restore request that replaces, and removes entries that the backup saw to be absent.
 pub(crate) fn deleting(request: RestoreRequest) -> RestoreRequest {
     RestoreRequest { if_exists: IfExists::Replace, delete: Delete::Absent, ..request }
 }

@@ -11,6 +11,7 @@ use backup_core::error::{Error, ErrorKind};
 use backup_core::event::{Event, Events, WarningKind};
 use backup_core::format::{BlobKind, Node};
 use backup_core::id::{BlobId, SnapshotId};
+use backup_core::maintenance::{RepairOptions, repair};
 use backup_core::pipeline::{BackupOptions, backup};
 use backup_core::repository::{InitOptions, Repository, SnapshotReader};
 use backup_core::sink::Key;
@@ -246,6 +247,28 @@ async fn a_damaged_directory_costs_what_is_in_it_only() {
     let snapshot = reader(&fixture.repository, fixture.snapshot.id()).await;
     fixture.source.restore(&Context::silent(), &chosen, &snapshot).await.unwrap();
     fixture.assert_same(apart.path(), &["four"]);
+}
+
+/// A repair takes lost files out of the snapshot: their absence says nothing about the source.
+#[tokio::test]
+async fn delete_removes_nothing_that_a_repaired_snapshot_lacks() {
+    let fixture = Fixture::new(&["a/hit"], &["a/one", "b/two"]).await;
+    let (pack, _) = fixture.place(BlobKind::Data, &fixture.node("a/hit").await.content[0]).await;
+    let cx = Context::silent();
+    let recorded = fixture.snapshot.skipped(|_| ()).await.unwrap();
+    assert!(recorded.is_some());
+    fixture.sink.remove(&pack);
+    let report = repair(&fixture.repository, &RepairOptions::default(), &cx).await.unwrap();
+    assert!(!report.lost.is_empty());
+    let snapshots = fixture.repository.snapshots(&cx).await.unwrap().snapshots;
+    let repaired = reader(&fixture.repository, snapshots.last().unwrap().id).await;
+    let lacked = fixture.path("a/hit");
+    assert!(repaired.find(&entry_path(&lacked)).await.unwrap().is_none());
+    assert_eq!(repaired.skipped(|_| ()).await.unwrap(), None);
+    let delete = deleting(in_place(IfExists::Replace));
+    let report = fixture.source.restore(&cx, &delete, &repaired).await.unwrap();
+    assert!(report.removed == 0 && report.kept.unknown > 0, "{report:?}");
+    assert!(lacked.exists());
 }
 
 #[tokio::test]

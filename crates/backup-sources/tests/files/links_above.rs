@@ -66,7 +66,7 @@ async fn links_above_the_given_path_are_followed_in_place() {
         fixture.source.restore(&cx, &request, &fixture.snapshot).await.unwrap();
         fixture.assert_restored();
     }
-    // What is in the directory is replaced, and later entries go, through the link.
+    // Through the link, files are replaced and later entries are removed.
     std::fs::write(fixture.path("real/data/file"), "scribbled").unwrap();
     let later = write(fixture.path("real/data/later"), "later");
     let delete = deleting(in_place(IfExists::Replace));

@@ -197,10 +197,15 @@ async fn excludes_markers_and_sizes_are_no_warnings() {
         write(dir.path().join(file), "12345");
     }
     write(dir.path().join("large"), vec![0; 1000]);
+    write(dir.path().join("tagged/TAG"), "Signature: 8a47, and more");
+    write(dir.path().join("untagged/TAG"), "Signature: other");
+    write(dir.path().join("short/TAG"), "Sig");
     let patterns = write(dir.path().join("keep/patterns"), "# not these\n*.tmp\n");
     let options = FilesOptions {
         exclude_files: vec![patterns],
-        exclude_if_present: vec![".nobackup".to_owned(), "NOPE".to_owned()],
+        exclude_if_present: [".nobackup", "NOPE", "TAG:Signature: 8a47"]
+            .map(str::to_owned)
+            .to_vec(),
         max_file_size: Some(999),
         ..FilesOptions::default()
     };
@@ -209,7 +214,18 @@ async fn excludes_markers_and_sizes_are_no_warnings() {
     assert!(warnings.is_empty());
     assert_eq!(
         below(&entries, dir.path()),
-        ["keep", "keep/file", "keep/patterns", "marked", "other"]
+        [
+            "keep",
+            "keep/file",
+            "keep/patterns",
+            "marked",
+            "other",
+            "short",
+            "short/TAG",
+            "tagged",
+            "untagged",
+            "untagged/TAG"
+        ]
     );
 }
 

@@ -103,11 +103,10 @@ pub(crate) struct Args {
     /// system.
     #[arg(long, requires = "if_exists", help_heading = "Files")]
     pub(super) delete_excluded: bool,
-    /// As --delete, and also remove entries that the backup could not read, and, for snapshots
-    /// without a record of skipped entries, all that the snapshot lacks
+    /// As --delete, and also remove entries that the backup could not read
     ///
-    /// Snapshots of restic, of older versions of this program, and repaired ones have no such
-    /// record.
+    /// Snapshots of restic, of older versions of this program, and repaired ones have no record of
+    /// skipped entries: all entries that they lack count as unread.
     #[arg(long, requires = "if_exists", help_heading = "Files")]
     pub(super) delete_unknown: bool,
     /// Read back the restored data and compare it

@@ -127,10 +127,9 @@ async fn run_backup(
     let meter = Meter::start(Stage::Backup, &cx.events);
     let ticking = meter.ticking();
     let mut stalled = reader.stalled().fuse();
-    let skipped = SkippedList::new(reader.skip_rules().as_ref())?;
+    let mut run = Run::new(&source_cx, &indexed, writer.clone(), parent, options, meter.clone());
+    run.skipped = SkippedList::new(reader.skip_rules().as_ref())?;
     let mut items = Items::new(reader);
-    let mut run =
-        Run::new(&source_cx, &indexed, writer.clone(), parent, options, meter.clone(), skipped);
     let collected = tokio::select! {
         collected = run.collect(&mut items) => collected,
         stalled = &mut stalled => Err(stalled.into()),

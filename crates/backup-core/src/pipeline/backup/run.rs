@@ -65,7 +65,6 @@ impl Run {
         parent: Option<Parent>,
         options: &BackupOptions,
         meter: Meter,
-        skipped: SkippedList,
     ) -> Self {
         let repository = indexed.repository().clone();
         // A reader more than there are cores: one may wait for the disk. Readers and the chunks
@@ -94,7 +93,7 @@ impl Run {
             dirs: EntryCounts::default(),
             totals: ManifestTotals::default(),
             incomplete: Vec::new(),
-            skipped,
+            skipped: SkippedList::default(),
         }
     }
 

@@ -57,7 +57,7 @@ struct Lines<V> {
 impl<V: FnMut(Skipped)> Lines<V> {
     fn take(&mut self, line: &[u8]) -> Result<()> {
         if self.end.is_some() {
-            return Err(Error::damaged("the list of skipped entries goes on behind its end"));
+            return Err(Error::damaged("the list of skipped entries has lines behind its end"));
         }
         if self.rules.is_none() {
             self.rules = Some(parse_head(line)?);

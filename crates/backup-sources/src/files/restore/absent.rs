@@ -1,5 +1,5 @@
-//! Which entries that the snapshot lacks may be removed: those that the backup saw to be absent, and
-//! others only on request.
+//! The judgement of entries that the snapshot lacks: those that the backup saw to be absent may be
+//! removed, and others only on request.
 //!
 //! An entry at the target that the snapshot lacks may have been there when the backup ran: excluded,
 //! unreadable, or on another file system. The backup has recorded every entry that it left out, with
@@ -18,13 +18,14 @@ use tokio::runtime::Handle;
 
 use super::tally::Tally;
 use crate::files::filter::{Cover, Filter};
+use crate::files::listing::marker_name;
 
 /// Reasons to doubt that the backup saw an entry to be absent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Doubt {
     /// The backup left it out by choice, or would do so.
     pub(super) excluded: bool,
-    /// The backup could not read it, or it is not known what the backup saw.
+    /// The backup could not read it, or the snapshot has no record of skipped entries.
     pub(super) unknown: bool,
 }
 
@@ -38,7 +39,7 @@ impl Doubt {
 /// The record of a backup, and the removals that are requested.
 #[derive(Debug, Default)]
 pub(super) struct Absence {
-    /// What is removed without a doubt; nothing by default.
+    /// Removal of entries without a doubt; nothing by default.
     delete: Delete,
     delete_excluded: bool,
     delete_unknown: bool,
@@ -82,7 +83,7 @@ fn key(path: &EntryPath) -> u128 {
 }
 
 impl Absence {
-    /// Reads the record of `snapshot`, if `request` wants anything to be removed.
+    /// Reads the record of `snapshot`, if `request` includes a removal.
     pub(super) fn load(
         request: &RestoreRequest,
         snapshot: &SnapshotReader,
@@ -120,12 +121,12 @@ impl Absence {
         })
     }
 
-    /// Whether the removal of anything is requested.
+    /// Returns `true` if a removal is requested.
     pub(super) fn deletes(&self) -> bool {
         self.delete != Delete::Nothing
     }
 
-    /// Whether an entry with these doubts may be removed.
+    /// Returns `true` if an entry with these doubts may be removed.
     pub(super) fn allows(&self, doubt: Doubt) -> bool {
         self.deletes()
             && (self.delete_excluded || !doubt.excluded)
@@ -153,7 +154,9 @@ impl Absence {
     /// `names` in it.
     pub(super) fn doubt_of_content(&self, path: &EntryPath, names: &[Vec<u8>]) -> Doubt {
         let is_marker = |name: &Vec<u8>| {
-            self.rules.exclude_if_present.iter().any(|marker| marker.as_bytes() == &**name)
+            // The name is enough: entries are kept in doubt.
+            let markers = &self.rules.exclude_if_present;
+            markers.iter().any(|marker| marker_name(marker).as_bytes() == &**name)
         };
         let by_rules = Doubt { excluded: names.iter().any(is_marker), unknown: false };
         self.recorded(path).and(by_rules)
@@ -164,7 +167,7 @@ impl Absence {
         self.record.as_ref().map_or(unknown, |record| record.doubt(path))
     }
 
-    /// Whether the patterns of the backup choose `path`.
+    /// Returns `true` if the patterns of the backup choose `path`.
     fn is_chosen(&self, path: &EntryPath) -> bool {
         let Some(root) = self.roots.iter().find(|root| path.starts_with(root)) else {
             return false;

@@ -20,11 +20,11 @@ pub(super) struct Damage {
     linked: Mutex<HashMap<EntryPath, Lost>>,
 }
 
-/// Why a file with several names is not there.
+/// The reason that a file with several names is missing.
 #[derive(Debug, Clone)]
 pub(super) struct Lost {
     pub(super) reason: String,
-    /// Whether the repository is damaged; otherwise the target refused the file.
+    /// True if the repository is damaged; otherwise the target refused the file.
     pub(super) is_damage: bool,
 }
 

@@ -205,8 +205,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Goes on after a failure that concerns only the entry at `path`. Before anything is written,
-    /// every failure ends the restore.
+    /// Notes a failure that concerns only the entry at `path`. Before anything is written, every
+    /// failure ends the restore.
     fn survive(&self, path: &EntryPath, error: SourceError) -> SourceResult<()> {
         if self.site.mode == Mode::Check { Err(error) } else { self.site.job.fail(path, error) }
     }

@@ -27,7 +27,7 @@
 //!
 //! # What a failure at the target leaves
 //! An entry that cannot be written, or a directory with everything in it, is named and counted, and
-//! the restore goes on. A full file system ends it: nothing else could be written either.
+//! the restore continues. A full file system ends it: nothing else could be written either.
 //!
 //! # What damage in the repository leaves
 //! Everything that can be read is restored. A file that needs a damaged or lost blob is not there
@@ -95,7 +95,7 @@ impl Job {
         Ok(self.cx.check_cancelled()?)
     }
 
-    /// Notes that the entry at `path` could not be restored, so that the restore goes on.
+    /// Notes that the entry at `path` could not be restored, so that the restore continues.
     ///
     /// # Errors
     /// The error itself if it concerns more than this entry.
@@ -113,7 +113,7 @@ impl Job {
         Ok(())
     }
 
-    /// Whether `path` lies above a path that the snapshot was made of.
+    /// Returns `true` if `path` lies above a path that the snapshot was made of.
     fn is_above(&self, path: &EntryPath) -> bool {
         self.roots.iter().any(|root| root != path && root.starts_with(path))
     }
@@ -126,11 +126,11 @@ impl Job {
 /// Writes what `request` selects of `snapshot`.
 ///
 /// Paths are recreated in full below the target, or in place. Owners are restored by number: names
-/// may mean somebody else on another machine. [`IfExists::Replace`] replaces entries that the
+/// may mean other users on another machine. [`IfExists::Replace`] replaces entries that the
 /// snapshot holds. Others are removed only with [`RestoreRequest::delete`], and only inside the paths
-/// that the snapshot was made of: a snapshot of `/data` says nothing about what belongs beside
-/// `/data`. For the same reason directories above those paths keep their mode and owner if they
-/// exist, and links above them are followed in place, as the backup followed them. The snapshot's own description in `/.backup` is left out unless an include
+/// that the snapshot was made of: a snapshot of `/data` says nothing about entries beside `/data`.
+/// For the same reason directories above those paths keep their mode and owner if they exist. Links
+/// above them are followed in place, as the backup followed them. The snapshot's own description in `/.backup` is left out unless an include
 /// pattern names it.
 pub(super) async fn restore(
     cx: &Context,
@@ -211,7 +211,7 @@ fn mismatch(count: u64) -> SourceError {
     )
 }
 
-/// Whether the file system of the target is full.
+/// Returns `true` if the file system of the target is full.
 fn is_full(error: &SourceError) -> bool {
     let cause = std::error::Error::source(error);
     let code = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()?.raw_os_error());

@@ -122,7 +122,7 @@ impl Site<'_> {
         }
     }
 
-    /// Removes what is at `path` to make room: `stat` describes it, and it is not a directory.
+    /// Removes the entry at `path` to make room: `stat` describes it, and it is not a directory.
     pub(super) fn unlink(&self, path: &EntryPath, stat: &Stat) -> SourceResult<()> {
         match self.mode {
             Mode::Check => return Ok(()),
@@ -159,7 +159,7 @@ impl Site<'_> {
         }
     }
 
-    /// Removes what is at `path`, which the snapshot lacks, as far as that is requested; `false` if
+    /// Removes the entry at `path`, which the snapshot lacks, as far as that is requested; `false` if
     /// it stays. `inherited` are doubts about everything in its directory.
     pub(super) fn remove(&self, path: &EntryPath, inherited: Doubt) -> SourceResult<bool> {
         remove::remove(self.job, path, inherited, self.mode == Mode::Write)
@@ -204,7 +204,7 @@ fn in_the_way(message: String) -> SourceError {
         .with_hint("move the existing entry away, or use --if-exists replace to replace it")
 }
 
-/// The refusal to touch what lies above the paths that the snapshot was made of.
+/// The refusal to touch an entry above the paths that the snapshot was made of.
 fn in_the_way_above(shown: &str, stat: &Stat) -> SourceError {
     let what = if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
         "is a symbolic link that is not followed"

@@ -201,7 +201,7 @@ impl Tally {
         }
     }
 
-    /// Counts and names an entry that could not be restored. The restore goes on.
+    /// Counts and names an entry that could not be restored.
     pub(super) fn fail(&self, path: &EntryPath, shown: String, error: &SourceError) {
         self.failures.fetch_add(1, Relaxed);
         if error.kind() == SourceErrorKind::Mismatch {
