@@ -150,7 +150,7 @@ fn restores_in_place() {
 
 /// By choice and because it could not be backed up: three flags, each with its own part.
 #[test]
-fn delete_flags_remove_what_they_name() {
+fn each_delete_flag_removes_its_own_entries() {
     let env = Env::with_repository();
     env.write_tree();
     env.write("data/left.tmp", "t");

@@ -1,9 +1,9 @@
 //! `.backup/skipped.jsonl`, beside the manifest of snapshots of files: one JSON object per line.
 //!
-//! The first line holds the schema and the rules of the backup, each further line one skipped entry
-//! with its cause, and the last line the number of entries and a digest of the snapshot's content.
-//! With another digest, the snapshot was changed after the backup (by a repair, or by `restic
-//! rewrite`), and the entries that it lacks now are not known.
+//! The first line holds the schema and the rules of the backup. Each further line holds one skipped
+//! entry with its cause. The last line holds the number of entries and a digest of the snapshot's
+//! content. With another digest, a repair or `restic rewrite` changed the snapshot after the backup.
+//! It may then lack other entries, too.
 
 use serde::{Deserialize, Serialize};
 
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_skipped_entries_are_read_as_they_were_written() {
+    fn skipped_entries_survive_a_round_trip() {
         let rules = SkipRules { exclude: vec!["*.tmp".to_owned()], ..SkipRules::default() };
         assert_eq!(parse_head(&head_line(&rules).unwrap()).unwrap(), rules);
         for path in [&b"/a/b c\"\n"[..], b"/a/\xff\xfe", "/ü".as_bytes()] {

@@ -173,7 +173,7 @@ impl Fixture {
     }
 }
 
-/// Those of `names` that exist below `top`.
+/// The existing ones of `names` below `top`.
 fn existing<'a>(top: &Path, names: &[&'a str]) -> Vec<&'a str> {
     names.iter().copied().filter(|name| top.join(name).exists()).collect()
 }
@@ -325,7 +325,7 @@ async fn content_of_other_file_systems_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn snapshots_without_a_record_let_delete_remove_nothing() {
+async fn delete_keeps_all_entries_without_a_record() {
     let to = tempfile::tempdir().unwrap();
     let snapshot = snapshot(&ScriptedSource::new().dir("/top").file("/top/kept", "x")).await;
     assert_eq!(snapshot.skipped(|_| panic!("no record")).await.unwrap(), None);
@@ -363,7 +363,7 @@ async fn removal_is_limited_to_the_entries_that_a_plan_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_record_names_every_skipped_path_with_its_cause() {
+async fn the_record_lists_skipped_paths_with_causes() {
     let fixture = Fixture::new();
     let snapshot = snapshot(&fixture.source).await;
     let mut found = Vec::new();

@@ -249,9 +249,9 @@ async fn a_damaged_directory_costs_what_is_in_it_only() {
     fixture.assert_same(apart.path(), &["four"]);
 }
 
-/// A repair takes lost files out of the snapshot: their absence says nothing about the source.
+/// A repair takes lost files out of the snapshot: their absence is no absence at the source.
 #[tokio::test]
-async fn delete_removes_nothing_that_a_repaired_snapshot_lacks() {
+async fn delete_keeps_files_that_a_repair_dropped() {
     let fixture = Fixture::new(&["a/hit"], &["a/one", "b/two"]).await;
     let (pack, _) = fixture.place(BlobKind::Data, &fixture.node("a/hit").await.content[0]).await;
     let cx = Context::silent();

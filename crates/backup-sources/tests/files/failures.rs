@@ -75,7 +75,7 @@ async fn an_entry_of_every_kind_that_fails_costs_only_itself() {
 }
 
 #[tokio::test]
-async fn a_read_only_file_system_in_the_target_costs_only_its_entries() {
+async fn restore_continues_beside_a_read_only_file_system() {
     let base = tempfile::tempdir().unwrap();
     let top = base.path().join("top");
     for name in ["a/one", "mount/two", "mount/sub/three", "z/four"] {
