@@ -150,7 +150,7 @@ fn restores_in_place() {
 
 /// By choice and because it could not be backed up: three flags, each with its own part.
 #[test]
-fn each_delete_flag_removes_its_own_entries() {
+fn restore_in_place_removes_entries_by_flag() {
     let env = Env::with_repository();
     env.write_tree();
     env.write("data/left.tmp", "t");
