@@ -34,19 +34,6 @@ impl Authority {
         path
     }
 
-    /// Files of a certificate for these names that signs itself, and of its key.
-    pub(crate) fn self_signed(dir: &Path, names: &[&str]) -> (PathBuf, PathBuf) {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let mut parameters = CertificateParams::new(names).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, "a server for tests");
-        let key = KeyPair::generate().unwrap();
-        let certificate = parameters.self_signed(&key).unwrap();
-        let paths = (dir.join("own.pem"), dir.join("own-key.pem"));
-        fs::write(&paths.0, certificate.pem()).unwrap();
-        fs::write(&paths.1, key.serialize_pem()).unwrap();
-        paths
-    }
-
     /// Files of a certificate for `localhost` and 127.0.0.1 and of its key.
     pub(crate) fn issue(&self, dir: &Path) -> (PathBuf, PathBuf) {
         self.issue_for(dir, &["localhost"])

@@ -11,6 +11,7 @@ use std::time::Duration;
 use backup_core::source::{RestoreRequest, Selection, Source as _, SourceErrorKind, SourceResult};
 use backup_core::testing::MemorySink;
 use backup_sources::postgres::{PostgresOptions, PostgresSession, PostgresSource};
+use rcgen::{CertificateParams, KeyPair};
 
 use super::base::last_snapshot;
 use super::failures::{SECRET, with_password};
@@ -19,7 +20,6 @@ use super::{back_up, restored, room, source};
 use crate::support::postgres::{Postgres, Version, hand_over};
 use crate::support::process::run;
 use crate::support::repo::Repo;
-use crate::support::tls::Authority;
 
 /// The value that a session has of an SQL expression.
 async fn value(address: &str, sql: &str) -> SourceResult<String> {
@@ -89,7 +89,7 @@ pub(super) async fn methods_of_login_are_demanded(version: Version) {
 /// TLS without a request for it, and a certificate that is itself the trusted one.
 pub(super) async fn certificates_are_trusted_themselves(version: Version) {
     let room = room();
-    let (certificate, key) = Authority::self_signed(room.path(), &["db.example"]);
+    let (certificate, key) = self_signed(room.path());
     for file in [&certificate, &key] {
         hand_over(file);
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -128,10 +128,20 @@ pub(super) async fn certificates_are_trusted_themselves(version: Version) {
     refused(&address("db.example", &other, "sslmode=verify-ca"), "TLS failed").await;
 }
 
+/// Files of a certificate for `db.example` that signs itself, and of its key.
+fn self_signed(dir: &Path) -> (PathBuf, PathBuf) {
+    let parameters = CertificateParams::new(vec!["db.example".to_owned()]).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let paths = (dir.join("own.pem"), dir.join("own-key.pem"));
+    std::fs::write(&paths.0, parameters.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(&paths.1, key.serialize_pem()).unwrap();
+    paths
+}
+
 /// Another certificate for the same name.
 fn other_certificate() -> (tempfile::TempDir, PathBuf) {
     let room = tempfile::tempdir().unwrap();
-    let (certificate, _) = Authority::self_signed(room.path(), &["db.example"]);
+    let (certificate, _) = self_signed(room.path());
     (room, certificate)
 }
 

@@ -154,6 +154,23 @@ impl Programs {
         server.run(cx, &mut command, None, "pg_dumpall cannot write roles and tablespaces").await
     }
 
+    /// Passes the ways to log in that the address allows.
+    fn demand_methods(
+        &self,
+        command: &mut Command,
+        connection: &ConnectionOptions,
+    ) -> SourceResult<()> {
+        let Some(methods) = connection.methods.text() else { return Ok(()) };
+        // Older ones would send a password in whichever way the server demands.
+        if self.major < 16 {
+            let text = format!("{} does not support require_auth", self.version);
+            return Err(SourceError::new(SourceErrorKind::Unsupported, text)
+                .with_hint("use programs of PostgreSQL 16 or newer"));
+        }
+        command.env("PGREQUIREAUTH", methods);
+        Ok(())
+    }
+
     /// With the same host, user and TLS as our own connections. Secrets go by the environment,
     /// which others cannot read.
     async fn command(
@@ -195,15 +212,7 @@ impl Programs {
         if options.tls_certificate_file.is_none() {
             command.env("PGSSLCERTMODE", "disable");
         }
-        if let Some(methods) = connection.methods.text() {
-            // Older ones would send a password in whichever way the server demands.
-            if self.major < 16 {
-                let text = format!("{} does not support require_auth", self.version);
-                return Err(SourceError::new(SourceErrorKind::Unsupported, text)
-                    .with_hint("use programs of PostgreSQL 16 or newer"));
-            }
-            command.env("PGREQUIREAUTH", methods);
-        }
+        self.demand_methods(&mut command, connection)?;
         if options.tls >= TlsMode::VerifyCa && options.tls_ca_file.is_none() {
             // libpq knows `system` since version 16 only, and takes it for full verification only.
             let file = AUTHORITIES.iter().find(|file| Path::new(file).exists());
