@@ -161,6 +161,8 @@ scenarios! {
         slots::what_is_wrong_with_a_slot_is_told as what_is_wrong_with_a_slot_is_told,
     }
     needs_pg_dump_13 Version::V13 => {
+        #[ignore = "12 000 tables: scripts/test --long"]
+        logical::odd::very_many_tables_fit_the_locks_of_a_server as very_many_tables_fit_the_locks_of_a_server,
         scratch::a_table_comes_out_of_a_data_directory as a_table_comes_out_of_a_data_directory,
         scratch::compare_reads_physical_backups_by_a_scratch_server as compare_reads_physical_backups_by_a_scratch_server,
         logical::compare::compare_names_tables_that_differ as compare_names_tables_that_differ,

@@ -215,6 +215,49 @@ pub(crate) async fn many_partitions_need_few_locks(version: Version) {
     assert!(written > 10, "{written}");
 }
 
+/// More tables than a server with default settings can lock twice. One of them is emptied and filled
+/// again meanwhile, which an older snapshot shows as empty.
+pub(crate) async fn very_many_tables_fit_the_locks_of_a_server(version: Version) {
+    const TABLES: usize = 12_000;
+    let server = Postgres::with(version, &[], &["fsync=off"]).await;
+    server.run("CREATE DATABASE shop").await;
+    let client = server.client_of("shop").await;
+    for from in (0..TABLES).step_by(1000) {
+        let sql = format!(
+            "DO $$ BEGIN FOR n IN {from}..{} LOOP EXECUTE format('CREATE TABLE t%s (id int)', n); \
+             EXECUTE format('INSERT INTO t%s VALUES (%s)', n, n); END LOOP; END $$",
+            from + 999
+        );
+        client.batch_execute(&sql).await.unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    let refill = async {
+        while !stop.load(Ordering::Relaxed) {
+            let sql = "BEGIN; TRUNCATE t7; INSERT INTO t7 SELECT generate_series(1, 10); COMMIT";
+            client.batch_execute(sql).await.unwrap();
+            for _ in 0..200 {
+                if !stop.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        }
+    };
+    let back_up = async {
+        let repo = repo().await;
+        let origin = source(logical(&server)).await;
+        let snapshot = backed_up(&repo, &origin, Selection::all()).await;
+        stop.store(true, Ordering::Relaxed);
+        (repo, snapshot)
+    };
+    let ((), (_repo, snapshot)) = tokio::join!(refill, back_up);
+    let copy = Postgres::with(version, &[], &["fsync=off"]).await;
+    restored(&snapshot, logical(&copy), RestoreRequest::default()).await;
+    let count = "SELECT count(*)::text FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(value_of(&copy, "shop", count).await, TABLES.to_string());
+    assert_eq!(value_of(&copy, "shop", "SELECT count(*)::text FROM t7").await, "10");
+    assert_eq!(value_of(&copy, "shop", "SELECT id::text FROM t11999").await, "11999");
+}
+
 /// More is left out than arguments have room for.
 pub(crate) async fn one_of_many_tables_is_enough(version: Version) {
     let (server, copy) = (Postgres::start(version).await, Postgres::start(version).await);

@@ -67,7 +67,8 @@ pub(crate) async fn generated_databases_come_back(version: Version) {
         let before = problems.len();
         for seed in seeds {
             if let Err(problem) = check(&server, &copy, version, &[seed]).await {
-                say(&format!("-- seed {seed}\n{}", Schema::generate(seed, version).shown()));
+                let shown = Schema::generate(seed, version).shown();
+                say(&format!("-- seed {seed}: {problem}\n{shown}"));
                 problems.push(format!("seed {seed}: {problem}"));
             }
         }

@@ -133,8 +133,16 @@ impl Schema {
         }
         if self.one_in(2) {
             let name = self.qualified();
+            // From a long name the server makes one that ends within a character.
+            let is_long = name.len() > 45;
+            let multirange = if self.is_since(Version::V14) && (is_long || self.one_in(2)) {
+                format!(", multirange_type_name = {}", self.qualified())
+            } else {
+                String::new()
+            };
             self.add(format!(
-                "CREATE TYPE {name} AS RANGE (subtype = float8, subtype_diff = float8mi)"
+                "CREATE TYPE {name} AS RANGE (subtype = float8, subtype_diff = \
+                 float8mi{multirange})"
             ));
             self.types.push(of(&*name, format!("{name}(n, n + 0.5, '[)')")));
             self.types.push(of(format!("{name}[]"), format!("ARRAY[{name}(n, n + 0.5), NULL]")));
