@@ -306,7 +306,7 @@ mod tests {
                 Some(stored) => list.evidence.stored.insert(bad, at(stored)),
                 None => list.evidence.stored.remove(&bad),
             };
-            for name in ["latest", "now", "yesterday", "2026-03-02 11:59", "a2"] {
+            for name in ["latest", "now", "yesterday", "2026-03-02 11:59", "a2a2"] {
                 let found = search(&list, name, &Choice::default()).await;
                 let is_refused = found.as_ref().is_err_and(|error| {
                     error.to_string().contains("torn")
@@ -325,7 +325,7 @@ mod tests {
         std::sync::Arc::make_mut(&mut newest.snapshot).x_part = Some(SnapshotPart::default());
         let all = Choice::default();
         assert_eq!(search(&list, "latest", &all).await.unwrap(), "a2");
-        assert_eq!(search(&list, "b3", &all).await.unwrap(), "b3");
+        assert_eq!(search(&list, "b3b3", &all).await.unwrap(), "b3");
         list.snapshots.retain(|info| info.snapshot.is_part());
         let error = search(&list, "latest", &all).await.unwrap_err();
         assert!(error.hint().unwrap().contains("b3b3b3b3"), "{error:?}");
@@ -340,7 +340,7 @@ mod tests {
         };
         for (name, choice, id) in [
             ("latest", &all, "b3"),
-            ("a2", &all, "a2"),
+            ("a2a2", &all, "a2"),
             ("yesterday", &all, "a2"),
             ("yesterday", &x, "a1"),
             ("2026-03-02 11:59", &all, "a1"),
@@ -363,7 +363,8 @@ mod tests {
             ("c", &all),
             ("2025-01-01", &all),
             ("zebra", &all),
-            ("a2", &of_day),
+            ("a2a2", &of_day),
+            ("a2a", &all),
             ("latest", &of_day),
         ] {
             let found = found(name, choice).await;
