@@ -138,7 +138,7 @@ mod needs_restic {
             let json = restic.run(&["ls", "--no-lock", "--json", "latest"]).succeeded().text();
             let nodes = json.lines().filter(|line| line.contains(r#""node""#)).count();
             let above = place.top.ancestors().count() - 2;
-            let described = [".backup", "manifest.json", "RESTORE.md"].len();
+            let described = [".backup", "manifest.json", "RESTORE.md", "skipped.jsonl"].len();
             assert_eq!(nodes, paths(&place.top).len() + above + described, "{version}");
 
             for name in [
@@ -168,7 +168,7 @@ mod needs_restic {
                 serde_json::from_slice(&shown.stdout).unwrap()
             };
             let restore = stats("restore-size");
-            let described = 3;
+            let described = 4;
             assert_eq!(
                 restore["total_file_count"],
                 totals.files + totals.dirs + totals.others + described,
