@@ -72,7 +72,8 @@ mod needs_moto_server {
         let before = packs(&owner);
         write(source.join("new"), "new");
         let second = machine.summary(&["run", "--source", text(&source)]);
-        assert_eq!(second["stored"]["data_blobs"], 2, "the new file and the manifest: {second}");
+        let stored = "the new file, the manifest, and the record of skipped entries";
+        assert_eq!(second["stored"]["data_blobs"], 3, "{stored}: {second}");
         assert!(packs(&owner) > before);
         machine.run(&["list"]).succeeded();
 
