@@ -48,7 +48,8 @@ impl Plan<'_> {
             }
         }
         for (one, table) in &self.statistics {
-            if names.relations.contains_key(table) {
+            // A table also gets another name by its schema, in which its statistics need not lie.
+            if names.of(&table.0, &table.1) != *table {
                 names.statistics.insert(one.clone(), names.with_table(one, table));
             }
         }
