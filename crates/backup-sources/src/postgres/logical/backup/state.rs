@@ -53,7 +53,7 @@ pub(super) struct Session {
 
 #[derive(Debug)]
 enum Lent {
-    Reader(Sql),
+    Reader(Box<Sql>),
     Holder(OwnedMutexGuard<Sql>),
 }
 
@@ -136,7 +136,7 @@ impl State {
             Some(sql) => sql,
             None => session::join(&self.options, &of.host, &of.name, &of.snapshot).await?,
         };
-        Ok(Session { lent: Lent::Reader(sql), database, permit })
+        Ok(Session { lent: Lent::Reader(Box::new(sql)), database, permit })
     }
 
     /// The session with all locks, in place of one that somebody else is before.
@@ -155,7 +155,7 @@ impl State {
     /// Sessions keep no locks that they do not need: all tables, or all indexes, times all sessions
     /// would be more than servers have room for.
     async fn give_back(&self, lent: Lent, database: usize) -> SourceResult<()> {
-        let sql = match &lent {
+        let sql: &Sql = match &lent {
             Lent::Reader(sql) => sql,
             Lent::Holder(sql) => sql,
         };
@@ -164,7 +164,7 @@ impl State {
             reading(&error, format!("cannot read {}", self.databases[database].name))
         })?;
         if let Lent::Reader(sql) = lent {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((database, sql));
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push((database, *sql));
         }
         Ok(())
     }
