@@ -64,7 +64,7 @@ pub use directory::PostgresDirectory;
 pub use logical::{Comparison, LogicalOptions, LogicalSource, Renames, restore_to_server};
 pub use lsn::Lsn;
 pub use options::{
-    ClientEnvironment, ConnectionOptions, Host, Keepalive, Methods, PostgresOptions, Session,
+    ClientEnvironment, ConnectionOptions, Host, Keepalive, Methods, PostgresOptions, ServerRole,
     TlsMode, TlsVersions, hosts_of,
 };
 pub use restore_options::{RecoveryTarget, RestoredConfiguration};

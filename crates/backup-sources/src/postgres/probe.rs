@@ -25,6 +25,10 @@ pub(super) async fn probe(
     let version = Some(version_text(cluster.version));
     let mut probe = Probe { version, ..Probe::default() };
     let sql = Sql::open(options, &options.database).await;
+    let health = match &options.slot {
+        Some(name) => wal::health(options, name).await,
+        None => Ok(None),
+    };
     match &cluster.refusal {
         Some(refusal) => {
             let finding = format!("the server refuses replication: {}", refusal.finding);
@@ -38,7 +42,11 @@ pub(super) async fn probe(
                 probe.problems.push(ProbeProblem::new(finding, remedy));
             }
         }
-        None => replication(cx, cluster, options, &mut probe.problems).await?,
+        None => {
+            // Its state may be unknown.
+            let has_slot = !matches!(health, Ok(None));
+            replication(cx, cluster, options, has_slot, &mut probe.problems).await?;
+        }
     }
     match sql {
         Ok(sql) => {
@@ -53,7 +61,9 @@ pub(super) async fn probe(
             options.user
         )),
     }
-    slot(cx, options, &mut probe.problems).await;
+    if let (Some(name), Ok(Some(health))) = (&options.slot, &health) {
+        slot(cx, name, health, &mut probe.problems);
+    }
     Ok(probe)
 }
 
@@ -62,6 +72,7 @@ async fn replication(
     cx: &Context,
     cluster: &Cluster,
     options: &PostgresOptions,
+    has_slot: bool,
     problems: &mut Vec<ProbeProblem>,
 ) -> SourceResult<()> {
     let doing = |error: WireError| error.into_source("cannot read the server's settings");
@@ -91,7 +102,7 @@ async fn replication(
         );
     }
     let keeps_log = connection.show("wal_keep_size").await.map_err(doing)? != "0";
-    if !keeps_log && !follows(options).await {
+    if !keeps_log && !has_slot {
         cx.events.note(
             "no slot keeps the WAL: incremental and differential backups need all of it since the \
              backup that they build on. Capture it, or ALTER SYSTEM SET wal_keep_size = '10GB'; \
@@ -106,12 +117,6 @@ async fn replication(
     }
     drop::<Connection>(connection);
     Ok(())
-}
-
-/// Returns `true` if the slot of the log exists, or its state cannot be read.
-async fn follows(options: &PostgresOptions) -> bool {
-    let Some(name) = &options.slot else { return false };
-    !matches!(wal::health(options, name).await, Ok(None))
 }
 
 /// Services that keep the data directory to themselves, by the roles that they make.
@@ -148,9 +153,7 @@ async fn size(sql: &Sql, probe: &mut Probe) {
 
 /// A slot that keeps the log without bounds fills the server's disk, one that has lost it keeps
 /// nothing.
-async fn slot(cx: &Context, options: &PostgresOptions, problems: &mut Vec<ProbeProblem>) {
-    let Some(name) = &options.slot else { return };
-    let Ok(Some(health)) = wal::health(options, name).await else { return };
+fn slot(cx: &Context, name: &str, health: &wal::SlotHealth, problems: &mut Vec<ProbeProblem>) {
     match (health.state, health.safe_bytes) {
         (wal::SlotState::Lost, _) => {
             problems.push(ProbeProblem::new(

@@ -13,8 +13,8 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use super::super::error::invalid;
 use super::address::Pairs;
 
-/// Variables with their parameters.
-const VARIABLES: [(&str, &str); 34] = [
+/// Variables with their parameters; those of services are apart.
+const VARIABLES: [(&str, &str); 32] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
     ("PGPORT", "port"),
@@ -24,8 +24,6 @@ const VARIABLES: [(&str, &str); 34] = [
     ("PGPASSFILE", "passfile"),
     ("PGREQUIREAUTH", "require_auth"),
     ("PGCHANNELBINDING", "channel_binding"),
-    ("PGSERVICE", "service"),
-    ("PGSERVICEFILE", "servicefile"),
     ("PGOPTIONS", "options"),
     ("PGAPPNAME", "application_name"),
     ("PGSSLMODE", "sslmode"),
@@ -108,10 +106,9 @@ impl ClientEnvironment {
             }
         }
         values.remove("servicefile");
-        let of_services = ["service", "servicefile"];
-        for (variable, key) in VARIABLES.iter().filter(|(_, key)| !of_services.contains(key)) {
+        for (variable, key) in VARIABLES {
             if let Some(value) = self.variable(variable) {
-                values.entry((*key).to_owned()).or_insert_with(|| value.to_owned());
+                values.entry(key.to_owned()).or_insert_with(|| value.to_owned());
             }
         }
         self.add_defaults(&mut values);
@@ -133,16 +130,18 @@ impl ClientEnvironment {
             self.add_file(values, key, name);
         }
         if !values.contains_key("sslcert") && !values.contains_key("sslkey") {
-            let pair = ["postgresql.crt", "postgresql.key"];
-            let files = pair.map(|name| self.in_home(&format!(".postgresql/{name}")));
-            if files.iter().all(|file| file.as_ref().is_some_and(|file| file.exists())) {
-                self.add_file(values, "sslcert", ".postgresql/postgresql.crt");
-                self.add_file(values, "sslkey", ".postgresql/postgresql.key");
+            let pair = [
+                ("sslcert", ".postgresql/postgresql.crt"),
+                ("sslkey", ".postgresql/postgresql.key"),
+            ];
+            let exists = |name| self.in_home(name).is_some_and(|file| file.exists());
+            if pair.iter().all(|(_, name)| exists(name)) {
+                pair.iter().for_each(|(key, name)| self.add_file(values, key, name));
             }
         }
     }
 
-    /// A file in the home directory that is used if it exists.
+    /// Adds a file in the home directory, if it exists.
     fn add_file(&self, values: &mut HashMap<String, String>, key: &str, name: &str) {
         let file = self.in_home(name).filter(|file| file.exists());
         if let Some(file) = file {

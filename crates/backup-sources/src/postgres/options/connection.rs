@@ -7,9 +7,9 @@ use backup_core::source::SourceResult;
 
 use super::super::error::invalid;
 
-/// Servers that a connection may lead to (`target_session_attrs`).
+/// Role of the servers that are meant (`target_session_attrs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Session {
+pub enum ServerRole {
     /// Any server.
     #[default]
     Any,
@@ -25,7 +25,7 @@ pub enum Session {
     PreferStandby,
 }
 
-impl Session {
+impl ServerRole {
     /// All values with their names.
     pub(super) const NAMES: [(&'static str, Self); 6] = [
         ("any", Self::Any),
@@ -186,8 +186,8 @@ pub struct ConnectionOptions {
     pub application_name: String,
     /// Arguments of the server's process for the session, such as `-c statement_timeout=0`.
     pub server_options: Option<String>,
-    /// The servers among the hosts that are meant.
-    pub session: Session,
+    /// Role of the hosts that are meant.
+    pub role: ServerRole,
     /// Try the hosts in an order that this number gives.
     pub random_order: Option<u64>,
     /// Probes of silent connections.
@@ -214,7 +214,7 @@ impl Default for ConnectionOptions {
             connect_timeout: None,
             application_name: "backup".to_owned(),
             server_options: None,
-            session: Session::default(),
+            role: ServerRole::default(),
             random_order: None,
             keepalive: Keepalive::default(),
             direct_tls: false,

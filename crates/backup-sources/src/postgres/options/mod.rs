@@ -28,7 +28,7 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use self::address::Pairs;
 pub use self::client::ClientEnvironment;
 pub(super) use self::connection::Method;
-pub use self::connection::{ConnectionOptions, Keepalive, Methods, Session, TlsVersions};
+pub use self::connection::{ConnectionOptions, Keepalive, Methods, ServerRole, TlsVersions};
 use self::parameters::Parameters;
 use super::error::invalid;
 use super::restore_options::{RecoveryTarget, RestoredConfiguration};

@@ -10,7 +10,7 @@ use backup_core::source::SourceResult;
 use backup_core::words;
 
 use super::super::error::invalid;
-use super::connection::{Keepalive, Methods, Session, TlsVersions};
+use super::connection::{Keepalive, Methods, ServerRole, TlsVersions};
 use super::{Host, PostgresOptions, TlsMode};
 
 /// Parameters that have no effect: encodings are those of the databases, and nothing uses Kerberos.
@@ -144,8 +144,8 @@ impl Parameters {
         if let Some(name) = self.take("application_name").or(fallback) {
             connection.application_name = name;
         }
-        connection.session =
-            self.choice("target_session_attrs", &Session::NAMES)?.unwrap_or_default();
+        connection.role =
+            self.choice("target_session_attrs", &ServerRole::NAMES)?.unwrap_or_default();
         let bindings =
             [("disable", (false, true)), ("prefer", (false, false)), ("require", (true, false))];
         (options.channel_binding, connection.no_channel_binding) =

@@ -152,7 +152,7 @@ fn every_parameter_is_used() {
         connect_timeout: seconds(2),
         application_name: "me".to_owned(),
         server_options: Some("-c geqo=off".to_owned()),
-        session: Session::PreferStandby,
+        role: ServerRole::PreferStandby,
         random_order: None,
         keepalive,
         direct_tls: true,

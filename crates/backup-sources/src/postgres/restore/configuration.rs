@@ -319,6 +319,7 @@ mod tests {
             assert_eq!(places.place(Path::new(path)), Path::new(place), "{path}");
         }
     }
+
     #[test]
     fn links_in_the_data_directory_are_not_followed() {
         let room = tempfile::tempdir().unwrap();

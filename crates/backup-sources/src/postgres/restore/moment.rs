@@ -152,27 +152,22 @@ impl Search<'_> {
                 return;
             }
             (
-                RecoveryTarget::BeforeTransaction(wanted),
+                RecoveryTarget::Transaction(wanted) | RecoveryTarget::BeforeTransaction(wanted),
                 Some(Moment::Ended { transaction, .. }),
-            ) if wanted == transaction => {
-                self.found = true;
-                return;
-            }
+            ) => wanted == transaction,
             (
-                RecoveryTarget::BeforeRestorePoint(wanted),
+                RecoveryTarget::RestorePoint(wanted) | RecoveryTarget::BeforeRestorePoint(wanted),
                 Some(Moment::RestorePoint { name, .. }),
-            ) if wanted == name => {
-                self.found = true;
-                return;
-            }
-            (RecoveryTarget::Transaction(wanted), Some(Moment::Ended { transaction, .. })) => {
-                wanted == transaction
-            }
-            (RecoveryTarget::RestorePoint(wanted), Some(Moment::RestorePoint { name, .. })) => {
-                wanted == name
-            }
+            ) => wanted == name,
             _ => false,
         };
+        let is_before = matches!(
+            self.wanted,
+            RecoveryTarget::BeforeTransaction(_) | RecoveryTarget::BeforeRestorePoint(_)
+        );
+        if self.found && is_before {
+            return;
+        }
         self.last = Some(event);
     }
 }

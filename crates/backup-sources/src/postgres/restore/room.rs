@@ -33,8 +33,7 @@ pub(super) async fn require(
     let lack = lack(target.roots(), needed(job, &rehearsed))?;
     let Some(lack) = lack else { return Ok(()) };
     if lack.may_fit {
-        job.cx.events.warn(WarningKind::Other, "", lack.text);
-        report.warnings += 1;
+        lack.warn(job, report);
         return Ok(());
     }
     let hint = "free some space, or choose a directory with more";
@@ -44,8 +43,7 @@ pub(super) async fn require(
 /// Warns of the same in a plan.
 pub(super) fn warn(job: &Job<'_>, target: &Target, report: &mut RestoreReport) -> SourceResult<()> {
     if let Some(lack) = lack(target.roots(), needed(job, report))? {
-        job.cx.events.warn(WarningKind::Other, "", lack.text);
-        report.warnings += 1;
+        lack.warn(job, report);
     }
     Ok(())
 }
@@ -54,6 +52,13 @@ struct Lack {
     text: String,
     /// The file system may compress.
     may_fit: bool,
+}
+
+impl Lack {
+    fn warn(self, job: &Job<'_>, report: &mut RestoreReport) {
+        job.cx.events.warn(WarningKind::Other, "", self.text);
+        report.warnings += 1;
+    }
 }
 
 /// Bytes of all files, and of the log.

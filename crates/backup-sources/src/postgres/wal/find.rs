@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::super::cluster::Cluster;
 use super::super::error::{WireError, malformed};
 use super::super::lsn::Lsn;
-use super::super::options::{Host, PostgresOptions, Session};
+use super::super::options::{Host, PostgresOptions, ServerRole};
 use super::super::wire::{Connection, System, WalStream, timely};
 use super::history::History;
 use super::slot;
@@ -108,7 +108,7 @@ pub(super) async fn find(
         }
         // Whoever is on an older one writes what nobody goes on with, or will get there by itself.
         let newest = candidates.iter().map(|candidate| candidate.system.timeline).max();
-        if options.connection.session == Session::PreferStandby {
+        if options.connection.role == ServerRole::PreferStandby {
             candidates.sort_by_key(|candidate| candidate.writes);
         }
         for candidate in
@@ -199,7 +199,7 @@ async fn ask(
     let asking = async {
         let mut connection = Connection::to(options, host).await?;
         let system = cluster.require_same(&mut connection).await?;
-        connection.require(options.connection.session.of_one()).await?;
+        connection.require(options.connection.role.of_one()).await?;
         let writes = !connection.in_recovery().await?;
         Ok((connection, system, writes))
     };

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use postgres_protocol::message::frontend;
 
 use super::super::error::{WireError, code, malformed};
-use super::super::options::{Host, PostgresOptions, Session};
+use super::super::options::{Host, PostgresOptions, ServerRole};
 use super::frame::{Frames, Message};
 use super::socket::Socket;
 use super::startup;
@@ -48,13 +48,13 @@ async fn within<T>(
 pub(super) fn tries_of<'a>(
     options: &PostgresOptions,
     hosts: &'a [&'a Host],
-) -> impl Iterator<Item = (Session, &'a Host)> {
-    let rounds = options.connection.session.rounds();
+) -> impl Iterator<Item = (ServerRole, &'a Host)> {
+    let rounds = options.connection.role.rounds();
     rounds.iter().flat_map(move |wanted| hosts.iter().map(move |host| (*wanted, *host)))
 }
 
 /// Another server than the address means.
-pub(super) fn not_meant(wanted: Session) -> WireError {
+pub(super) fn not_meant(wanted: ServerRole) -> WireError {
     let text = format!("the server does not fit target_session_attrs={}", wanted.name());
     SourceError::new(SourceErrorKind::Unavailable, text).into()
 }
@@ -157,7 +157,7 @@ impl Connection {
     async fn meant(
         options: &PostgresOptions,
         host: &Host,
-        wanted: Session,
+        wanted: ServerRole,
     ) -> Result<Self, WireError> {
         let mut connection = Self::to(options, host).await?;
         connection.require(wanted).await?;
@@ -165,8 +165,8 @@ impl Connection {
     }
 
     /// Fails unless the server is such a one as is `wanted`.
-    pub(in super::super) async fn require(&mut self, wanted: Session) -> Result<(), WireError> {
-        if wanted == Session::Any {
+    pub(in super::super) async fn require(&mut self, wanted: ServerRole) -> Result<(), WireError> {
+        if wanted == ServerRole::Any {
             return Ok(());
         }
         let is_standby = self.in_recovery().await?;

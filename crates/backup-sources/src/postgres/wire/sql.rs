@@ -12,7 +12,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Client, Config};
 
 use super::super::error::{ServerError, WireError, invalid, of_sql};
-use super::super::options::{Host, PostgresOptions, Session};
+use super::super::options::{Host, PostgresOptions, ServerRole};
 use super::connection::{Tries, answers, in_time, not_meant, tries_of};
 use super::socket::Socket;
 use super::watch::Watched;
@@ -75,10 +75,10 @@ impl Sql {
         options: &PostgresOptions,
         host: &Host,
         database: &str,
-        wanted: Session,
+        wanted: ServerRole,
     ) -> Result<Self, WireError> {
         let sql = Self::to(options, host, database).await?;
-        if wanted == Session::Any {
+        if wanted == ServerRole::Any {
             return Ok(sql);
         }
         const ASKING: &str = "SELECT pg_catalog.pg_is_in_recovery(), \

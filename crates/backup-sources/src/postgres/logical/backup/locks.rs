@@ -14,13 +14,12 @@ use super::super::catalog::{Catalog, Kind, Relation};
 use super::super::error::{code_of, reading};
 use super::super::options::LogicalOptions;
 use super::super::session;
-use super::super::sql::qualified;
 use super::database::Database;
 
 /// Tables that one statement locks.
 const LOCKED: usize = 200;
-/// Tables up to which they are locked twice. With the default settings (64 locks of each of 100
-/// connections) a server has room for about 16 000 locks, of which each session's count.
+/// Most tables that are locked by two sessions at a time. With default settings (64 locks for each
+/// of 100 connections), a server has room for about 16 000 locks of all sessions.
 const MANY: usize = 4000;
 
 /// Name and storage of each covered table.
@@ -37,17 +36,13 @@ pub(super) fn tables<'a>(catalog: &'a Catalog, covered: &HashSet<u32>) -> Vec<&'
 }
 
 /// Returns `true` for more tables than a server may have room for twice.
-pub(super) fn are_many(tables: &[&Relation]) -> bool {
+fn are_many(tables: &[&Relation]) -> bool {
     tables.len() > MANY
 }
 
 /// Locks tables in the transaction of a session. Returns `false` if one of them is gone, or a
 /// session locks the same tables in another order.
-pub(super) async fn lock_all(
-    sql: &Sql,
-    tables: &[&Relation],
-    database: &str,
-) -> SourceResult<bool> {
+async fn lock_all(sql: &Sql, tables: &[&Relation], database: &str) -> SourceResult<bool> {
     for some in tables.chunks(LOCKED) {
         match sql.client.batch_execute(&lock(some)).await {
             Ok(()) => {}
@@ -63,10 +58,7 @@ pub(super) async fn lock_all(
 }
 
 fn lock(tables: &[&Relation]) -> String {
-    let list: Vec<String> = tables
-        .iter()
-        .map(|table| format!("ONLY {}", qualified(&table.schema, &table.name)))
-        .collect();
+    let list: Vec<String> = tables.iter().map(|table| format!("ONLY {}", table.sql())).collect();
     format!("LOCK TABLE {} IN ACCESS SHARE MODE", list.join(", "))
 }
 
