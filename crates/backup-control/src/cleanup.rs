@@ -1,5 +1,7 @@
 //! From the jobs of the configuration to what a cleanup has to do.
 
+use std::collections::HashSet;
+
 use backup_core::repository::SnapshotFilter;
 use backup_core::retention::Policy;
 
@@ -34,7 +36,7 @@ pub fn of_jobs(
     names: &[String],
     repository: Option<&RepositorySpec>,
 ) -> Result<Vec<Cleanup>> {
-    let mut cleanups: Vec<Cleanup> = Vec::new();
+    let (mut cleanups, mut seen) = (Vec::new(), HashSet::new());
     for name in names {
         let section = jobs::find(name, config)?;
         let keep = config.keep_of(name).ok_or_else(|| {
@@ -44,7 +46,7 @@ pub fn of_jobs(
             Some(repository) => repository.clone(),
             None => RepositorySpec::named(&section.repository, config)?,
         };
-        if cleanups.iter().any(|known| known.job == *name) {
+        if !seen.insert(name) {
             continue;
         }
         let policy = keep

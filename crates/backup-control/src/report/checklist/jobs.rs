@@ -1,9 +1,12 @@
 //! Demands on jobs.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{Check, Evidence, Met, short};
+use super::{Check, Evidence, Met, restores_by_job, short};
 use crate::alerts::Condition;
+use crate::audit::Record;
+use crate::report::by_job::ByJob;
 use crate::report::figures::is_done;
 use crate::report::{Given, JobReport, Report, SnapshotGiven};
 use crate::runs::{Run, What};
@@ -12,15 +15,19 @@ use crate::{notify, words};
 const NO_JOBS: &str = "the configuration has no job";
 
 /// The newest snapshot of a job in its repository; none of a repository that could not be read.
-fn newest<'a>(given: &'a Given<'_>, job: &str) -> Option<Option<&'a SnapshotGiven>> {
+fn newest<'a>(
+    given: &'a Given<'_>,
+    sorted: &ByJob<'a>,
+    job: &'a str,
+) -> Option<Option<&'a SnapshotGiven>> {
     let repository = &given.config.jobs.get(job)?.repository;
-    let snapshots = given.repositories.get(repository)?.snapshots.as_ref()?;
-    let of_job = snapshots.iter().filter(|snapshot| snapshot.job == job);
-    Some(of_job.max_by_key(|snapshot| snapshot.time))
+    given.repositories.get(repository)?.snapshots.as_ref()?;
+    let snapshots = sorted.snapshots(repository, job).into_iter();
+    Some(snapshots.max_by_key(|snapshot| snapshot.time))
 }
 
-pub(super) fn documented(given: &Given<'_>) -> Check {
-    let of_job = |name: &String| match newest(given, name) {
+pub(super) fn documented<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>) -> Check {
+    let of_job = |name: &'a String| match newest(given, sorted, name) {
         Some(Some(snapshot)) => {
             Evidence::yes(name, format!("snapshot {} records the job", snapshot.short()))
         }
@@ -31,12 +38,12 @@ pub(super) fn documented(given: &Given<'_>) -> Check {
     Check::of_each("Backed-up data is documented", NO_JOBS, subjects)
 }
 
-pub(super) fn backed_up(given: &Given<'_>, report: &Report) -> Check {
+pub(super) fn backed_up(sorted: &ByJob<'_>, report: &Report) -> Check {
     let of_job = |job: &JobReport| {
         let counted = job.succeeded + job.failed;
-        let is_success =
-            |run: &&Run| run.what == What::Backup && run.job == job.job && run.is_success_of_job();
-        let last = given.runs.iter().filter(is_success).max_by_key(|run| run.started);
+        let is_success = |run: &&&Run| run.what == What::Backup && run.is_success_of_job();
+        let runs = sorted.runs(&job.job).iter();
+        let last = runs.filter(is_success).max_by_key(|run| run.started);
         let Some(last) = last else {
             let failed = words::count(job.failed, "failure", "failures");
             return Evidence::no(&job.job, format!("no success, {failed}"));
@@ -76,14 +83,15 @@ pub(super) fn data_loss(report: &Report) -> Check {
 }
 
 pub(super) fn restore_time(report: &Report) -> Check {
+    let restores = restores_by_job(report);
     let of_job = |job: &JobReport| {
         let target = job.rto_seconds?;
         let name = &job.job;
-        let whole = report
-            .restores
-            .iter()
-            .filter(|restore| restore.job == *name && restore.state == "completed")
-            .filter(|restore| restore.is_whole == Some(true))
+        let whole = restores
+            .get(&**name)
+            .into_iter()
+            .flatten()
+            .filter(|restore| restore.state == "completed" && restore.is_whole == Some(true))
             .max_by_key(|restore| restore.seconds);
         let Some((longest, measured)) =
             whole.and_then(|longest| Some((longest, job.rto_measured_seconds?)))
@@ -101,24 +109,30 @@ pub(super) fn restore_time(report: &Report) -> Check {
 
 pub(super) fn retention(given: &Given<'_>) -> Check {
     let cleanups = || given.records.iter().filter(|record| record.operation == "cleanup");
+    // The newest cleanup of each job, and of equally new ones the last.
+    let mut newest: HashMap<&str, &Record> = HashMap::new();
+    for record in cleanups() {
+        for job in record.details.get("jobs").into_iter().flat_map(|jobs| jobs.split_whitespace()) {
+            let known = newest.entry(job).or_insert(record);
+            if record.timestamp >= known.timestamp {
+                *known = record;
+            }
+        }
+    }
+    let names_no_jobs =
+        cleanups().any(|record| is_done(record) && !record.details.contains_key("jobs"));
     let of_job = |name: &String| {
         if given.config.keep_of(name).is_none() {
             return Evidence::no(name, "no policy");
         }
-        let jobs = |details: Option<&String>| {
-            details.is_some_and(|jobs| jobs.split_whitespace().any(|job| job == name))
-        };
-        let of_it = cleanups().filter(|record| jobs(record.details.get("jobs")));
-        match of_it.max_by_key(|record| record.timestamp) {
+        match newest.get(&**name) {
             Some(last) if is_done(last) => {
                 Evidence::yes(name, format!("last cleanup {:.0}", last.timestamp))
             }
             Some(last) => {
                 Evidence::no(name, format!("the cleanup of {:.0} failed", last.timestamp))
             }
-            None if cleanups()
-                .any(|record| is_done(record) && !record.details.contains_key("jobs")) =>
-            {
+            None if names_no_jobs => {
                 Evidence::not_known(name, "the records of cleanups do not name their jobs")
             }
             None => Evidence::no(name, "no cleanup in this period"),

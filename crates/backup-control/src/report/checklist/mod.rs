@@ -14,10 +14,12 @@ mod jobs;
 mod repositories;
 mod snapshots;
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::by_job::ByJob;
-use super::{Given, Report};
+use super::{Given, Report, RestoreReport};
 
 /// Subjects that are listed in the evidence of a demand; the JSON form has all.
 const LISTED: usize = 10;
@@ -118,8 +120,8 @@ impl Check {
 /// All demands, in the order in which they are shown.
 pub(super) fn of<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>, report: &Report) -> Vec<Check> {
     vec![
-        jobs::documented(given),
-        jobs::backed_up(given, report),
+        jobs::documented(given, sorted),
+        jobs::backed_up(sorted, report),
         jobs::data_loss(report),
         jobs::restore_time(report),
         jobs::retention(given),
@@ -137,6 +139,15 @@ pub(super) fn of<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>, report: &Report) 
             "to be confirmed by the person in charge, with this report and `backup audit`",
         ),
     ]
+}
+
+/// The restores of each job, in their order.
+fn restores_by_job(report: &Report) -> HashMap<&str, Vec<&RestoreReport>> {
+    let mut restores: HashMap<&str, Vec<&RestoreReport>> = HashMap::new();
+    for restore in &report.restores {
+        restores.entry(&restore.job).or_default().push(restore);
+    }
+    restores
 }
 
 /// The first digits of the name of a snapshot.

@@ -1,10 +1,10 @@
 //! Demands on the snapshots of jobs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use backup_core::words::few;
 
-use super::{Check, Evidence, short};
+use super::{Check, Evidence, restores_by_job, short};
 use crate::audit::Record;
 use crate::config::JobConfig;
 use crate::report::by_job::ByJob;
@@ -50,9 +50,14 @@ pub(super) fn verified<'a>(given: &'a Given<'_>, sorted: &ByJob<'a>, report: &Re
         .filter(|record| matches!(record.operation.as_str(), "verify" | "check"))
         .filter(|record| is_done(record))
         .collect();
+    let damaged: HashSet<&String> = report
+        .repositories
+        .iter()
+        .filter(|known| known.is_damaged)
+        .map(|known| &known.repository)
+        .collect();
     let of_job = |(name, job): (&'a String, &'a JobConfig)| {
-        let known = report.repositories.iter().find(|known| known.repository == job.repository);
-        if known.is_some_and(|known| known.is_damaged) {
+        if damaged.contains(&job.repository) {
             let text = format!("repository {}: damage is not settled", job.repository);
             return Evidence::no(name, text);
         }
@@ -116,8 +121,9 @@ fn looked_at(
 }
 
 pub(super) fn restores(report: &Report) -> Check {
+    let restores = restores_by_job(report);
     let of_job = |job: &crate::report::JobReport| {
-        let of_it = report.restores.iter().filter(|restore| restore.job == job.job);
+        let of_it = restores.get(&*job.job).into_iter().flatten().copied();
         let (sound, other): (Vec<&RestoreReport>, Vec<&RestoreReport>) =
             of_it.partition(|restore| restore.state == "completed" && restore.warnings == 0);
         let Some(last) = sound.last() else {
