@@ -4,7 +4,8 @@
 use crate::config::SourceKind;
 
 /// The patterns in lists whose items are separated by commas, as in `crm.*,shop.orders`. A comma
-/// within `{…}` or `[…]` or behind a backslash is part of its pattern. Patterns for files and keys
+/// within `{…}` or `[…]` or behind a backslash is part of its pattern. Spaces around commas do not
+/// count, unless they have a backslash in front. Patterns for files and keys
 /// stay as they are: names of files and keys may hold commas.
 #[must_use]
 pub fn split(kind: SourceKind, lists: &[String]) -> Vec<String> {
@@ -54,8 +55,21 @@ fn items(list: &str) -> Vec<String> {
             item.push(letter);
         }
     }
-    let trimmed = items.iter().map(|item| item.trim().to_owned());
+    // Spaces around commas are for the eye; those of a single pattern belong to its name.
+    if items.len() == 1 {
+        return items;
+    }
+    let trimmed = items.iter().map(|item| trimmed(item).to_owned());
     trimmed.filter(|item| !item.is_empty()).collect()
+}
+
+/// A pattern without spaces around it, but for one behind a backslash.
+fn trimmed(item: &str) -> &str {
+    let item = item.trim_start();
+    let short = item.trim_end();
+    let backslashes = short.bytes().rev().take_while(|byte| *byte == b'\\').count();
+    let escaped = item[short.len()..].chars().next().filter(|_| backslashes % 2 == 1);
+    &item[..short.len() + escaped.map_or(0, char::len_utf8)]
 }
 
 /// Hint for include patterns that match nothing: a name without a dot is that of a database, and may
@@ -96,6 +110,9 @@ mod tests {
         let expected = owned(&["shop.orders", "crm.*", "{a,b}.x", "c[,]d", r"odd\,name", "one"]);
         assert_eq!(split(SourceKind::Mongodb, &lists), expected);
         assert_eq!(split_for(Some("postgres-logical"), &lists), expected);
+        let spaces = owned(&[" one ", r"\ a , b\ ,c", r"d\\ ,e"]);
+        let expected = owned(&[" one ", r"\ a", r"b\ ", "c", r"d\\", "e"]);
+        assert_eq!(split(SourceKind::Postgres, &spaces), expected);
         assert_eq!(split(SourceKind::Files, &lists), lists);
         assert_eq!(split_for(Some("redis"), &lists), lists);
         assert_eq!(split_for(None, &lists), lists);
