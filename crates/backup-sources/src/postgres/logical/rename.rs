@@ -2,10 +2,11 @@
 //! `shop.public.orders=shop.public.orders_old`.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
-use crate::renaming::{escaped, sides, unmatched, with_parts_of};
+use crate::renaming::{escaped, sides, unmatched};
 
 /// Rules from names in the snapshot to names at the target. The first that matches wins; what none
 /// matches keeps its name.
@@ -18,14 +19,14 @@ pub struct Renames {
 struct Rule {
     /// As it was given.
     text: String,
-    from: Vec<String>,
-    to: Vec<String>,
+    from: Vec<Part>,
+    to: Vec<Part>,
 }
 
 impl Renames {
     /// Rules of the form `from=to`: on either side a database, a schema (`database.schema`) or a
-    /// table (`database.schema.table`). A part may have one `*`; what it stands for replaces the
-    /// one on the right.
+    /// table (`database.schema.table`). A part may have one `*`; the text that it matches replaces
+    /// the one on the right. A backslash makes `.`, `*` and `=` ordinary characters of a name.
     ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`] names the first rule that makes no sense.
@@ -53,7 +54,11 @@ impl Renames {
         let Some(rule) = self.rules.iter().find(|rule| !matches(rule)) else { return Ok(()) };
         let same = names.iter().filter(|name| name.len() == rule.from.len());
         let same: Vec<&Vec<String>> = same.collect();
-        let shown: Vec<String> = same.iter().map(|name| name.join(".")).collect();
+        let shown = |name: &&Vec<String>| {
+            let parts: Vec<String> = name.iter().map(|part| literal(part)).collect();
+            parts.join(".")
+        };
+        let shown: Vec<String> = same.iter().map(shown).collect();
         Err(unmatched(&rule.text, &rule.similar(&same), &shown))
     }
 
@@ -103,16 +108,13 @@ impl Rule {
                 )
         };
         let (from, to) = sides(text).ok_or_else(invalid)?;
-        let parts = |side: &str| side.split('.').map(str::to_owned).collect::<Vec<_>>();
-        let rule = Self { text: text.to_owned(), from: parts(&from), to: parts(&to) };
-        let stars = |part: &String| part.matches('*').count();
+        let parts = |side: &str| parts_of(side).ok_or_else(invalid);
+        let rule = Self { text: text.to_owned(), from: parts(&from)?, to: parts(&to)? };
         let pairs = rule.from.iter().zip(&rule.to);
         let sound = rule.from.len() == rule.to.len()
             && rule.from.len() <= 3
-            && pairs
-                .clone()
-                .all(|(from, to)| !from.is_empty() && !to.is_empty() && stars(from) <= 1)
-            && pairs.clone().all(|(from, to)| stars(to) <= stars(from));
+            && pairs.clone().all(|(from, to)| !from.is_empty() && !to.is_empty())
+            && pairs.clone().all(|(from, to)| to.end.is_none() || from.end.is_some());
         if sound { Ok(rule) } else { Err(invalid()) }
     }
 
@@ -124,30 +126,100 @@ impl Rule {
 
     /// Left sides of rules of the same form that match some of `names`.
     fn similar(&self, names: &[&Vec<String>]) -> Vec<String> {
-        let from: Vec<&str> = self.from.iter().map(String::as_str).collect();
-        let side = |name: &&Vec<String>| {
-            with_parts_of(&from, &name.iter().map(String::as_str).collect::<Vec<_>>())
+        let part = |(from, name): (&Part, &String)| match &from.end {
+            Some(_) => from.to_string(),
+            None => literal(name),
         };
-        let sides: BTreeSet<String> = names.iter().filter_map(side).collect();
-        let to = self.to.join(".");
+        let side = |name: &&Vec<String>| {
+            let parts: Vec<String> = self.from.iter().zip(*name).map(part).collect();
+            parts.join(".")
+        };
+        let of_length = names.iter().filter(|name| name.len() == self.from.len());
+        let sides: BTreeSet<String> = of_length.map(side).collect();
+        let to: Vec<String> = self.to.iter().map(Part::to_string).collect();
         let is_valid = |side: &String| {
-            Self::parse(&format!("{}={}", escaped(side), escaped(&to)))
+            Self::parse(&format!("{}={}", escaped(side), escaped(&to.join("."))))
                 .is_ok_and(|rule| names.iter().any(|name| rule.matches(name)))
         };
         sides.into_iter().filter(is_valid).collect()
     }
 
-    /// What the part at a place becomes; `None` if the rule does not match it.
+    /// The new name of the part at a place; `None` if the rule does not match it.
     fn part(&self, at: usize, name: &str) -> Option<String> {
         let (from, to) = (self.from.get(at)?, self.to.get(at)?);
-        match from.split_once('*') {
-            None => (from == name).then(|| to.clone()),
-            Some((begin, end)) => {
-                let star = name.strip_prefix(begin)?.strip_suffix(end)?;
-                Some(to.replacen('*', star, 1))
-            }
+        let star = match &from.end {
+            None if from.begin == name => "",
+            None => return None,
+            Some(end) => name.strip_prefix(&*from.begin)?.strip_suffix(&**end)?,
+        };
+        Some(match &to.end {
+            None => to.begin.clone(),
+            Some(end) => format!("{}{star}{end}", to.begin),
+        })
+    }
+}
+
+/// A name, or the beginning and the end of names around a star.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Part {
+    begin: String,
+    end: Option<String>,
+}
+
+impl Part {
+    fn is_empty(&self) -> bool {
+        self.begin.is_empty() && self.end.is_none()
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&literal(&self.begin))?;
+        match &self.end {
+            Some(end) => write!(f, "*{}", literal(end)),
+            None => Ok(()),
         }
     }
+}
+
+/// The parts of a side of a rule; `None` if one has two stars. `\.`, `\*` and `\\` stand for these
+/// characters in a name.
+fn parts_of(side: &str) -> Option<Vec<Part>> {
+    let mut parts = vec![Part { begin: String::new(), end: None }];
+    let mut letters = side.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let part = parts.last_mut()?;
+        let letter = match letter {
+            '\\' => letters.next_if(|next| SPECIAL.contains(next)).unwrap_or('\\'),
+            '.' => {
+                parts.push(Part { begin: String::new(), end: None });
+                continue;
+            }
+            '*' if part.end.is_some() => return None,
+            '*' => {
+                part.end = Some(String::new());
+                continue;
+            }
+            plain => plain,
+        };
+        part.end.as_mut().unwrap_or(&mut part.begin).push(letter);
+    }
+    Some(parts)
+}
+
+/// Characters of rules that names have with a backslash in front.
+const SPECIAL: [char; 3] = ['.', '*', '\\'];
+
+/// A name as a part of a rule.
+fn literal(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for letter in name.chars() {
+        if SPECIAL.contains(&letter) {
+            text.push('\\');
+        }
+        text.push(letter);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -189,6 +261,31 @@ mod tests {
             assert!(hint.starts_with(&format!("did you mean --rename '{good}'?")), "{bad}: {hint}");
             assert!(refused(good).is_none(), "{good}");
         }
+    }
+
+    #[test]
+    fn backslash_makes_dots_and_stars_ordinary() {
+        let renames = Renames::new([
+            r"my\.db.public.a\*b=my\.copy.public.c\*",
+            r"my\.db.x\.*=my\.copy.y\.*",
+            r"my\.db.back\\slash=my\.copy.a\b",
+        ])
+        .unwrap();
+        assert_eq!(renames.database("my.db").unwrap(), "my.copy");
+        assert_eq!(renames.database("my").unwrap(), "my");
+        let table = renames.relation("my.db", "public", "a*b").unwrap();
+        assert_eq!((&*table.0, &*table.1), ("public", "c*"));
+        assert_eq!(renames.relation("my.db", "public", "axb"), None);
+        assert_eq!(renames.schema("my.db", "x.1").as_deref(), Some("y.1"));
+        assert_eq!(renames.schema("my.db", r"back\slash").as_deref(), Some(r"a\b"));
+        // The hint for a rule that matches nothing has the backslashes that a rule needs.
+        let names: BTreeSet<Vec<String>> = [["my.db", "public"].map(str::to_owned).to_vec()].into();
+        let error = Renames::new(["my.db.public=x.y.z"]).unwrap().refuse_unmatched(&names);
+        assert!(error.is_err());
+        let error = Renames::new([r"my\.db.publik=my\.db.old"]).unwrap();
+        let error = error.refuse_unmatched(&names).unwrap_err();
+        let hint = error.hint().unwrap();
+        assert!(hint.starts_with(r"did you mean --rename 'my\.db.public=my\.db.old'?"), "{hint}");
     }
 
     #[test]

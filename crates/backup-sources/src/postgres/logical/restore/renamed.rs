@@ -42,14 +42,14 @@ impl Plan<'_> {
         parts.sort_unstable();
         let indexes = self.indexes.iter();
         let parts = parts.into_iter().map(|(_, part, table)| (part, table)).chain(indexes);
+        // A table also gets another name by its schema, in which its parts need not lie.
         for (part, table) in parts {
-            if names.relations.contains_key(table) && !names.relations.contains_key(part) {
+            if names.is_renamed(table) && !names.relations.contains_key(part) {
                 names.relations.insert(part.clone(), names.with_table(part, table));
             }
         }
         for (one, table) in &self.statistics {
-            // A table also gets another name by its schema, in which its statistics need not lie.
-            if names.of(&table.0, &table.1) != *table {
+            if names.is_renamed(table) {
                 names.statistics.insert(one.clone(), names.with_table(one, table));
             }
         }

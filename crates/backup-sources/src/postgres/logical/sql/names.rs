@@ -60,6 +60,11 @@ impl NewNames {
         self.by(&self.relations, (schema.to_owned(), name.to_owned()))
     }
 
+    /// Returns `true` for a relation that gets another name, or another schema.
+    pub(in super::super) fn is_renamed(&self, one: &Relation) -> bool {
+        self.of(&one.0, &one.1) != *one
+    }
+
     /// The name that an object gets by the names in `renamed`, or else by its schema.
     fn by(&self, renamed: &HashMap<Relation, Relation>, one: Relation) -> Relation {
         renamed.get(&one).cloned().unwrap_or_else(|| (self.schema(&one.0), one.1))
