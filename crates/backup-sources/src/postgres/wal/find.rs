@@ -115,7 +115,7 @@ pub(super) async fn find(
             candidates.into_iter().filter(|candidate| Some(candidate.system.timeline) == newest)
         {
             cx.check_cancelled()?;
-            match candidate.start(options).await {
+            match candidate.start(cx, options).await {
                 Ok(found) => return Ok(Found { was_reported: is_told, ..found }),
                 Err(refusal) => refused(refusal),
             }
@@ -223,26 +223,62 @@ async fn ask(
 impl Candidate {
     /// Follows it. The slot is made only here: those that are not followed would keep their log for
     /// nobody.
-    async fn start(self, options: &PostgresOptions) -> Result<Found, Refusal> {
+    async fn start(self, cx: &Context, options: &PostgresOptions) -> Result<Found, Refusal> {
         let Self { mut connection, writes, turns, timeline, at, .. } = self;
         let host = connection.host.clone();
         let doing = format!("cannot follow the WAL of {host}");
         if let Some(name) = &options.slot {
             slot::ensure(&mut connection, options, name).await?;
         }
-        match WalStream::start(connection, options.slot.as_deref(), timeline, at).await {
-            Ok(stream) => Ok(Found {
-                stream: stream.reporting_silence(),
-                turns,
-                standby: (!writes).then_some(host),
-                was_reported: false,
-            }),
+        let name = options.slot.as_deref();
+        let stream = match WalStream::start(connection, name, timeline, at).await {
             Err(error) if slot::is_gone(&error) => {
-                let connection = Connection::to(options, &host).await.ok();
-                Err(Refusal::Never(slot::gap(error, options, connection, &doing).await))
+                let wanted = (timeline, at);
+                start_with_new_slot(cx, options, &host, wanted, error, &doing).await?
             }
-            Err(error) => Err(error.into_source(&doing).into()),
+            started => started.map_err(|error| error.into_source(&doing))?,
+        };
+        Ok(Found {
+            stream: stream.reporting_silence(),
+            turns,
+            standby: (!writes).then_some(host),
+            was_reported: false,
+        })
+    }
+}
+
+/// Follows a server that refuses with `error`, because it gave up the slot or no longer has the log.
+/// A slot that was given up, for instance for being idle (`idle_replication_slot_timeout`), need not
+/// mean that log is missing: a new one takes its place.
+async fn start_with_new_slot(
+    cx: &Context,
+    options: &PostgresOptions,
+    host: &Host,
+    (timeline, at): (u32, Lsn),
+    error: WireError,
+    doing: &str,
+) -> Result<WalStream, Refusal> {
+    let connection = match &options.slot {
+        Some(name) => slot::drop_lost(options, host, name).await,
+        None => None,
+    };
+    let (Some(name), Some(mut connection)) = (&options.slot, connection) else {
+        let connection = Connection::to(options, host).await.ok();
+        return Err(Refusal::Never(slot::gap(error, options, connection, doing).await));
+    };
+    slot::ensure(&mut connection, options, name).await?;
+    match WalStream::start(connection, Some(name), timeline, at).await {
+        Ok(stream) => {
+            cx.events.note(format!(
+                "the server had given up the replication slot {name} and still has its WAL: a new \
+                 slot takes its place (see idle_replication_slot_timeout)"
+            ));
+            Ok(stream)
         }
+        Err(error) if slot::is_gone(&error) => {
+            Err(Refusal::Never(slot::gap(error, options, None, doing).await))
+        }
+        Err(error) => Err(error.into_source(doing).into()),
     }
 }
 

@@ -6,7 +6,7 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use serde::Serialize;
 
 use super::super::error::{WireError, code, invalid, of_sql};
-use super::super::options::PostgresOptions;
+use super::super::options::{Host, PostgresOptions};
 use super::super::wire::{Connection, Slot, Sql, Tries, timely};
 
 /// Whether the server still has what a slot needs.
@@ -46,17 +46,22 @@ pub(in super::super) async fn health(
     name: &str,
 ) -> SourceResult<Option<SlotHealth>> {
     let (mut tries, mut has_answer) = (Tries::default(), false);
-    // It is on the server that is followed, which one does not tell the others.
+    // The server that is followed has it. Another one may have a slot of the same name from the time
+    // when it was followed.
+    let mut unread = None;
     for host in options.hosts_in_order() {
         match Sql::to(options, host, &options.database).await {
             Ok(sql) => match health_on(&sql, name).await? {
-                Some(health) => return Ok(Some(health)),
-                None => has_answer = true,
+                Some(health) if health.active => return Ok(Some(health)),
+                found => {
+                    has_answer = true;
+                    unread = unread.or(found);
+                }
             },
             Err(error) => tries.failed("cannot connect to", host, error),
         }
     }
-    if has_answer { Ok(None) } else { Err(tries.error()) }
+    if has_answer { Ok(unread) } else { Err(tries.error()) }
 }
 
 async fn health_on(sql: &Sql, name: &str) -> SourceResult<Option<SlotHealth>> {
@@ -143,6 +148,25 @@ fn on(options: &PostgresOptions, connection: &Connection) -> PostgresOptions {
     PostgresOptions { hosts: vec![connection.host.clone()], ..options.clone() }
 }
 
+/// Drops a slot that its server has given up, and returns the connection; `None` if the slot is
+/// none of these, or cannot be dropped.
+pub(super) async fn drop_lost(
+    options: &PostgresOptions,
+    host: &Host,
+    name: &str,
+) -> Option<Connection> {
+    let mut connection = Connection::to(options, host).await.ok()?;
+    drop_if_lost(options, &mut connection, name).await.then_some(connection)
+}
+
+/// Drops a slot only if it is known to be lost, and of that very server: others may have one of the
+/// same name. Returns `false` if the slot stays.
+async fn drop_if_lost(options: &PostgresOptions, connection: &mut Connection, name: &str) -> bool {
+    let found = health(&on(options, connection), name).await;
+    let is_lost = found.is_ok_and(|slot| slot.is_some_and(|slot| slot.state == SlotState::Lost));
+    is_lost && connection.drop_slot(name).await.is_ok()
+}
+
 /// Whether the server says that it has not got the log any more.
 pub(super) fn is_gone(error: &WireError) -> bool {
     matches!(error.code(), Some(code::UNDEFINED_FILE | code::NOT_IN_PREREQUISITE_STATE))
@@ -164,17 +188,10 @@ pub(super) async fn gap(
     let mut hint =
         "run a full backup, and raise max_slot_wal_keep_size so that the server keeps more WAL"
             .to_owned();
-    if let (Some(name), Some(mut connection)) = (&options.slot, connection) {
-        // Only one that is known to be lost, and of that very server: others may be somebody's.
-        let is_lost = match health(&on(options, &connection), name).await {
-            Ok(found) => found.is_some_and(|slot| slot.state == SlotState::Lost),
-            Err(_) => false,
-        };
-        if !is_lost || connection.drop_slot(name).await.is_err() {
-            hint.push_str(&format!(
-                "; if the slot is lost: SELECT pg_drop_replication_slot('{name}')"
-            ));
-        }
+    if let (Some(name), Some(mut connection)) = (&options.slot, connection)
+        && !drop_if_lost(options, &mut connection, name).await
+    {
+        hint.push_str(&format!("; if the slot is lost: SELECT pg_drop_replication_slot('{name}')"));
     }
     gap.with_hint(hint)
 }
