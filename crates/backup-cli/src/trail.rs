@@ -152,7 +152,7 @@ impl Action {
             Command::Run(_) | Command::Retry(_) | Command::Quickstart(_) => {
                 ("backup", Class::Operation)
             }
-            Command::Restore(_) => ("restore", Class::Access),
+            Command::Restore(args) => (args.operation(), Class::Access),
             Command::Export(_) => ("export", Class::Access),
             Command::Init(_) => ("init", Class::Compliance),
             Command::Import(_) => ("import", Class::Operation),

@@ -59,6 +59,32 @@ pub async fn hold_last_complete(
     Ok(None)
 }
 
+/// Holds the newest snapshot of the same job and source before `lacking`, although its contents are
+/// unknown. Returns it, unless an earlier failure holds one already or there is none.
+///
+/// # Errors
+/// Errors of the sink.
+pub async fn hold_last_before(
+    repository: &Repository,
+    lacking: &SnapshotId,
+    cx: &Context,
+) -> Result<Option<SnapshotInfo>> {
+    const REASON: &str = "the last snapshot before one that lacks expected contents: ";
+    let before = before(repository, lacking, cx).await?;
+    let (holds, now) = (repository.holds().await?, cx.clock.now());
+    let is_held = |info: &SnapshotInfo| {
+        holds
+            .get(&info.id)
+            .is_some_and(|hold| hold.is_in_force(now) && hold.reason.starts_with(REASON))
+    };
+    match before.first() {
+        Some(last) if !before.iter().any(is_held) => {
+            hold(repository, last, format!("{REASON}{}", lacking.short()), cx).await
+        }
+        _ => Ok(None),
+    }
+}
+
 /// The snapshots of the same job and source before one, newest first. Logs alone are none.
 async fn before(
     repository: &Repository,

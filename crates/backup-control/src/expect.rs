@@ -1,5 +1,7 @@
 //! What a snapshot must hold at least.
 
+use std::collections::HashMap;
+
 use backup_core::format::Manifest;
 
 use crate::config::ExpectConfig;
@@ -26,6 +28,21 @@ pub fn unmet(expected: &[ExpectConfig], manifest: &Manifest) -> Vec<String> {
 pub fn can_tell(expected: &ExpectConfig, manifest: &Manifest) -> bool {
     let is_known = |name: &String| manifest.counted || manifest.objects.contains_key(name);
     expected.object.as_ref().is_none_or(is_known)
+}
+
+/// The expectation that the estimated number of rows of a table does not meet, in words.
+#[must_use]
+pub fn below(expected: &ExpectConfig, estimates: &HashMap<String, Option<u64>>) -> Option<String> {
+    let (name, min) = (expected.object.as_ref()?, expected.min);
+    let rows = (*estimates.get(name)?)?;
+    (rows < min).then(|| format!("{name}: about {rows} rows, at least {min} expected"))
+}
+
+/// Returns `true` if the server has an estimate for an expectation.
+#[must_use]
+pub fn is_estimated(expected: &ExpectConfig, estimates: &HashMap<String, Option<u64>>) -> bool {
+    let name = expected.object.as_ref();
+    name.is_some_and(|name| estimates.get(name).is_some_and(Option::is_some))
 }
 
 #[cfg(test)]

@@ -4,14 +4,19 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use backup_core::context::Context;
+use backup_core::event::{Event, Events, Reporter};
 use backup_core::source::{RestoreRequest, Selection, Source as _, SourceErrorKind, SourceResult};
 use backup_core::testing::MemorySink;
 use backup_sources::postgres::{PostgresOptions, PostgresSession, PostgresSource};
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
+    KeyPair, RevokedCertParams, date_time_ymd,
+};
 
 use super::base::last_snapshot;
 use super::failures::{SECRET, with_password};
@@ -128,6 +133,61 @@ pub(super) async fn certificates_are_trusted_themselves(version: Version) {
     refused(&address("db.example", &other, "sslmode=verify-ca"), "TLS failed").await;
 }
 
+/// A certificate that its authority has revoked is refused, and so is a list that has expired.
+pub(super) async fn revoked_certificates_are_refused(version: Version) {
+    let room = room();
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let mut parameters = CertificateParams::new(vec!["db.example".to_owned()]).unwrap();
+    parameters.serial_number = Some(77_u64.into());
+    let key = KeyPair::generate().unwrap();
+    let certificate = parameters.signed_by(&key, &authority).unwrap();
+    let file = |name: &str, text: String| {
+        let path = room.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        hand_over(&path);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let list = |name: &str, serial: u64, year: i32| {
+        let revoked = RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: date_time_ymd(2020, 1, 2),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: rcgen::KeyIdMethod::Sha256,
+        };
+        file(name, list.signed_by(&authority).unwrap().pem().unwrap())
+    };
+    let settings = [
+        "ssl=on".to_owned(),
+        format!("ssl_cert_file={}", file("server.pem", certificate.pem())),
+        format!("ssl_key_file={}", file("server-key.pem", key.serialize_pem())),
+    ];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let server = Postgres::with(version, &[], &settings).await;
+    let trusted = file("authority.pem", authority.pem());
+    let address = |list: &str| {
+        format!(
+            "host=db.example hostaddr=127.0.0.1 port={} user=postgres sslmode=verify-full \
+             sslrootcert={trusted} sslcrl={list}",
+            server.port()
+        )
+    };
+    assert_eq!(value(&address(&list("other.crl", 78, 2999)), "1").await.unwrap(), "1");
+    for (name, serial, year) in [("revoked.crl", 77, 2999), ("expired.crl", 78, 2021)] {
+        refused(&address(&list(name, serial, year)), "TLS failed").await;
+    }
+}
+
 /// Files of a certificate for `db.example` that signs itself, and of its key.
 fn self_signed(dir: &Path) -> (PathBuf, PathBuf) {
     let parameters = CertificateParams::new(vec!["db.example".to_owned()]).unwrap();
@@ -191,11 +251,52 @@ pub(super) async fn servers_are_chosen_by_their_role(version: Version) {
     chosen([&primary, &primary], "prefer-standby").await.unwrap();
     let error = chosen([&primary, &primary], "standby").await.unwrap_err();
     assert!(error.chain().contains("target_session_attrs=standby"), "{}", error.chain());
+    for (wanted, follows, other) in
+        [("any", &primary, &standby), ("prefer-standby", &standby, &primary)]
+    {
+        let ports = [primary.port(), standby.port()];
+        one_is_followed(ports, wanted, follows, other).await;
+    }
     primary.run("ALTER SYSTEM SET default_transaction_read_only = on").await;
     primary.run("SELECT pg_reload_conf()").await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(chosen([&primary, &standby], "read-only").await.unwrap(), one);
     assert!(chosen([&primary, &standby], "read-write").await.is_err());
+}
+
+/// Events as text.
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl Reporter for Heard {
+    fn report(&self, event: &Event) {
+        self.0.lock().unwrap().push(format!("{event:?}"));
+    }
+}
+
+/// The log comes from the server that the address means, which gets the slot, although another host
+/// is dead; the slot is found there.
+async fn one_is_followed(ports: [u16; 2], wanted: &str, follows: &Postgres, other: &Postgres) {
+    let [first, second] = ports;
+    let address = format!(
+        "host=127.0.0.1,127.0.0.1,127.0.0.1 port=1,{first},{second} user=postgres \
+         application_name=follower target_session_attrs={wanted}"
+    );
+    let options = PostgresOptions::parse(&address).unwrap();
+    let options = PostgresOptions { slot: Some("kept".to_owned()), ..options };
+    let source = PostgresSource::connect(options).await.unwrap();
+    let heard = Arc::new(Heard::default());
+    let context = Context::new(Events::to(Arc::clone(&heard) as _));
+    let log = source.open_log(&context, None).await.unwrap();
+    let senders =
+        "SELECT count(*)::text FROM pg_stat_replication WHERE application_name = 'follower'";
+    assert_eq!(follows.value(senders).await, "1", "{wanted}");
+    assert_eq!(other.value(senders).await, "0", "{wanted}");
+    let health = source.slot_health(&context).await.unwrap().expect("the slot is found");
+    assert!(health.active, "{health:?}");
+    drop(log);
+    let heard = heard.0.lock().unwrap();
+    assert!(heard.iter().all(|event| !event.contains("nreachable")), "{heard:?}");
 }
 
 /// The address of an application, completed by files and variables, through the program.

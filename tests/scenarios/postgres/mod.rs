@@ -8,6 +8,8 @@
 //! | `logs.rs` | the log in a repository, and restoring to any moment |
 //! | `idle.rs` | moments at which nothing happened |
 //! | `moments.rs` | moments that lie close together |
+//! | `expected.rs` | minimum contents of physical backups |
+//! | `pauses.rs` | restored servers that wait for a promotion; dry runs |
 //! | `failures.rs` | rights, TLS, damage, whoever dies on the way |
 //! | `frozen.rs` | servers that stop answering, and statements that take long |
 //! | `increments.rs` | backups of what changed, and what is put together of them |
@@ -36,6 +38,7 @@ mod copies;
 mod deaths;
 mod debian;
 mod dice;
+mod expected;
 mod failures;
 mod followers;
 mod frozen;
@@ -46,6 +49,7 @@ mod logical;
 mod logs;
 mod machines;
 mod moments;
+mod pauses;
 mod place;
 mod program;
 mod scratch;
@@ -88,6 +92,9 @@ scenarios! {
     needs_postgres_13 Version::V13 => {
         addresses::servers_are_chosen_by_their_role as servers_are_chosen_by_their_role,
         addresses::certificates_are_trusted_themselves as certificates_are_trusted_themselves,
+        pauses::paused_servers_wait_for_their_promotion as paused_servers_wait_for_their_promotion,
+        pauses::dry_runs_resolve_transactions_and_points as dry_runs_resolve_transactions_and_points,
+        expected::estimates_of_the_server_are_compared as estimates_of_the_server_are_compared,
         moments::settings_may_have_grown as settings_may_have_grown,
         copies::copies_run_no_commands_of_originals as copies_run_no_commands_of_originals,
         copies::linked_configuration_comes_along as linked_configuration_comes_along,
@@ -269,12 +276,18 @@ scenarios! {
         stock::restic_and_a_server_are_enough as restic_and_a_server_are_enough,
     }
     needs_postgres_18 Version::V18 => {
+        pauses::paused_servers_wait_for_their_promotion as paused_servers_wait_for_their_promotion,
+        expected::estimates_of_the_server_are_compared as estimates_of_the_server_are_compared,
+        pauses::promotion_starts_a_server_that_does_not_run as promotion_starts_a_server_that_does_not_run,
+        pauses::dry_runs_resolve_transactions_and_points as dry_runs_resolve_transactions_and_points,
+        slots::slots_given_up_for_idling_cost_no_log as slots_given_up_for_idling_cost_no_log,
         addresses::parameters_reach_the_server as parameters_reach_the_server,
         addresses::methods_of_login_are_demanded as methods_of_login_are_demanded,
         addresses::certificates_are_trusted_themselves as certificates_are_trusted_themselves,
         addresses::servers_are_chosen_by_their_role as servers_are_chosen_by_their_role,
         addresses::applications_share_their_addresses as applications_share_their_addresses,
         addresses::poolers_are_named as poolers_are_named,
+        addresses::revoked_certificates_are_refused as revoked_certificates_are_refused,
         copies::copies_run_no_commands_of_originals as copies_run_no_commands_of_originals,
         copies::linked_configuration_comes_along as linked_configuration_comes_along,
         machines::minimal_configurations_start as minimal_configurations_start,

@@ -15,7 +15,7 @@ use crate::support::postgres::{Postgres, Version};
 use crate::support::process::run;
 
 /// Stops the server that was started on a directory.
-struct Started<'a>(&'a Path);
+pub(super) struct Started<'a>(pub(super) &'a Path);
 
 impl Drop for Started<'_> {
     fn drop(&mut self) {
@@ -61,12 +61,13 @@ pub(super) fn text_of(at: &backup_core::log::Position) -> String {
 /// By a configuration: doctor, backup, capture while others write, timeline, any moment, started.
 pub(super) async fn from_the_first_backup_to_a_running_copy(version: Version) {
     let server = with_role(version, &[], &[]).await;
-    server.run("CREATE TABLE log (id int, t text)").await;
+    server.run("CREATE TABLE log (id int, t text); CREATE UNLOGGED TABLE cache (id int)").await;
     let place = Place::new(&server, "slot = \"crm\"\nfast_checkpoint = true");
     assert!(place.done(&["config", "check"]).contains("PostgreSQL at postgres://…@127.0.0.1"));
     assert!(place.done(&["doctor", "crm"]).contains("ready for backup"));
     let run = place.done(&["run", "crm"]);
     assert!(run.contains("PostgreSQL"), "{run}");
+    assert!(run.contains("after a crash: postgres.public.cache."), "{run}");
     let shown = place.done(&["show", "latest", "--json"]);
     assert!(shown.contains("postgres://…@127.0.0.1") && !shown.contains("CRM_PASSWORD"), "{shown}");
     let capturing = place.spawn(&["logs", "follow", "crm"]);

@@ -1,11 +1,14 @@
 //! What alerts see of the slot that a server keeps its log for.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::logs::write;
+use super::logs::{newest, write};
 use super::place::{Place, with_role};
+use super::program::text_of;
+use super::{digest, source};
 use crate::support::postgres::{Postgres, Version};
 use crate::support::running::Running;
 
@@ -170,4 +173,41 @@ pub(super) async fn what_is_wrong_with_a_slot_is_told(version: Version) {
     let capturing = place.spawn(&["logs", "follow", "crm"]);
     lost(&mut seen, "resolved");
     capturing.stop();
+}
+
+/// A server gives up the slot of a capture that paused, and still has its log: the capture
+/// continues without a gap and without another full backup.
+pub(super) async fn slots_given_up_for_idling_cost_no_log(version: Version) {
+    let server = with_role(version, &[], &["idle_replication_slot_timeout=1s"]).await;
+    // The log stays although the slot does not keep it.
+    set(&server, "wal_keep_size = '1GB'").await;
+    server.run("CREATE TABLE log (id int, t text)").await;
+    let place = Place::new(&server, "");
+    place.done(&["run", "crm"]);
+    let capturing = place.spawn(&["logs", "follow", "crm"]);
+    write(&server, 0, 3).await;
+    place.reached(&text_of(&newest(&server).await));
+    capturing.stop();
+    let lost = "SELECT count(*)::text FROM pg_replication_slots WHERE invalidation_reason = \
+                'idle_timeout'";
+    let started = Instant::now();
+    while server.value(lost).await == "0" {
+        assert!(started.elapsed() < Duration::from_secs(60), "the slot is not given up");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        write(&server, 3, 4).await;
+        server.run("CHECKPOINT").await;
+    }
+    let expected = digest(&source(&server).await).await;
+    let last = text_of(&newest(&server).await);
+    let capturing = place.spawn(&["logs", "follow", "crm"]);
+    place.reached(&last);
+    capturing.stop();
+    assert_eq!(server.value(lost).await, "0");
+    // The first backup and all of the log.
+    let snapshots = place.done(&["list", "--json"]);
+    assert_eq!(snapshots.matches("\"type\":\"full\"").count(), 1, "{snapshots}");
+    let target = place.path("restored");
+    place.done(&["restore", "--job", "crm", "--at", &last, "--target", &target]);
+    let copy = Postgres::recovered(version, Path::new(&target), &[]).await;
+    assert_eq!(digest(&source(&copy).await).await, expected);
 }

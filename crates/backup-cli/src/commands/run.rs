@@ -2,6 +2,7 @@
 
 pub(in crate::commands) mod again;
 pub(in crate::commands) mod execute;
+mod expected;
 mod group;
 mod snapshot;
 pub(crate) mod told;

@@ -7,8 +7,8 @@ use backup_core::source::Selection;
 use backup_storage::Location;
 
 use super::{
-    AlertConfig, Config, DefaultsConfig, HooksConfig, JobConfig, KeepConfig, MethodConfig,
-    NotifyConfig, ReaderConfig, RepositoryConfig, RetryConfig, SourceConfig, SourceKind, schedule,
+    AlertConfig, Config, DefaultsConfig, HooksConfig, JobConfig, KeepConfig, NotifyConfig,
+    ReaderConfig, RepositoryConfig, RetryConfig, SourceConfig, SourceKind, schedule,
 };
 use crate::alerts::{About, Condition};
 use crate::error::Error;
@@ -331,11 +331,7 @@ fn execution(own: &str, job: &JobConfig, source: Option<&SourceConfig>) -> Resul
     if let Some((key, error)) = job.hooks.as_ref().and_then(HooksConfig::mistake) {
         return Err(Mistake::from_error(["jobs", own, "hooks"], &error).within(key));
     }
-    let counts = |source: &SourceConfig| match source.kind {
-        SourceKind::Files => false,
-        SourceKind::Postgres => source.method == Some(MethodConfig::Logical),
-        SourceKind::Mongodb | SourceKind::Redis => true,
-    };
+    let counts = |source: &SourceConfig| source.kind != SourceKind::Files;
     let of_object = job.expect.iter().find_map(|expect| expect.object.as_ref());
     if let (Some(object), false) = (of_object, source.is_some_and(counts)) {
         let text = format!("backups of this source do not count {object:?}");

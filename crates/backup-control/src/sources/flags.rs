@@ -53,6 +53,8 @@ pub struct RestoreFlags {
     pub start: Option<Option<PathBuf>>,
     /// Time limit for that.
     pub start_timeout: Option<Duration>,
+    /// Stop the replay of the restored server at its end, without accepting writes.
+    pub pause: bool,
     /// Whether only a part of the snapshot is asked for.
     pub is_part: bool,
     /// Where and how a scratch server runs.
@@ -112,7 +114,7 @@ pub enum ExpiryFlag {
 impl RestoreFlags {
     /// The flags that only some kinds of snapshots know: its name, whether it is given, and these
     /// kinds.
-    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 27] {
+    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 28] {
         [
             ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, PARTS, "redis"]),
             ("--replica", self.redis.replica.is_some(), &["redis"]),
@@ -122,7 +124,7 @@ impl RestoreFlags {
             ("--expiry", self.redis.expiry.is_some(), &["redis"]),
             ("--no-functions", self.redis.no_functions, &["redis"]),
             ("--no-users", self.no_users, &["mongodb", LOGICAL, PARTS]),
-            ("--delete", self.delete, &["mongodb", "files"]),
+            ("--delete", self.delete, &["mongodb", "files", LOGICAL, PARTS]),
             ("--delete-excluded", self.delete_excluded, &["files"]),
             ("--delete-unknown", self.delete_unknown, &["files"]),
             ("--skip-index", !self.skip_indexes.is_empty(), &["mongodb"]),
@@ -140,6 +142,7 @@ impl RestoreFlags {
             ("--set", !self.settings.is_empty(), &["postgres", "mongodb"]),
             ("--server-config", self.server_config.is_some(), &["postgres"]),
             ("--start", self.start.is_some(), &["postgres"]),
+            ("--pause", self.pause, &["postgres"]),
             ("--start-timeout", self.start_timeout.is_some(), &["postgres"]),
         ]
     }
@@ -163,7 +166,7 @@ impl RestoreFlags {
         let settings = if kinds.contains(&"postgres") { &["postgres"] } else { &["mongodb"] };
         Ok(Self {
             no_users: self.no_users && is(&["mongodb", LOGICAL]),
-            delete: self.delete && is(&["mongodb", "files"]),
+            delete: self.delete && is(&["mongodb", "files", LOGICAL]),
             delete_excluded: self.delete_excluded && is(&["files"]),
             delete_unknown: self.delete_unknown && is(&["files"]),
             skip_indexes: self.skip_indexes.iter().filter(|_| is(&["mongodb"])).cloned().collect(),
@@ -177,6 +180,7 @@ impl RestoreFlags {
             settings: self.settings.iter().filter(|_| is(settings)).cloned().collect(),
             server_config: self.server_config.filter(|_| is(&["postgres"])),
             start: self.start.clone().filter(|_| is(&["postgres"])),
+            pause: self.pause && is(&["postgres"]),
             start_timeout: self.start_timeout.filter(|_| is(&["postgres"])),
             redis: if is(&["redis"]) { self.redis.clone() } else { RedisFlags::default() },
             ..Self::default()
@@ -194,6 +198,10 @@ impl RestoreFlags {
                 "--at",
                 "leave --at out: it is for snapshots of databases that have a log".to_owned(),
             );
+        }
+        if kind == "mongodb" && self.delete && !self.renames.is_empty() {
+            return Err(Error::invalid("--delete and --rename cannot be combined for MongoDB")
+                .with_hint("leave one of the flags out"));
         }
         match self
             .of_kinds()

@@ -30,6 +30,7 @@ mod postgres;
 mod redis;
 mod restore;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,8 +50,8 @@ pub(crate) use flags::LOGICAL;
 pub use flags::{ExpiryFlag, RedisFlags, RestoreFlags, ScratchFlags, ServerConfigFlag};
 pub use import::{DumpPlace, Import, ImportFlags, TimeSource, import, stream};
 pub use mongodb::MongoSpec;
-pub use postgres::PostgresSpec;
 pub(crate) use postgres::host_names as postgres_hosts;
+pub use postgres::{PostgresSpec, promote};
 pub use redis::{RedisSpec, find_keys};
 pub use restore::{RestoreTo, Restorer, Surroundings};
 
@@ -175,6 +176,23 @@ impl SourceSpec {
         match self {
             Self::Files(_) | Self::Mongodb(_) | Self::Redis(_) => Ok(None),
             Self::Postgres(cluster) => cluster.slot(env, cx).await,
+        }
+    }
+
+    /// Estimated numbers of rows of objects at the server, `None` of an object without an estimate;
+    /// for physical backups of PostgreSQL, which have no counts. `None` of other sources.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn estimated_rows(
+        &self,
+        env: &Environment,
+        cx: &Context,
+        names: &[String],
+    ) -> Result<Option<HashMap<String, Option<u64>>>> {
+        match self {
+            Self::Files(_) | Self::Mongodb(_) | Self::Redis(_) => Ok(None),
+            Self::Postgres(cluster) => cluster.estimated_rows(env, cx, names).await,
         }
     }
 

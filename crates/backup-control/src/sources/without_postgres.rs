@@ -1,7 +1,10 @@
 //! In place of `postgres.rs` where PostgreSQL is left out of the build.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::event::Events;
@@ -50,6 +53,16 @@ impl PostgresSpec {
         _env: &Environment,
         _cx: &Context,
     ) -> Result<Option<SlotFacts>> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other one waits for a server")]
+    pub(super) async fn estimated_rows(
+        &self,
+        _env: &Environment,
+        _cx: &Context,
+        _names: &[String],
+    ) -> Result<Option<HashMap<String, Option<u64>>>> {
         match *self {}
     }
 
@@ -107,6 +120,17 @@ pub(super) async fn compact(
 }
 
 pub(super) fn directory(_flags: &RestoreFlags, _env: &Environment) -> Result<Arc<dyn Source>> {
+    Err(left_out())
+}
+
+#[expect(clippy::unused_async, reason = "the other one starts a server")]
+pub async fn promote(
+    _cx: &Context,
+    _directory: &Path,
+    _programs: Option<PathBuf>,
+    _limit: Option<Duration>,
+    _env: &Environment,
+) -> Result<String> {
     Err(left_out())
 }
 

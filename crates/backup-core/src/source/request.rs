@@ -299,8 +299,8 @@ pub enum IfExists {
     /// Refuse to write anything.
     #[default]
     Fail,
-    /// Replace the objects that the snapshot holds. PostgreSQL and Redis also lose the objects that
-    /// the snapshot lacks; files and MongoDB lose these only with [`Delete`].
+    /// Replace the objects that the snapshot holds. Redis also loses the objects that the snapshot
+    /// lacks; other sources lose these only with [`Delete`].
     Replace,
     /// Replace what differs, keep what is not in the snapshot.
     Merge,

@@ -5,6 +5,7 @@ use std::fmt;
 
 use backup_core::source::{SourceError, SourceErrorKind};
 
+use super::identifier::readable;
 use super::wire::MethodRefused;
 use crate::waits::Stalled;
 
@@ -63,17 +64,34 @@ fn without_quoted(text: &str) -> String {
 
 impl std::error::Error for ServerError {}
 
-/// How to let somebody in, as the administrator writes it.
-pub(super) const ROLE: &str = "CREATE ROLE backup LOGIN REPLICATION PASSWORD '…'; and in \
-                               pg_hba.conf: hostssl replication backup ADDRESS scram-sha-256, then \
-                               SELECT pg_reload_conf();";
-
-/// The same for somebody who only wants a database.
-pub(super) const LOGIN: &str = "CREATE ROLE backup LOGIN PASSWORD '…'; CREATE DATABASE backup \
-                                OWNER backup; and in pg_hba.conf: hostssl backup backup ADDRESS \
-                                scram-sha-256, then SELECT pg_reload_conf();";
+/// The right that backups and the log need.
+const REPLICATION: &str = "ALTER ROLE … REPLICATION for the user in the address";
+/// The role of an example, where an error names none.
+const ROLE: &str = "backup";
 
 impl ServerError {
+    /// Steps of an administrator that give access to the role that the error names.
+    fn access(&self) -> String {
+        let role = self.named("user").or_else(|| self.named("role"));
+        let role = role.map_or_else(|| ROLE.to_owned(), readable);
+        let database = self.named("database").map_or_else(|| "replication".to_owned(), readable);
+        let rule = format!(
+            "in pg_hba.conf: hostssl {database} {role} ADDRESS scram-sha-256, then SELECT \
+             pg_reload_conf();"
+        );
+        if self.message.contains("pg_hba.conf") {
+            return rule;
+        }
+        format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD '…'; and {rule}")
+    }
+
+    /// The quoted name behind a word of the message. `None` also in other languages.
+    fn named(&self, word: &str) -> Option<&str> {
+        let (_, rest) = self.message.split_once(&format!("{word} \""))?;
+        let (name, _) = rest.split_once('"')?;
+        Some(name)
+    }
+
     /// The server's error in one of the SQL driver's.
     pub(super) fn of_sql(error: &tokio_postgres::Error) -> Option<Self> {
         let db = error.as_db_error()?;
@@ -94,9 +112,10 @@ impl ServerError {
             code::INVALID_PASSWORD => {
                 (SourceErrorKind::Invalid, Some("check user and password".to_owned()))
             }
-            code::INVALID_AUTHORIZATION => (SourceErrorKind::Invalid, Some(ROLE.to_owned())),
+            code::INVALID_AUTHORIZATION => (SourceErrorKind::Invalid, Some(self.access())),
             code::DENIED => {
-                (SourceErrorKind::Invalid, self.hint.clone().or_else(|| Some(ROLE.to_owned())))
+                let own = self.hint.clone();
+                (SourceErrorKind::Invalid, own.or_else(|| Some(REPLICATION.to_owned())))
             }
             code::TOO_MANY_CONNECTIONS => (
                 SourceErrorKind::Unavailable,
@@ -212,6 +231,25 @@ pub(super) fn of_sql(error: &tokio_postgres::Error, doing: impl fmt::Display) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hints_name_the_role_and_the_database_of_the_error() {
+        let hint = |message: &str| {
+            let error = ServerError {
+                code: code::INVALID_AUTHORIZATION.to_owned(),
+                message: message.to_owned(),
+                ..ServerError::default()
+            };
+            error.into_source("x").hint().unwrap_or_default().to_owned()
+        };
+        let rule =
+            "no pg_hba.conf entry for host \"10.0.0.1\", user \"Ann\", database \"shop\", SSL";
+        assert!(hint(rule).starts_with("in pg_hba.conf: hostssl shop \"Ann\" ADDRESS"));
+        let rule = "no pg_hba.conf entry for replication connection from host \"::1\", user \"bk\"";
+        assert!(hint(rule).starts_with("in pg_hba.conf: hostssl replication bk ADDRESS"));
+        assert!(hint("role \"bk\" does not exist").starts_with("CREATE ROLE bk LOGIN REPLICATION"));
+        assert!(hint("Rolle existiert nicht").starts_with("CREATE ROLE backup LOGIN REPLICATION"));
+    }
 
     #[test]
     fn errors_name_no_values_of_rows() {

@@ -17,12 +17,14 @@
 //! | `restore/` | writing a data directory that gets to a moment by itself |
 //! | `scratch/` | [`Scratch`]: a server of our own on a restored copy |
 //! | `probe.rs` | what stands in the way of a backup |
+//! | `estimates.rs` | numbers of rows by the server's estimates |
 //! | `digest.rs` | digests of tables, to compare copies |
 //! | `page.rs` | checksums of pages |
 //! | `wire/` | connections for replication and for SQL |
 //! | `session.rs` | [`PostgresSession`]: such a connection for others |
 //! | `logical/` | [`LogicalSource`]: databases by SQL instead |
 //! | `surroundings.rs` | the environment of servers that are started |
+//! | `identifier.rs` | names as SQL writes them |
 //! | `error.rs` | from the server's errors to ours |
 
 mod backup;
@@ -33,6 +35,8 @@ mod delta;
 mod digest;
 mod directory;
 mod error;
+mod estimates;
+mod identifier;
 mod layout;
 mod logical;
 mod lsn;
@@ -67,6 +71,7 @@ pub use options::{
     ClientEnvironment, ConnectionOptions, Host, Keepalive, Methods, PostgresOptions, ServerRole,
     TlsMode, TlsVersions, hosts_of,
 };
+pub use restore::{Promoted, promote};
 pub use restore_options::{RecoveryTarget, RestoredConfiguration};
 pub use scratch::{Scratch, ScratchOptions};
 pub use session::PostgresSession;

@@ -6,7 +6,8 @@ use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use tokio_postgres::Client;
 
 use super::PostgresOptions;
-use super::error::{LOGIN, ROLE, WireError, of_sql};
+use super::error::{WireError, of_sql};
+use super::identifier::readable;
 use super::options::Host;
 use super::wire::{Sql, Tries};
 
@@ -33,8 +34,9 @@ impl PostgresSession {
             }
         }
         let error = tries.error();
-        // Who replicates is asked for elsewhere.
-        Err(if error.hint() == Some(ROLE) { error.with_hint(LOGIN) } else { error })
+        // A catalog needs a database instead of replication.
+        let is_about_replication = error.hint().is_some_and(|hint| hint.contains("REPLICATION"));
+        Err(if is_about_replication { error.with_hint(login(options)) } else { error })
     }
 
     /// What it is used by.
@@ -47,6 +49,15 @@ impl PostgresSession {
     pub fn client_mut(&mut self) -> &mut Client {
         &mut self.0.client
     }
+}
+
+/// Steps of an administrator that give access to a database of its own.
+fn login(options: &PostgresOptions) -> String {
+    let (user, database) = (readable(&options.user), readable(&options.database));
+    format!(
+        "CREATE ROLE {user} LOGIN PASSWORD '…'; CREATE DATABASE {database} OWNER {user}; and in \
+         pg_hba.conf: hostssl {database} {user} ADDRESS scram-sha-256, then SELECT pg_reload_conf();"
+    )
 }
 
 async fn writable(options: &PostgresOptions, host: &Host) -> Result<Sql, WireError> {

@@ -9,6 +9,7 @@ use backup_core::source::{IfExists, RestoreRequest, Selection};
 use backup_sources::postgres::{LogicalOptions, PostgresOptions};
 
 use super::super::say;
+use super::parts::replacing;
 use super::{
     Version, backed_up, definitions, digests, logical, of, renaming, repo, restored, run_in,
     selection, source, try_back_up, try_restore, value_of,
@@ -410,7 +411,7 @@ pub(crate) async fn definitions_race_with_the_dump(version: Version) {
     let (one, two, (_repo, snapshots)) = tokio::join!(define(1), define(2), back_up);
     assert!(one + two > 4, "{one} {two}");
     for snapshot in snapshots {
-        restored(&snapshot, logical(&copy), request(&["shop"], IfExists::Replace)).await;
+        restored(&snapshot, logical(&copy), replacing(&["shop"])).await;
         assert_eq!(count(&copy, "shop", "kept").await, "2000");
     }
 }

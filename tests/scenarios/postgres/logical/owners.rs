@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use backup_core::source::{IfExists, RestoreRequest, Selection};
 use backup_sources::postgres::{LogicalOptions, PostgresOptions, Renames};
 
-use super::parts::request;
+use super::parts::{replacing, request};
 use super::{
     Version, backed_up, definitions, digests, logical, of, repo, restored, run_in, source, value_of,
 };
@@ -86,11 +86,11 @@ pub(crate) async fn owners_restore_their_own(version: Version) {
                            OWNER TO alice",
     )
     .await;
-    let plan = RestoreRequest { dry_run: true, ..shop(IfExists::Replace) };
+    let plan = RestoreRequest { dry_run: true, ..replacing(&["shop"]) };
     let plan = restored(&snapshot, by_alice(&copy, &[]), plan).await;
     let removed: Vec<&str> = plan.removals.iter().map(|one| &*one.name).collect();
     assert_eq!(removed, ["shop.own.later"]);
-    restored(&snapshot, by_alice(&copy, &[]), shop(IfExists::Replace)).await;
+    restored(&snapshot, by_alice(&copy, &[]), replacing(&["shop"])).await;
     is_same(&copy).await;
     // One table under another name beside it.
     let rules = ["shop.own.parts=shop.own.then"];

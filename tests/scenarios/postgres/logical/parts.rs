@@ -1,6 +1,6 @@
 //! Schemas, tables, other names, and what is there already.
 
-use backup_core::source::{IfExists, RestoreRequest, Selection};
+use backup_core::source::{Delete, IfExists, RestoreRequest, Selection};
 use backup_sources::postgres::LogicalOptions;
 
 use super::{
@@ -33,6 +33,11 @@ async fn shop(version: Version) -> Postgres {
     server.run("CREATE DATABASE shop").await;
     run_in(&server, "shop", SHOP).await;
     server
+}
+
+/// A replacement that also removes the objects that the snapshot lacks.
+pub(super) fn replacing(include: &[&str]) -> RestoreRequest {
+    RestoreRequest { delete: Delete::Absent, ..request(include, IfExists::Replace) }
 }
 
 pub(super) fn request(include: &[&str], if_exists: IfExists) -> RestoreRequest {
@@ -159,8 +164,35 @@ pub(crate) async fn what_is_there_is_respected(version: Version) {
     assert_eq!(count(&server, "shop", "sales.orders").await, "501");
     let restored_row = "SELECT (total <> 9999)::text FROM sales.orders WHERE id = 1";
     assert_eq!(value_of(&server, "shop", restored_row).await, "true");
+    // Nothing that came later goes unasked.
+    for include in ["shop", "shop.sales"] {
+        let unasked = request(&[include], IfExists::Replace);
+        let error = try_restore(&snapshot, logical(&server), unasked).await.unwrap_err();
+        let hint = error.hint().unwrap_or_default();
+        assert!(error.chain().contains("lacks: shop.sales.later"), "{}", error.chain());
+        assert!(hint.contains("--delete"), "{hint}");
+        let planned = Delete::Planned(["shop.sales.other".to_owned()].into());
+        let other = RestoreRequest { delete: planned, ..request(&[include], IfExists::Replace) };
+        let error = try_restore(&snapshot, logical(&server), other).await.unwrap_err();
+        assert!(error.chain().contains("does not name: shop.sales.later"), "{}", error.chain());
+    }
+    assert_eq!(count(&server, "shop", "sales.later").await, "0");
+    // Functions and types count as well.
+    run_in(
+        &server,
+        "shop",
+        "DROP TABLE sales.later; CREATE TYPE sales.mood AS ENUM ('odd'); CREATE FUNCTION \
+         sales.twice(int) RETURNS int LANGUAGE sql AS 'SELECT $1 * 2'",
+    )
+    .await;
+    for include in ["shop", "shop.sales"] {
+        let unasked = request(&[include], IfExists::Replace);
+        let error = try_restore(&snapshot, logical(&server), unasked).await.unwrap_err();
+        let named = "2 objects that the snapshot lacks: shop.sales.twice(integer), shop.sales.mood";
+        assert!(error.chain().contains(named), "{}", error.chain());
+    }
     // A schema as it was, with what came later gone.
-    restored(&snapshot, logical(&server), request(&["shop.sales"], IfExists::Replace)).await;
+    restored(&snapshot, logical(&server), replacing(&["shop.sales"])).await;
     assert_eq!(digests(&server).await, was);
     assert_eq!(definitions(&server, "shop"), before);
     // A whole database, while somebody is in it.
@@ -239,7 +271,7 @@ pub(crate) async fn what_was_left_out_stays(version: Version) {
             "INSERT INTO other.notes SELECT n, 'n' FROM generate_series(1, 10) n",
         )
         .await;
-        restored(&without_cache, logical(&server), request(&[include], IfExists::Replace)).await;
+        restored(&without_cache, logical(&server), replacing(&[include])).await;
         assert_eq!(digests(&server).await, was, "{include}");
     }
     run_in(&server, "shop", change).await;

@@ -63,7 +63,7 @@ pub(crate) async fn plans_count_rows_of_snapshot_and_target(version: Version) {
     }
     place.done(&restore);
     run_in(&copy, "shop", CHANGES).await;
-    let replace = [&restore[..], &["--if-exists", "replace"]].concat();
+    let replace = [&restore[..], &["--if-exists", "replace", "--delete"]].concat();
     let replacing = plan(&place, &replace);
     for table in ["notes", "parts", "parts_a", "parts_b"] {
         let planned = object(&replacing, table);

@@ -9,9 +9,10 @@ use backup_control::sources::{
 };
 use backup_control::units::Time;
 use backup_core::source::IfExists;
-use clap::ValueEnum;
 
+use super::promote;
 use super::thaw::ThawArg;
+use super::values::{ExpiryArg, IfExistsArg, ServerConfigArg};
 use crate::args::NamingArgs;
 use crate::before::Before;
 use crate::command_error::{CommandError, CommandResult};
@@ -38,9 +39,11 @@ use crate::command_error::{CommandError, CommandResult};
 /// and the equivalent command line, and writes after confirmation. Escape and Ctrl-C stop it with
 /// exit code 130 and no changes.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 #[group(id = "place", args = ["target", "in_place"])]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(super) verb: Option<Verb>,
     /// Snapshot (`latest`, the beginning of its identifier, `yesterday`, `2h ago`) or group
     ///
     /// With --at, a snapshot only selects the source, and can be left out if only one job has a
@@ -90,12 +93,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "WHAT")]
     pub(super) if_exists: Option<IfExistsArg>,
     /// With --if-exists replace, also remove objects that the backup saw to be absent (files,
-    /// MongoDB)
+    /// MongoDB, PostgreSQL)
     ///
     /// Files: entries of the restored directories. MongoDB: collections and views that the backup
-    /// covered. The plan names each of them. PostgreSQL and Redis have no such flag: their `replace`
-    /// removes these objects.
-    #[arg(long, requires = "if_exists", conflicts_with = "rename")]
+    /// covered. PostgreSQL: tables, views, functions and types of replaced databases and schemas;
+    /// without --delete, such a replacement is refused. The plan names each of them. Redis has no
+    /// such flag: its `replace` removes these objects.
+    #[arg(long, requires = "if_exists")]
     pub(super) delete: bool,
     /// As --delete, and also remove entries that the backup left out by choice
     ///
@@ -177,6 +181,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true,
           help_heading = "PostgreSQL")]
     pub(super) start: Option<Option<PathBuf>>,
+    /// Stop at the moment without accepting writes: look at the data first, then `backup restore
+    /// promote DIR`
+    ///
+    /// The server accepts queries when it has reached the moment.
+    #[arg(long, help_heading = "PostgreSQL")]
+    pub(super) pause: bool,
     /// Time limit of the start, for instance 2h [default: 15min, and a second more for each MiB of
     /// log]
     #[arg(long, value_name = "TIME", requires = "start", help_heading = "PostgreSQL")]
@@ -237,6 +247,12 @@ pub(crate) struct Args {
     pub(super) asked: Option<super::asked::Before>,
 }
 
+/// Steps after a restore.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Verb {
+    Promote(promote::Args),
+}
+
 const EXAMPLES: &str = "\
 Examples:
   Answer prompts for the snapshot and the target:
@@ -252,6 +268,9 @@ Examples:
     backup restore --job shop --at '2026-11-21 14:30' --target mongodb://admin@db1/ --dry-run
   Restore a cluster and start its server:
     backup restore --job crm --at '2026-11-21 14:30' --target /srv/crm --start --set port=5433
+  Look at the moment before the server accepts writes:
+    backup restore --job crm --at before:xid:8812 --target /srv/crm --start --pause
+    backup restore promote /srv/crm
   Restore one table into a server:
     backup restore --job crm --at latest --only crm.public.orders --target postgres://admin@db1/
   Restore keys into another database of Redis:
@@ -260,66 +279,6 @@ Examples:
     backup restore --job cache --at '2026-11-21 14:30' --target redis://db2 --replica
   Restore a group to one moment:
     backup restore platform --at yesterday --target crm=/srv/crm --target cache=/srv/cache --dry-run";
-
-/// Treatment of Redis keys that expire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExpiryArg {
-    /// Keep the expiry time, and leave out expired keys
-    Absolute,
-    /// Keep the remaining time of the snapshot's moment
-    Shifted,
-    /// Remove the expiry
-    Never,
-}
-
-impl From<ExpiryArg> for ExpiryFlag {
-    fn from(arg: ExpiryArg) -> Self {
-        match arg {
-            ExpiryArg::Absolute => Self::Absolute,
-            ExpiryArg::Shifted => Self::Shifted,
-            ExpiryArg::Never => Self::Never,
-        }
-    }
-}
-
-/// Configuration of a restored PostgreSQL server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ServerConfigArg {
-    /// The configuration of the original, adapted to the new data directory
-    Original,
-    /// Only required settings; the files of the original stand beside as *.original
-    Minimal,
-}
-
-impl From<ServerConfigArg> for ServerConfigFlag {
-    fn from(arg: ServerConfigArg) -> Self {
-        match arg {
-            ServerConfigArg::Original => Self::Original,
-            ServerConfigArg::Minimal => Self::Minimal,
-        }
-    }
-}
-
-/// Action if data exists at the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum IfExistsArg {
-    /// Refuse, and write nothing
-    Fail,
-    /// Replace objects of the snapshot (PostgreSQL, Redis: also remove ones that the snapshot lacks)
-    Replace,
-    /// Replace differing objects, and keep ones that the snapshot lacks
-    Merge,
-}
-
-impl From<IfExistsArg> for IfExists {
-    fn from(arg: IfExistsArg) -> Self {
-        match arg {
-            IfExistsArg::Fail => Self::Fail,
-            IfExistsArg::Replace => Self::Replace,
-            IfExistsArg::Merge => Self::Merge,
-        }
-    }
-}
 
 impl Args {
     /// Whether something may be replaced that is there.
@@ -349,9 +308,18 @@ impl Args {
         }
     }
 
+    /// The operation in the audit log.
+    pub(crate) fn operation(&self) -> &'static str {
+        match &self.verb {
+            Some(Verb::Promote(_)) => "restore promote",
+            None => "restore",
+        }
+    }
+
     /// Whether it is not said what to restore.
     pub(in crate::commands) fn is_open(&self) -> bool {
-        self.snapshot.is_none() && self.at.is_none() && self.before.is_none()
+        let is_named = self.snapshot.is_some() || self.at.is_some() || self.before.is_some();
+        self.verb.is_none() && !is_named
     }
 
     /// What only some kinds of snapshots know, but for the moment.
@@ -376,6 +344,7 @@ impl Args {
             server_config: self.server_config.map(ServerConfigFlag::from),
             start: self.start.clone(),
             start_timeout: self.start_timeout.as_ref().map(Time::length),
+            pause: self.pause,
             is_part: !self.only.is_empty() || !self.exclude.is_empty(),
             scratch: ScratchFlags {
                 directory: self.scratch.clone(),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | the verb: plan, confirmation, restore |
 //! | `args.rs` | its flags |
+//! | `values.rs` | values of these flags |
 //! | `asked/` | questions on a terminal to whoever says nothing |
 //! | `at.rs` | a moment of a log: what it takes |
 //! | `group.rs` | a group: every member to the same moment |
@@ -11,6 +12,7 @@
 //! | `group/limit.rs` | changes of members that the latest moment of a group leaves out |
 //! | `hooks.rs` | what a job has to be done around a restore |
 //! | `checks.rs` | what is looked at before anything is written or paid for |
+//! | `promote.rs` | `backup restore promote` |
 //! | `thaw.rs` | making archived data readable first |
 //! | `without_log.rs` | [`WithoutLog`]: the snapshot of a member of a group without a log |
 //! | `shown.rs` | what is said of a plan and of what came of it |
@@ -21,8 +23,10 @@ pub(super) mod at;
 mod checks;
 mod group;
 mod hooks;
+mod promote;
 pub(crate) mod shown;
 mod thaw;
+mod values;
 mod without_log;
 
 use std::sync::Arc;
@@ -72,6 +76,9 @@ pub(super) struct Restore {
 }
 
 pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
+    if let Some(args::Verb::Promote(args)) = &args.verb {
+        return promote::run(session, args).await;
+    }
     if let Some(group) = group::named(session, args)? {
         return Box::pin(group.run(session, args)).await;
     }

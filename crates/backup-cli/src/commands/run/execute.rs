@@ -6,16 +6,13 @@ use backup_control::heartbeat;
 use backup_control::hooks::{self, Around, Hook};
 use backup_control::jobs::Job;
 use backup_control::runs::{Evidence, Run, RunId, What};
-use backup_control::{damage, expect};
 use backup_core::context::Context;
 use backup_core::error::Error as CoreError;
 use backup_core::event::WarningKind;
-use backup_core::pipeline::BackupReport;
 use backup_core::repository::Repository;
-use backup_core::source::BackupKind;
 
 use super::{BackedUp, OpenedRepositories};
-use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
+use crate::command_error::{CommandError, CommandResult, Outcome};
 use crate::human;
 use crate::records::{self, Records, Right};
 use crate::reserve;
@@ -255,72 +252,4 @@ async fn persistently(
             () = session.cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),
         }
     }
-}
-
-/// Fails if the snapshot that was made does not hold what is expected; warns if a full one cannot
-/// tell.
-pub(super) async fn require_expected(
-    session: &Session,
-    repository: &Repository,
-    job: &Job,
-    report: &BackupReport,
-) -> CommandResult {
-    let expected = &job.execution.expect;
-    let Some(id) = report.snapshot.filter(|_| !expected.is_empty()) else {
-        return Ok(Outcome::Success);
-    };
-    if job.options.is_part {
-        session
-            .cx
-            .events
-            .note("`expect` is not checked: the snapshot holds a part of the job.".to_owned());
-        return Ok(Outcome::Success);
-    }
-    let list = repository.snapshots(&session.cx).await?;
-    let indexed = repository.load_index(&session.cx).await?;
-    let manifest = match list.snapshots.iter().find(|info| info.id == id) {
-        Some(info) => indexed.snapshot(info).manifest().await?,
-        None => None,
-    };
-    let Some(manifest) = manifest else {
-        return Err(CommandError::new(
-            Kind::Mismatch,
-            format!("snapshot {} has no manifest to compare with `expect`", id.short()),
-        ));
-    };
-    let unmet = expect::unmet(expected, &manifest);
-    if !unmet.is_empty() {
-        let text = format!("snapshot {} does not meet `expect`: {}", id.short(), unmet.join("; "));
-        match damage::hold_last_complete(repository, &id, expected, &session.cx).await {
-            Ok(Some(last)) => session.ui.warning(session.of_job(format_args!(
-                "snapshot {0}, the last one that meets `expect`, is now held; `backup release {0}` \
-                 ends the hold",
-                last.id.short()
-            ))),
-            Ok(None) => {}
-            Err(error) => {
-                records::warn(
-                    session,
-                    "cannot hold the last snapshot that meets `expect`",
-                    &error.into(),
-                );
-            }
-        }
-        return Err(CommandError::new(Kind::Mismatch, text).with_hint(
-            "check the source before older snapshots are forgotten; the new snapshot is kept",
-        ));
-    }
-    if expected.iter().all(|expected| expect::can_tell(expected, &manifest)) {
-        return Ok(Outcome::Success);
-    }
-    let text = format!(
-        "snapshot {} has no counts of objects, so `expect` cannot be checked in full",
-        id.short()
-    );
-    if report.kind == BackupKind::Full {
-        session.cx.events.warn(WarningKind::Other, "", text);
-        return Ok(Outcome::Warnings);
-    }
-    session.cx.events.note(text);
-    Ok(Outcome::Success)
 }

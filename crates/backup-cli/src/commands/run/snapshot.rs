@@ -9,7 +9,7 @@ use backup_core::pipeline::{self, BackupReport};
 use backup_core::repository::Repository;
 use backup_core::source::{Selection, Source, SourceErrorKind};
 
-use super::execute;
+use super::expected;
 use super::told::describe;
 use crate::args;
 use crate::command_error::{CommandError, CommandResult, Outcome};
@@ -123,7 +123,7 @@ async fn after_snapshot(
     } else {
         session.ui.summary(session.of_job(describe(report)))?;
     }
-    Ok(besides.max(execute::require_expected(session, repository, job, report).await?))
+    Ok(besides.max(expected::require(session, repository, job, report).await?))
 }
 
 fn with_hint(error: CoreError, job: &Job) -> CoreError {

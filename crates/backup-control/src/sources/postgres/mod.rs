@@ -9,8 +9,9 @@
 mod compare;
 mod parts;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +94,22 @@ impl PostgresSpec {
             || SlotFacts::missing(&name),
             |health| slot_facts(name.clone(), &health, now),
         )))
+    }
+
+    /// Estimated numbers of rows of tables; `None` for logical backups, which count rows.
+    pub(super) async fn estimated_rows(
+        &self,
+        env: &Environment,
+        cx: &Context,
+        names: &[String],
+    ) -> Result<Option<HashMap<String, Option<u64>>>> {
+        if self.config.method == Some(MethodConfig::Logical) {
+            return Ok(None);
+        }
+        let options = self.reporting(self.fetch_password(env).await?, &cx.events)?;
+        let core = backup_core::error::Error::from;
+        let source = PostgresSource::connect(options).await.map_err(core)?;
+        Ok(Some(source.estimated_rows(cx, names).await.map_err(core)?))
     }
 
     pub(super) async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {
@@ -261,6 +278,7 @@ pub(super) fn directory(flags: &RestoreFlags, env: &Environment) -> Result<Arc<d
             .as_ref()
             .map(|dir| dir.clone().map_or_else(|| installations(env), |dir| vec![dir])),
         start_timeout: flags.start_timeout,
+        pause: flags.pause,
         recovery: recovery_of(flags.until.as_deref())?,
         ..PostgresOptions::default()
     };
@@ -325,6 +343,23 @@ pub(super) fn recovery(text: &str) -> Option<RecoveryTarget> {
         }
         _ => None,
     }
+}
+
+/// Makes the server of a paused restore accept writes, with the programs in `programs` or the
+/// installed ones; returns where it runs, in words.
+///
+/// # Errors
+/// If `directory` is no paused restore, or the server does not start.
+pub async fn promote(
+    cx: &Context,
+    directory: &Path,
+    programs: Option<PathBuf>,
+    limit: Option<Duration>,
+    env: &Environment,
+) -> Result<String> {
+    let programs = programs.map_or_else(|| installations(env), |dir| vec![dir]);
+    let promoted = backup_sources::postgres::promote(cx, directory, &programs, limit).await;
+    Ok(promoted.map_err(backup_core::error::Error::from)?.running)
 }
 
 fn pairs(flag: &str, form: &str, texts: &[String]) -> Result<Vec<(String, String)>> {

@@ -13,15 +13,13 @@ use tokio_postgres::Row;
 
 use super::super::conf::{DEEPEST, Kind, LARGEST, MOST, Syntax, includes, is_included, normal};
 use super::super::error::{ServerError, code, invalid, of_sql};
+use super::super::identifier::readable;
 use super::super::layout::Layout;
+use super::super::options::PostgresOptions;
 use super::super::wire::Sql;
 use super::describe::{ConfigurationFile, Main};
 use super::feed::Feed;
 
-/// Rights by which the configuration can be read.
-const GRANTS: &str = "GRANT pg_read_all_settings, pg_read_server_files TO backup; GRANT EXECUTE ON \
-                      FUNCTION pg_read_file(text), pg_ls_dir(text) TO backup; and in pg_hba.conf: \
-                      hostssl postgres backup ADDRESS scram-sha-256";
 /// Names that a note lists.
 const NAMED: usize = 5;
 
@@ -202,10 +200,10 @@ impl Configuration {
     }
 
     /// Emits a note with the names of unreadable files.
-    pub(super) fn note(&self, cx: &Context) {
+    pub(super) fn note(&self, cx: &Context, options: &PostgresOptions) {
         if !self.unread.is_empty() {
             let names = few(&self.unread, NAMED);
-            note_unread(cx, &invalid(format!("the user may not read {names}")));
+            note_unread(cx, options, &invalid(format!("the user may not read {names}")));
         }
     }
 
@@ -275,11 +273,14 @@ fn free_name(path: &str, taken: &BTreeSet<String>) -> String {
     names.find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
-/// Notes why files are missing in the snapshot.
-pub(super) fn note_unread(cx: &Context, error: &SourceError) {
+/// Notes why files are missing in the snapshot, and the rights by which they can be read.
+pub(super) fn note_unread(cx: &Context, options: &PostgresOptions, error: &SourceError) {
+    let (user, database) = (readable(&options.user), readable(&options.database));
     let text = format!(
         "configuration files that are links or lie outside of the data directory, if any, are not \
-         in the snapshot: {}. To include them: {GRANTS}",
+         in the snapshot: {}. To include them: GRANT pg_read_all_settings, pg_read_server_files TO \
+         {user}; GRANT EXECUTE ON FUNCTION pg_read_file(text), pg_ls_dir(text) TO {user}; and in \
+         pg_hba.conf: hostssl {database} {user} ADDRESS scram-sha-256",
         error.chain()
     );
     cx.events.note(text);

@@ -223,10 +223,10 @@ pub(super) async fn by_sql(
     };
     match reading.await {
         Ok(configuration) => {
-            configuration.note(cx);
+            configuration.note(cx, options);
             facts.configuration = configuration;
         }
-        Err(error) => configuration::note_unread(cx, &error),
+        Err(error) => configuration::note_unread(cx, options, &error),
     }
     for name in left_out {
         let message = "before version 16 the server leaves tablespaces in its data directory out";

@@ -1,6 +1,9 @@
 //! Contents of entries on their way from the server to the pipeline: small ones whole, others by a
 //! bounded channel, so that a slow pipeline slows the server down.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use backup_core::source::{
     Chunking, Content, Entry, EntryPath, Item, Metadata, NodeKind, SourceError, SourceResult,
 };
@@ -27,6 +30,8 @@ const LOG: u32 = 4 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Feed {
     items: Sender<SourceResult<Item>>,
+    /// Databases with unlogged relations, by OID.
+    unlogged: Arc<Mutex<BTreeSet<u32>>>,
 }
 
 /// A content that grows.
@@ -40,12 +45,22 @@ impl Feed {
     /// Where to send items, and where they come out.
     pub(super) fn new() -> (Self, Receiver<SourceResult<Item>>) {
         let (items, received) = channel(16);
-        (Self { items }, received)
+        (Self { items, unlogged: Arc::default() }, received)
     }
 
     /// Hands an item on.
     pub(super) async fn item(&self, item: Item) -> SourceResult<()> {
+        if let Item::Entry(entry) = &item
+            && let Some(database) = database_of_unlogged(&entry.path)
+        {
+            self.unlogged.lock().unwrap_or_else(PoisonError::into_inner).insert(database);
+        }
         self.items.send(Ok(item)).await.map_err(|_| SourceError::cancelled())
+    }
+
+    /// OIDs of databases of which unlogged relations were handed on.
+    pub(super) fn unlogged(&self) -> BTreeSet<u32> {
+        self.unlogged.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The backup fails.
@@ -125,6 +140,15 @@ impl Growing {
     }
 }
 
+/// The OID of the database that the initialization fork of an unlogged relation belongs to:
+/// `base/5/16384_init`, or in a tablespace `PG_…/5/16384_init`. `None` for another file.
+fn database_of_unlogged(path: &EntryPath) -> Option<u32> {
+    let relation = path.name().strip_suffix(b"_init")?;
+    let is_number = !relation.is_empty() && relation.iter().all(u8::is_ascii_digit);
+    let directory = path.parent().filter(|_| is_number)?;
+    std::str::from_utf8(directory.name()).ok()?.parse().ok()
+}
+
 /// What the archive says of an entry.
 pub(super) fn metadata(header: &Header) -> Metadata {
     let time = Timestamp::from_second(header.mtime).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -154,5 +178,22 @@ pub(super) fn chunking(name: &[u8], in_tablespace: bool) -> Chunking {
         _ if last.starts_with(Delta::PREFIX) => Chunking::Fixed(CHANGED),
         _ if name.starts_with(b"pg_wal/") => Chunking::Fixed(LOG),
         _ => Chunking::ContentDefined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unlogged_relations_are_found_by_their_files() {
+        let database = |path: &str| database_of_unlogged(&EntryPath::new(path).unwrap());
+        assert_eq!(database("/postgres/7/base/base/5/16384_init"), Some(5));
+        assert_eq!(database("/postgres/7/tablespaces/9/PG_15_202209061/6/17_init"), Some(6));
+        for other in
+            ["/postgres/7/base/base/5/16384", "/postgres/7/base/base/5/x_init", "/x/base/a/1_init"]
+        {
+            assert_eq!(database(other), None, "{other}");
+        }
     }
 }

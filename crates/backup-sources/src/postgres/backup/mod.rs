@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `mod.rs` | a map |
 //! | `reader.rs` | the backup reader: what is held while it runs, what it stands for |
+//! | `begun.rs` | a backup that the server has begun, and the transfer of its files |
 //! | `log_keeper.rs` | the slot that keeps the log while a backup runs |
 //! | `earlier.rs` | the earlier snapshot that an incremental backup builds on |
 //! | `trace.rs` | what changed since, by the log |
@@ -22,8 +23,10 @@
 //! | `sums.rs` | the manifest's checksums against what came |
 //! | `synthetic/` | [`synthetic_full()`]: a full one made of one that builds on others, without a server |
 //! | `describe.rs` | [`Description`]: what a restore has to know |
+//! | `unlogged.rs` | unlogged tables, whose rows are not in a backup |
 //! | `configuration.rs` | files of the configuration that are no files of the data directory |
 
+mod begun;
 mod configuration;
 mod describe;
 mod earlier;
@@ -39,6 +42,7 @@ mod synthetic;
 mod tar;
 mod thin;
 mod trace;
+mod unlogged;
 mod unpack;
 
 pub(super) use describe::{ConfigurationFile, Description, Main, content, segments_of};

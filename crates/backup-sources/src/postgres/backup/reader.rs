@@ -1,6 +1,5 @@
 //! The backup reader: what is held while it runs, and what it stands for.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +21,7 @@ use super::super::layout::Layout;
 use super::super::lsn::Lsn;
 use super::super::options::PostgresOptions;
 use super::super::wire::{BackupStream, BaseBackup, Connection};
+use super::begun::{Begun, Way};
 use super::describe::{Description, by_sql, settings};
 use super::earlier::{Earlier, SINCE, because, is_passing};
 use super::feed::Feed;
@@ -31,6 +31,7 @@ use super::log_keeper::keep_log;
 use super::manifest::Manifest;
 use super::thin::Thinning;
 use super::trace::Trace;
+use super::unlogged;
 use super::unpack::Unpacker;
 
 const BEGINNING: &str = "cannot begin a backup";
@@ -142,45 +143,6 @@ impl BackupReader for Reader {
     }
 }
 
-/// A backup that has begun.
-struct Begun {
-    way: Way,
-    from: Lsn,
-    timeline: u32,
-}
-
-/// How its files come.
-enum Way {
-    /// All of them.
-    Full(BackupStream),
-    /// The server leaves out what did not change since an earlier one,
-    Summarized(BackupStream, Earlier),
-    /// or sends everything,
-    Thinned(BackupStream, Thinning),
-    /// or is asked for nothing else.
-    Fetched(Box<Fetch>, Thinning),
-}
-
-impl Way {
-    /// What it builds on.
-    fn earlier(&self) -> Option<&Earlier> {
-        match self {
-            Self::Full(_) => None,
-            Self::Summarized(_, earlier) => Some(earlier),
-            Self::Thinned(_, thinning) | Self::Fetched(_, thinning) => Some(thinning.earlier()),
-        }
-    }
-
-    fn tablespaces(&self) -> BTreeMap<u32, String> {
-        match self {
-            Self::Full(stream) | Self::Summarized(stream, _) | Self::Thinned(stream, _) => {
-                stream.tablespaces().into_iter().map(|one| (one.oid, one.location)).collect()
-            }
-            Self::Fetched(fetch, _) => fetch.tablespaces.clone(),
-        }
-    }
-}
-
 impl Run {
     async fn carry_out(self) -> SourceResult<Done> {
         let Self { cx, cluster, options, feed, .. } = &self;
@@ -206,6 +168,9 @@ impl Run {
             earlier.keep(feed).await?;
         }
         let (end, skipped) = self.take(begun).await?;
+        if increments == 0 {
+            unlogged::note(cx, options, &feed.unlogged()).await;
+        }
         let data_directory = facts.configuration.data_directory.clone();
         let configuration = facts.configuration.hand_on(cx, feed, &layout, &skipped).await?;
         let finished = cx.clock.now();

@@ -122,6 +122,9 @@ pub struct PostgresOptions {
     /// programs (`postgres`, `pg_ctl`) come from the first of these directories that has them in
     /// the major version of the snapshot.
     pub start: Option<Vec<PathBuf>>,
+    /// Stop the replay at its end without accepting writes, until the directory is promoted
+    /// ([`promote`](super::promote)).
+    pub pause: bool,
     /// Time-out of the start. `None`: a time that fits the length of the log.
     pub start_timeout: Option<Duration>,
     /// The identifier that the cluster must have: another one under the same address is refused.
@@ -266,6 +269,7 @@ impl Default for PostgresOptions {
             configuration: RestoredConfiguration::default(),
             settings: Vec::new(),
             start: None,
+            pause: false,
             start_timeout: None,
             system_id: None,
             waits: Waits::default(),

@@ -59,6 +59,36 @@ fn known_timelines(target: &Target, log: &LogReplay) -> SourceResult<()> {
     Ok(())
 }
 
+/// The file of a part, and the place of its first byte there.
+fn file_of(part: &LogPart) -> SourceResult<(&str, u64)> {
+    let name = part.path.rsplit('/').next().unwrap_or_default();
+    // Bytes behind a hole in a file stand beside it, with the place where it begins.
+    let (name, begins) = match name.split_once('@') {
+        Some((name, begins)) => (name, begins.parse().map_err(|_| bad(part))?),
+        None => (name, 0),
+    };
+    Ok((name, part.at.checked_add(begins).ok_or_else(|| bad(part))?))
+}
+
+/// True for the history of a timeline.
+fn is_history(name: &str) -> bool {
+    name.ends_with(".history") && name.len() == 16
+}
+
+/// The number of the segment that a part belongs to, and the place in it; `None` for the history of
+/// a timeline.
+pub(super) fn place_of(job: &Job<'_>, part: &LogPart) -> SourceResult<Option<(u64, u64)>> {
+    let (name, at) = file_of(part)?;
+    if is_history(name) {
+        return Ok(None);
+    }
+    let end = at.checked_add(part.data.len() as u64).ok_or_else(|| bad(part))?;
+    match job.segments.parse(name) {
+        Some((_, number)) if end <= job.segments.size() => Ok(Some((number, at))),
+        _ => Err(bad(part)),
+    }
+}
+
 struct Files<'a> {
     job: &'a Job<'a>,
     target: &'a Target,
@@ -67,20 +97,11 @@ struct Files<'a> {
 
 impl Files<'_> {
     fn write(&mut self, part: &LogPart) -> SourceResult<()> {
-        let name = part.path.rsplit('/').next().unwrap_or_default();
-        // What lies behind a hole in a file stands beside it, with the place where it begins.
-        let (name, begins) = match name.split_once('@') {
-            Some((name, begins)) => (name, begins.parse().map_err(|_| bad(part))?),
-            None => (name, 0),
-        };
-        let at: u64 = part.at.checked_add(begins).ok_or_else(|| bad(part))?;
-        if name.ends_with(".history") && name.len() == 16 && at == 0 {
+        let (name, at) = file_of(part)?;
+        if is_history(name) && at == 0 {
             return self.target.write(&format!("pg_wal/{name}"), &part.data);
         }
-        let fits = at + part.data.len() as u64 <= self.job.segments.size();
-        if self.job.segments.parse(name).is_none() || !fits {
-            return Err(bad(part));
-        }
+        place_of(self.job, part)?.ok_or_else(|| bad(part))?;
         let (path, file) = self.file(name)?;
         file.write_all_at(&part.data, at).map_err(|error| failed(path, error))
     }

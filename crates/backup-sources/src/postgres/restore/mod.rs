@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`restore`]: what is done in which order |
 //! | `target.rs` | the directory, its tablespaces, owners |
 //! | `occupied.rs` | the content of a directory that is in the way |
+//! | `dry_run.rs` | the place where the replay would stop |
 //! | `files.rs` | blobs on their way to the files that they belong to |
 //! | `room.rs` | free space at the target |
 //! | `layers.rs` | which file comes from which backup, of a snapshot that builds on others; writing them, reading them back |
@@ -15,6 +16,7 @@
 //! | `collations.rs` | the order of texts on this machine |
 //! | `configuration.rs` | the configuration of the original, put in force |
 //! | `places.rs` | settings that name places of another machine |
+//! | `promote.rs` | ending a pause |
 //! | `recovery.rs` | the configuration of the restored server |
 //! | `start.rs` | starting it, until it takes writes |
 //!
@@ -31,6 +33,7 @@
 
 mod collations;
 mod configuration;
+mod dry_run;
 mod files;
 mod layers;
 mod log;
@@ -39,6 +42,7 @@ mod maps;
 mod moment;
 mod occupied;
 mod places;
+mod promote;
 mod recovery;
 mod room;
 mod start;
@@ -60,6 +64,7 @@ use super::options::PostgresOptions;
 pub(super) use layers::{Chain, TOGETHER, chain, combined, is_of_relations, require_names};
 pub(super) use maps::Maps;
 use moment::Way;
+pub use promote::{Promoted, promote};
 pub(super) use start::find as find_programs;
 use target::Target;
 pub(super) use target::label_of_full;
@@ -92,7 +97,11 @@ impl Restored {
         options: &PostgresOptions,
         programs: &Path,
     ) -> SourceResult<()> {
-        start::start(cx, programs, &self.target, start::limit(options, self.log)).await
+        let limit = start::limit(options, self.log);
+        if options.pause {
+            return start::start_paused(cx, programs, &self.target, limit).await;
+        }
+        start::start(cx, programs, &self.target, limit).await
     }
 }
 
@@ -129,7 +138,12 @@ pub(super) async fn restore(
     if let (Some(restored), Some(programs)) = (restored, programs) {
         restored.start(cx, options, &programs).await?;
         let running = start::running(&restored.target);
-        cx.events.note(format!("the restored server runs in {running}, {}", restored.state));
+        let state = restored.state;
+        cx.events.note(if options.pause {
+            format!("the restored server runs in {running} and accepts queries only, {state}")
+        } else {
+            format!("the restored server runs in {running}, {state}")
+        });
     }
     Ok(report)
 }
@@ -179,6 +193,9 @@ pub(super) async fn restore_for(
         if checks_room {
             room::warn(&job, &target, &mut report)?;
         }
+        if let Some(log) = &request.log {
+            dry_run::announce(&job, log).await?;
+        }
         return Ok((report, None));
     }
     if request.verify {
@@ -193,10 +210,10 @@ pub(super) async fn restore_for(
     if let Some(log) = &request.log {
         report.written_bytes += log::place(&job, &target, log, &way).await?;
     }
-    let stop = moment::find(&job, &target, &way).await?;
-    recovery::configure(&job, &target, &way, stop).await?;
+    let found = moment::find(&job, &target, &way).await?;
+    recovery::configure(&job, &target, &way, &found).await?;
     target.finish(&job)?;
-    let state = way.state(stop);
+    let state = way.state(found.stop);
     Ok((report, Some(Restored { target, log: way.length(), state })))
 }
 

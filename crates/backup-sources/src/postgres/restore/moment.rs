@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::super::error::malformed;
 use super::super::lsn::Lsn;
 use super::super::restore_options::RecoveryTarget;
-use super::super::wal::{Event, History, Moment, Records};
+use super::super::wal::{Event, History, Moment, Records, ServerLimits};
 use super::Job;
 use super::target::{Target, failed};
 
@@ -29,7 +29,7 @@ pub(super) struct Way {
     /// The last one.
     pub(super) timeline: u32,
     /// Everything up to here is there,
-    end: Lsn,
+    pub(super) end: Lsn,
     /// and wanted, and what follows up to the first event that happened later than this.
     until: Option<Timestamp>,
 }
@@ -48,6 +48,16 @@ pub(super) enum Stop {
     Consistent,
     /// Behind the record that begins here.
     Behind(Lsn),
+}
+
+/// The place where the server stops, and facts about the log up to there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) stop: Stop,
+    /// Time of the transaction's end or the restore point that was looked for.
+    pub(super) time: Option<Timestamp>,
+    /// Settings that queries during replay need.
+    pub(super) limits: ServerLimits,
 }
 
 impl Way {
@@ -118,8 +128,8 @@ impl Way {
     }
 }
 
-/// What is looked for.
-struct Search<'a> {
+/// A search for the place to stop at.
+pub(super) struct Search<'a> {
     wanted: &'a RecoveryTarget,
     until: Option<Timestamp>,
     /// The backup is consistent from here on.
@@ -128,14 +138,31 @@ struct Search<'a> {
     early: Option<Event>,
     /// The last record that is wanted.
     last: Option<Event>,
-    found: bool,
+    limits: ServerLimits,
+    time: Option<Timestamp>,
+    pub(super) found: bool,
 }
 
-impl Search<'_> {
-    fn see(&mut self, event: Event, behind_end: bool) {
+impl<'a> Search<'a> {
+    pub(super) fn new(wanted: &'a RecoveryTarget, way: &Way) -> Self {
+        Self {
+            wanted,
+            until: way.until,
+            consistent: way.consistent,
+            early: None,
+            last: None,
+            limits: ServerLimits::default(),
+            time: None,
+            found: false,
+        }
+    }
+
+    /// Takes the next record, given by its beginning too.
+    pub(super) fn see(&mut self, event: Event, record: &[u8], behind_end: bool) {
         if self.found {
             return;
         }
+        self.limits.note(record);
         let later = self
             .until
             .is_some_and(|until| event.moment.as_ref().is_some_and(|moment| moment.time() > until));
@@ -161,6 +188,9 @@ impl Search<'_> {
             ) => wanted == name,
             _ => false,
         };
+        if self.found {
+            self.time = event.moment.as_ref().map(Moment::time);
+        }
         let is_before = matches!(
             self.wanted,
             RecoveryTarget::BeforeTransaction(_) | RecoveryTarget::BeforeRestorePoint(_)
@@ -173,19 +203,12 @@ impl Search<'_> {
 }
 
 /// Reads the log that was restored, up to the moment. Nothing may be missing on the way.
-pub(super) async fn find(job: &Job<'_>, target: &Target, way: &Way) -> SourceResult<Stop> {
+pub(super) async fn find(job: &Job<'_>, target: &Target, way: &Way) -> SourceResult<Found> {
     let wanted = &job.options.recovery;
     if *wanted == RecoveryTarget::Immediate {
-        return Ok(Stop::Consistent);
+        return Ok(Found { stop: Stop::Consistent, time: None, limits: ServerLimits::default() });
     }
-    let mut search = Search {
-        wanted,
-        until: way.until,
-        consistent: way.consistent,
-        early: None,
-        last: None,
-        found: false,
-    };
+    let mut search = Search::new(wanted, way);
     let mut records = Records::new(job.segments, way.start);
     let mut buffer = vec![0; PIECE];
     loop {
@@ -204,7 +227,8 @@ pub(super) async fn find(job: &Job<'_>, target: &Target, way: &Way) -> SourceRes
         } else {
             len.min(usize::try_from(way.end.0 - at.0).unwrap_or(len))
         };
-        let pushed = records.push(&buffer[..len], |event| search.see(event, behind_end));
+        let pushed =
+            records.read(&buffer[..len], |event, record| search.see(event, record, behind_end));
         match (len == 0 || records.ended(), pushed) {
             (false, Ok(())) => {}
             _ if behind_end => break,
@@ -216,7 +240,8 @@ pub(super) async fn find(job: &Job<'_>, target: &Target, way: &Way) -> SourceRes
     stop_behind(search, way)
 }
 
-fn stop_behind(search: Search<'_>, way: &Way) -> SourceResult<Stop> {
+/// The result of a search that has seen the whole log.
+pub(super) fn stop_behind(search: Search<'_>, way: &Way) -> SourceResult<Found> {
     let what = match search.wanted {
         RecoveryTarget::Transaction(transaction)
         | RecoveryTarget::BeforeTransaction(transaction) => {
@@ -242,7 +267,10 @@ fn stop_behind(search: Search<'_>, way: &Way) -> SourceResult<Stop> {
             .with_hint("begin with an older snapshot"));
     }
     match search.last {
-        Some(last) if last.to >= way.consistent => Ok(Stop::Behind(last.from)),
+        Some(last) if last.to >= way.consistent => {
+            let (time, limits) = (search.time, search.limits);
+            Ok(Found { stop: Stop::Behind(last.from), time, limits })
+        }
         Some(last) if !what.is_empty() => {
             let text = format!(
                 "{what} at {} is before the backup becomes consistent at {}",
@@ -274,7 +302,7 @@ fn read(
     file.read_at(buffer, at.0 - job.segments.start(number).0).map_err(|error| failed(&path, error))
 }
 
-fn missing(at: Lsn, way: &Way) -> SourceError {
+pub(super) fn missing(at: Lsn, way: &Way) -> SourceError {
     let text = format!("the WAL has a gap at {at}, before {}", way.end);
     SourceError::new(SourceErrorKind::Mismatch, text)
         .with_hint("choose an earlier moment, or another snapshot")
@@ -285,7 +313,7 @@ mod tests {
     use super::*;
 
     /// What is found if a transaction ends at `at`, `seconds` later than wanted.
-    fn found(at: u64, seconds: i64) -> SourceResult<Stop> {
+    fn found(at: u64, seconds: i64) -> SourceResult<Found> {
         let (until, consistent) = (Timestamp::UNIX_EPOCH, Lsn(0x500));
         let way = Way {
             start: Lsn(0x100),
@@ -296,18 +324,11 @@ mod tests {
             until: Some(until),
         };
         let wanted = RecoveryTarget::Planned;
-        let mut search = Search {
-            wanted: &wanted,
-            until: way.until,
-            consistent,
-            early: None,
-            last: None,
-            found: false,
-        };
+        let mut search = Search::new(&wanted, &way);
         let time = Timestamp::from_second(seconds).unwrap();
         let ended = Some(Moment::Ended { transaction: 7, time });
-        search.see(Event { from: Lsn(at - 8), to: Lsn(at), moment: ended }, at > consistent.0);
-        search.see(Event { from: Lsn(0x600), to: Lsn(0x608), moment: None }, true);
+        search.see(Event { from: Lsn(at - 8), to: Lsn(at), moment: ended }, &[], at > consistent.0);
+        search.see(Event { from: Lsn(0x600), to: Lsn(0x608), moment: None }, &[], true);
         stop_behind(search, &way)
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::super::conf::{last_value, quoted, setting};
 use super::super::restore_options::RestoredConfiguration;
 use super::configuration;
-use super::moment::{Stop, Way};
+use super::moment::{Found, Stop, Way};
 use super::target::{Target, failed};
 use super::{Job, Purpose, places};
 
@@ -66,7 +66,7 @@ const WITH_ARCHIVE_LIBRARY: u32 = 150_000;
 /// The file that a server reads last.
 const AUTO: &str = "postgresql.auto.conf";
 
-/// What stands above the place to stop at.
+/// Comment above the place to stop at.
 const HEADING: &str = "# From the restore: where the server stops WAL replay.\n";
 
 /// What tells a server to recover when it starts.
@@ -75,12 +75,16 @@ const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
 /// The original's own setting, if there is one, has its value in quotes.
 const NOBODY_READS: &str = "hot_standby = off";
 
+/// Ends of replay: the server accepts writes, or waits for a promotion.
+const PROMOTES: &str = "recovery_target_action = 'promote'";
+const PAUSES: &str = "recovery_target_action = 'pause'";
+
 /// Writes settings and `recovery.signal`.
 pub(super) async fn configure(
     job: &Job<'_>,
     target: &Target,
     way: &Way,
-    stop: Stop,
+    found: &Found,
 ) -> SourceResult<()> {
     let before = match job.purpose {
         Purpose::Successor => {
@@ -102,7 +106,8 @@ pub(super) async fn configure(
         text.push_str(line);
         text.push('\n');
     }
-    text.push_str(&settings(job.description.version, way.timeline, stop));
+    let pauses = job.options.pause;
+    text.push_str(&settings(job.description.version, way.timeline, found.stop, pauses));
     if job.purpose == Purpose::Successor {
         text.extend(without_schedulers(job, target, &text));
         text.extend(places::adapted(job, target, &text));
@@ -114,19 +119,30 @@ pub(super) async fn configure(
     text.push_str(
         "# For WAL replay, these must be at least as large as on the server that wrote the WAL.\n",
     );
-    for (name, value) in job
-        .description
-        .settings
-        .iter()
-        .chain(job.options.settings.iter().map(|(name, value)| (name, value)))
-    {
+    let needed = job.description.settings.iter().map(|(name, value)| {
+        let value = if pauses { found.limits.at_least(name, value) } else { value.clone() };
+        (name, value)
+    });
+    let set = job.options.settings.iter().map(|(name, value)| (name, value.clone()));
+    for (name, value) in needed.chain(set) {
         // Writing to a string never fails.
-        _ = writeln!(text, "{name} = {}", quoted(value));
+        _ = writeln!(text, "{name} = {}", quoted(&value));
     }
     target.write(AUTO, text.as_bytes())?;
     // A standby's own would keep the copy from ever taking writes: the server looks for it first.
     SIGNALS.iter().try_for_each(|name| target.remove(name))?;
     target.write("recovery.signal", b"")
+}
+
+/// Returns `true` for a directory whose replay ends with a pause.
+pub(super) fn pauses(target: &Target) -> SourceResult<bool> {
+    Ok(target.read(AUTO)?.lines().any(|line| line == PAUSES))
+}
+
+/// The next start of the server ends its replay at the same place, and accepts writes.
+pub(super) fn end_pause(target: &Target) -> SourceResult<()> {
+    let text = target.read(AUTO)?.replace(PAUSES, PROMOTES);
+    target.replace(AUTO, text.as_bytes())
 }
 
 /// The server has got where it was told to: nobody who makes it replay a log again, such as for a
@@ -209,7 +225,7 @@ fn split_schedulers(libraries: &str) -> (Vec<String>, String) {
 
 /// Everything that is needed lies in `pg_wal`: nothing is fetched. What a copy would do to others
 /// is switched off.
-fn settings(version: u32, timeline: u32, stop: Stop) -> String {
+fn settings(version: u32, timeline: u32, stop: Stop, pauses: bool) -> String {
     let stop = match stop {
         Stop::Consistent => "recovery_target = 'immediate'".to_owned(),
         Stop::Behind(lsn) => {
@@ -226,12 +242,18 @@ fn settings(version: u32, timeline: u32, stop: Stop) -> String {
         // Writing to a string never fails.
         _ = writeln!(neutral, "{name} = {}", quoted(value));
     }
+    let end = if pauses {
+        format!("{PAUSES}\nhot_standby = on")
+    } else {
+        format!(
+            "{PROMOTES}\n# Queries during replay would need settings as large as the original had at \
+             any time since: they are off.\n{NOBODY_READS}"
+        )
+    };
     format!(
         "# From the restore: nothing of the original's runs here. Remove these lines when this server \
          replaces the original.\n{neutral}{HEADING}{stop}\nrecovery_target_timeline = \
-         '{timeline}'\nrecovery_target_action = 'promote'\n# Queries during replay would need \
-         settings as large as the original had at any time since: they are off.\n{NOBODY_READS}\n# \
-         A copy must not affect the original. Remove these lines when this server replaces the \
+         '{timeline}'\n{end}\n# A copy must not affect the original. Remove these lines when this server replaces the \
          original.\nprimary_conninfo = ''\nprimary_slot_name = \
          ''\nsynchronous_standby_names = ''\n# Subscriptions of a copy would take changes from \
          those of the original, and use up the publisher's slots.\nmax_logical_replication_workers \
@@ -321,7 +343,7 @@ mod tests {
 
     #[test]
     fn a_copy_leaves_others_alone() {
-        let text = settings(150_000, 7, Stop::Behind(Lsn(0x500_0028)));
+        let text = settings(150_000, 7, Stop::Behind(Lsn(0x500_0028)), false);
         for line in [
             "recovery_target_lsn = '0/5000028'",
             "recovery_target_timeline = '7'",
@@ -333,7 +355,9 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
         assert!(text.lines().any(|line| line == "max_logical_replication_workers = 0"), "{text}");
-        assert!(settings(180_000, 7, Stop::Consistent).contains("recovery_target = 'immediate'"));
+        assert!(
+            settings(180_000, 7, Stop::Consistent, true).contains("recovery_target = 'immediate'")
+        );
     }
 
     #[test]

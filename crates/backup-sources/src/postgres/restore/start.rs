@@ -38,6 +38,10 @@ const STATUS_LINE: usize = 7;
 const PORT_LINE: usize = 3;
 const SOCKET_LINE: usize = 4;
 const READY: &str = "ready";
+/// The same, of queries only.
+const READS: &str = "standby";
+/// The file that makes a server replay its log up to a target.
+pub(super) const SIGNAL: &str = "recovery.signal";
 
 /// The first directory that holds programs of a major version.
 pub(in super::super) async fn find(major: u32, dirs: &[PathBuf]) -> Option<PathBuf> {
@@ -88,7 +92,8 @@ pub(super) async fn start(
     // waits no longer.
     let log = log.to_string_lossy();
     let arguments = ["-w", "-l", &*log, "start"];
-    let (started, mut reminded) = (Instant::now(), Instant::now());
+    let started = Instant::now();
+    let mut reminder = Reminder::new(cx);
     let begun = pg_ctl(&arguments, STARTING.min(limit)).await;
     if let Err(error) = begun
         && (error.kind() == SourceErrorKind::Cancelled
@@ -97,23 +102,106 @@ pub(super) async fn start(
         return Err(error);
     }
     while !is_ready(target) {
-        tokio::select! {
-            () = cx.cancel.cancelled() => return Err(SourceError::cancelled()),
-            () = tokio::time::sleep(PAUSE) => {}
-        }
+        wait(cx).await?;
         pg_ctl(&["status"], SAYING).await?;
         if started.elapsed() >= limit {
             return Err(too_long(target, limit));
         }
-        if reminded.elapsed() >= REMINDER {
-            reminded = Instant::now();
-            let minutes = started.elapsed().as_secs() / 60;
-            cx.events
-                .note(format!("the restored server is still replaying WAL after {minutes} min"));
-        }
+        reminder.remind(started);
     }
     recovery::forget(target)?;
     pg_ctl(&["reload"], SAYING).await
+}
+
+/// Starts it, until it accepts queries and has replayed its log; it accepts no writes.
+pub(super) async fn start_paused(
+    cx: &Context,
+    programs: &Path,
+    target: &Target,
+    limit: Duration,
+) -> SourceResult<()> {
+    let log = target.root.join("restore.log");
+    let log = log.to_string_lossy();
+    let pg_ctl = |arguments, limit| unless_cancelled(cx, run(programs, target, arguments, limit));
+    let starting = ["-w", "-l", &*log, "start"];
+    let (started, mut reminder) = (Instant::now(), Reminder::new(cx));
+    // A server without queries during replay stops where it would pause. With queries, it accepts
+    // them as soon as the data is consistent, which need not be the end of the replay. `pg_ctl`
+    // takes this for a failure; a real one shows at the second start.
+    let replaying = ["-w", "-l", &*log, "-o", "-c hot_standby=off", "start"];
+    _ = pg_ctl(&replaying, STARTING.min(limit)).await;
+    while pg_ctl(&["status"], SAYING).await.is_ok() {
+        wait(cx).await?;
+        if started.elapsed() >= limit {
+            return Err(too_long(target, limit));
+        }
+        reminder.remind(started);
+    }
+    cx.check_cancelled()?;
+    let begun = pg_ctl(&starting, STARTING.min(limit)).await;
+    if let Err(error) = begun
+        && pg_ctl(&["status"], SAYING).await.is_err()
+    {
+        return Err(error);
+    }
+    while status(target) != READS {
+        wait(cx).await?;
+        pg_ctl(&["status"], SAYING).await?;
+        if status(target) == READY {
+            return Err(did_not_pause());
+        }
+        if started.elapsed() >= limit {
+            return Err(too_long(target, limit));
+        }
+        reminder.remind(started);
+    }
+    Ok(())
+}
+
+/// Servers pause only where they can accept queries.
+fn did_not_pause() -> SourceError {
+    let text = "the restored server could not pause and accepts writes: a transaction with many \
+                subtransactions was running";
+    SourceError::new(SourceErrorKind::Target, text)
+        .with_hint("restore to another directory, to a moment shortly before or after")
+}
+
+/// Stops it, if it runs.
+pub(super) async fn stop(cx: &Context, programs: &Path, target: &Target) -> SourceResult<()> {
+    let pg_ctl = |arguments, limit| unless_cancelled(cx, run(programs, target, arguments, limit));
+    if pg_ctl(&["status"], SAYING).await.is_err() {
+        return Ok(());
+    }
+    pg_ctl(&["-w", "-m", "fast", "stop"], STARTING).await
+}
+
+/// Reports from time to time that a server still replays its log.
+struct Reminder<'a> {
+    cx: &'a Context,
+    last: Instant,
+}
+
+impl<'a> Reminder<'a> {
+    fn new(cx: &'a Context) -> Self {
+        Self { cx, last: Instant::now() }
+    }
+
+    fn remind(&mut self, started: Instant) {
+        if self.last.elapsed() >= REMINDER {
+            self.last = Instant::now();
+            let minutes = started.elapsed().as_secs() / 60;
+            let text = format!("the restored server is still replaying WAL after {minutes} min");
+            self.cx.events.note(text);
+        }
+    }
+}
+
+/// Waits until the next look at the server.
+async fn wait(cx: &Context) -> SourceResult<()> {
+    tokio::select! {
+        () = cx.cancel.cancelled() => Err(SourceError::cancelled()),
+        () = tokio::time::sleep(PAUSE) => Ok(()),
+    }
 }
 
 /// It may only be slow: it is left alone.
@@ -168,9 +256,13 @@ pub(super) fn running(target: &Target) -> String {
 
 /// It removes the file when it has got where it was told to.
 fn is_ready(target: &Target) -> bool {
+    status(target) == READY && !target.root.join(SIGNAL).exists()
+}
+
+/// The state that the server itself notes; empty if it does not run.
+fn status(target: &Target) -> String {
     let status = fs::read_to_string(target.root.join("postmaster.pid")).unwrap_or_default();
-    let ready = status.lines().nth(STATUS_LINE).is_some_and(|line| line.trim() == READY);
-    ready && !target.root.join("recovery.signal").exists()
+    status.lines().nth(STATUS_LINE).unwrap_or_default().trim().to_owned()
 }
 
 async fn run(

@@ -115,6 +115,12 @@ impl Target {
         Ok(target)
     }
 
+    /// A data directory that was restored before, and belongs to its owner.
+    pub(super) fn existing(root: PathBuf) -> Self {
+        let owner = Owner::of(Purpose::Successor);
+        Self { root, tablespaces: Vec::new(), owner }
+    }
+
     /// A directory that is there, owned by this process.
     #[cfg(test)]
     pub(super) fn of(root: PathBuf) -> Self {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `mod.rs` | a map |
 //! | `pages.rs` | from a stream of pages to the bytes of records |
-//! | `records.rs` | [`Records`]: records with their checksums, and what they say of transactions |
+//! | `records.rs` | [`Records`]: records with their checksums, and what they say of transactions; settings of the server |
 //! | `changes.rs` | what a record changes of relations' files |
 //! | `history.rs` | histories of timelines |
 //! | `known.rs` | which histories a log must have |
@@ -39,6 +39,7 @@ pub(super) use changes::{Change, KNOWN, MAIN, RelationFile, changes};
 pub use fetch::fetch_wal;
 pub use file::{WalFile, system_id_of};
 pub(super) use history::History;
-pub(super) use records::{Event, Moment, Records};
+pub(super) use pages::PAGE as WAL_PAGE;
+pub(super) use records::{Event, Moment, Records, ServerLimits};
 pub(super) use slot::health;
 pub use slot::{SlotHealth, SlotState};

@@ -8,7 +8,7 @@ use super::super::layout::Segments;
 use super::super::lsn::Lsn;
 
 /// Size of pages (`XLOG_BLCKSZ`); other sizes need another build of the server.
-pub(super) const PAGE: u64 = 8192;
+pub(in super::super) const PAGE: u64 = 8192;
 const SHORT: usize = 24;
 const LONG: usize = 40;
 const FIRST_IS_CONTINUED: u16 = 1;

@@ -1,6 +1,7 @@
 //! Records of the log with their checksums, and what they say of transactions (`xlogrecord.h`,
 //! `xact.h`). Of a record only its beginning is kept, however long it is.
 
+mod limits;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use super::super::layout::Segments;
 use super::super::lsn::Lsn;
 use super::pages::{PAGE, Pages, Piece};
+pub(in super::super) use limits::ServerLimits;
 use record::Record;
 
 const HEADER: usize = 24;
@@ -21,6 +23,7 @@ pub(super) const EPOCH: i64 = 946_684_800;
 const XLOG: u8 = 0;
 const XACT: u8 = 1;
 const SWITCH: u8 = 0x40;
+const PARAMETER_CHANGE: u8 = 0x60;
 const RESTORE_POINT: u8 = 0x70;
 
 /// A moment that the log notes.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::super::error::{ServerError, WireError, code, malformed};
+use super::super::identifier::quoted;
 use super::super::lsn::Lsn;
 use super::connection::Connection;
 
@@ -89,9 +90,4 @@ impl Connection {
         let row = rows.first().ok_or_else(|| malformed("timeline history"))?;
         Ok((row.need("filename")?, row.need::<String>("content")?.into()))
     }
-}
-
-/// An identifier of the replication protocol.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -7,10 +7,10 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::super::error::{WireError, malformed};
+use super::super::identifier::quoted;
 use super::super::lsn::Lsn;
 use super::connection::{Connection, Row};
 use super::frame::Message;
-use super::replication::quoted;
 
 /// The server is told how far we are so often; it gives a connection up after `wal_sender_timeout`
 /// (60 seconds by default).

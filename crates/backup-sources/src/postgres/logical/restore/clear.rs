@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use backup_core::source::{IfExists, Removal, SourceResult};
 use tokio_postgres::Error;
 
+use super::super::super::wire::Sql;
 use super::super::catalog::{Catalog, Kind, Relation};
 use super::super::error::{code_of, writing};
 use super::super::filter::Filter;
@@ -13,17 +14,17 @@ use super::super::sql::quoted;
 use super::plan::Plan;
 use super::writer::Writer;
 
-/// Functions and types of a schema that is replaced as a whole.
-const OTHERS: &str = "SELECT 'ROUTINE ' || p.oid::regprocedure::text FROM pg_proc p WHERE \
-                      p.pronamespace = $1::text::regnamespace AND NOT EXISTS (SELECT FROM \
+/// Functions and types of a schema: type for `DROP`, name there, name alone.
+const OTHERS: &str = "SELECT 'ROUTINE', p.oid::regprocedure::text, p.proname::text FROM pg_proc p \
+                      WHERE p.pronamespace = $1::text::regnamespace AND NOT EXISTS (SELECT FROM \
                       pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND \
-                      d.deptype = 'e') UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN ' \
-                      ELSE 'TYPE ' END || format('%I.%I', n.nspname, t.typname) FROM pg_type t \
-                      JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid \
-                      = t.typrelid WHERE t.typnamespace = $1::text::regnamespace AND (t.typtype IN \
-                      ('d', 'e', 'r') OR c.relkind = 'c') AND NOT EXISTS (SELECT FROM pg_depend d \
-                      WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = \
-                      'e')";
+                      d.deptype = 'e') UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN' \
+                      ELSE 'TYPE' END, format('%I.%I', n.nspname, t.typname), t.typname::text FROM \
+                      pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class c \
+                      ON c.oid = t.typrelid WHERE t.typnamespace = $1::text::regnamespace AND \
+                      (t.typtype IN ('d', 'e', 'r') OR c.relkind = 'c') AND NOT EXISTS (SELECT \
+                      FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid \
+                      AND d.deptype = 'e')";
 
 /// Relations that a replacement drops: those that are restored, and in schemas that are restored as
 /// a whole all others, except for those that the backup left out.
@@ -125,6 +126,48 @@ pub(super) fn removals(plan: &Plan<'_>, catalog: &Catalog, is_exchanged: bool) -
     others.map(removal).collect()
 }
 
+/// The same of functions and types, in schemas that are restored as a whole.
+pub(super) async fn other_removals(
+    sql: &Sql,
+    plan: &Plan<'_>,
+    catalog: &Catalog,
+    is_exchanged: bool,
+) -> SourceResult<Vec<Removal>> {
+    let cleared = plan.cleared();
+    let origin = |schema: &String| {
+        let same = is_exchanged.then(|| schema.clone());
+        same.or_else(|| cleared.get(schema).map(|&origin| origin.to_owned()))
+    };
+    let mut removals = Vec::new();
+    for (schema, origin) in catalog.schemas.iter().filter_map(|one| Some((one, origin(one)?))) {
+        for Other { kind, shown, name } in others_of(sql, schema).await? {
+            if !plan.names.known.contains(&(origin.clone(), name)) {
+                let (kind, name) = (kind.to_lowercase(), format!("{}.{shown}", plan.target));
+                removals.push(Removal { kind, name, count: None, estimate: None });
+            }
+        }
+    }
+    Ok(removals)
+}
+
+/// A function or a type.
+struct Other {
+    /// The object type of `DROP`.
+    kind: String,
+    /// Schema, name and arguments.
+    shown: String,
+    name: String,
+}
+
+async fn others_of(sql: &Sql, schema: &str) -> SourceResult<Vec<Other>> {
+    let rows = sql.client.query(OTHERS, &[&quoted(schema)]).await;
+    let other = |row: &tokio_postgres::Row| {
+        Ok(Other { kind: row.try_get(0)?, shown: row.try_get(1)?, name: row.try_get(2)? })
+    };
+    let found = rows.and_then(|rows| rows.iter().map(other).collect::<Result<Vec<_>, Error>>());
+    found.map_err(|error| writing(&error, "cannot list the functions and types"))
+}
+
 /// The object type of `DROP`.
 fn word(kind: Kind) -> &'static str {
     match kind {
@@ -153,11 +196,8 @@ pub(super) async fn clear(writer: &Writer<'_>, catalog: &Catalog) -> SourceResul
     }
     left.extend(going.iter().map(|one| format!("{} IF EXISTS {}", word(one.kind), one.sql())));
     for schema in schemas.keys().filter(|schema| catalog.schemas.contains(schema)) {
-        let rows = writer.sql.client.query(OTHERS, &[&quoted(schema)]).await;
-        let found = rows.and_then(|rows| {
-            rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()
-        });
-        left.extend(found.map_err(|error| writing(&error, "cannot list the functions and types"))?);
+        let others = others_of(writer.sql, schema).await?;
+        left.extend(others.into_iter().map(|other| format!("{} {}", other.kind, other.shown)));
     }
     drop_all(writer, left).await
 }

@@ -33,7 +33,8 @@ pub(super) async fn in_the_way(job: &Job<'_>, plan: &Plan<'_>) -> SourceResult<I
     Ok(InTheWay { taken, torn: clear::torn(plan, &catalog, job.request.if_exists) })
 }
 
-/// Relations of an existing database that a replacement removes because the snapshot lacks them.
+/// Relations, routines and types of an existing database that a replacement removes because the
+/// snapshot lacks them.
 pub(super) async fn removals(
     job: &Job<'_>,
     plan: &Plan<'_>,
@@ -41,7 +42,9 @@ pub(super) async fn removals(
 ) -> SourceResult<Vec<Removal>> {
     let sql = open(job, &plan.target).await?;
     let catalog = Catalog::read(&sql, &plan.target).await?;
-    Ok(clear::removals(plan, &catalog, is_exchanged))
+    let mut removals = clear::removals(plan, &catalog, is_exchanged);
+    removals.extend(clear::other_removals(&sql, plan, &catalog, is_exchanged).await?);
+    Ok(removals)
 }
 
 /// Roles that relations made by this session are granted to by default.

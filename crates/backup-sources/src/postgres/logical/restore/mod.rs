@@ -50,7 +50,8 @@ use backup_core::context::Context;
 use backup_core::event::WarningKind;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
-    IfExists, Removal, RestoreReport, RestoreRequest, SourceError, SourceErrorKind, SourceResult,
+    Delete, IfExists, Removal, RestoreReport, RestoreRequest, SourceError, SourceErrorKind,
+    SourceResult,
 };
 use backup_core::words::{self, few};
 
@@ -205,7 +206,8 @@ async fn foretold(
     Ok(report)
 }
 
-/// Relations of the target that go because the snapshot lacks them.
+/// Objects of the target that go because the snapshot lacks them. Refuses those that no request
+/// covers.
 async fn removals(job: &Job<'_>, plans: &[Plan<'_>], ways: &[Way]) -> SourceResult<Vec<Removal>> {
     let mut removals = Vec::new();
     if job.request.if_exists != IfExists::Replace {
@@ -219,7 +221,36 @@ async fn removals(job: &Job<'_>, plans: &[Plan<'_>], ways: &[Way]) -> SourceResu
         let looking = inside::removals(job, plan, *way == Way::Whole);
         removals.extend(unless_cancelled(job.cx, looking).await?);
     }
-    Ok(removals)
+    let is_wanted = |removal: &&Removal| match &job.request.delete {
+        Delete::Nothing => false,
+        Delete::Absent => true,
+        Delete::Planned(names) => names.contains(&removal.name),
+    };
+    let unwanted: Vec<&str> = removals
+        .iter()
+        .filter(|removal| !is_wanted(removal))
+        .map(|removal| &*removal.name)
+        .collect();
+    if unwanted.is_empty() { Ok(removals) } else { Err(unwanted_removals(job, &unwanted)) }
+}
+
+/// A replacement would remove objects that nothing brings back.
+fn unwanted_removals(job: &Job<'_>, names: &[&str]) -> SourceError {
+    let count = words::count(names.len() as u64, "object", "objects");
+    let names = few(names, NAMED);
+    let (text, hint) = if job.request.delete == Delete::Nothing {
+        (
+            format!("replacing would remove {count} that the snapshot lacks: {names}"),
+            "give --delete to remove them, name the objects to replace with --only, or restore to \
+             other names with --rename",
+        )
+    } else {
+        (
+            format!("{count} would be removed that the plan does not name: {names}"),
+            "run the restore again, and look at its new plan",
+        )
+    };
+    SourceError::new(SourceErrorKind::TargetExists, text).with_hint(hint)
 }
 
 /// Names the sessions that end when a database is replaced.

@@ -14,15 +14,11 @@ mod names;
 mod script;
 mod token;
 
+pub(super) use super::super::identifier::quoted;
 pub(super) use about::{RELATION_KINDS, Relation};
 pub(super) use names::NewNames;
 pub(super) use script::{Entry, Script};
 pub(super) use token::{Kind, Token, tokens};
-
-/// A name in double quotes.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
 
 /// `schema.name`, quoted.
 pub(super) fn qualified(schema: &str, name: &str) -> String {

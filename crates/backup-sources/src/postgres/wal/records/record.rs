@@ -112,21 +112,24 @@ impl Record {
         }
     }
 
-    /// What the record is about, behind the headers that say what else is in it. These records
-    /// refer to no blocks.
     fn main_data(&self) -> Option<&[u8]> {
-        let mut rest = &self.kept[HEADER..];
-        loop {
-            let (&id, behind) = rest.split_first()?;
-            match id {
-                // Short and long data.
-                255 => return behind.get(1..),
-                254 => return behind.get(4..),
-                // Where it was replicated from; the transaction above.
-                253 => rest = behind.get(2..)?,
-                252 => rest = behind.get(4..)?,
-                _ => return None,
-            }
+        main_data(&self.kept)
+    }
+}
+
+/// The data of a record, behind the headers that list its parts. These records refer to no blocks.
+pub(super) fn main_data(record: &[u8]) -> Option<&[u8]> {
+    let mut rest = record.get(HEADER..)?;
+    loop {
+        let (&id, behind) = rest.split_first()?;
+        match id {
+            // Short and long data.
+            255 => return behind.get(1..),
+            254 => return behind.get(4..),
+            // Where it was replicated from; the transaction above.
+            253 => rest = behind.get(2..)?,
+            252 => rest = behind.get(4..)?,
+            _ => return None,
         }
     }
 }

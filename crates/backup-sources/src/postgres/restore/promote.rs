@@ -1,0 +1,77 @@
+//! Ending the pause of a restored server: it accepts writes from then on.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use backup_core::context::Context;
+use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+
+use super::super::error::invalid;
+use super::super::options::PostgresOptions;
+use super::target::{Target, failed};
+use super::{recovery, start};
+
+/// A server that accepts writes since its promotion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promoted {
+    /// Its data directory, port and process, in words.
+    pub running: String,
+}
+
+/// Makes the server of a data directory that was restored with [`PostgresOptions::pause`] accept
+/// writes. The server is restarted: it replays its log up to the place of the restore, wherever it
+/// was, and begins a timeline of its own. Programs of its version come from the first of
+/// `programs` that has them. The time-out is that of a start.
+///
+/// Cancelling leaves a server that replays its log and then accepts writes.
+///
+/// # Errors
+/// [`SourceErrorKind::Invalid`] if the directory is no paused restore or there are no programs of
+/// its version, [`SourceErrorKind::Target`] if the server does not stop or start.
+pub async fn promote(
+    cx: &Context,
+    directory: &Path,
+    programs: &[PathBuf],
+    limit: Option<Duration>,
+) -> SourceResult<Promoted> {
+    let root = std::path::absolute(directory).map_err(|error| failed(directory, error))?;
+    let target = Target::existing(root);
+    let version = target.read("PG_VERSION")?;
+    let major: u32 = version.trim().parse().map_err(|_| {
+        invalid(format!("{} is not a data directory of PostgreSQL", target.root.display()))
+            .with_hint("name the directory of a restore with --pause")
+    })?;
+    require_pause(&target)?;
+    let programs = start::programs(major * 10_000, programs).await.map_err(|error| {
+        let kind = error.kind();
+        SourceError::new(kind, error.chain())
+            .with_hint("name the directory of its pg_ctl and postgres (--programs DIR)")
+    })?;
+    start::stop(cx, &programs, &target).await?;
+    cx.check_cancelled()?;
+    recovery::end_pause(&target)?;
+    let options = PostgresOptions { start_timeout: limit, ..PostgresOptions::default() };
+    start::start(cx, &programs, &target, start::limit(&options, log_of(&target))).await?;
+    Ok(Promoted { running: start::running(&target) })
+}
+
+/// Refuses directories whose server does not wait for a promotion.
+fn require_pause(target: &Target) -> SourceResult<()> {
+    let shown = target.root.display();
+    if !recovery::pauses(target)? {
+        return Err(invalid(format!("{shown} is not a paused restore"))
+            .with_hint("name the directory of a restore with --pause"));
+    }
+    if !target.root.join(start::SIGNAL).exists() {
+        let text = format!("the server of {shown} accepts writes already");
+        return Err(SourceError::new(SourceErrorKind::Invalid, text)
+            .with_hint("remove the recovery_target settings from its postgresql.auto.conf"));
+    }
+    Ok(())
+}
+
+/// Bytes of the log in the directory, at most that is replayed.
+fn log_of(target: &Target) -> u64 {
+    let entries = std::fs::read_dir(target.log()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+}
