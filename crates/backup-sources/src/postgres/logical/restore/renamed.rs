@@ -1,5 +1,5 @@
 //! The names that relations get, and with them everything that belongs to them and shares their
-//! names: partitions, sequences, indexes, constraints, statistics objects.
+//! names: partitions, sequences, indexes, constraints, statistics objects; types of several ranges.
 
 use std::collections::{HashMap, HashSet};
 
@@ -46,6 +46,16 @@ impl Plan<'_> {
         for (part, table) in parts {
             if names.is_renamed(table) && !names.relations.contains_key(part) {
                 names.relations.insert(part.clone(), names.with_table(part, table));
+            }
+        }
+        for entry in &self.before {
+            let (Some(multirange), Some(range)) =
+                (entry.multirange(), entry.names().into_iter().next())
+            else {
+                continue;
+            };
+            if multirange.0 != range.0 && names.is_renamed(&range) {
+                names.relations.insert(multirange.clone(), names.with_table(&multirange, &range));
             }
         }
         for (one, table) in &self.statistics {

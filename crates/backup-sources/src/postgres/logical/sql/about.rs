@@ -124,10 +124,7 @@ impl Entry<'_> {
         match self.kind {
             kind if RELATION_KINDS.contains(&kind) => made_in(&said).into_iter().collect(),
             kind if OTHER_KINDS.contains(&kind) => first_pair(&said).into_iter().collect(),
-            "TYPE" => {
-                let multirange = behind(&said, "MULTIRANGE_TYPE_NAME").and_then(first_pair);
-                first_pair(&said).into_iter().chain(multirange).collect()
-            }
+            "TYPE" => first_pair(&said).into_iter().chain(self.multirange()).collect(),
             "OPERATOR" => made_operator(&said).into_iter().collect(),
             "INDEX" | "CONSTRAINT" => {
                 let index = self.index().map(|index| (self.schema.clone().into_owned(), index));
@@ -135,6 +132,15 @@ impl Entry<'_> {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// The type of several ranges that comes with the range type that it makes; it may lie in another
+    /// schema.
+    pub(in super::super) fn multirange(&self) -> Option<Relation> {
+        if self.kind != "TYPE" {
+            return None;
+        }
+        behind(&self.said()?, "MULTIRANGE_TYPE_NAME").and_then(first_pair)
     }
 
     /// The publication that it makes, or adds a table to.
