@@ -58,14 +58,22 @@ fn kind_of(stat: &Stat) -> Option<NodeKind> {
     })
 }
 
-/// The moment, or the nearest one that can be represented (years -9999 to 9999).
+/// The first time that snapshots hold: 0000-01-02 in UTC, in year 0 of every time zone. restic cannot
+/// read earlier years.
+const FIRST_TIME: Timestamp = Timestamp::constant(-62_167_132_800, 0);
+/// The last time that snapshots hold, at the end of the year 9999.
+const LAST_TIME: Timestamp = Timestamp::MAX;
+
+/// The moment, or the nearest one that a snapshot can hold.
 fn timestamp(seconds: i64, nanoseconds: i64) -> Timestamp {
     let nanoseconds = i32::try_from(nanoseconds).unwrap_or(0);
-    Timestamp::new(seconds, nanoseconds).unwrap_or(if seconds < 0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    })
+    let nearest = if seconds < 0 { FIRST_TIME } else { LAST_TIME };
+    Timestamp::new(seconds, nanoseconds).map_or(nearest, |time| time.clamp(FIRST_TIME, LAST_TIME))
+}
+
+/// True if the modification time is the nearest one to a time that snapshots cannot hold.
+pub(super) fn is_clamped(metadata: &Metadata) -> bool {
+    metadata.mtime <= FIRST_TIME || metadata.mtime >= LAST_TIME
 }
 
 /// Where attributes are read from.
@@ -173,6 +181,36 @@ fn filled(
         match read(buffer) {
             Err(Errno::RANGE) if buffer.len() < LARGEST => buffer.resize(buffer.len() * 8, 0),
             other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_outside_of_the_years_of_a_snapshot_is_clamped() {
+        let stat = rustix::fs::stat("/").unwrap();
+        let of = |seconds: i64| {
+            let mut stat = stat;
+            (stat.st_mtime, stat.st_mtime_nsec) = (seconds, 7);
+            let metadata = from_stat(&stat, &Names::default()).unwrap();
+            (metadata.mtime.to_string(), is_clamped(&metadata))
+        };
+        let (first, last) = ("0000-01-02T00:00:00Z", "9999-12-30T22:00:00.999999999Z");
+        for (seconds, time, clamped) in [
+            (1_000_000_000, "2001-09-09T01:46:40.000000007Z", false),
+            (-1, "1969-12-31T23:59:59.000000007Z", false),
+            (-62_167_132_800, "0000-01-02T00:00:00.000000007Z", false),
+            (-62_167_132_801, first, true),
+            (-100_000_000_000, first, true),
+            (i64::MIN, first, true),
+            (253_402_207_199, "9999-12-30T21:59:59.000000007Z", false),
+            (253_402_300_800, last, true),
+            (i64::MAX, last, true),
+        ] {
+            assert_eq!(of(seconds), (time.to_owned(), clamped), "{seconds}");
         }
     }
 }

@@ -17,7 +17,7 @@ use super::ahead::{Slot, Work};
 use super::content::FileContent;
 use super::filter::{Cover, Filter};
 use super::listing::{Dir, Listing, list, open, open_again};
-use super::metadata::{XattrReader, from_stat};
+use super::metadata::{XattrReader, from_stat, is_clamped};
 use super::options::FilesOptions;
 use super::users::Names;
 use super::watch::{Calls, Watch};
@@ -302,9 +302,12 @@ impl Look<'_> {
                 }
             }
         }
-        let mut trouble = None;
+        let mut trouble = Vec::new();
         if !self.rules.count_only {
-            (metadata.xattrs, trouble) = self.xattrs.at(&path, self.fd, name);
+            let (xattrs, warning) = self.xattrs.at(&path, self.fd, name);
+            metadata.xattrs = xattrs;
+            trouble.extend(warning);
+            trouble.extend(is_clamped(&metadata).then(|| clamped_time(&path)));
         }
         let content = match metadata.kind {
             NodeKind::File => {
@@ -324,7 +327,7 @@ impl Look<'_> {
         } else {
             self.steps.push(Step::Item(Item::Entry(entry)));
         }
-        self.steps.extend(trouble.map(warn));
+        self.steps.extend(trouble.into_iter().map(warn));
     }
 
     fn list_of(&self, path: &EntryPath, stat: &Stat, cover: Cover) -> Option<Arc<Slot>> {
@@ -335,6 +338,13 @@ impl Look<'_> {
         let dir = Dir { path: path.clone(), cover, id: (stat.st_dev, stat.st_ino), root_device };
         Some(Arc::new(Slot::new(Work::Begin(dir))))
     }
+}
+
+/// The warning about a modification time that a snapshot cannot hold.
+fn clamped_time(path: &EntryPath) -> Warning {
+    let message = "has a modification time outside of the years 0 to 9999; the nearest time is \
+                   stored";
+    sys::warning(WarningKind::Metadata, path, message.to_owned())
 }
 
 fn is_link(stat: &Stat) -> bool {

@@ -12,6 +12,7 @@ use backup_core::source::{
     BackupRequest, Content, Item, NodeKind, Selection, Source, SourceErrorKind,
 };
 use backup_sources::files::FilesOptions;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
 #[tokio::test]
 async fn depth_first_in_byte_order_with_the_directories_above() {
@@ -469,4 +470,31 @@ async fn a_link_as_given_path_is_stored_as_a_link() {
     let (entries, _) = walk(&source(&[&dir.path().join("link/x")]), Selection::all()).await;
     assert_eq!(below(&entries, dir.path()), ["link", "link/x"]);
     assert_eq!(entries[entries.len() - 2].metadata.kind, NodeKind::Dir);
+}
+
+/// Times of every year exist on file systems in memory; others store the nearest one that they hold.
+#[tokio::test]
+async fn backup_warns_about_times_that_a_snapshot_cannot_hold() {
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let dir = dir.unwrap();
+    let mut expected = Vec::new();
+    for (name, seconds) in [("early", -90_000_000_000), ("late", 300_000_000_000), ("now", 1)] {
+        let path = write(dir.path().join(name), name);
+        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, &path, &times, AtFlags::empty()).unwrap();
+        // Seconds of the years 0 and 10000 since 1970.
+        if !(-62_167_219_200..253_402_300_800).contains(&path.metadata().unwrap().mtime()) {
+            expected.push(entry_path(&path).to_string());
+        }
+    }
+    let (entries, warnings) = walk(&source(&[dir.path()]), Selection::all()).await;
+    assert_eq!(below(&entries, dir.path()), ["early", "late", "now"]);
+    let warned: Vec<_> = warnings.iter().map(|warning| warning.path.clone()).collect();
+    assert_eq!(warned, expected);
+    for warning in &warnings {
+        assert_eq!(warning.kind, WarningKind::Metadata);
+        assert!(warning.message.contains("outside of the years 0 to 9999"), "{warning:?}");
+    }
 }

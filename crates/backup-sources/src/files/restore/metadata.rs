@@ -15,7 +15,12 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::tally::{Part, Tally};
-use crate::files::metadata::{Place, XattrReader};
+use crate::files::metadata::{Place, XattrReader, is_clamped};
+
+/// Seconds since 1970 that every file system holds: from 1980, when times of FAT begin, to 2038.
+const COMMON_TIMES: std::ops::RangeInclusive<i64> = 315_532_800..=0x7fff_ffff;
+/// File systems round times to this many seconds at most.
+const GRANULARITY: u64 = 2;
 
 /// Whether mode, owner and modification time of what `stat` describes are as in `want`.
 pub(super) fn same(stat: &Stat, want: &Metadata) -> bool {
@@ -69,10 +74,7 @@ pub(super) fn apply(fd: impl AsFd, want: &Metadata, report: Report<'_>) {
     if !mode_known || stat.st_mode & 0o7777 != want.mode {
         report.check(Part::Mode, fchmod(fd, Mode::from_raw_mode(want.mode)));
     }
-    let touched = fstat(fd).map_or(true, |stat| !same_time(&stat, want));
-    if touched {
-        report.check(Part::Times, futimens(fd, &times(want)));
-    }
+    set_times(want, || fstat(fd), |times| futimens(fd, times), report);
 }
 
 /// Gives the entry `name` in `dir`, which is neither a file nor a directory, the metadata `want`.
@@ -100,9 +102,37 @@ pub(super) fn apply_at(dir: &OwnedFd, name: &[u8], want: &Metadata, report: Repo
     if has_mode && (!owned || stat.st_mode & 0o7777 != want.mode) {
         report.check(Part::Mode, chmod_at(dir, name, want.mode));
     }
-    if statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_or(true, |stat| !same_time(&stat, want)) {
-        report.check(Part::Times, utimensat(dir, name, &times(want), AtFlags::SYMLINK_NOFOLLOW));
+    let stat = || statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+    set_times(
+        want,
+        stat,
+        |times| utimensat(dir, name, times, AtFlags::SYMLINK_NOFOLLOW),
+        report,
+    );
+}
+
+/// Sets the times unless they are right, and reports those that come back otherwise.
+fn set_times(
+    want: &Metadata,
+    stat: impl Fn() -> Result<Stat, Errno>,
+    set: impl Fn(&Timestamps) -> Result<(), Errno>,
+    report: Report<'_>,
+) {
+    if is_clamped(want) {
+        report.check(Part::Years, Err(Errno::RANGE));
     }
+    if stat().is_ok_and(|stat| same_time(&stat, want)) {
+        return;
+    }
+    let done = set(&times(want));
+    // File systems replace times of years that they do not hold without an error.
+    let is_changed = || {
+        let seconds = timespec(want.mtime).tv_sec;
+        !COMMON_TIMES.contains(&seconds)
+            && stat().is_ok_and(|stat| stat.st_mtime.abs_diff(seconds) > GRANULARITY)
+    };
+    let done = if done.is_ok() && is_changed() { Err(Errno::OVERFLOW) } else { done };
+    report.check(Part::Times, done);
 }
 
 /// Sets the mode through an open handle: changing it by name would follow a link that has taken the
@@ -194,6 +224,8 @@ fn timespec(time: Timestamp) -> Timespec {
 
 #[cfg(test)]
 mod tests {
+    use backup_core::event::{Events, Progress};
+
     use super::*;
 
     #[test]
@@ -202,5 +234,48 @@ mod tests {
         assert_eq!((time.tv_sec, time.tv_nsec), (-2, 500_000_000));
         let time = timespec(Timestamp::new(5, 7).unwrap());
         assert_eq!((time.tv_sec, time.tv_nsec), (5, 7));
+    }
+
+    /// The reports of setting `seconds` where the file system stores `stored` in their place.
+    fn reports(seconds: i64, stored: i64) -> u64 {
+        let want = Metadata::stream(Timestamp::from_second(seconds).unwrap());
+        let (tally, path) = (Tally::new(Events::silent(), Progress::default()), EntryPath::root());
+        let stat = rustix::fs::stat("/").unwrap();
+        let now = std::cell::Cell::new(1);
+        let set = |_: &Timestamps| {
+            now.set(stored);
+            Ok(())
+        };
+        let look = || Ok(Stat { st_mtime: now.get(), st_mtime_nsec: 0, ..stat });
+        set_times(&want, look, set, Report { tally: Some(&tally), path: &path });
+        tally.finish().warnings
+    }
+
+    #[test]
+    fn time_that_the_file_system_replaced_is_reported() {
+        // The limits of ext4 with small and with large inodes, and a year 2500.
+        assert_eq!(reports(16_725_225_600, 0x7fff_ffff), 1);
+        assert_eq!(reports(16_725_225_600, 15_032_385_535), 1);
+        assert_eq!(reports(-10_000_000_000, -0x8000_0000), 1);
+        assert_eq!(reports(16_725_225_600, 16_725_225_600), 0);
+        assert_eq!(reports(16_725_225_601, 16_725_225_600), 0, "rounded");
+        assert_eq!(reports(1_000_000_001, 1_000_000_000), 0);
+        let last = Timestamp::MAX.as_second();
+        assert_eq!(reports(last, last), 0);
+    }
+
+    #[test]
+    fn time_that_a_snapshot_cannot_hold_is_reported() {
+        let want = Metadata::stream(Timestamp::MAX);
+        let (tally, path) = (Tally::new(Events::silent(), Progress::default()), EntryPath::root());
+        let report = Report { tally: Some(&tally), path: &path };
+        let time = timespec(want.mtime);
+        let stat = rustix::fs::stat("/").unwrap();
+        let look = || {
+            let (seconds, nanoseconds) = (time.tv_sec, time.tv_nsec.unsigned_abs());
+            Ok(Stat { st_mtime: seconds, st_mtime_nsec: nanoseconds, ..stat })
+        };
+        set_times(&want, look, |_| panic!("the time is right"), report);
+        assert_eq!(tally.finish().warnings, 1);
     }
 }
