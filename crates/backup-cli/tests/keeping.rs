@@ -343,3 +343,24 @@ fn prune_removes_the_evidence_of_forgotten_snapshots() {
     env.run(&["prune", "--grace", "0s"]).ok();
     assert_eq!((evidence("x-proofs"), evidence("x-damage").len()), (vec![new], 0));
 }
+
+#[test]
+fn commands_that_write_remove_leftovers_of_killed_ones() {
+    let env = configured();
+    // Numbers of processes end at 2^22.
+    let names = ["2147483646-00000000000000aa-0", "2147483646-00000000000000aa-1"];
+    let [old, young] = names.map(|name| env.path("repo/x-tmp").join(name));
+    let commands: [&[&str]; 3] =
+        [&["run", "docs", "-q"], &["cleanup", "--all", "--yes", "-q"], &["prune", "-q"]];
+    for command in commands {
+        for (path, hours) in [(&old, 25), (&young, 23)] {
+            let file = std::fs::File::create(path).unwrap();
+            let ago = std::time::Duration::from_secs(hours * 3600);
+            file.set_modified(std::time::SystemTime::now() - ago).unwrap();
+        }
+        env.run(&["list"]).ok();
+        assert!(old.exists(), "reading removes nothing");
+        env.run(command).ok();
+        assert_eq!((old.exists(), young.exists()), (false, true), "{command:?}");
+    }
+}

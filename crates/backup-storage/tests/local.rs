@@ -207,7 +207,7 @@ async fn a_place_that_has_gone_is_an_error_and_not_made_anew() {
 }
 
 #[tokio::test]
-async fn leftovers_of_dead_processes_are_removed_after_a_day() {
+async fn leftovers_of_dead_processes_are_removed_after_a_day_and_all_after_a_week() {
     let dir = tempfile::tempdir().unwrap();
     let temp = dir.path().join("x-tmp");
     fs::create_dir(&temp).unwrap();
@@ -220,13 +220,17 @@ async fn leftovers_of_dead_processes_are_removed_after_a_day() {
     age(dead, 25);
     age("2147483646-00000000000000aa-1", 23);
     age(alive, 25);
+    // The number of a process may be in use again, here or on another machine.
+    age("1-00000000000000aa-1", 7 * 24 - 1);
+    age("1-00000000000000aa-2", 7 * 24 + 1);
     age("somebody's notes", 1000);
     let sink = LocalSink::open(dir.path()).unwrap();
     sink.list_all(&Prefix::root()).await.unwrap();
     assert!(temp.join(dead).exists(), "reading removes nothing");
     sink.put_bytes(&key("a"), vec![1]).await.unwrap();
     let left: BTreeSet<_> = tree(&temp);
-    let expected = ["2147483646-00000000000000aa-1", alive, "somebody's notes"];
+    let expected =
+        ["2147483646-00000000000000aa-1", alive, "1-00000000000000aa-1", "somebody's notes"];
     assert_eq!(left, expected.map(str::to_owned).into());
 }
 

@@ -130,6 +130,10 @@ fn describe(report: &PruneReport, spec: &RepositorySpec) -> String {
         0 => String::new(),
         some => human::count(some, "object", "objects"),
     };
+    let uploads = |count: u64| match count {
+        0 => String::new(),
+        some => human::count(some, "upload", "uploads"),
+    };
     let rows = [
         (
             "Before",
@@ -150,6 +154,7 @@ fn describe(report: &PruneReport, spec: &RepositorySpec) -> String {
         ("Index objects", indexes),
         ("Replaced by repairs, waiting", objects(report.quarantined_waiting)),
         ("Replaced by repairs, removed", objects(report.quarantined_deleted)),
+        ("Unfinished uploads removed", uploads(report.cleared_uploads)),
     ];
     format!("{heading}\n{}", facts(&rows))
 }

@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 
 use crate::clock::SharedClock;
 use crate::sink::{
-    Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities,
     SinkError, SinkErrorKind, SinkResult, Upload,
 };
 
@@ -37,6 +37,7 @@ struct Inner {
     clock: Option<SharedClock>,
     /// The clock is not that of the machine.
     has_own_clock: bool,
+    custody: Option<Arc<dyn Custody>>,
 }
 
 #[derive(Clone)]
@@ -59,6 +60,14 @@ impl MemorySink {
         Self(Arc::new(Inner { clock: Some(clock), has_own_clock: true, ..Inner::default() }))
     }
 
+    /// An empty store whose objects `clock` dates, with the locks, archives and unfinished uploads of
+    /// `custody`.
+    #[must_use]
+    pub fn with_custody(clock: SharedClock, custody: Arc<dyn Custody>) -> Self {
+        let (clock, custody) = (Some(clock), Some(custody));
+        Self(Arc::new(Inner { clock, has_own_clock: true, custody, ..Inner::default() }))
+    }
+
     /// An empty disk: `clock`, that of this machine, dates its objects.
     #[must_use]
     pub fn on_disk(clock: SharedClock) -> Self {
@@ -75,8 +84,9 @@ impl MemorySink {
     /// An independent copy of everything that is stored.
     #[must_use]
     pub fn copy(&self) -> Self {
-        let (clock, has_own_clock) = (self.0.clock.clone(), self.0.has_own_clock);
-        let copy = Self(Arc::new(Inner { clock, has_own_clock, ..Inner::default() }));
+        let (clock, custody) = (self.0.clock.clone(), self.0.custody.clone());
+        let has_own_clock = self.0.has_own_clock;
+        let copy = Self(Arc::new(Inner { clock, has_own_clock, custody, ..Inner::default() }));
         copy.lock().clone_from(&self.lock());
         copy
     }
@@ -264,6 +274,10 @@ impl Sink for MemorySink {
             }
         })
         .boxed()
+    }
+
+    fn custody(&self) -> Option<Arc<dyn Custody>> {
+        self.0.custody.clone()
     }
 }
 

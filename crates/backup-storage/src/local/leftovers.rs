@@ -1,4 +1,4 @@
-//! Temporary files: their names, and what processes that died have left behind.
+//! Temporary files: their names, and removing those that dead processes left behind.
 
 use std::fs::File;
 use std::sync::OnceLock;
@@ -10,8 +10,12 @@ use rustix::process::Pid;
 
 use super::root::{Root, TEMP_DIR};
 
-/// Seconds after which a file that nobody has written to counts as left behind.
+/// Seconds since the last write after which a file of a dead process counts as left behind.
 const OLD: i64 = 24 * 60 * 60;
+/// Seconds since the last write after which any file of another process counts as left behind. A
+/// process number may be in use again, or belong to another machine or container. No upload stays
+/// open that long between two writes.
+const VERY_OLD: i64 = 7 * OLD;
 
 /// What tells this process from an earlier one with the same number, and from those of other
 /// machines.
@@ -27,28 +31,46 @@ pub(super) fn new_name() -> String {
     format!("{TEMP_DIR}/{}-{:016x}-{serial}", std::process::id(), nonce())
 }
 
-/// Whether the process that chose `name` is gone, as far as this machine can tell. Names of other
-/// forms are not ours.
-fn is_dead(name: &str) -> bool {
-    let mut parts = name.split('-');
-    let (Some(pid), Some(process)) = (parts.next(), parts.next()) else {
-        return false;
-    };
-    let (Ok(pid), Ok(process)) = (pid.parse::<i32>(), u64::from_str_radix(process, 16)) else {
-        return false;
-    };
-    if u32::try_from(pid) == Ok(std::process::id()) {
-        // In a container, every run may have the same number.
-        return process != nonce();
+/// The process that chose the name of a temporary file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owner {
+    pid: Pid,
+    nonce: u64,
+}
+
+impl Owner {
+    /// The owner of the file `name`; `None` for names that this program does not choose.
+    fn of(name: &str) -> Option<Self> {
+        let mut parts = name.split('-');
+        let number: i32 = parts.next()?.parse().ok()?;
+        let pid = Pid::from_raw(number).filter(|_| number > 0)?;
+        let nonce = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let _serial: u64 = parts.next()?.parse().ok()?;
+        parts.next().is_none().then_some(Self { pid, nonce })
     }
-    match Pid::from_raw(pid) {
-        Some(pid) => rustix::process::test_kill_process(pid) == Err(Errno::SRCH),
-        None => false,
+
+    fn is_this_process(self) -> bool {
+        self.nonce == nonce() && self.pid == rustix::process::getpid()
+    }
+
+    /// True if the process is gone, as far as this machine can tell.
+    fn is_dead(self) -> bool {
+        if self.pid == rustix::process::getpid() {
+            // In a container, every run may have the same number.
+            return self.nonce != nonce();
+        }
+        rustix::process::test_kill_process(self.pid) == Err(Errno::SRCH)
+    }
+
+    /// True if nothing writes to a file of this owner that was last written `age` seconds ago.
+    fn has_left(self, age: i64) -> bool {
+        !self.is_this_process() && (age > VERY_OLD || age > OLD && self.is_dead())
     }
 }
 
-/// Removes old temporary files of dead processes, as far as that is possible. `fresh` was made just
-/// now: its age is the file system's own idea of the time, which on a network differs from ours.
+/// Removes temporary files that other processes left behind, as far as that is possible. `fresh` was
+/// made just now: its age is the file system's own idea of the time, which on a network differs from
+/// ours.
 pub(super) fn remove(root: &Root, fresh: &File) {
     let Ok(now) = rustix::fs::fstat(fresh) else {
         return;
@@ -62,7 +84,8 @@ pub(super) fn remove(root: &Root, fresh: &File) {
         let Ok(stat) = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
             continue;
         };
-        if now.st_mtime.saturating_sub(stat.st_mtime) > OLD && is_dead(name) {
+        let age = now.st_mtime.saturating_sub(stat.st_mtime);
+        if Owner::of(name).is_some_and(|owner| owner.has_left(age)) {
             rustix::fs::unlinkat(&dir, name, AtFlags::empty()).ok();
         }
     }
@@ -73,7 +96,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_processes_that_are_gone_are_dead() {
+    fn owner_of_a_file_is_dead_after_the_end_of_the_process() {
+        let is_dead = |name: &str| Owner::of(name).is_some_and(Owner::is_dead);
         let own = new_name();
         let own = own.strip_prefix("x-tmp/").unwrap();
         assert!(!is_dead(own));
@@ -81,8 +105,20 @@ mod tests {
         assert!(is_dead(&same_number));
         // Numbers end at 2^22.
         assert!(is_dead("2147483646-00000000000000aa-0"));
-        for foreign in ["", "x", "1", "notes.txt", "12-zz-0", "0-00-0", "-1-00-0"] {
-            assert!(!is_dead(foreign), "{foreign}");
+        let foreign =
+            ["", "x", "1", "notes.txt", "12-zz-0", "0-00-0", "-1-00-0", "12-00", "12-00-0-1"];
+        for foreign in foreign {
+            assert_eq!(Owner::of(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn file_of_this_process_is_never_left_behind() {
+        let own = new_name();
+        let own = Owner::of(own.strip_prefix("x-tmp/").unwrap()).unwrap();
+        assert!(!own.has_left(i64::MAX));
+        // Process 1 always runs.
+        let other = Owner::of("1-00000000000000aa-0").unwrap();
+        assert!(!other.has_left(VERY_OLD) && other.has_left(VERY_OLD + 1));
     }
 }

@@ -139,6 +139,7 @@ async fn run(
     survey.records.write(repository, &rewritten.marks, &orphans, cx).await?;
     sweep::tidy(&survey.records, repository).await?;
     sweep::empty_quarantine(repository, survey.quarantined, &mut report, cx).await?;
+    sweep::clear_uploads(&survey.records, repository, &mut report, cx).await;
     Ok(report)
 }
 

@@ -105,6 +105,8 @@ pub struct PruneReport {
     pub quarantined_deleted: u64,
     /// Objects in `x-quarantine/` whose grace period is not over.
     pub quarantined_waiting: u64,
+    /// Uploads in parts that killed sessions left in the store, and that were removed.
+    pub cleared_uploads: u64,
     /// Index objects before the run.
     pub index_objects_before: u64,
     /// Index objects after it.

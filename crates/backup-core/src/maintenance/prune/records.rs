@@ -25,6 +25,9 @@ use crate::sink::{Key, ObjectMeta, SinkErrorKind, SinkOps};
 /// When restic itself no longer respects a lock.
 const STALE_LOCK: SignedDuration = SignedDuration::from_mins(30);
 
+/// The least age of an upload in parts that counts as abandoned. Packs are uploaded in minutes.
+const ABANDONED_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
 /// All records, and who is at work now.
 #[derive(Debug)]
 pub(super) struct Records {
@@ -88,6 +91,18 @@ impl Records {
         let is_due = |meta: &ObjectMeta| self.clock.age_in_store(meta.last_modified) >= self.grace;
         let (due, waiting): (Vec<_>, Vec<_>) = listed.into_iter().partition(is_due);
         Ok((due.into_iter().map(|meta| meta.key).collect(), waiting.len() as u64))
+    }
+
+    /// The time before which no running session began an upload in parts: a day and the grace period
+    /// ago, and before all live sessions. `None` if the age of a session is unknown. `now` is the
+    /// time for stores without a clock.
+    pub(super) fn uploads_abandoned_before(&self, now: Timestamp) -> Option<Timestamp> {
+        let now = self.clock.both().map_or(now, |(store, _)| store);
+        let mut before = now.checked_sub(self.grace.max(ABANDONED_AFTER)).ok()?;
+        for session in &self.sessions.live {
+            before = before.min(session.since?);
+        }
+        Some(before)
     }
 
     pub(super) fn mark_is_due(&self, mark: Mark) -> Due {
@@ -210,4 +225,40 @@ pub(in crate::maintenance) async fn foreign_locks(
         holders.insert(holder);
     }
     Ok(holders)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::crypto::Passphrase;
+    use crate::repository::InitOptions;
+    use crate::repository::session::LiveSession;
+    use crate::testing::MemorySink;
+
+    #[tokio::test]
+    async fn uploads_of_live_sessions_are_not_abandoned() {
+        let (passphrase, cx) = (Passphrase::new("correct horse"), Context::silent());
+        let sink = Arc::new(MemorySink::new());
+        let repository =
+            Repository::init(sink, &passphrase, &InitOptions::default(), &cx).await.unwrap();
+        let hours = |hours: i64| cx.clock.now() - SignedDuration::from_hours(hours);
+        let records = async |grace: u64, live: &[Option<i64>]| {
+            let session = |since: &Option<i64>| LiveSession {
+                id: String::new(),
+                purpose: String::new(),
+                since: since.map(hours),
+            };
+            let grace = Duration::from_secs(grace * 60 * 60);
+            let mut records = Records::read(&repository, grace, &cx).await.unwrap();
+            records.sessions.live = live.iter().map(session).collect();
+            let before = records.uploads_abandoned_before(cx.clock.now())?;
+            Some((before.duration_until(hours(0)).as_secs() + 60) / 3600)
+        };
+        assert_eq!(records(0, &[]).await, Some(24));
+        assert_eq!(records(48, &[]).await, Some(48));
+        assert_eq!(records(0, &[Some(3), Some(70), Some(30)]).await, Some(70));
+        assert_eq!(records(0, &[Some(3), None]).await, None);
+    }
 }

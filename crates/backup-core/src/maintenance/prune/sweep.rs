@@ -9,7 +9,7 @@ use super::options::PruneReport;
 use super::plan::Plan;
 use super::records::Records;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::Stage;
 use crate::id::PackId;
 use crate::pipeline::Meter;
@@ -154,6 +154,26 @@ pub(super) async fn empty_quarantine(
     report.quarantined_deleted = free.len() as u64;
     sink.delete_all(free).await?;
     Ok(())
+}
+
+/// Removes uploads in parts that killed sessions left in the store. A store that refuses is noted:
+/// the uploads cost money, and harm nothing else.
+pub(super) async fn clear_uploads(
+    records: &Records,
+    repository: &Repository,
+    report: &mut PruneReport,
+    cx: &Context,
+) {
+    let Some(custody) = repository.sink().custody() else { return };
+    let Some(before) = records.uploads_abandoned_before(cx.clock.now()) else { return };
+    match custody.clear_unfinished(before).await {
+        Ok(count) => report.cleared_uploads = count,
+        Err(error) if error.kind() == SinkErrorKind::Unsupported => {}
+        Err(error) => {
+            let cause = Error::from(error).chain();
+            cx.events.note(format!("Cannot remove unfinished uploads: {cause}."));
+        }
+    }
 }
 
 /// Removes what is left of sessions that have died.
