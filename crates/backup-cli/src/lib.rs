@@ -53,6 +53,7 @@ mod reporter;
 mod repositories;
 mod reserve;
 mod restic_verbs;
+mod secrets;
 mod session;
 mod signals;
 mod style;
@@ -174,6 +175,7 @@ async fn execute(
         config: ConfigCache::default(),
         label: None,
         typed: Arc::default(),
+        exposed: Arc::default(),
     };
     tighten_state(&session);
     let server = remote::server(&session, &cli.command)?;

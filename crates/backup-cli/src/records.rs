@@ -61,8 +61,10 @@ impl Records {
                 .with_hint("set BACKUP_STATE_DIR to a directory"));
         };
         let now = session.cx.clock.now();
-        let home =
-            Home::of(session.config()?.as_ref().map(|loaded| &loaded.config), &session.env, &dir)?;
+        let config = session.config()?;
+        let home = Home::of(config.as_ref().map(|loaded| &loaded.config), &session.env, &dir)?;
+        let password = config.as_ref().and_then(|one| one.config.catalog.password_file.as_deref());
+        session.warn_of_exposed(password);
         let opened = tokio::select! {
             opened = catalog::open(&home, now) => opened?,
             () = session.cx.cancel.cancelled() => return Err(CoreError::cancelled().into()),

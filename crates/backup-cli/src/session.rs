@@ -1,7 +1,7 @@
 //! What a command works with: the terminal, the environment, the flags, and how it gets at
 //! repositories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -9,6 +9,7 @@ use backup_control::cache;
 use backup_control::config::{self, LoadedConfig};
 use backup_control::environment::Environment;
 use backup_control::error::Error as ControlError;
+use backup_control::exposed;
 use backup_control::jobs::Place;
 use backup_control::machine::Machine;
 use backup_control::moment::Moment;
@@ -52,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) config: ConfigCache,
     /// Pass phrases that were typed, by the repository: nobody is asked for one twice.
     pub(crate) typed: Arc<Mutex<BTreeMap<String, Passphrase>>>,
+    /// Exposed files with secrets that a warning has named.
+    pub(crate) exposed: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 /// The configuration once it was read: none inside if there is no file.
@@ -184,7 +187,7 @@ impl Session {
         flags: &PassphraseFlags,
     ) -> CommandResult<Passphrase> {
         match repository.passphrase(flags, &self.env) {
-            Some(origin) => Ok(origin.fetch(&self.env).await?),
+            Some(origin) => self.fetch(&origin).await,
             // Nobody is asked for the pass phrase of a repository that is not there; opening it
             // says so, whatever the pass phrase.
             None if !repository.exists(&self.env).await? => Ok(Passphrase::new("")),
@@ -303,6 +306,7 @@ impl Session {
         flags: &PassphraseFlags,
     ) -> CommandResult<Repository> {
         let open = async {
+            self.warn_of_exposed(repository.config.iter().flat_map(exposed::files_of_store));
             let passphrase = self.passphrase(repository, flags).await?;
             let opened = repository.open(&passphrase, &self.env).await;
             let origin = repository.passphrase(flags, &self.env);
@@ -360,6 +364,6 @@ pub(crate) fn name_origin(
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,6 +7,7 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `common/` | the environment, and what is replaced before comparing (and why) |
+//! | `exposed.rs` | files with secrets that other users can read |
 //! | `help.rs` | the help of every verb |
 //! | `alerts.rs` | what is wrong and who is told |
 //! | `audit.rs` | what is recorded of what was done |
@@ -43,6 +44,7 @@ mod audit;
 mod configured;
 mod copying;
 mod errors;
+mod exposed;
 mod full_disk;
 mod groups;
 mod help;

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`config`] | `backup.toml`: where it is looked for, its types, interpolation, errors with line and suggestion |
 //! | [`passphrase`] | where a pass phrase comes from, and fetching it |
+//! | [`exposed`] | files with secrets that other users can read |
 //! | [`patterns`] | lists of patterns for the objects of databases |
 //! | [`repositories`] | from a name or an address to an opened repository |
 //! | [`reserve`] | disk space that maintenance frees when the disk is full |
@@ -62,6 +63,7 @@ pub mod disk;
 pub mod environment;
 pub mod error;
 pub mod expect;
+pub mod exposed;
 pub mod formats;
 pub mod groups;
 pub mod heartbeat;

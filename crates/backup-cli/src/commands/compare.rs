@@ -119,6 +119,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let flags = CompareFlags { selection, until, scratch };
     let snapshot = opened.snapshot(&info, log.as_ref());
     let (now, short) = (session.now(), info.id.short());
+    session.warn_of_exposed(server.secret_files());
     session.ui.status(format_args!("Comparing snapshot {short} with {server}"));
     let compared =
         sources::compare(&snapshot, log, &server, &flags, (&now, &session.env), &session.cx)

@@ -140,7 +140,7 @@ fn generate(session: &Session, args: &Args, repository: &RepositorySpec) -> Comm
 
 async fn given(session: &Session, repository: &RepositorySpec) -> CommandResult<Key> {
     if let Some(origin) = session.passphrase_origin(repository) {
-        return Ok(Key::Known(origin.fetch(&session.env).await?));
+        return Ok(Key::Known(session.fetch(&origin).await?));
     }
     Ok(Key::Known(session.ask_new(&format!("New pass phrase for {repository}: ")).await?))
 }

@@ -97,7 +97,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let sample = sample(&dir, &folder, args).await?;
     let job = job(session, &dir, &folder, &sample, spec.clone())?;
     announce(session, &dir, &sample);
-    let source = job.source.open(&session.env, &session.cx.events).await?;
+    let source = session.connect(&job.source).await?;
     let backup = run_verb::back_up(session, &repository, &job, &*source).await?.report;
     let opened = Opened {
         snapshots: repository.snapshots(&session.cx).await?,
@@ -191,7 +191,7 @@ impl Folder {
     async fn open(&self, session: &Session, spec: &RepositorySpec) -> CommandResult<Repository> {
         if self.key_file.is_file() {
             let origin = PassphraseOrigin::File(self.key_file.clone());
-            let passphrase = origin.fetch(&session.env).await?;
+            let passphrase = session.fetch(&origin).await?;
             return match spec.open(&passphrase, &session.env).await {
                 Err(backup_control::error::Error::Core(error))
                     if error.kind() == ErrorKind::NoRepository =>

@@ -52,7 +52,11 @@ impl Server {
             known.map(|known| (known.token_file, known.ca_file)).unwrap_or_default();
         let token = match (&global.token_file, session.env.text(TOKEN_VARIABLE)) {
             (None, Some(token)) => Some(header(token, TOKEN_VARIABLE)?),
-            _ => token_file.or(of_config).map(|file| read(&file)).transpose()?,
+            _ => {
+                let file = token_file.or(of_config);
+                session.warn_of_exposed(file.as_deref());
+                file.map(|file| read(&file)).transpose()?
+            }
         };
         let ca_file = global.ca_file.clone().or(ca_of_config);
         Ok(Some(Self { address, name: Some(name.to_owned()), token, ca_file }))

@@ -160,8 +160,9 @@ impl Env {
         let path = self.path(relative);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
-        // Whatever the umask of whoever runs the tests.
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        // The same with every umask. Others cannot read keys.
+        let mode = if relative.ends_with("key") { 0o600 } else { 0o644 };
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         for dir in path.ancestors().skip(1).take_while(|dir| *dir != self.dir.path()) {
             std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
         }

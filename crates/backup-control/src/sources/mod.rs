@@ -32,7 +32,7 @@ mod restore;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,6 +193,17 @@ impl SourceSpec {
         match self {
             Self::Files(_) | Self::Mongodb(_) | Self::Redis(_) => Ok(None),
             Self::Postgres(cluster) => cluster.estimated_rows(env, cx, names).await,
+        }
+    }
+
+    /// The files that hold its secrets, as far as it names any.
+    #[must_use]
+    pub fn secret_files(&self) -> Vec<&Path> {
+        match self {
+            Self::Files(_) => Vec::new(),
+            Self::Mongodb(server) => server.secret_files(),
+            Self::Postgres(cluster) => cluster.secret_files(),
+            Self::Redis(server) => server.secret_files(),
         }
     }
 

@@ -28,6 +28,7 @@ use crate::config::{
 };
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::exposed;
 use crate::moment::{self, MIN_OPLOG_SECONDS, hint_at_day};
 use crate::passphrase::PassphraseOrigin;
 use crate::snapshots::Now;
@@ -113,6 +114,11 @@ impl MongoSpec {
     /// Where it is, without secrets.
     pub(super) fn address(&self) -> &ServerAddress {
         &self.address
+    }
+
+    /// The files that hold its secrets.
+    pub(super) fn secret_files(&self) -> Vec<&Path> {
+        exposed::files_of_spec(self.password.as_ref(), &self.config)
     }
 
     pub(super) async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {

@@ -19,6 +19,7 @@ use crate::address::ServerAddress;
 use crate::config::{ReaderConfig, SourceConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::exposed;
 use crate::passphrase::PassphraseOrigin;
 
 /// A server of Redis or Valkey that is meant.
@@ -74,6 +75,11 @@ impl RedisSpec {
     /// Where it is, without secrets.
     pub(super) fn address(&self) -> &ServerAddress {
         &self.address
+    }
+
+    /// The files that hold its secrets.
+    pub(super) fn secret_files(&self) -> Vec<&Path> {
+        exposed::files_of_spec(self.password.as_ref(), &self.config)
     }
 
     pub(super) async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {

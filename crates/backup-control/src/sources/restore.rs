@@ -15,6 +15,7 @@ use crate::address;
 use crate::config::{Config, SourceConfig, SourceKind};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::exposed;
 use crate::machine::Machine;
 use crate::snapshots::Now;
 use crate::suggest;
@@ -135,6 +136,7 @@ impl Restorer {
                 spec = spec.ad_hoc();
             }
         }
+        exposed::warn(&spec.secret_files(), around.events);
         let source = spec.open(around.env, around.events).await?;
         // The source is connected to the target itself.
         Ok(Self {
@@ -161,6 +163,7 @@ impl Restorer {
             server.system_id = None;
         }
         let spec = PostgresSpec::new(server, TARGET_PASSWORD, around.env)?;
+        exposed::warn(&spec.secret_files(), around.events);
         let source = spec.restorer(flags, around.env, around.events).await?;
         // The source is connected to the target itself.
         Ok(Self {
@@ -176,6 +179,7 @@ impl Restorer {
         flags.require_meaning(PARTS)?;
         let server = server(target, None, SourceKind::Postgres)?;
         let spec = PostgresSpec::new(server, TARGET_PASSWORD, around.env)?;
+        exposed::warn(&spec.secret_files(), around.events);
         let source = spec.of_parts(flags, around.env, around.events).await?;
         // The source is connected to the target itself.
         Ok(Self {
@@ -229,6 +233,7 @@ impl Restorer {
             },
         };
         let spec = RedisSpec::new(server, TARGET_PASSWORD, around.env)?.restoring(flags)?;
+        exposed::warn(&spec.secret_files(), around.events);
         let source = spec.open(around.env, around.events).await?;
         // The source is connected to the target itself.
         Ok(Self { kind, target: None, place: format!("{source} ({})", spec.address()), source })

@@ -38,6 +38,10 @@ impl PostgresSpec {
         match *self {}
     }
 
+    pub(super) fn secret_files(&self) -> Vec<&Path> {
+        match *self {}
+    }
+
     #[expect(clippy::unused_async, reason = "the other one waits for a server")]
     pub(super) async fn open(
         &self,

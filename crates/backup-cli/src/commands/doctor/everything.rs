@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use backup_control::config::LoadedConfig;
+use backup_control::config::{Config, LoadedConfig};
+use backup_control::exposed::{self, ExposedFile};
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::repositories::RepositorySpec;
 use backup_control::{cache, state};
@@ -55,6 +56,7 @@ pub(super) async fn run(session: &Session, loaded: &LoadedConfig) -> CommandResu
     round.machine()?;
     round.catalog().await?;
     let config = &loaded.config;
+    round.secrets(config)?;
     for name in config.repositories.keys() {
         let spec = RepositorySpec::resolve(name, Some(config))?;
         Box::pin(round.repository(name, &spec)).await?;
@@ -172,6 +174,24 @@ impl Round<'_> {
         Ok(())
     }
 
+    /// Files with secrets. A warning of a later step would repeat the finding.
+    fn secrets(&mut self, config: &Config) -> CommandResult<()> {
+        const WHAT: &str = "files with secrets";
+        let mut exposed = exposed::of_config(config);
+        let named = exposed::file_of_flags(&self.session.passphrase_flags(), &self.session.env);
+        let named = named.and_then(|file| ExposedFile::at(&file));
+        exposed.extend(named.map(|file| (MACHINE.to_owned(), file)));
+        if exposed.is_empty() {
+            return self.well(MACHINE, WHAT, "only their owners can read them");
+        }
+        for (of, file) in exposed {
+            if self.session.note_exposed(&file) {
+                self.ill(&of, WHAT, file.to_string(), file.remedy())?;
+            }
+        }
+        Ok(())
+    }
+
     async fn repository(&mut self, name: &str, spec: &RepositorySpec) -> CommandResult<()> {
         let of = format!("repository {name}");
         let repository = match self.session.open(spec).await {
@@ -271,10 +291,7 @@ impl Round<'_> {
         };
         let (selection, repository) = (job.options.selection.clone(), job.repository.clone());
         let source = sources::of_job(&loaded.config, name, job);
-        let connected = match session
-            .unless_cancelled(source.open(&session.env, &session.cx.events))
-            .await
-        {
+        let connected = match session.connect(&source).await {
             Ok(connected) => connected,
             Err(error) => {
                 let fix = "start the server, let this machine reach it, or correct the address in \

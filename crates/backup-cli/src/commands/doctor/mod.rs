@@ -11,6 +11,7 @@ mod sources;
 
 use backup_control::repositories::RepositorySpec;
 use backup_core::repository::{LockReport, StoreVerdict};
+use backup_core::sink::Custody;
 use jiff::SignedDuration;
 use serde::Serialize;
 
@@ -87,10 +88,12 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         return everything::run(session, &loaded).await;
     }
     let spec = session.repository()?;
+    let exposed = session.exposed_files(&spec);
     let repository = session.open(&spec).await?;
     let cx = &session.cx;
     let verdict = repository.probe_store(cx).await?;
     let mut concerns = verdict.concerns();
+    concerns.extend(exposed.iter().map(|file| format!("{file}; {}", file.remedy())));
     let custody = repository.sink().custody();
     if custody.as_ref().is_some_and(|custody| custody.lock_period().is_some()) {
         let ends = verdict.config_locked_until.is_none_or(|until| until < cx.clock.now());
@@ -118,19 +121,9 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if args.renew_locks && locks.is_none() {
         session.ui.warning("this repository does not lock objects: there is nothing to renew");
     }
-    let cleared_uploads = match (&custody, args.clear_unfinished) {
-        (Some(custody), true) => {
-            // The store dates uploads.
-            let ahead = SignedDuration::from_secs(verdict.clock_ahead_seconds.unwrap_or(0));
-            let now = cx.clock.now();
-            let before = now.checked_add(ahead).unwrap_or(now) - UNFINISHED_AFTER;
-            Some(custody.clear_unfinished(before).await.map_err(backup_core::error::Error::from)?)
-        }
-        (None, true) => {
-            session.ui.warning("this kind of storage has no unfinished uploads to clear");
-            None
-        }
-        (_, false) => None,
+    let cleared_uploads = match args.clear_unfinished {
+        true => clear_uploads(session, custody.as_deref(), &verdict).await?,
+        false => None,
     };
     let creates_atomically = verdict.creates_atomically();
     let json = DoctorJson {
@@ -142,6 +135,24 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     };
     report(session, &spec, &json)?;
     Ok(Outcome::with_warnings(concerns.len() as u64))
+}
+
+/// Removes old unfinished uploads; returns their number, if the store has such uploads.
+async fn clear_uploads(
+    session: &Session,
+    custody: Option<&dyn Custody>,
+    verdict: &StoreVerdict,
+) -> CommandResult<Option<u64>> {
+    let Some(custody) = custody else {
+        session.ui.warning("this kind of storage has no unfinished uploads to clear");
+        return Ok(None);
+    };
+    // The store dates uploads.
+    let ahead = SignedDuration::from_secs(verdict.clock_ahead_seconds.unwrap_or(0));
+    let now = session.cx.clock.now();
+    let before = now.checked_add(ahead).unwrap_or(now) - UNFINISHED_AFTER;
+    let cleared = custody.clear_unfinished(before).await;
+    Ok(Some(cleared.map_err(backup_core::error::Error::from)?))
 }
 
 /// Prints the verdict and the concerns.

@@ -50,7 +50,7 @@ pub(super) struct Meant {
 pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
     let mut found = Vec::new();
     for Meant { job, repository, spec, selection } in meant(session, args)? {
-        let source = session.unless_cancelled(spec.open(&session.env, &session.cx.events)).await?;
+        let source = session.connect(&spec).await?;
         let mut probe = source.probe(&session.cx).await.map_err(backup_core::error::Error::from)?;
         if let (Some(job), Some(repository)) = (&job, &repository) {
             let of_job = (job.as_str(), repository);

@@ -63,7 +63,7 @@ impl NewArgs {
     /// The new pass phrase; somebody is asked if nothing says where it is.
     pub(super) async fn fetch(&self, session: &Session) -> CommandResult<Passphrase> {
         if let Some(origin) = self.origin(session) {
-            return Ok(origin.fetch(&session.env).await?);
+            return session.fetch(&origin).await;
         }
         if !session.ui.can_ask() {
             return Err(CommandError::new(

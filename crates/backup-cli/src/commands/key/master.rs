@@ -56,7 +56,7 @@ async fn target(
         session.ui.status(format_args!("Continuing with {to}"));
         return match args.key_file.clone().map(PassphraseOrigin::File).or(origin) {
             Some(origin) => {
-                let passphrase = origin.fetch(env).await?;
+                let passphrase = session.fetch(&origin).await?;
                 let opened = to.open(&passphrase, env).await;
                 opened.map_err(|error| name_origin(error, Some(&origin), &passphrase))
             }
@@ -64,7 +64,7 @@ async fn target(
         };
     }
     let (passphrase, file) = match origin.filter(|_| args.key_file.is_none()) {
-        Some(origin) => (origin.fetch(env).await?, None),
+        Some(origin) => (session.fetch(&origin).await?, None),
         None => args.passphrase(session).await?,
     };
     let likeness = Likeness { repository: from.clone(), share_key: false };

@@ -101,8 +101,7 @@ fn configured(session: &Session, name: &str) -> CommandResult<Job> {
 
 /// The source of a job, connected; it has a log.
 async fn source_with_log(session: &Session, job: &Job) -> CommandResult<Arc<dyn Source>> {
-    let source =
-        session.unless_cancelled(job.source.open(&session.env, &session.cx.events)).await?;
+    let source = session.connect(&job.source).await?;
     if source.capabilities().log_capture { Ok(source) } else { Err(without_log(job)) }
 }
 
@@ -156,8 +155,6 @@ async fn find_stream(
         let error = CoreError::new(ErrorKind::NotFound, message);
         return Err(error.with_hint("list the jobs that have snapshots with `backup list`").into());
     }
-    let source = session
-        .unless_cancelled(configured(session, job)?.source.open(&session.env, &session.cx.events))
-        .await?;
+    let source = session.connect(&configured(session, job)?.source).await?;
     Ok(source.capabilities().log_capture.then(|| Stream::of(&source.identity())))
 }

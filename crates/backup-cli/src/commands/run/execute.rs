@@ -157,8 +157,7 @@ pub(super) async fn open_and_back_up(
     opened: &OpenedRepositories,
 ) -> CommandResult<BackedUp> {
     let repository = open(session, job, opened).await?;
-    let source =
-        session.unless_cancelled(job.source.open(&session.env, &session.cx.events)).await?;
+    let source = session.connect(&job.source).await?;
     super::back_up(session, &repository, job, &*source).await
 }
 

@@ -37,6 +37,7 @@ use crate::alerts::{SlotFacts, SlotState};
 use crate::config::{MethodConfig, SourceConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::exposed;
 use crate::passphrase::PassphraseOrigin;
 
 /// Where distributions put the programs of their major versions, below which each has its own
@@ -110,6 +111,11 @@ impl PostgresSpec {
         let core = backup_core::error::Error::from;
         let source = PostgresSource::connect(options).await.map_err(core)?;
         Ok(Some(source.estimated_rows(cx, names).await.map_err(core)?))
+    }
+
+    /// The files that hold its secrets.
+    pub(super) fn secret_files(&self) -> Vec<&Path> {
+        exposed::files_of_spec(self.password.as_ref(), &self.config)
     }
 
     pub(super) async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {
