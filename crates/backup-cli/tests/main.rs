@@ -15,6 +15,7 @@
 //! | `logs.rs` | captured logs: shown and refused |
 //! | `groups.rs` | jobs that are run together and restored together |
 //! | `jobs.rs` | hooks, windows, limits, what is expected |
+//! | `hosts.rs` | host names that snapshots record |
 //! | `looking.rs` | list, show, ls, diff, stats: text and JSON |
 //! | `running.rs` | init, run, verify, check |
 //! | `runs.rs` | status, retry, logs run: what is remembered of runs |
@@ -49,6 +50,7 @@ mod full_disk;
 mod groups;
 mod help;
 mod helpers;
+mod hosts;
 mod hostile;
 mod jobs;
 mod keeping;

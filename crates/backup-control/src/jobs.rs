@@ -30,6 +30,8 @@ pub struct JobFlags {
     pub kind: Option<JobType>,
     /// Tier of the snapshot.
     pub tier: Option<String>,
+    /// Host name that the snapshot records.
+    pub host: Option<String>,
     /// More tags.
     pub tags: Vec<String>,
     /// Include patterns that narrow those of the job.
@@ -168,6 +170,13 @@ impl Job {
         Self::assemble(name.unwrap_or(&default), repository, source, None, flags, place)
     }
 
+    /// The source as other machines call it if it is the same to them. `host` is the name of this
+    /// machine, unless the job has one.
+    #[must_use]
+    pub fn key_among_machines(&self, host: &str) -> String {
+        self.source.among_machines(self.options.host.as_deref().unwrap_or(host))
+    }
+
     fn assemble(
         name: &str,
         repository: RepositorySpec,
@@ -180,6 +189,8 @@ impl Job {
         let tier = flags.tier.as_deref().or_else(|| job?.tier.as_deref()).unwrap_or("manual");
         names::check("tier", tier)?;
         flags.tags.iter().try_for_each(|tag| names::check_tag(tag))?;
+        flags.host.iter().try_for_each(|host| names::check_host(host))?;
+        let host = flags.host.clone().or_else(|| job?.host.clone());
         let flags = &JobFlags {
             include: patterns::split(source.kind, &flags.include),
             exclude: patterns::split(source.kind, &flags.exclude),
@@ -198,6 +209,7 @@ impl Job {
             job: name.to_owned(),
             kind: kind_of(&source, flags.kind.or_else(|| job?.kind))?,
             tier: tier.to_owned(),
+            host: host.clone(),
             tags: both(|job| &job.tags, &flags.tags),
             selection,
             // The configuration defines a configured job; flags define an ad hoc job.
@@ -213,7 +225,9 @@ impl Job {
             },
             ..BackupOptions::default()
         };
-        let source = SourceSpec::new(source, place.machine, place.env)?;
+        let mut machine = place.machine.clone();
+        machine.host = host.unwrap_or(machine.host);
+        let source = SourceSpec::new(source, &machine, place.env)?;
         let source = if job.is_none() { source.ad_hoc() } else { source };
         let logs = job.and_then(|job| job.logs.clone()).unwrap_or_default();
         let execution = job.map(|job| Execution::of(job, flags)).unwrap_or_default();
@@ -425,6 +439,26 @@ mod tests {
         assert_eq!(job.options.write.compression, Compression::Max);
         let identity = identity(&job).await;
         assert_eq!((identity.host.as_str(), identity.paths), ("host", vec!["/home".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn host_of_a_job_replaces_the_name_of_the_machine() {
+        let config = CONFIG.replace("tier = \"daily\"", "tier = \"daily\"\nhost = \"web\"");
+        let config =
+            crate::config::parse(&config, Path::new("/b.toml"), &Environment::default()).unwrap();
+        let flagged = JobFlags { host: Some("pod".into()), ..JobFlags::default() };
+        for (flags, host) in [(JobFlags::default(), "web"), (flagged, "pod")] {
+            let job = Job::from_config("docs", &config, None, &flags, place()).unwrap();
+            assert_eq!(job.options.host.as_deref(), Some(host));
+            assert_eq!(identity(&job).await.host, host);
+            assert!(job.key_among_machines("host").starts_with(&format!("{host}: ")));
+        }
+        let job =
+            Job::from_config("docs", &self::config(), None, &JobFlags::default(), place()).unwrap();
+        assert_eq!((job.options.host.as_deref(), &*identity(&job).await.host), (None, "host"));
+        let bad = JobFlags { host: Some("a b".into()), ..JobFlags::default() };
+        let error = Job::from_config("docs", &config, None, &bad, place()).unwrap_err();
+        assert!(error.to_string().contains("\"a b\" cannot be the name of a host"), "{error}");
     }
 
     #[tokio::test]

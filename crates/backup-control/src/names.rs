@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 /// The names of our own tags.
 const RESERVED: [&str; 4] = ["job", "source", "type", "tier"];
 
+/// Bytes of the longest name in the domain name system.
+const MAX_HOST: usize = 253;
+
 /// Checks the name of a job, a repository, a source or a tier; `what` says which.
 pub(crate) fn check(what: &str, name: &str) -> Result<(), Error> {
     let fits = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -14,6 +17,17 @@ pub(crate) fn check(what: &str, name: &str) -> Result<(), Error> {
     }
     Err(Error::invalid(format!("{name:?} cannot be the name of a {what}"))
         .with_hint("use letters, digits, `-`, `_` and `.`"))
+}
+
+/// Checks the name of a host that snapshots record.
+pub(crate) fn check_host(name: &str) -> Result<(), Error> {
+    let is_odd = |c: char| c.is_whitespace() || c.is_control();
+    if !name.is_empty() && name.len() <= MAX_HOST && !name.chars().any(is_odd) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{name:?} cannot be the name of a host")).with_hint(format!(
+        "use at most {MAX_HOST} bytes, and no spaces or control characters"
+    )))
 }
 
 /// Checks a tag that a user wants on a snapshot.
@@ -40,6 +54,10 @@ mod tests {
         assert!(check("job", "web-1.höfe_x").is_ok());
         for bad in ["", "a,b", "a b", "a/b", "job=x"] {
             assert!(check("job", bad).is_err(), "{bad}");
+        }
+        assert!(check_host("db-1.example.org").is_ok() && check_host(&"a".repeat(253)).is_ok());
+        for bad in ["", "a b", "a\n", &"a".repeat(254)] {
+            assert!(check_host(bad).is_err(), "{bad}");
         }
         assert!(check_tag("before upgrade").is_ok());
         assert!(check_tag("ticket=42").is_ok());

@@ -49,6 +49,12 @@ pub(crate) struct Args {
     /// Tier of the snapshot, for instance daily, weekly, monthly, yearly [default: manual]
     #[arg(long, value_name = "TIER")]
     tier: Option<String>,
+    /// Host name that the snapshot records [default: the job's, else that of the machine or server]
+    ///
+    /// Set a constant name where the name of the machine changes, as in containers: only snapshots
+    /// of one host are compared with each other.
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
     /// Tag of the snapshot; repeat for several
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
@@ -168,6 +174,7 @@ fn tasks(session: &Session, args: &Args) -> CommandResult<Vec<Task>> {
     let flags = JobFlags {
         kind: args.kind.map(Into::into),
         tier: args.tier.clone(),
+        host: args.host.clone(),
         tags: args.tags.clone(),
         include: args.include.clone(),
         exclude: args.exclude.clone(),

@@ -33,7 +33,7 @@ impl Right {
         let mut right = Self { flight: flight(session, run)?, agreed: None };
         // What a shared catalog calls the same are several, if each machine has its own.
         if let Some(records) = records.filter(|_| !job.repository.is_of_machine()) {
-            let source = job.source.among_machines(&run.host);
+            let source = job.key_among_machines(&run.host);
             match Agreed::by_catalog(
                 &records.catalog,
                 right.claim(run, &source),
@@ -60,7 +60,7 @@ impl Right {
             return Ok(());
         }
         let Some(repository) = open().await else { return Ok(()) };
-        let source = job.source.among_machines(&run.host);
+        let source = job.key_among_machines(&run.host);
         match Agreed::by_repository(&repository, self.claim(run, &source), &session.cx).await {
             Ok(taken) => self.agreed_on(Some(taken)),
             Err(error) => {

@@ -168,6 +168,11 @@ pub struct JobConfig {
     /// Tier of the snapshots, for instance `daily`. Default: `manual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
+    /// Host name that the snapshots record. Snapshots of one host are compared with each other, and
+    /// kept by one policy: set it where the name of the machine changes, as in containers. Default:
+    /// the name of the machine for files, that of the server for databases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// Patterns of the files or objects to back up. Default: everything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<String>,

@@ -207,6 +207,10 @@ fn job(config: &Config, zones: Option<&Zones>, own: &str, job: &JobConfig) -> Re
         names::check("tier", tier)
             .map_err(|error| Mistake::from_error([SECTION, own, "tier"], &error))?;
     }
+    if let Some(host) = &job.host {
+        names::check_host(host)
+            .map_err(|error| Mistake::from_error([SECTION, own, "host"], &error))?;
+    }
     for tag in &job.tags {
         names::check_tag(tag)
             .map_err(|error| Mistake::from_error([SECTION, own, "tags"], &error))?;

@@ -48,7 +48,7 @@ const PUBLIC: [(&str, &str); 24] = [
     ("HooksConfig", "timeout"),
     (
         "JobConfig",
-        "deadline exclude include include_optional max_size repository rpo rto schedule source tags tier window",
+        "deadline exclude host include include_optional max_size repository rpo rto schedule source tags tier window",
     ),
     ("KeepConfig", "compliance daily hourly last monthly point_in_time tags weekly within yearly"),
     ("LogsConfig", "flush_after flush_size idle_record keep_slices roll_up_every spool spool_size"),

@@ -1,14 +1,15 @@
 //! Everything that a configuration names: a tick or a cross for each thing, and what mends it for
 //! each cross.
 
+use std::collections::BTreeMap;
 use std::fs;
 
-use backup_control::config::{Config, LoadedConfig};
+use backup_control::config::{Config, JobConfig, LoadedConfig};
 use backup_control::exposed::{self, ExposedFile};
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::repositories::RepositorySpec;
 use backup_control::{cache, state};
-use backup_core::repository::{ClockDoubt, LARGEST_SKEW};
+use backup_core::repository::{ClockDoubt, LARGEST_SKEW, Repository, SnapshotList};
 use serde::Serialize;
 
 use super::sources;
@@ -23,6 +24,8 @@ use crate::ui::SCHEMA_VERSION;
 const MACHINE: &str = "this machine";
 /// With less room than this, a backup of anything may fail.
 const LITTLE: u64 = 1 << 30;
+/// Snapshots of a job whose hosts are compared.
+const NEWEST: usize = 10;
 
 /// Something that was looked at.
 #[derive(Debug, Serialize)]
@@ -49,10 +52,12 @@ struct EverythingJson<'a> {
 struct Round<'a> {
     session: &'a Session,
     checks: Vec<Check>,
+    /// The snapshots of the repositories that could be opened, by name.
+    snapshots: BTreeMap<String, SnapshotList>,
 }
 
 pub(super) async fn run(session: &Session, loaded: &LoadedConfig) -> CommandResult {
-    let mut round = Round { session, checks: Vec::new() };
+    let mut round = Round { session, checks: Vec::new(), snapshots: BTreeMap::new() };
     round.machine()?;
     round.catalog().await?;
     let config = &loaded.config;
@@ -192,6 +197,18 @@ impl Round<'_> {
         Ok(())
     }
 
+    /// Reads the snapshots of a repository, for the checks of its jobs.
+    async fn list(&mut self, name: &str, of: &str, repository: &Repository) -> CommandResult<()> {
+        match repository.snapshots(&self.session.cx).await {
+            Ok(list) => _ = self.snapshots.insert(name.to_owned(), list),
+            Err(error) => {
+                const FIX: &str = "find the cause with `backup check`";
+                self.failed(of, "snapshots", error.into(), FIX)?;
+            }
+        }
+        Ok(())
+    }
+
     async fn repository(&mut self, name: &str, spec: &RepositorySpec) -> CommandResult<()> {
         let of = format!("repository {name}");
         let repository = match self.session.open(spec).await {
@@ -206,6 +223,7 @@ impl Round<'_> {
             }
         };
         self.well(&of, "can be opened", spec.place())?;
+        self.list(name, &of, &repository).await?;
         match repository.probe_store(&self.session.cx).await {
             Ok(verdict) => {
                 let is_of_clock = |concern: &String| concern.contains("clock");
@@ -269,8 +287,24 @@ impl Round<'_> {
         self.ill(of, "clock", found, "synchronise the clocks of both machines with NTP")
     }
 
+    /// The hosts of the newest snapshots of a job. Under changing names, every backup reads all files
+    /// again, and no policy compares its snapshots.
+    fn hosts(&mut self, name: &str, of: &str, job: &JobConfig) -> CommandResult<()> {
+        let Some(list) = self.snapshots.get(&job.repository) else { return Ok(()) };
+        let hosts = changing_hosts(list, name);
+        if job.host.is_some() || hosts.len() < 2 {
+            return Ok(());
+        }
+        let found = format!("its newest snapshots name several hosts: {}", hosts.join(", "));
+        let fix = format!("set `host` in [jobs.{name}], or use one job name for each machine");
+        self.ill(of, "host", found, fix)
+    }
+
     async fn job(&mut self, name: &str, loaded: &LoadedConfig) -> CommandResult<()> {
         let of = format!("job {name}");
+        if let Some(job) = loaded.config.jobs.get(name) {
+            self.hosts(name, &of, job)?;
+        }
         let session = self.session;
         let job = match Job::from_config(
             name,
@@ -329,6 +363,18 @@ impl Round<'_> {
         }
         Ok(())
     }
+}
+
+/// The hosts of the newest snapshots of a job, newest first.
+fn changing_hosts(list: &SnapshotList, job: &str) -> Vec<String> {
+    let of_job = list.snapshots.iter().rev().filter(|info| info.snapshot.tag("job") == Some(job));
+    let mut hosts: Vec<String> = Vec::new();
+    for info in of_job.take(NEWEST) {
+        if !hosts.contains(&info.snapshot.hostname) {
+            hosts.push(info.snapshot.hostname.clone());
+        }
+    }
+    hosts
 }
 
 /// The difference between a clock and that of this machine, for people. Stores date objects in whole

@@ -54,6 +54,7 @@ fn of_name(
         ("job", one(args.job.clone())),
         ("type", name(args.kind.and_then(|kind| kind.to_possible_value()))),
         ("tier", one(args.tier.clone())),
+        ("host", one(args.host.clone())),
         ("tag", args.tags.clone()),
         ("include", args.include.clone()),
         ("exclude", args.exclude.clone()),

@@ -44,7 +44,9 @@ use crate::repository::session::Session;
 use crate::repository::{
     BlobWriter, ClockDoubt, IndexedRepository, Repository, SnapshotList, SnapshotReader,
 };
-use crate::source::{BackupKind, BackupReader, BackupRequest, Checkpoint, NeedsFull, Source};
+use crate::source::{
+    BackupKind, BackupReader, BackupRequest, Checkpoint, NeedsFull, Source, SourceIdentity,
+};
 use crate::words;
 use items::Items;
 use parent::Parent;
@@ -105,7 +107,7 @@ async fn run_backup(
     session: Option<&Session>,
     cx: &Context,
 ) -> Result<BackupReport> {
-    let identity = source.identity();
+    let identity = identity(source, options);
     let (snapshots, doubt) = snapshots_before(repository, options, cx).await?;
     let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
     // A dump of the past is not behind the newest snapshot.
@@ -167,6 +169,15 @@ async fn run_backup(
         Ok(report) => Ok(report),
         Err(error) => Err(writer.give_up(error).await),
     }
+}
+
+/// The source as the snapshot records it.
+fn identity(source: &dyn Source, options: &BackupOptions) -> SourceIdentity {
+    let mut identity = source.identity();
+    if let Some(host) = &options.host {
+        identity.host.clone_from(host);
+    }
+    identity
 }
 
 /// The snapshots that the backup finds, and a doubt about the clock. Completes their receipts.

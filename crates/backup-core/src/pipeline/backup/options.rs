@@ -18,6 +18,8 @@ pub struct BackupOptions {
     pub kind: Option<BackupKind>,
     /// Tier, for retention.
     pub tier: String,
+    /// Host name that the snapshot records in place of the source's.
+    pub host: Option<String>,
     /// More tags.
     pub tags: Vec<String>,
     /// Which objects of the source.
@@ -54,6 +56,7 @@ impl Default for BackupOptions {
             job: "manual".to_owned(),
             kind: None,
             tier: "manual".to_owned(),
+            host: None,
             tags: Vec::new(),
             selection: Selection::all(),
             is_part: false,
