@@ -57,6 +57,7 @@ mod scenarios {
     mod interop;
     mod limits;
     mod logs_with_restic;
+    mod missing_paths;
     mod processes;
     mod pruning;
     mod quarantine;
