@@ -260,7 +260,7 @@ async fn what_exists_is_refused_merged_or_replaced() {
     repo.restore_with(id, &with(IfExists::Replace), &target).await.unwrap();
     assert_eq!(differences(&place.path("copy"), &top), kept, "replace removes nothing");
     let delete =
-        RestoreRequest { delete: backup_core::source::Delete::Absent, ..with(IfExists::Replace) };
+        RestoreRequest { delete: backup_core::source::Delete::ABSENT, ..with(IfExists::Replace) };
     let report = repo.restore_with(id, &delete, &target).await.unwrap();
     assert_same(&place.path("copy"), &top);
     assert!(report.removed >= 4, "{report:?}");

@@ -115,7 +115,7 @@ pub(super) async fn delete_removes_only_planned_objects(version: Version) {
     let snapshot = snapshot_of(&to, Selection::all()).await;
     insert(&server, "shop", "planned", 1).await;
     let delete = |delete| RestoreRequest { if_exists: IfExists::Replace, delete, ..verified() };
-    let dry = RestoreRequest { dry_run: true, ..delete(Delete::Absent) };
+    let dry = RestoreRequest { dry_run: true, ..delete(Delete::ABSENT) };
     let plan = restored(&snapshot, &to, dry).await;
     let names = plan.removals.iter().map(|removal| removal.name.clone()).collect();
     insert(&server, "shop", "unplanned", 1).await;
@@ -123,7 +123,7 @@ pub(super) async fn delete_removes_only_planned_objects(version: Version) {
     assert_eq!(report.removed, 1);
     let left: Vec<String> = state(&server.client).await.into_keys().collect();
     assert_eq!(left, ["shop.orders", "shop.unplanned"]);
-    let merge = RestoreRequest { if_exists: IfExists::Merge, ..delete(Delete::Absent) };
+    let merge = RestoreRequest { if_exists: IfExists::Merge, ..delete(Delete::ABSENT) };
     try_restore(&snapshot, &to, merge).await.unwrap_err();
 }
 

@@ -155,7 +155,7 @@ pub(super) async fn what_is_there_already(version: Version) {
     let mut with_others = expected.clone();
     with_others.insert("shop.own".to_owned(), merged["shop.own"].clone());
     same(&with_others, &state(&target.client).await);
-    let delete = RestoreRequest { delete: Delete::Absent, ..replace() };
+    let delete = RestoreRequest { delete: Delete::ABSENT, ..replace() };
     assert_eq!(restored(&snapshot, &to, delete).await.removed, 1);
     same(&expected, &state(&target.client).await);
 }
@@ -196,7 +196,7 @@ pub(super) async fn replacing_spares_what_was_left_out(version: Version) {
     let snapshot = snapshot_of(&source(&server).await, selection).await;
     let expected = state(&server.client).await;
     insert("shop", "later").await;
-    let delete = Delete::Absent;
+    let delete = Delete::ABSENT;
     let replace = RestoreRequest { if_exists: IfExists::Replace, delete, ..verified() };
     let report = restored(&snapshot, &source(&server).await, replace).await;
     assert_eq!(report.removed, 1);

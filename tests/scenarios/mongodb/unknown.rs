@@ -114,7 +114,7 @@ pub(super) async fn others_are_restored(version: Version) {
     target.run("db", doc! { "insert": "odd", "documents": [{ "_id": "own" }] }).await;
     let ignorant = MongoOptions { fold_fault: Some(FoldFault::Unknown), ..options(&target) };
     let to = MongoSource::connect(ignorant).await.unwrap();
-    let delete = backup_core::source::Delete::Absent;
+    let delete = backup_core::source::Delete::ABSENT;
     let request = RestoreRequest { if_exists: IfExists::Replace, delete, ..verified() };
     let report = restored(&snapshot, &to, request).await;
     assert_eq!((report.warnings, report.removed), (1, 0));

@@ -130,7 +130,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
         request: RestoreRequest {
             target: Some(restored),
             if_exists: IfExists::Replace,
-            delete: Delete::Absent,
+            delete: Delete::ABSENT,
             verify: true,
             ..RestoreRequest::default()
         },

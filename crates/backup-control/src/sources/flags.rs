@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use backup_core::source::{Delete, Doubtful};
+
 use crate::error::{Error, Result};
 
 /// The tag of logical backups of PostgreSQL.
@@ -112,6 +114,17 @@ pub enum ExpiryFlag {
 }
 
 impl RestoreFlags {
+    /// The requested removal of objects that the snapshot lacks.
+    #[must_use]
+    pub fn delete(&self) -> Delete {
+        let doubtful = Doubtful { excluded: self.delete_excluded, unknown: self.delete_unknown };
+        if self.delete || doubtful != Doubtful::default() {
+            Delete::Absent(doubtful)
+        } else {
+            Delete::Nothing
+        }
+    }
+
     /// The flags that only some kinds of snapshots know: its name, whether it is given, and these
     /// kinds.
     pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 28] {

@@ -43,7 +43,8 @@ pub use report::{
     RestoreReport, RestoredObjects, SelectedPart, SelectedPatterns, SourceIdentity,
 };
 pub use request::{
-    BackupKind, BackupRequest, Delete, IfExists, MatchRecord, RestoreRequest, Selection,
+    BackupKind, BackupRequest, Delete, Doubtful, IfExists, MatchRecord, PlannedPaths, RestoreRequest,
+    Selection,
     SelectionError,
 };
 pub use server_clock::ServerClock;

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BackupKind, SourceError};
+use super::{BackupKind, PlannedPaths, SourceError};
 
 /// Which source this is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -257,6 +258,9 @@ pub struct RestoreReport {
     /// files only in a plan, and at most [`MAX_PLANNED_FILES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removals: Vec<Removal>,
+    /// Plans only: all files that are removed.
+    #[serde(skip)]
+    pub planned: Arc<PlannedPaths>,
     /// Plans only: each object that is written, for sources that name them. Of files only existing
     /// ones that change, and at most [`MAX_PLANNED_FILES`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,13 +1,12 @@
 //! What is asked of a source.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
-use super::{EntryPath, ExcludePatterns};
+use super::{Delete, EntryPath, ExcludePatterns};
 use crate::log::LogReplay;
 use crate::repository::SnapshotReader;
 
@@ -306,18 +305,6 @@ pub enum IfExists {
     Merge,
 }
 
-/// Removal of objects at the target that the backup covered and the snapshot lacks.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Delete {
-    /// Remove none of them.
-    #[default]
-    Nothing,
-    /// Remove all of them.
-    Absent,
-    /// Remove those of them with these names: the ones that a plan listed.
-    Planned(BTreeSet<String>),
-}
-
 /// What to restore and how.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
@@ -330,11 +317,6 @@ pub struct RestoreRequest {
     /// Which objects that the snapshot lacks are removed, for sources that replace object by
     /// object.
     pub delete: Delete,
-    /// Remove also entries that the backup left out by choice, for files.
-    pub delete_excluded: bool,
-    /// Remove also entries of which it is not known whether the backup saw them, for files: it
-    /// could not read them, or the snapshot has no record of skipped entries.
-    pub delete_unknown: bool,
     /// Read back and compare what was written.
     pub verify: bool,
     /// Only say what would be done.
@@ -352,8 +334,6 @@ impl Default for RestoreRequest {
             selection: Selection::all(),
             if_exists: IfExists::Fail,
             delete: Delete::Nothing,
-            delete_excluded: false,
-            delete_unknown: false,
             verify: false,
             dry_run: false,
             sparse: false,

@@ -11,7 +11,7 @@ use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentReader, Delete,
-    Digest, EntryPath, IfExists, Item, LogReader, Probe, RestoreReport, RestoreRequest, Selection,
+    Digest, Doubtful, EntryPath, IfExists, Item, LogReader, Probe, RestoreReport, RestoreRequest, Selection,
     SkipCause, SkipRules, Skipped, Source, SourceCapabilities, SourceError, SourceErrorKind,
     SourceIdentity, SourceResult,
 };
@@ -225,9 +225,8 @@ async fn excluded_and_unread_entries_are_removed_only_on_request() {
         let top = fixture.top();
         Fixture::change(&top);
         let request = RestoreRequest {
-            delete_excluded: excluded,
-            delete_unknown: unknown,
-            ..deleting(in_place(IfExists::Replace))
+            delete: Delete::Absent(Doubtful { excluded, unknown }),
+            ..in_place(IfExists::Replace)
         };
         fixture.restore(&snapshot, &request).await;
         assert_eq!(existing(&top, &CHOSEN).is_empty(), excluded, "{excluded} {unknown}");
@@ -319,7 +318,10 @@ async fn content_of_other_file_systems_is_kept() {
     let report = source.restore(&cx, &request, &snapshot).await.unwrap();
     assert_eq!((report.removed, report.kept.excluded), (0, 1));
     assert!(precious.exists());
-    let request = RestoreRequest { delete_excluded: true, ..request };
+    let request = RestoreRequest {
+        delete: Delete::Absent(Doubtful { excluded: true, unknown: false }),
+        ..request
+    };
     source.restore(&cx, &request, &snapshot).await.unwrap();
     assert!(!precious.exists() && mount.exists());
 }
@@ -338,27 +340,39 @@ async fn delete_keeps_all_entries_without_a_record() {
     let report = files.restore(&cx, &request, &snapshot).await.unwrap();
     assert_eq!((report.removed, report.kept.unknown), (0, 1));
     assert!(later.exists());
-    let request = RestoreRequest { delete_unknown: true, ..request };
+    let request = RestoreRequest {
+        delete: Delete::Absent(Doubtful { excluded: false, unknown: true }),
+        ..request
+    };
     let report = files.restore(&cx, &request, &snapshot).await.unwrap();
     assert_eq!(report.removed, 2);
     assert!(!later.exists() && kept.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn removal_is_limited_to_the_entries_that_a_plan_named() {
+async fn removal_is_limited_to_the_entries_of_a_plan() {
     let fixture = Fixture::new();
     let snapshot = snapshot(&fixture.source).await;
     let top = fixture.top();
     Fixture::change(&top);
+    // More than a plan names.
+    for number in 0..1500 {
+        write(top.join(format!("many/{number}")), "m");
+    }
     let request = deleting(in_place(IfExists::Replace));
     let dry = RestoreRequest { dry_run: true, ..request.clone() };
     let plan = fixture.restore(&snapshot, &dry).await;
-    let names = plan.removals.into_iter().map(|one| one.name).collect();
-    let after = write(top.join("sub/after the plan"), "a");
-    let request = RestoreRequest { delete: Delete::Planned(names), ..request };
-    let report = fixture.restore(&snapshot, &request).await;
-    assert_eq!(report.removed, 5);
-    assert!(after.exists());
+    assert_eq!(plan.removed, 5 + 1501);
+    let after = ["sub/after the plan", "many/after the plan", "new after the plan/x"];
+    for name in after {
+        write(top.join(name), "a");
+    }
+    let delete = Delete::PlannedFiles(plan.planned, Doubtful::default());
+    let report = fixture.restore(&snapshot, &RestoreRequest { delete, ..request }).await;
+    // The directory with a later file stays.
+    assert_eq!(report.removed, 5 + 1500);
+    assert_eq!(existing(&top, &after), after);
+    assert_eq!(std::fs::read_dir(top.join("many")).unwrap().count(), 1);
     assert_eq!(existing(&top, &LATER), [""; 0]);
 }
 

@@ -142,7 +142,7 @@ pub(crate) fn in_place(if_exists: IfExists) -> RestoreRequest {
 
 /// A restore request that replaces, and removes entries that the backup saw to be absent.
 pub(crate) fn deleting(request: RestoreRequest) -> RestoreRequest {
-    RestoreRequest { if_exists: IfExists::Replace, delete: Delete::Absent, ..request }
+    RestoreRequest { if_exists: IfExists::Replace, delete: Delete::ABSENT, ..request }
 }
 
 /// Where `path` is restored to below `target`.

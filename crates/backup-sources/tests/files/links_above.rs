@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{IfExists, RestoreRequest, Source, SourceErrorKind};
+use backup_core::source::{Delete, Doubtful, IfExists, RestoreRequest, Source, SourceErrorKind};
 use backup_sources::files::FilesSource;
 use tempfile::TempDir;
 
@@ -46,9 +46,8 @@ fn all_requests() -> [RestoreRequest; 4] {
         in_place(IfExists::Merge),
         in_place(IfExists::Replace),
         RestoreRequest {
-            delete_excluded: true,
-            delete_unknown: true,
-            ..deleting(in_place(IfExists::Replace))
+            delete: Delete::Absent(Doubtful { excluded: true, unknown: true }),
+            ..in_place(IfExists::Replace)
         },
     ]
 }

@@ -193,7 +193,9 @@ async fn a_dry_run_says_the_same_and_writes_nothing() {
     let replaced: Vec<&str> = foretold.objects.iter().map(|one| &*one.name).collect();
     assert_eq!(replaced, [copy.join("secret").to_str().unwrap()]);
     // Names are for the plan only.
-    let expected = RestoreReport { removals: Vec::new(), objects: Vec::new(), ..foretold };
+    let named = RestoreReport::default();
+    let (removals, objects, planned) = (named.removals, named.objects, named.planned);
+    let expected = RestoreReport { removals, objects, planned, ..foretold };
     assert_eq!(source.restore(&cx, &real, &snapshot).await.unwrap(), expected);
 }
 

@@ -201,7 +201,7 @@ pub(super) fn word_of_confirmation(restores: &[Restore]) -> Option<String> {
     let databases = restores.iter().filter(|restore| restore.restorer.kind == SourceKind::Mongodb);
     let removed = databases.filter_map(|restore| match &restore.request.delete {
         Delete::Planned(names) => Some(names),
-        Delete::Nothing | Delete::Absent => None,
+        Delete::Nothing | Delete::Absent(_) | Delete::PlannedFiles(..) => None,
     });
     word_for(removed.flatten())
 }

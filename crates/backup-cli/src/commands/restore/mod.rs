@@ -39,7 +39,7 @@ use backup_core::context::Context;
 use backup_core::log::LogReplay;
 use backup_core::pipeline;
 use backup_core::repository::{SnapshotInfo, SnapshotReader};
-use backup_core::source::{Delete, IfExists, MAX_PLANNED_FILES, RestoreReport, RestoreRequest};
+use backup_core::source::{Delete, IfExists, RestoreReport, RestoreRequest};
 
 use super::alerts;
 use crate::command_error::{CommandError, CommandResult, Outcome};
@@ -188,7 +188,6 @@ async fn assemble(
     let (paths, now) = (snapshot.paths(), session.now());
     let connecting = Restorer::of(&info.snapshot, &paths, to, flags, &now, around);
     let restorer = session.unless_cancelled(connecting).await?;
-    let deletes = flags.delete || flags.delete_excluded || flags.delete_unknown;
     let request = RestoreRequest {
         target: restorer.target.clone(),
         selection: crate::args::selection_of(
@@ -197,9 +196,7 @@ async fn assemble(
             &args.exclude,
         )?,
         if_exists: args.if_exists(),
-        delete: if deletes { Delete::Absent } else { Delete::Nothing },
-        delete_excluded: flags.delete_excluded,
-        delete_unknown: flags.delete_unknown,
+        delete: flags.delete(),
         verify: args.verify,
         dry_run: false,
         sparse: args.sparse,
@@ -241,15 +238,14 @@ impl Restore {
         self.report(report, true, &heading, ["write", "keep unchanged", "remove"])
     }
 
-    /// Limits the removal to the objects that a plan has named: others may have appeared since. A
-    /// plan names a limited number of files; of more, all are removed.
+    /// Limits the removal to the objects of a plan: others may have appeared since.
     fn remove_as_planned(&mut self, planned: &RestoreReport) {
-        let named_all =
-            self.restorer.kind != SourceKind::Files || planned.removals.len() < MAX_PLANNED_FILES;
-        if self.request.delete != Delete::Nothing && named_all {
-            let names = planned.removals.iter().map(|removal| removal.name.clone());
-            self.request.delete = Delete::Planned(names.collect());
-        }
+        let Some(doubtful) = self.request.delete.doubtful() else { return };
+        self.request.delete = if self.restorer.kind == SourceKind::Files {
+            Delete::PlannedFiles(Arc::clone(&planned.planned), doubtful)
+        } else {
+            Delete::Planned(planned.removals.iter().map(|removal| removal.name.clone()).collect())
+        };
     }
 
     /// What would be done; nothing is.

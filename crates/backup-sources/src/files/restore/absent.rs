@@ -5,8 +5,6 @@
 //! unreadable, or on another file system. The backup has recorded every entry that it left out, with
 //! the cause, and its rules. An entry that the rules would leave out today counts as left out.
 
-use std::collections::BTreeSet;
-
 use backup_core::event::WarningKind;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
@@ -39,10 +37,8 @@ impl Doubt {
 /// The record of a backup, and the removals that are requested.
 #[derive(Debug, Default)]
 pub(super) struct Absence {
-    /// Removal of entries without a doubt; nothing by default.
+    /// The requested removal; nothing by default.
     delete: Delete,
-    delete_excluded: bool,
-    delete_unknown: bool,
     /// `None` if the snapshot has no record.
     record: Option<Record>,
     roots: Vec<EntryPath>,
@@ -77,9 +73,10 @@ impl Record {
     }
 }
 
-fn key(path: &EntryPath) -> u128 {
+/// The hash of a path in records and plans.
+pub(super) fn key(path: &EntryPath) -> u128 {
     let hash = Sha256::digest(path.as_bytes());
-    hash.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte))
+    hash.first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes))
 }
 
 impl Absence {
@@ -112,8 +109,6 @@ impl Absence {
         record.sort();
         Ok(Self {
             delete: request.delete.clone(),
-            delete_excluded: request.delete_excluded,
-            delete_unknown: request.delete_unknown,
             record: (is_recorded && filter.is_some()).then_some(record),
             roots: snapshot.paths().iter().filter_map(EntryPath::new).collect(),
             filter: filter.unwrap_or_default(),
@@ -128,16 +123,18 @@ impl Absence {
 
     /// Returns `true` if an entry with these doubts may be removed.
     pub(super) fn allows(&self, doubt: Doubt) -> bool {
-        self.deletes()
-            && (self.delete_excluded || !doubt.excluded)
-            && (self.delete_unknown || !doubt.unknown)
+        self.delete.doubtful().is_some_and(|removed| {
+            (removed.excluded || !doubt.excluded) && (removed.unknown || !doubt.unknown)
+        })
     }
 
-    /// The names to which the removal is limited, if a plan has named them.
-    pub(super) fn planned(&self) -> Option<&BTreeSet<String>> {
+    /// Returns `false` if the removal is limited to the entries of a plan, and the entry at `path`,
+    /// which is `shown` to people, is none of them.
+    pub(super) fn is_planned(&self, path: &EntryPath, shown: &str) -> bool {
         match &self.delete {
-            Delete::Planned(names) => Some(names),
-            Delete::Nothing | Delete::Absent => None,
+            Delete::Nothing | Delete::Absent(_) => true,
+            Delete::Planned(names) => names.contains(shown),
+            Delete::PlannedFiles(paths, _) => paths.contains(key(path)),
         }
     }
 

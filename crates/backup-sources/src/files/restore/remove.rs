@@ -8,7 +8,7 @@ use backup_core::source::{EntryPath, SourceResult};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::absent::Doubt;
+use super::absent::{Doubt, key};
 use super::site::describe;
 use super::{Job, target};
 
@@ -28,7 +28,7 @@ pub(super) fn remove(
     });
     match opened {
         Ok((parent, device)) => {
-            Removing { job, device, really }.entry(&parent, path, inherited, false)
+            Removing { job, device, really }.entry(&parent, path, inherited)
         }
         Err(errno) => failed(job, path, errno),
     }
@@ -47,15 +47,8 @@ struct Removing<'a> {
 }
 
 impl Removing<'_> {
-    /// Removes one entry; `false` if it stays. `is_planned`: a directory above it was named by the
-    /// plan.
-    fn entry(
-        &self,
-        parent: &OwnedFd,
-        path: &EntryPath,
-        inherited: Doubt,
-        is_planned: bool,
-    ) -> SourceResult<bool> {
+    /// Removes one entry; `false` if it stays.
+    fn entry(&self, parent: &OwnedFd, path: &EntryPath, inherited: Doubt) -> SourceResult<bool> {
         let Job { tally, absence, target, .. } = self.job;
         self.job.check_cancelled()?;
         self.job.calls.next();
@@ -76,13 +69,12 @@ impl Removing<'_> {
             return Ok(false);
         }
         let shown = target.show(path);
-        let is_planned =
-            is_planned || absence.planned().is_none_or(|planned| planned.contains(&shown));
         let before = tally.begin_removal();
-        if is_dir && !self.content(parent, path, doubt, is_planned)? {
+        // Planned entries of an unplanned directory go.
+        if is_dir && !self.content(parent, path, doubt)? {
             return Ok(false);
         }
-        if !is_planned {
+        if !absence.is_planned(path, &shown) {
             return Ok(false);
         }
         if self.really {
@@ -91,18 +83,15 @@ impl Removing<'_> {
                 return failed(self.job, path, errno);
             }
         }
+        if !self.really {
+            tally.plan_removal(key(path));
+        }
         tally.end_removal(&before, describe(&stat), shown, is_dir, self.really);
         Ok(true)
     }
 
     /// Removes everything in a directory; `false` if anything stays.
-    fn content(
-        &self,
-        parent: &OwnedFd,
-        path: &EntryPath,
-        doubt: Doubt,
-        is_planned: bool,
-    ) -> SourceResult<bool> {
+    fn content(&self, parent: &OwnedFd, path: &EntryPath, doubt: Doubt) -> SourceResult<bool> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = openat(parent, path.name(), flags, Mode::empty())
             .and_then(|dir| Ok((fstat(&dir)?.st_mode, target::names(&dir)?, dir)));
@@ -119,7 +108,7 @@ impl Removing<'_> {
         let doubt = doubt.and(self.job.absence.doubt_of_content(path, &names));
         let mut all = true;
         for name in &names {
-            all &= self.entry(&dir, &path.join(name), doubt, is_planned)?;
+            all &= self.entry(&dir, &path.join(name), doubt)?;
         }
         if is_opened_up && !all {
             let _tried = fchmod(&dir, Mode::from_raw_mode(mode & 0o7777));

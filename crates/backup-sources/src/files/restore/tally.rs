@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::event::{Events, Progress, Stage, WarningKind};
 use backup_core::source::{
-    EntryPath, ExistingObject, KeptEntries, MAX_PLANNED_FILES, PlannedObject, Removal,
-    RestoreFailure, RestoreReport, SourceError, SourceErrorKind,
+    EntryPath, ExistingObject, KeptEntries, MAX_PLANNED_FILES, PlannedObject, PlannedPaths,
+    Removal, RestoreFailure, RestoreReport, SourceError, SourceErrorKind,
 };
 use rustix::io::Errno;
 
@@ -76,6 +76,8 @@ pub(super) struct Tally {
     trouble: Mutex<BTreeMap<Part, Cases>>,
     singly: u64,
     named: Mutex<Named>,
+    /// Hashes of the paths that a plan removes.
+    planned: Mutex<Vec<u128>>,
 }
 
 /// Entries of the target that a report names, at most [`MAX_PLANNED_FILES`] of each.
@@ -113,6 +115,7 @@ impl Tally {
             trouble: Mutex::default(),
             singly,
             named: Mutex::default(),
+            planned: Mutex::default(),
         }
     }
 
@@ -173,6 +176,11 @@ impl Tally {
     /// Begins the removal of an entry, which may be a directory with others in it.
     pub(super) fn begin_removal(&self) -> BeforeRemoval {
         BeforeRemoval { removed: self.removed.load(Relaxed), named: self.named().removed.len() }
+    }
+
+    /// Notes an entry that a plan removes, by the hash of its path.
+    pub(super) fn plan_removal(&self, hash: u128) {
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).push(hash);
     }
 
     /// Counts a removed entry. A plan names it: a directory in place of the entries in it, with
@@ -244,11 +252,14 @@ impl Tally {
         }
         self.stage.finish();
         let named = std::mem::take(&mut *self.named());
+        let planned =
+            std::mem::take(&mut *self.planned.lock().unwrap_or_else(PoisonError::into_inner));
         let mut objects = named.changed;
         objects.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         RestoreReport {
             objects,
             removals: named.removed,
+            planned: Arc::new(PlannedPaths::new(planned)),
             failed: named.failed,
             failures: self.failures.load(Relaxed),
             kept: *self.kept.lock().unwrap_or_else(PoisonError::into_inner),

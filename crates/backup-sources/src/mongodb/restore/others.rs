@@ -43,8 +43,8 @@ impl Target {
     ) -> Vec<Namespace> {
         let restored: BTreeSet<Namespace> = names.iter().map(Namespace::visible).collect();
         let is_asked = |name: &Namespace| match delete {
-            Delete::Nothing => false,
-            Delete::Absent => true,
+            Delete::Nothing | Delete::PlannedFiles(..) => false,
+            Delete::Absent(_) => true,
             Delete::Planned(planned) => planned.contains(&name.to_string()),
         };
         let is_of_a_restore = |name: &Namespace| run_of(name).is_some();
