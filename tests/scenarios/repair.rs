@@ -14,6 +14,7 @@ use backup_core::repository::{InitOptions, Likeness, Repository};
 use backup_core::sink::{Key, Prefix};
 use backup_core::testing::{MemorySink, ScriptedSource};
 
+use crate::support::noise::noise;
 use crate::support::repo::{Repo, options};
 use crate::support::samples::script;
 use crate::support::script::assert_holds;
@@ -195,4 +196,36 @@ async fn a_snapshot_that_vanished_is_named() {
     assert_eq!(report.lost.len(), 1, "{report:?}");
     assert!(report.lost[0].object.contains(&fixture.id.short()));
     prune(&fixture.repo.repository, &PruneOptions::default(), &Context::silent()).await.unwrap();
+}
+
+#[tokio::test]
+async fn repair_names_the_lost_entries_of_every_snapshot() {
+    let sink = MemorySink::new();
+    let repo = Repo::init(Arc::new(sink.clone())).await;
+    let source = |number: usize| {
+        let source = ScriptedSource::new().file("/top/dir/lost", noise(7, 300_000));
+        source.file("/top/number", number.to_string())
+    };
+    repo.backup(&source(0), &options()).await;
+    let packs = sink.objects().into_iter().filter(|(key, _)| key.as_str().starts_with("data/"));
+    let (largest, _) = packs.max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    for number in 1..60 {
+        repo.backup(&source(number), &options()).await;
+    }
+    sink.remove(&largest);
+    let done = repair(&repo.repository, &RepairOptions::default(), &Context::silent()).await;
+    let lost = done.unwrap().lost;
+    assert_eq!(lost.len(), 60);
+    for problem in lost {
+        // The pack also holds files of `/.backup`, and the number of the first snapshot.
+        let names: Vec<&str> = problem
+            .affects
+            .iter()
+            .filter_map(|text| text.strip_prefix(&*problem.object)?.strip_prefix(": "))
+            .filter(|name| !name.starts_with("/.backup/") && *name != "/top/number")
+            .collect();
+        assert_eq!(names, ["/top/dir/lost"], "{problem:?}");
+        let count = format!("{} of its entries cannot be recovered", problem.affects.len());
+        assert_eq!(problem.message, count);
+    }
 }

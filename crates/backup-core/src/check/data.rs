@@ -1,5 +1,6 @@
 //! Reading packs: their hash, their header, every blob in them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -11,7 +12,7 @@ use super::{CheckReport, Damage, ReadData};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::Stage;
-use crate::format::PackHeader;
+use crate::format::{PackHeader, PackedBlob};
 use crate::id::{BlobId, PackId};
 use crate::pipeline::Meter;
 use crate::repository::headers::Mislisted;
@@ -76,12 +77,15 @@ pub(super) async fn read(
     let ticking = meter.ticking();
     let repository = indexed.repository();
     let concurrency = repository.cpu().threads();
+    // More than one listing of these was compared with the header already.
+    let disputed: HashSet<PackId> = indexed.index().disputed_packs().into_iter().collect();
+    let mut by_index = ByIndex::default();
     let mut results = futures::stream::iter(selected)
         .map(|pack| {
-            let meter = meter.clone();
+            let (meter, is_disputed) = (meter.clone(), disputed.contains(&pack.id));
             async move {
                 cx.check_cancelled()?;
-                let bad = read_pack(indexed, &pack).await?;
+                let bad = read_pack(indexed, &pack, is_disputed).await?;
                 meter.add_items(1);
                 meter.add_bytes(pack.size);
                 Ok::<_, Error>((pack, bad))
@@ -94,8 +98,10 @@ pub(super) async fn read(
         if matches!(bad, PackState::Sound) {
             journal.note(&pack.id);
         }
-        note_damage(indexed, &pack, bad, damage, report).await?;
+        note_damage(&pack, bad, damage, report, &mut by_index);
     }
+    drop(results);
+    by_index.compare(indexed, damage, report).await?;
     drop(ticking);
     meter.finish();
     Ok(())
@@ -114,7 +120,11 @@ enum PackState {
     Unreadable(String),
 }
 
-async fn read_pack(indexed: &IndexedRepository, pack: &PackInfo) -> Result<PackState> {
+async fn read_pack(
+    indexed: &IndexedRepository,
+    pack: &PackInfo,
+    is_disputed: bool,
+) -> Result<PackState> {
     let (id, repository) = (pack.id, indexed.repository());
     let bytes = match repository.sink().get_expected(&layout::pack(&id), pack.size).await {
         Ok(bytes) => bytes,
@@ -128,8 +138,6 @@ async fn read_pack(indexed: &IndexedRepository, pack: &PackInfo) -> Result<PackS
         }
     };
     let (key, indexed, pack) = (Arc::clone(repository.key()), indexed.clone(), *pack);
-    // More than one listing was compared with the header already.
-    let is_disputed = indexed.index().disputed_packs().contains(&id);
     repository
         .cpu()
         .run(move || {
@@ -164,50 +172,87 @@ async fn read_pack(indexed: &IndexedRepository, pack: &PackInfo) -> Result<PackS
         .await
 }
 
-async fn note_damage(
-    indexed: &IndexedRepository,
+/// Packs that are compared with their index entries after all packs were read: that takes a walk over
+/// the whole index.
+#[derive(Default)]
+struct ByIndex {
+    mislisted: Vec<(PackId, PackHeader)>,
+    /// Restoring needs the index only, not the header: the blobs that the index describes may be
+    /// sound.
+    unreadable: Vec<(PackId, String)>,
+}
+
+impl ByIndex {
+    async fn compare(
+        self,
+        indexed: &IndexedRepository,
+        damage: &mut Damage,
+        report: &mut CheckReport,
+    ) -> Result<()> {
+        let mislisted = self.mislisted.iter().map(|(pack, _)| *pack);
+        let unreadable = self.unreadable.iter().map(|(pack, _)| *pack);
+        let mut entries = indexed.entries_of(mislisted.chain(unreadable));
+        for (pack, header) in self.mislisted {
+            let entries = entries.remove(&pack).unwrap_or_default();
+            damage.note_mislisted(pack, Mislisted::new(Arc::new(header), &entries));
+        }
+        for (pack, message) in self.unreadable {
+            let entries = entries.remove(&pack).unwrap_or_default();
+            let bad = bad_blobs(indexed, pack, entries).await?;
+            note_bad(pack, bad, Some(message), damage, report);
+        }
+        Ok(())
+    }
+}
+
+fn note_damage(
     pack: &PackInfo,
     state: PackState,
     damage: &mut Damage,
     report: &mut CheckReport,
-) -> Result<()> {
-    let (bad, message) = match state {
-        PackState::Sound => return Ok(()),
-        PackState::Mislisted(header) => {
-            let entries = indexed.entries_of([pack.id].into_iter());
-            let entries = entries.into_values().next().unwrap_or_default();
-            damage.note_mislisted(pack.id, Mislisted::new(Arc::new(header), &entries));
-            return Ok(());
+    by_index: &mut ByIndex,
+) {
+    match state {
+        PackState::Sound => {}
+        PackState::Mislisted(header) => by_index.mislisted.push((pack.id, header)),
+        PackState::BadBlobs(bad) => note_bad(pack.id, bad, None, damage, report),
+        PackState::Altered(bad, message) => {
+            note_bad(pack.id, bad, Some(message), damage, report);
         }
-        PackState::BadBlobs(bad) => (bad, None),
-        PackState::Altered(bad, message) => (bad, Some(message)),
-        // Restoring needs the index only, not the header: what the index describes may still be
-        // sound.
-        PackState::Unreadable(message) => (bad_blobs_by_index(indexed, pack).await?, Some(message)),
-    };
+        PackState::Unreadable(message) => by_index.unreadable.push((pack.id, message)),
+    }
+}
+
+/// Notes blobs that cannot be decoded, and the fault of a pack as a whole.
+fn note_bad(
+    pack: PackId,
+    bad: Vec<(BlobId, String)>,
+    message: Option<String>,
+    damage: &mut Damage,
+    report: &mut CheckReport,
+) {
     if let Some(message) = message {
         if bad.is_empty() {
             let affects = vec!["no snapshot yet: all blobs in the pack are intact".to_owned()];
-            let object = format!("pack {}", pack.id.short());
+            let object = format!("pack {}", pack.short());
             report.problems.push(super::Problem { object, message: message.clone(), affects });
         }
-        damage.altered.insert(pack.id, message);
+        damage.altered.insert(pack, message);
     }
-    damage.blobs.extend(bad.into_iter().map(|(id, why)| ((pack.id, id), why)));
-    Ok(())
+    damage.blobs.extend(bad.into_iter().map(|(id, why)| ((pack, id), why)));
 }
 
-/// Reads every blob of a pack where the index says it is.
-async fn bad_blobs_by_index(
+/// Reads the blobs of a pack at the places in the index; returns those that cannot be decoded.
+async fn bad_blobs(
     indexed: &IndexedRepository,
-    pack: &PackInfo,
+    pack: PackId,
+    blobs: Vec<PackedBlob>,
 ) -> Result<Vec<(BlobId, String)>> {
-    let blobs = indexed.entries_of([pack.id].into_iter()).into_values().next().unwrap_or_default();
     let reader = indexed.reader();
     let mut bad = Vec::new();
     for blob in blobs {
         let start = u64::from(blob.offset);
-        let decoded = match reader.range(&pack.id, start..start + u64::from(blob.len)).await {
+        let decoded = match reader.range(&pack, start..start + u64::from(blob.len)).await {
             Ok(sealed) => verify_blob(indexed.repository().key(), &blob, &sealed),
             Err(error) => Err(error),
         };

@@ -27,6 +27,9 @@ pub(crate) struct Headers {
     unlisted: OnceCell<HashMap<(BlobKind, BlobId), BlobLocation>>,
     /// Packs whose header has replaced index entries.
     contradicted: Mutex<BTreeSet<PackId>>,
+    /// Walks over the whole index for entries.
+    #[cfg(test)]
+    walks: std::sync::atomic::AtomicUsize,
 }
 
 /// A pack whose index entries differ from its header.
@@ -95,6 +98,8 @@ impl IndexedRepository {
         if entries.is_empty() {
             return entries;
         }
+        #[cfg(test)]
+        self.headers().walks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.index().for_each_blob(&mut |at| {
             if let Some(known) = entries.get_mut(&at.pack) {
                 known.push(at.blob);
@@ -219,4 +224,92 @@ pub(crate) async fn confirmed_header(repository: &Repository, id: PackId) -> Res
         PackHeader::of_pack(&bytes, &key)
     };
     repository.cpu().run(work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::check::find_damage;
+    use crate::context::Context;
+    use crate::crypto::Passphrase;
+    use crate::format::{IndexBlob, IndexPack};
+    use crate::pipeline::{BackupOptions, backup};
+    use crate::repository::InitOptions;
+    use crate::repository::index::IndexBatch;
+    use crate::sink::Operation;
+    use crate::testing::{Fault, FaultRule, FaultySink, MemorySink, ScriptedSource};
+
+    /// Backups in a repository.
+    const BACKUPS: u64 = 8;
+
+    /// A repository with several packs, whose index lists each pack that has more than one blob as
+    /// `change` does. Returns the number of these packs.
+    async fn mislisted(
+        sink: Arc<FaultySink>,
+        change: fn(&mut Vec<IndexBlob>),
+    ) -> (IndexedRepository, usize) {
+        let (passphrase, cx) = (Passphrase::new("correct horse"), Context::silent());
+        let repository =
+            Repository::init(sink, &passphrase, &InitOptions::default(), &cx).await.unwrap();
+        for number in 0..BACKUPS {
+            let mut state = number;
+            let content: Vec<u8> = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+                state.to_be_bytes()[0]
+            })
+            .take(3 << 20)
+            .collect();
+            let source = ScriptedSource::new().file("/top/file", content);
+            backup(&repository, &source, &BackupOptions::default(), &cx).await.unwrap();
+        }
+        let indexed = repository.load_index(&cx).await.unwrap();
+        let mut packs: HashMap<PackId, Vec<IndexBlob>> = HashMap::new();
+        indexed.index().for_each_blob(&mut |at| {
+            packs.entry(at.pack).or_default().push(at.blob.into());
+        });
+        let old = crate::repository::index::names(&repository).await.unwrap();
+        let mut batch = IndexBatch::new(&repository);
+        let mut changed = 0;
+        for (id, mut blobs) in packs {
+            if blobs.len() > 1 {
+                change(&mut blobs);
+                changed += 1;
+            }
+            batch.add(IndexPack { id, blobs }).await.unwrap();
+        }
+        batch.finish().await.unwrap();
+        for id in old {
+            repository.sink().delete_one(&layout::index(&id)).await.unwrap();
+        }
+        (repository.load_index(&cx).await.unwrap(), changed)
+    }
+
+    #[tokio::test]
+    async fn check_walks_over_the_index_once_for_all_mislisted_packs() {
+        let sink = Arc::new(FaultySink::new(Arc::new(MemorySink::new())));
+        let change = |blobs: &mut Vec<IndexBlob>| blobs[0].id = BlobId::digest(b"another");
+        let (indexed, changed) = mislisted(sink, change).await;
+        assert!(changed >= 8, "{changed}");
+        let damage = find_damage(&indexed, &Context::silent()).await.unwrap();
+        assert_eq!(damage.mislisted.len(), changed);
+        assert_eq!(indexed.headers().walks.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn headers_of_packs_with_other_sizes_are_read_concurrently() {
+        const DELAY: Duration = Duration::from_millis(300);
+        let sink = Arc::new(FaultySink::new(Arc::new(MemorySink::new())));
+        let (indexed, changed) = mislisted(Arc::clone(&sink), |blobs| _ = blobs.pop()).await;
+        assert!(changed >= 8, "{changed}");
+        let slow = FaultRule::new(Fault::Delay(DELAY)).on(Operation::Get).under("data");
+        sink.add(slow.times(u64::MAX));
+        let since = Instant::now();
+        let found = indexed.compare_packs().await.unwrap();
+        assert_eq!(found.mislisted.len(), changed);
+        let one_by_one = DELAY * u32::try_from(changed).unwrap();
+        assert!(since.elapsed() < one_by_one * 3 / 4, "{:?}", since.elapsed());
+    }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use futures::{StreamExt, TryStreamExt};
+
 use super::IndexedRepository;
 use super::headers::Mislisted;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::PackId;
 
 /// Differences of the packs in the store from those in the index.
@@ -69,12 +71,16 @@ impl IndexedRepository {
     /// list a part of a pack.
     async fn judge(&self, differing: Vec<(PackId, u64)>, found: &mut PackComparison) -> Result<()> {
         let mut entries = self.entries_of(differing.iter().map(|(pack, _)| *pack));
-        for (pack, size) in differing {
-            let header = match self.header_of(&pack).await {
+        let concurrency = self.repository.sink().capabilities().concurrency.max(1);
+        let read = |(pack, size): (PackId, u64)| async move {
+            match self.header_of(&pack).await {
                 // The credentials of a writer may not read packs: it stores the blobs again.
-                Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
-                header => header?,
-            };
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok((pack, size, None)),
+                header => Ok::<_, Error>((pack, size, header?)),
+            }
+        };
+        let mut reading = futures::stream::iter(differing).map(read).buffer_unordered(concurrency);
+        while let Some((pack, size, header)) = reading.try_next().await? {
             match header {
                 Some(header) => {
                     let entries = entries.remove(&pack).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Index entries and the packs they describe. Entries are hints: the header of a pack whose SHA-256
 //! is its name decides, also for packs that no index object lists.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures::{StreamExt, TryStreamExt};
 
@@ -15,6 +15,10 @@ use crate::repository::index::IndexBatch;
 use crate::repository::{IndexedRepository, layout};
 use crate::sink::SinkOps;
 use crate::words;
+
+/// Index entries that are held at a time, in some 300 MB of memory. Each group takes a walk over the
+/// index.
+const MAX_ENTRIES: u64 = 4 << 20;
 
 /// The comparison of index entries with the pack itself.
 enum Verdict {
@@ -33,7 +37,7 @@ pub(super) async fn compare(run: &mut Run<'_>, packs: BTreeSet<PackId>) -> Resul
             && !run.bad.damaged.contains(pack)
             && !run.contents.contains_key(pack)
     };
-    let packs: Vec<PackId> = packs.into_iter().filter(is_open).collect();
+    let packs: BTreeSet<PackId> = packs.into_iter().filter(is_open).collect();
     if packs.is_empty() {
         return Ok(());
     }
@@ -48,28 +52,59 @@ pub(super) async fn compare(run: &mut Run<'_>, packs: BTreeSet<PackId>) -> Resul
             Ok::<_, Error>((pack, verdict_on(indexed, pack, &entries, in_parts).await?))
         }
     };
-    let entries = indexed.entries_of(packs.into_iter());
-    let mut judging = futures::stream::iter(entries).map(judge).buffer_unordered(concurrency);
     let mut is_changed = false;
-    while let Some((pack, verdict)) = judging.try_next().await? {
-        match verdict {
-            Verdict::Equal => {}
-            // A prune may have deleted a marked pack.
-            Verdict::Damaged if marked.contains(&pack) => {}
-            Verdict::Damaged => _ = run.bad.damaged.insert(pack),
-            Verdict::Corrected(blobs, what) => {
-                run.contents.insert(pack, blobs);
-                run.repaired(format!("pack {}", pack.short()), what);
-                is_changed = true;
+    for batch in batches(sizes(&indexed, &packs), MAX_ENTRIES) {
+        let entries = indexed.entries_of(batch.into_iter());
+        let mut judging = futures::stream::iter(entries).map(judge).buffer_unordered(concurrency);
+        while let Some((pack, verdict)) = judging.try_next().await? {
+            match verdict {
+                Verdict::Equal => {}
+                // A prune may have deleted a marked pack.
+                Verdict::Damaged if marked.contains(&pack) => {}
+                Verdict::Damaged => _ = run.bad.damaged.insert(pack),
+                Verdict::Corrected(blobs, what) => {
+                    run.contents.insert(pack, blobs);
+                    run.repaired(format!("pack {}", pack.short()), what);
+                    is_changed = true;
+                }
             }
         }
     }
-    drop(judging);
     if is_changed {
         reload(run).await?;
     }
     run.hide();
     Ok(())
+}
+
+/// These packs with the number of their index entries. Packs that the index lacks have none.
+fn sizes(indexed: &IndexedRepository, packs: &BTreeSet<PackId>) -> Vec<(PackId, u64)> {
+    let mut entries: BTreeMap<PackId, u64> = packs.iter().map(|pack| (*pack, 0)).collect();
+    indexed.index().for_each_pack(&mut |pack| {
+        if let Some(entries) = entries.get_mut(&pack.id) {
+            *entries += u64::from(pack.blobs);
+        }
+    });
+    entries.into_iter().collect()
+}
+
+/// Groups of packs with at most `limit` index entries together; a pack with more is alone.
+fn batches(packs: Vec<(PackId, u64)>, limit: u64) -> Vec<Vec<PackId>> {
+    let mut batches: Vec<Vec<PackId>> = Vec::new();
+    let mut left = 0;
+    for (pack, entries) in packs {
+        match batches.last_mut() {
+            Some(batch) if entries <= left => {
+                batch.push(pack);
+                left -= entries;
+            }
+            _ => {
+                batches.push(vec![pack]);
+                left = limit.saturating_sub(entries);
+            }
+        }
+    }
+    batches
 }
 
 /// Loads the index as it will be after the repair; nothing is hidden in it.
@@ -202,4 +237,26 @@ pub(super) async fn renew(run: &mut Run<'_>) -> Result<()> {
         run.repository().sink().delete_one(&layout::index(id)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_are_compared_in_groups_of_limited_size() {
+        let packs = [3, 3, 4, 1, 20, 0, 5, 5, 1].map(|entries: u64| entries);
+        let packs: Vec<(PackId, u64)> = (0_u8..).map(|at| PackId::digest(&[at])).zip(packs).collect();
+        let groups = batches(packs.clone(), 10);
+        let sizes: Vec<u64> = groups
+            .iter()
+            .map(|group| {
+                let of = |id: &PackId| packs.iter().find(|(pack, _)| pack == id).unwrap().1;
+                group.iter().map(of).sum()
+            })
+            .collect();
+        assert_eq!(sizes, [10, 1, 20, 10, 1]);
+        assert_eq!(groups.concat(), packs.iter().map(|(pack, _)| *pack).collect::<Vec<_>>());
+        assert_eq!(batches(Vec::new(), 10), Vec::<Vec<PackId>>::new());
+    }
 }

@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use jiff::tz::TimeZone;
 
 use super::blobs::{Missing, Needs};
+use super::losses::Losses;
 use super::{Run, quarantine};
-use crate::check::Problem;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::format::{BlobKind, Fault, RawTree, Snapshot, Tree, with_field, write_tree};
@@ -19,8 +19,10 @@ use crate::retention::Hold;
 use crate::sink::SinkOps;
 use crate::source::EntryPath;
 
-/// Paths that are named per snapshot.
-const MAX_NAMED: usize = 50;
+/// Visits of a directory that lacks something; later ones repeat the result of the last.
+const MAX_VISITS: usize = 50;
+/// Names of losses that are remembered for directories that are met again.
+const MAX_REMEMBERED: usize = 1 << 20;
 /// The tag of snapshots that lack something.
 const TAG: &str = "repaired";
 
@@ -43,6 +45,7 @@ pub(super) async fn mend(
         dry_run: run.options.dry_run,
         done: HashMap::new(),
         changed: HashMap::new(),
+        remembered: 0,
     };
     let evidence = repository.read_time_evidence(run.cx).await?;
     let mended = mender.all(snapshots).await;
@@ -82,39 +85,6 @@ pub(super) async fn mend(
     Ok(())
 }
 
-/// Entries of a snapshot that are not as they were backed up.
-#[derive(Debug, Default)]
-struct Losses {
-    lost: Vec<EntryPath>,
-    /// Files whose blobs have another length than the file had.
-    resized: Vec<EntryPath>,
-}
-
-impl Losses {
-    fn count(&self) -> u64 {
-        (self.lost.len() + self.resized.len()) as u64
-    }
-
-    fn problems(&self, object: &str) -> Vec<Problem> {
-        let named = |paths: &[EntryPath], what: &str| {
-            let message = format!("{} of its {what}", paths.len());
-            let mut affects: Vec<String> =
-                paths.iter().take(MAX_NAMED).map(|path| format!("{object}: {path}")).collect();
-            if paths.len() > MAX_NAMED {
-                affects.push(format!("{object}: {} more", paths.len() - MAX_NAMED));
-            }
-            let object = object.to_owned();
-            (!paths.is_empty()).then_some(Problem { object, message, affects })
-        };
-        let lost = named(&self.lost, "entries cannot be recovered");
-        let resized = named(
-            &self.resized,
-            "files have other sizes than recorded; their stored content stays",
-        );
-        lost.into_iter().chain(resized).collect()
-    }
-}
-
 fn without(snapshot: &Snapshot, info: &SnapshotInfo, tree: BlobId, lost: u64) -> Snapshot {
     let mut tags = snapshot.tags.clone();
     if !tags.iter().any(|tag| tag == TAG) {
@@ -137,8 +107,18 @@ struct Mender<'a> {
     dry_run: bool,
     /// Directories that nothing is missing of.
     done: HashMap<BlobId, BlobId>,
-    /// Directories that lack something, with their replacements, and how often they were met.
-    changed: HashMap<BlobId, (usize, Option<BlobId>)>,
+    /// Directories that lack something.
+    changed: HashMap<BlobId, Changed>,
+    /// Names in them.
+    remembered: usize,
+}
+
+/// A directory that lacks something: its replacement, and its losses.
+#[derive(Debug)]
+struct Changed {
+    visits: usize,
+    left: Option<BlobId>,
+    losses: Losses,
 }
 
 /// A snapshot, its new root directory if anything is left, and its losses.
@@ -149,8 +129,7 @@ impl Mender<'_> {
     async fn all<'s>(&mut self, snapshots: &'s [SnapshotInfo]) -> Result<Vec<Mended<'s>>> {
         let mut mended = Vec::new();
         for info in snapshots {
-            let mut losses = Losses::default();
-            let tree = self.directory(EntryPath::root(), info.snapshot.tree, &mut losses).await?;
+            let (tree, losses) = self.directory(EntryPath::root(), info.snapshot.tree).await?;
             if tree != Some(info.snapshot.tree) {
                 mended.push((info, tree, losses));
             }
@@ -159,88 +138,93 @@ impl Mender<'_> {
     }
 
     /// The directory without entries that cannot be restored in and below it: the same one if there
-    /// are none, and no directory if it is missing itself.
-    fn directory<'s>(
-        &'s mut self,
+    /// are none, and no directory if it is missing itself; and its losses.
+    fn directory(
+        &mut self,
         path: EntryPath,
         id: BlobId,
-        losses: &'s mut Losses,
-    ) -> BoxFuture<'s, Result<Option<BlobId>>> {
+    ) -> BoxFuture<'_, Result<(Option<BlobId>, Losses)>> {
         async move {
             self.cx.check_cancelled()?;
             if let Some(same) = self.done.get(&id) {
-                return Ok(Some(*same));
-            }
-            // Directories that refer to each other can have more paths than can be followed.
-            if let Some((visits, left)) = self.changed.get(&id)
-                && *visits >= MAX_NAMED
-            {
-                losses.lost.push(path);
-                return Ok(*left);
+                return Ok((Some(*same), Losses::default()));
             }
             let is_too_deep = limits::depth_fault(&path).is_some();
             if is_too_deep || self.missing.contains(&(BlobKind::Tree, id)) {
-                losses.lost.push(path);
-                return Ok(None);
+                let mut losses = Losses::default();
+                losses.lost.push(EntryPath::root());
+                return Ok((None, losses));
             }
-            let before = losses.count();
+            // Directories that refer to each other can have more paths than can be followed.
+            if let Some(known) = self.changed.get(&id).filter(|known| known.visits >= MAX_VISITS) {
+                return Ok((known.left, known.losses.clone()));
+            }
             let tree = match self.reader.tree(&id).await {
                 // It would have been moved out of a damaged pack, or taken from a copy.
-                Err(error) if self.dry_run && error.is_damage() => return Ok(Some(id)),
+                Err(error) if self.dry_run && error.is_damage() => {
+                    return Ok((Some(id), Losses::default()));
+                }
                 tree => tree?,
             };
-            let edits = self.edits(&path, tree, losses).await?;
+            let (edits, losses) = self.edits(&path, tree).await?;
             let Some(edits) = edits else {
-                if losses.count() == before {
+                if losses.count() == 0 {
                     self.done.insert(id, id);
                 }
-                return Ok(Some(id));
+                return Ok((Some(id), losses));
             };
             let json = self.reader.blob(BlobKind::Tree, &id).await?;
             let writer = self.writer.clone();
             let repository = self.reader.repository().repository().clone();
             let work = move || Ok(writer.store(BlobKind::Tree, &edited(&json, &edits)?)?.id);
             let left = repository.cpu().run(work).await.map(Some)?;
-            let visits = self.changed.get(&id).map_or(0, |(visits, _)| *visits) + 1;
-            self.changed.insert(id, (visits, left));
-            Ok(left)
+            self.remember(id, left, &losses);
+            Ok((left, losses))
         }
         .boxed()
     }
 
-    /// The changes of a directory; none if it stays as it is.
-    async fn edits(
-        &mut self,
-        path: &EntryPath,
-        tree: Tree,
-        losses: &mut Losses,
-    ) -> Result<Option<Edits>> {
-        let mut edits = Edits::new();
+    /// Notes the losses of a directory for later visits.
+    fn remember(&mut self, id: BlobId, left: Option<BlobId>, losses: &Losses) {
+        let before = self.changed.get(&id);
+        let visits = before.map_or(0, |before| before.visits) + 1;
+        self.remembered -= before.map_or(0, |before| before.losses.named());
+        let has_room = self.remembered + losses.named() <= MAX_REMEMBERED;
+        let losses = if has_room { losses.clone() } else { losses.nameless() };
+        self.remembered += losses.named();
+        self.changed.insert(id, Changed { visits, left, losses });
+    }
+
+    /// The changes of a directory at `path`, none if it stays as it is; and its losses.
+    async fn edits(&mut self, path: &EntryPath, tree: Tree) -> Result<(Option<Edits>, Losses)> {
+        let (mut edits, mut losses) = (Edits::new(), Losses::default());
+        let top = EntryPath::root();
         self.reader.settle(&tree).await?;
         let unfit = tree.faults.iter().filter(|fault| fault.is_lost());
-        let unfit: Vec<_> = unfit.map(|fault| path.join(fault.entry.as_bytes())).collect();
-        let is_unfit = !unfit.is_empty();
-        losses.lost.extend(unfit);
+        unfit.for_each(|fault| losses.lost.push(top.join(fault.entry.as_bytes())));
+        let is_unfit = losses.count() > 0;
         for node in tree.nodes {
-            let path = path.join(&node.name);
+            let own = top.join(&node.name);
             if node.content.iter().any(|blob| self.missing.contains(&(BlobKind::Data, *blob))) {
-                losses.lost.push(path);
+                losses.lost.push(own);
                 edits.insert(node.name, Edit::Remove);
                 continue;
             }
             if self.reader.misfit(&node).is_some() {
-                losses.resized.push(path);
+                losses.resized.push(own);
                 edits.insert(node.name.clone(), Edit::Size(self.reader.content_len(&node)?));
                 continue;
             }
             let Some(subtree) = node.subtree else { continue };
-            match self.directory(path, subtree, losses).await? {
+            let (left, inner) = self.directory(path.join(&node.name), subtree).await?;
+            losses.add_below(&own, &inner);
+            match left {
                 None => _ = edits.insert(node.name, Edit::Remove),
                 Some(left) if left == subtree => {}
                 Some(left) => _ = edits.insert(node.name, Edit::Subtree(left)),
             }
         }
-        Ok((is_unfit || !edits.is_empty()).then_some(edits))
+        Ok(((is_unfit || !edits.is_empty()).then_some(edits), losses))
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `blobs.rs` | what is missing, and where else it is |
 //! | `snapshots.rs` | snapshot objects: from another copy, or put aside |
 //! | `mend.rs` | snapshots without what is lost for good |
+//! | `losses.rs` | the entries that a mended snapshot lacks |
 //! | `quarantine.rs` | objects that are replaced |
 //!
 //! No data is thrown away: objects that are replaced go to `x-quarantine/`, damaged packs are marked;
@@ -23,6 +24,7 @@
 
 mod blobs;
 mod index;
+mod losses;
 mod mend;
 mod objects;
 mod packs;
