@@ -13,21 +13,36 @@ use crate::Result;
 
 const SMALL_FILE: u64 = 12_000;
 const FILES_PER_DIR: u64 = 100;
+/// Large files of a tree.
+const LARGE: u64 = 4;
 
 /// Fills `dir` with about `bytes` bytes; returns the number of files.
 ///
 /// # Errors
 /// The directory cannot be written.
 pub fn create(dir: &Path, bytes: u64) -> Result<u64> {
+    fill_tree(dir, bytes, bytes / 4 / SMALL_FILE, SMALL_FILE)
+}
+
+/// Fills `dir` with `files` files of about `bytes` bytes together.
+///
+/// # Errors
+/// The directory cannot be written.
+pub fn create_files(dir: &Path, files: u64, bytes: u64) -> Result<()> {
+    let small = files.saturating_sub(LARGE).max(1);
+    fill_tree(dir, bytes, small, (bytes / 4 / small).max(20)).map(drop)
+}
+
+/// Fills `dir` with `small` files of about `size` bytes each, a quarter of `bytes`, and large ones.
+fn fill_tree(dir: &Path, bytes: u64, small: u64, size: u64) -> Result<u64> {
     let mut rng = StdRng::seed_from_u64(2026);
     let words: Vec<String> = (0..4000).map(|_| word(&mut rng)).collect();
-    let small = bytes / 4 / SMALL_FILE;
     for at in 0..small {
         let folder = dir.join("src").join(format!("module-{}", at / FILES_PER_DIR));
         fs::create_dir_all(&folder)?;
         let mut out =
             BufWriter::with_capacity(1 << 20, File::create(folder.join(format!("file-{at}.rs")))?);
-        let len = rng.random_range(SMALL_FILE / 10..SMALL_FILE * 2);
+        let len = rng.random_range(size / 10..size * 2);
         fill(&mut out, len, |line| text(line, &words, &mut rng))?;
     }
     type Line = fn(&mut Vec<u8>, &[String], &mut StdRng);

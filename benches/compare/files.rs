@@ -1,6 +1,6 @@
 //! Directories of files.
 
-use backup_benches::{Bar, Measure, Report, Result, data};
+use backup_benches::{Bar, Measure, Report, Result, Row, data};
 
 use crate::Options;
 use crate::contest::{Contest, Directories, has_room, measure};
@@ -46,6 +46,36 @@ pub(crate) fn mixed(options: &Options) -> Result<Report> {
     let rows = measure(&contest, &peers)?;
     let title = format!("{megabytes} MB in {files} files; {}", options.told());
     Ok(Report::new("files", title, rows, &MIXED))
+}
+
+/// Trees in which nothing has changed: their files, and megabytes.
+const TREES: [(u64, u64); 2] = [(5000, 325), (22_000, 325)];
+const QUICK_TREES: [(u64, u64); 2] = [(200, 5), (800, 5)];
+
+/// Backups without a change, beside the constant cost of opening the repository.
+pub(crate) fn unchanged(options: &Options) -> Result<Report> {
+    let trees = if options.is_quick() { QUICK_TREES } else { TREES };
+    let peers = available(&[Kind::Backup, Kind::Stretched, Kind::Restic])?;
+    let mut rows = Vec::new();
+    for (files, megabytes) in trees {
+        let scratch = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
+        let source = scratch.path().join("data");
+        data::create_files(&source, files, megabytes * 1_000_000)?;
+        let is_kept = has_room(&source, files, peers.len(), options.runs)?;
+        let contest = Contest {
+            source,
+            scratch: &scratch,
+            steps: &[Step::Init, Step::First, Step::Open, Step::Unchanged],
+            runs: options.runs,
+            store: &Directories,
+            is_kept,
+        };
+        for row in measure(&contest, &peers)? {
+            rows.push(Row { step: format!("{}: {files} files", row.step), ..row });
+        }
+    }
+    let title = format!("Nothing has changed; {}", options.told());
+    Ok(Report::new("unchanged", title, rows, &[]))
 }
 
 /// So many that what each one costs is all that counts.

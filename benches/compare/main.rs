@@ -8,7 +8,7 @@
 //! | `peers.rs` | the commands of each tool |
 //! | `same.rs` | whether what was restored is what was backed up |
 //! | `floor.rs` | the primitives of each step alone |
-//! | `files.rs` | directories of files: large ones, a million small ones |
+//! | `files.rs` | directories of files: large ones, unchanged ones, a million small ones |
 //! | `stream.rs` | one endless stream |
 //! | `seaweed.rs` | an object store |
 //! | `prune.rs` | half of a repository is no longer needed |
@@ -41,6 +41,7 @@ const HELP: &str = "\
 cargo bench -p backup-benches --bench compare -- [OPTIONS] [CONTEST...]
 
   files        1 GB of files: first backup, unchanged, forced re-read, restore, check; the default
+  unchanged    5000 and 22 000 files without a change, and opening the repository
   small        a million small files: first backup, restore
   stream       20 GB from a pipe
   seaweedfs    2 GB of files into an object store, and back
@@ -87,8 +88,9 @@ impl Options {
 
 type Contest = (&'static str, fn(&Options) -> Result<Report>);
 
-const CONTESTS: [Contest; 7] = [
+const CONTESTS: [Contest; 8] = [
     ("files", files::mixed),
+    ("unchanged", files::unchanged),
     ("small", files::small),
     ("stream", stream::contest),
     ("seaweedfs", seaweed::contest),

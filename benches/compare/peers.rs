@@ -11,6 +11,8 @@ use crate::child;
 pub(crate) enum Step {
     Init,
     First,
+    /// Opening the repository, and nothing more.
+    Open,
     Unchanged,
     Reread,
     Restore,
@@ -22,6 +24,7 @@ impl Step {
         match self {
             Self::Init => "init",
             Self::First => "first backup",
+            Self::Open => "open (key derivation)",
             Self::Unchanged => "unchanged",
             Self::Reread => "forced re-read",
             Self::Restore => "restore",
@@ -33,6 +36,8 @@ impl Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Backup,
+    /// `backup` with a pass phrase of a person, which is stretched.
+    Stretched,
     Restic,
     Rustic,
     Borg,
@@ -80,6 +85,14 @@ pub(crate) fn available(wanted: &[Kind]) -> Result<Vec<Peer>> {
                 });
                 continue;
             }
+            Kind::Stretched => {
+                peers.push(Peer {
+                    kind: *kind,
+                    name: "backup, pass phrase".to_owned(),
+                    program: tools::backup()?,
+                });
+                continue;
+            }
             Kind::Tar => {
                 peers.push(Peer {
                     kind: *kind,
@@ -123,29 +136,39 @@ pub(crate) fn phrases(phrase: &str) -> Vec<(String, String)> {
 }
 
 impl Peer {
+    /// A shell command of `backup`. As in the README, a generated key needs no stretching, unlike a
+    /// pass phrase; other tools stretch any.
+    fn ours(&self, step: Step, place: &Place) -> String {
+        let (program, source, repo, target) =
+            (self.program.display(), place.source.display(), &place.repo, place.target.display());
+        let (init, key) = match self.kind {
+            Kind::Stretched => ("init", ""),
+            _ => ("init --generate-key --key-file \"$HOME/key\"", " --password-file \"$HOME/key\""),
+        };
+        let with = |words: &str| format!("{program} {words} --repo '{repo}' --quiet");
+        let backup = |words: &str| with(&format!("{words}{key}"));
+        match step {
+            Step::Init => with(init),
+            Step::First | Step::Unchanged => backup(&format!("run --source {source}")),
+            Step::Open => backup("key list"),
+            Step::Reread => backup(&format!("run --source {source} --type full")),
+            Step::Restore => backup(&format!("restore latest --target {target}")),
+            Step::Check => backup("check --read-data"),
+        }
+    }
+
     /// A shell command, if the tool has such a step.
     pub(crate) fn script(&self, step: Step, place: &Place) -> Option<String> {
         let (program, source, repo, target) =
             (self.program.display(), place.source.display(), &place.repo, place.target.display());
         match self.kind {
-            Kind::Backup => {
-                // As the README says it: a generated key needs no stretching. The others stretch
-                // whatever they are given.
-                let with = |words: &str| format!("{program} {words} --repo '{repo}' --quiet");
-                let backup = |words: &str| with(&format!("{words} --password-file \"$HOME/key\""));
-                Some(match step {
-                    Step::Init => with("init --generate-key --key-file \"$HOME/key\""),
-                    Step::First | Step::Unchanged => backup(&format!("run --source {source}")),
-                    Step::Reread => backup(&format!("run --source {source} --type full")),
-                    Step::Restore => backup(&format!("restore latest --target {target}")),
-                    Step::Check => backup("check --read-data"),
-                })
-            }
+            Kind::Backup | Kind::Stretched => Some(self.ours(step, place)),
             Kind::Restic => {
                 let restic = |words: &str| format!("{program} --quiet --repo '{repo}' {words}");
                 Some(match step {
                     Step::Init => restic("init"),
                     Step::First | Step::Unchanged => restic(&format!("backup {source}")),
+                    Step::Open => restic("cat config"),
                     Step::Reread => restic(&format!("backup --force {source}")),
                     Step::Restore => restic(&format!("restore latest --target {target}")),
                     Step::Check => restic("check --read-data"),
@@ -158,6 +181,7 @@ impl Peer {
                 Some(match step {
                     Step::Init => rustic("init"),
                     Step::First | Step::Unchanged => rustic(&format!("backup {source}")),
+                    Step::Open => rustic("cat config"),
                     Step::Reread => rustic(&format!("backup --force {source}")),
                     Step::Restore => rustic(&format!("restore latest {target}")),
                     Step::Check => rustic("check --read-data"),
@@ -168,6 +192,7 @@ impl Peer {
                 Step::Init => format!("{program} init -e repokey-blake2 {repo}"),
                 Step::First => format!("{program} create -C zstd,3 {repo}::first {source}"),
                 Step::Unchanged => format!("{program} create -C zstd,3 {repo}::unchanged {source}"),
+                Step::Open => format!("{program} list {repo}"),
                 Step::Reread => format!(
                     "{program} create -C zstd,3 --files-cache disabled {repo}::reread {source}"
                 ),
@@ -198,7 +223,7 @@ fn floor(program: &Path, step: Step, place: &Place) -> Option<String> {
         Step::Reread => format!("reread {source}"),
         Step::Restore => format!("restore {stored} {target}"),
         Step::Check => format!("check {stored}"),
-        Step::Init | Step::Unchanged => return None,
+        Step::Init | Step::Open | Step::Unchanged => return None,
     };
     Some(format!("{} {} floor {words}", program.display(), child::WORD))
 }

@@ -1,6 +1,6 @@
 //! Files with secrets that other users can read.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::common::{Env, Run, docs_config};
 
@@ -16,15 +16,15 @@ fn warnings(run: &Run) -> usize {
 
 #[test]
 fn command_warns_once_about_an_exposed_key_file() {
-    let env = Env::configured(docs_config!(
-        "[jobs.again]\nsource = \"data\"\nrepository = \"main\"\n"
-    ));
+    let env =
+        Env::configured(docs_config!("[jobs.again]\nsource = \"data\"\nrepository = \"main\"\n"));
     assert_eq!(warnings(&env.run(&["run", "docs", "again"]).ok()), 0);
     for mode in [0o644, 0o640, 0o604] {
         chmod(&env, "key", mode);
         let run = env.run(&["run", "docs", "again", "-q"]).ok();
         assert_eq!(warnings(&run), 1, "{mode:o}: {}", run.stderr);
-        let remedy = format!("key (mode {mode:04o}); run `chmod go-rwx {}", env.path("key").display());
+        let remedy =
+            format!("key (mode {mode:04o}); run `chmod go-rwx {}", env.path("key").display());
         assert!(run.stderr.contains(&remedy), "{}", run.stderr);
         assert_eq!(warnings(&env.run(&["list", "-r", "repo"]).ok()), 1);
     }

@@ -37,7 +37,8 @@ fn host_of_a_job_is_recorded_and_decides_about_parents() {
     assert!(run.stderr.contains("several hosts: pod-1, pod-2, web"), "{}", run.stderr);
     let letter = env.path("data/letter.txt");
     std::fs::remove_file(&letter).unwrap();
-    let args = ["restore", "latest", "--in-place", "--host", "web", "--if-exists", "merge", "--yes"];
+    let args =
+        ["restore", "latest", "--in-place", "--host", "web", "--if-exists", "merge", "--yes"];
     env.run(&args).ok();
     assert_eq!(std::fs::read_to_string(&letter).unwrap(), "Dear reader\n");
 }

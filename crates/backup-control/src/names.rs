@@ -25,9 +25,8 @@ pub(crate) fn check_host(name: &str) -> Result<(), Error> {
     if !name.is_empty() && name.len() <= MAX_HOST && !name.chars().any(is_odd) {
         return Ok(());
     }
-    Err(Error::invalid(format!("{name:?} cannot be the name of a host")).with_hint(format!(
-        "use at most {MAX_HOST} bytes, and no spaces or control characters"
-    )))
+    Err(Error::invalid(format!("{name:?} cannot be the name of a host"))
+        .with_hint(format!("use at most {MAX_HOST} bytes, and no spaces or control characters")))
 }
 
 /// Checks a tag that a user wants on a snapshot.

@@ -257,7 +257,8 @@ mod tests {
         for number in 0..BACKUPS {
             let mut state = number;
             let content: Vec<u8> = std::iter::repeat_with(|| {
-                state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+                state =
+                    state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
                 state.to_be_bytes()[0]
             })
             .take(3 << 20)

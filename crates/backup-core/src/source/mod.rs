@@ -8,6 +8,7 @@
 //! | `path.rs` | [`EntryPath`]: absolute paths of any bytes inside a snapshot |
 //! | `exclude.rs` | [`ExcludePatterns`]: their order counts |
 //! | `request.rs` | what is asked for: [`BackupRequest`], [`RestoreRequest`], [`Selection`] |
+//! | `removal.rs` | [`Delete`]: objects that a restore removes |
 //! | `skipped.rs` | [`Skipped`]: entries that a backup leaves out, and why |
 //! | `server_clock.rs` | [`ServerClock`]: the clock of a server beside that of this process |
 //! | `report.rs` | what is answered: [`Probe`], [`RestoreReport`], [`Digest`] |
@@ -20,6 +21,7 @@ mod error;
 mod exclude;
 mod metadata;
 mod path;
+mod removal;
 mod report;
 mod request;
 mod server_clock;
@@ -37,15 +39,14 @@ pub use error::{MissingPassword, NeedsFull, SourceError, SourceErrorKind, Source
 pub use exclude::ExcludePatterns;
 pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
+pub use removal::{Delete, Doubtful, PlannedPaths};
 pub use report::{
     Difference, Digest, ExistingObject, Facts, IMPORTED, KeptEntries, MAX_PLANNED_FILES,
     NOT_POINT_IN_TIME, ObjectDigest, PlannedObject, Probe, ProbeProblem, Removal, RestoreFailure,
     RestoreReport, RestoredObjects, SelectedPart, SelectedPatterns, SourceIdentity,
 };
 pub use request::{
-    BackupKind, BackupRequest, Delete, Doubtful, IfExists, MatchRecord, PlannedPaths, RestoreRequest,
-    Selection,
-    SelectionError,
+    BackupKind, BackupRequest, IfExists, MatchRecord, RestoreRequest, Selection, SelectionError,
 };
 pub use server_clock::ServerClock;
 pub use skipped::{SkipCause, SkipRules, Skipped};

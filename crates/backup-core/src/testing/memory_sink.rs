@@ -16,8 +16,8 @@ use rand::seq::SliceRandom;
 
 use crate::clock::SharedClock;
 use crate::sink::{
-    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink, SinkCapabilities,
-    SinkError, SinkErrorKind, SinkResult, Upload,
+    Custody, Key, ObjectMeta, Operation, Payload, Prefix, PutMode, PutOutcome, Sink,
+    SinkCapabilities, SinkError, SinkErrorKind, SinkResult, Upload,
 };
 
 /// A sink in memory. Clones are handles on the same place.

@@ -11,9 +11,9 @@ use backup_core::log::Position;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{
     BackupReader, BackupRequest, BlockingContent, Checkpoint, Content, ContentReader, Delete,
-    Digest, Doubtful, EntryPath, IfExists, Item, LogReader, Probe, RestoreReport, RestoreRequest, Selection,
-    SkipCause, SkipRules, Skipped, Source, SourceCapabilities, SourceError, SourceErrorKind,
-    SourceIdentity, SourceResult,
+    Digest, Doubtful, EntryPath, IfExists, Item, LogReader, Probe, RestoreReport, RestoreRequest,
+    Selection, SkipCause, SkipRules, Skipped, Source, SourceCapabilities, SourceError,
+    SourceErrorKind, SourceIdentity, SourceResult,
 };
 use backup_core::testing::ScriptedSource;
 use backup_sources::files::{FilesOptions, FilesSource};

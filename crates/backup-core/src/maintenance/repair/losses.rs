@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_below_a_directory_are_named_with_its_path() {
+    fn losses_below_a_directory_are_named_with_the_whole_path() {
         let (mut inner, mut outer) = (Losses::default(), Losses::default());
         inner.lost.push(EntryPath::root());
         inner.lost.push(path("/x"));
@@ -109,10 +109,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                (
-                    "4 of its entries cannot be recovered",
-                    &named(&["/a/b", "/a/b/x", "2 more"])[..]
-                ),
+                ("4 of its entries cannot be recovered", &named(&["/a/b", "/a/b/x", "2 more"])[..]),
                 (
                     "2 of its files have other sizes than recorded; their stored content stays",
                     &named(&["/a/b/y/z", "1 more"])[..]

@@ -103,12 +103,7 @@ pub(super) fn apply_at(dir: &OwnedFd, name: &[u8], want: &Metadata, report: Repo
         report.check(Part::Mode, chmod_at(dir, name, want.mode));
     }
     let stat = || statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-    set_times(
-        want,
-        stat,
-        |times| utimensat(dir, name, times, AtFlags::SYMLINK_NOFOLLOW),
-        report,
-    );
+    set_times(want, stat, |times| utimensat(dir, name, times, AtFlags::SYMLINK_NOFOLLOW), report);
 }
 
 /// Sets the times unless they are right, and reports those that come back otherwise.
@@ -246,7 +241,11 @@ mod tests {
             now.set(stored);
             Ok(())
         };
-        let look = || Ok(Stat { st_mtime: now.get(), st_mtime_nsec: 0, ..stat });
+        let look = || {
+            let mut stat = stat;
+            (stat.st_mtime, stat.st_mtime_nsec) = (now.get(), 0);
+            Ok(stat)
+        };
         set_times(&want, look, set, Report { tally: Some(&tally), path: &path });
         tally.finish().warnings
     }
@@ -270,11 +269,9 @@ mod tests {
         let (tally, path) = (Tally::new(Events::silent(), Progress::default()), EntryPath::root());
         let report = Report { tally: Some(&tally), path: &path };
         let time = timespec(want.mtime);
-        let stat = rustix::fs::stat("/").unwrap();
-        let look = || {
-            let (seconds, nanoseconds) = (time.tv_sec, time.tv_nsec.unsigned_abs());
-            Ok(Stat { st_mtime: seconds, st_mtime_nsec: nanoseconds, ..stat })
-        };
+        let mut stat = rustix::fs::stat("/").unwrap();
+        (stat.st_mtime, stat.st_mtime_nsec) = (time.tv_sec, time.tv_nsec.unsigned_abs());
+        let look = || Ok(stat);
         set_times(&want, look, |_| panic!("the time is right"), report);
         assert_eq!(tally.finish().warnings, 1);
     }

@@ -27,9 +27,7 @@ pub(super) fn remove(
         Ok((parent, device))
     });
     match opened {
-        Ok((parent, device)) => {
-            Removing { job, device, really }.entry(&parent, path, inherited)
-        }
+        Ok((parent, device)) => Removing { job, device, really }.entry(&parent, path, inherited),
         Err(errno) => failed(job, path, errno),
     }
 }

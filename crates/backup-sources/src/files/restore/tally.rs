@@ -36,7 +36,9 @@ impl Part {
             Self::Owner => "owner and group could not be set",
             Self::Mode => "the mode could not be set",
             Self::Times => "the times could not be set",
-            Self::Years => "the snapshot holds the nearest time to one outside of the years 0 to 9999",
+            Self::Years => {
+                "the snapshot holds the nearest time to one outside of the years 0 to 9999"
+            }
             Self::Attributes => "extended attributes could not be set",
             Self::Special => "the device, pipe or socket could not be created",
             Self::Link => "the hard link could not be created; the file was copied",
