@@ -147,8 +147,8 @@ impl Values {
         Metadata {
             mode,
             mtime,
-            atime: self.time("atime", &raw.atime, mtime),
-            ctime: self.time("ctime", &raw.ctime, mtime),
+            atime: self.time_beside("atime", &raw.atime, (&raw.mtime, mtime)),
+            ctime: self.time_beside("ctime", &raw.ctime, (&raw.mtime, mtime)),
             uid,
             gid,
             user: shared(&mut names.user, self.text("user", &raw.user)),
@@ -215,6 +215,22 @@ impl Values {
                 default
             }
         }
+    }
+
+    /// A time of an entry that has a modification time, which is the same in most cases: parsing times
+    /// is expensive.
+    fn time_beside(
+        &mut self,
+        field: &'static str,
+        value: &Loose<'_>,
+        (text, mtime): (&Loose<'_>, Timestamp),
+    ) -> Timestamp {
+        let is_valid = !self.wrong.contains(&"mtime") && !self.clamped.contains(&"mtime");
+        let text = text.as_text().filter(|_| is_valid);
+        if text.is_some() && value.as_text() == text {
+            return mtime;
+        }
+        self.time(field, value, mtime)
     }
 
     fn xattrs(&mut self, raw: &RawNode<'_>) -> Vec<Xattr> {

@@ -217,6 +217,30 @@ mod tests {
     }
 
     #[test]
+    fn every_field_with_an_invalid_time_is_named() {
+        for (text, message) in [
+            (
+                "9999-12-31T23:59:59Z",
+                "has a time outside of the supported years in mtime, atime, ctime",
+            ),
+            ("yesterday", "has invalid values in mtime, atime, ctime"),
+        ] {
+            let node = format!(
+                r#"{{"name":"a","type":"file","mtime":"{text}","atime":"{text}","ctime":"{text}"}}"#
+            );
+            let tree = read(&node);
+            assert!(tree.faults[0].message.starts_with(message), "{:?}", tree.faults);
+        }
+        let tree = read(
+            r#"{"name":"a","type":"file","mtime":"2023-11-14T22:13:20Z",
+                "atime":"2023-11-14T22:13:20Z","ctime":"2023-11-14T22:13:21Z"}"#,
+        );
+        let Metadata { mtime, atime, ctime, .. } = &tree.nodes[0].metadata;
+        let seconds = [mtime, atime, ctime].map(|time| time.as_second());
+        assert_eq!(seconds, [1_700_000_000, 1_700_000_000, 1_700_000_001]);
+    }
+
+    #[test]
     fn first_of_two_entries_with_one_name_stays() {
         let tree = read(
             r#"{"name":"b","type":"fifo"},{"name":"a","type":"file"},{"name":"b","type":"file"}"#,
