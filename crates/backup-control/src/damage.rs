@@ -71,17 +71,21 @@ pub async fn hold_last_before(
 ) -> Result<Option<SnapshotInfo>> {
     const REASON: &str = "the last snapshot before one that lacks expected contents: ";
     let before = before(repository, lacking, cx).await?;
+    let Some(last) = before.first() else { return Ok(None) };
     let (holds, now) = (repository.holds().await?, cx.clock.now());
-    let is_held = |info: &SnapshotInfo| {
-        holds
-            .get(&info.id)
-            .is_some_and(|hold| hold.is_in_force(now) && hold.reason.starts_with(REASON))
-    };
-    match before.first() {
-        Some(last) if !before.iter().any(is_held) => {
-            hold(repository, last, format!("{REASON}{}", lacking.short()), cx).await
+    let reason = |id: &SnapshotId| format!("{REASON}{}", id.short());
+    // The last one may lack the contents itself: then its own predecessor is held.
+    let of_last = before.iter().find_map(|info| {
+        let hold = holds.get(&info.id)?;
+        (hold.is_in_force(now) && hold.reason == reason(&last.id)).then_some((info, hold))
+    });
+    match of_last {
+        Some((info, known)) => {
+            let hold = Hold { reason: reason(lacking), ..known.clone() };
+            repository.hold(&info.id, &hold).await?;
+            Ok(None)
         }
-        _ => Ok(None),
+        None => hold(repository, last, reason(lacking), cx).await,
     }
 }
 

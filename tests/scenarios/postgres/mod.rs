@@ -278,6 +278,7 @@ scenarios! {
     needs_postgres_18 Version::V18 => {
         pauses::paused_servers_wait_for_their_promotion as paused_servers_wait_for_their_promotion,
         expected::estimates_of_the_server_are_compared as estimates_of_the_server_are_compared,
+        pauses::shutdowns_of_the_original_are_no_obstacle as shutdowns_of_the_original_are_no_obstacle,
         pauses::promotion_starts_a_server_that_does_not_run as promotion_starts_a_server_that_does_not_run,
         pauses::dry_runs_resolve_transactions_and_points as dry_runs_resolve_transactions_and_points,
         slots::slots_given_up_for_idling_cost_no_log as slots_given_up_for_idling_cost_no_log,

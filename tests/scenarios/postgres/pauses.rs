@@ -181,3 +181,38 @@ pub(super) async fn dry_runs_resolve_transactions_and_points(version: Version) {
     assert!(shown.contains(&format!("WAL record at {}", places[1])), "{shown}: {places:?}");
     assert_eq!(text(&client(port).await, ROWS).await, story.behind_transaction);
 }
+
+/// The original was stopped cleanly: its log ends with a record that changes nothing. The capture
+/// waits for the server to return, and the moment can be looked at and promoted.
+pub(super) async fn shutdowns_of_the_original_are_no_obstacle(version: Version) {
+    let mut server = with_role(version, &[], &[]).await;
+    server.run("CREATE TABLE log (id int, t text)").await;
+    let place = Place::new(&server, "slot = \"crm\"\nfast_checkpoint = true");
+    place.done(&["run", "crm"]);
+    let mut capturing = place.spawn(&["logs", "follow", "crm"]);
+    write(&server, 0, 3).await;
+    let rows = server.value(ROWS).await;
+    place.reached(&text_of(&newest(&server).await));
+    server.stop();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!capturing.has_ended(), "the capture waits");
+    let port = server.port() + 1;
+    let target = place.path("stopped");
+    let _started = Started(Path::new(&target));
+    let start = format!("--start={}", version.programs().display());
+    let sets = format!("port={port}");
+    let words = ["restore", "--job", "crm", "--at", "latest", "--target", &target, "--pause"];
+    let set = ["--set", &sets, "--set", "unix_socket_directories=", &start];
+    place.done(&[&words[..], &set, &["--set", "listen_addresses=127.0.0.1"]].concat());
+    let looking = client(port).await;
+    paused(&looking).await;
+    assert_eq!(text(&looking, ROWS).await, rows);
+    let programs = version.programs().display().to_string();
+    place.done(&["restore", "promote", &target, "--programs", &programs]);
+    assert_eq!(text(&client(port).await, ROWS).await, rows);
+    server.start_again(version).await;
+    write(&server, 3, 4).await;
+    place.reached(&text_of(&newest(&server).await));
+    assert!(!capturing.has_ended());
+    capturing.stop();
+}

@@ -75,8 +75,14 @@ impl ServerError {
         let role = self.named("user").or_else(|| self.named("role"));
         let role = role.map_or_else(|| ROLE.to_owned(), readable);
         let database = self.named("database").map_or_else(|| "replication".to_owned(), readable);
+        if self.message.contains("not permitted to log in") {
+            return format!("ALTER ROLE {role} LOGIN");
+        }
+        let is_plain =
+            ["no encryption", "SSL off"].iter().any(|words| self.message.contains(words));
+        let host = if is_plain { "host" } else { "hostssl" };
         let rule = format!(
-            "in pg_hba.conf: hostssl {database} {role} ADDRESS scram-sha-256, then SELECT \
+            "in pg_hba.conf: {host} {database} {role} ADDRESS scram-sha-256, then SELECT \
              pg_reload_conf();"
         );
         if self.message.contains("pg_hba.conf") {
@@ -247,6 +253,10 @@ mod tests {
         assert!(hint(rule).starts_with("in pg_hba.conf: hostssl shop \"Ann\" ADDRESS"));
         let rule = "no pg_hba.conf entry for replication connection from host \"::1\", user \"bk\"";
         assert!(hint(rule).starts_with("in pg_hba.conf: hostssl replication bk ADDRESS"));
+        let plain =
+            "no pg_hba.conf entry for host \"::1\", user \"bk\", database \"x\", no encryption";
+        assert!(hint(plain).starts_with("in pg_hba.conf: host x bk ADDRESS"));
+        assert_eq!(hint("role \"bk\" is not permitted to log in"), "ALTER ROLE bk LOGIN");
         assert!(hint("role \"bk\" does not exist").starts_with("CREATE ROLE bk LOGIN REPLICATION"));
         assert!(hint("Rolle existiert nicht").starts_with("CREATE ROLE backup LOGIN REPLICATION"));
     }

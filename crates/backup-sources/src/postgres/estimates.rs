@@ -12,15 +12,17 @@ use super::unless_cancelled;
 use super::wire::Sql;
 
 /// Rows of tables and materialized views, partitions included; -1 if no estimate exists, because
-/// the table was never analyzed. Versions before 14 note 0 rows then, as of an empty table.
-const ROWS: &str = "SELECT t.name, min(CASE WHEN l.reltuples < 0 OR (l.reltuples = 0 AND \
-                    l.relpages = 0 AND pg_relation_size(l.oid) > 0) THEN -1 ELSE 0 END)::bigint, \
-                    sum(greatest(l.reltuples, 0))::bigint FROM (SELECT c.oid, n.nspname || '.' || \
-                    c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = \
+/// the table was not analyzed. Versions before 14 note 0 rows then. A file without a byte has no
+/// rows, whatever the estimate.
+const ROWS: &str = "SELECT name, min(CASE WHEN size > 0 AND (reltuples < 0 OR reltuples = 0 AND \
+                    relpages = 0) THEN -1 ELSE 0 END)::bigint, sum(CASE WHEN size > 0 THEN \
+                    greatest(reltuples, 0) ELSE 0 END)::bigint FROM (SELECT t.name, l.reltuples, \
+                    l.relpages, pg_relation_size(l.oid) AS size FROM (SELECT c.oid, n.nspname || \
+                    '.' || c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = \
                     c.relnamespace WHERE c.relkind IN ('r', 'p', 'm')) t JOIN LATERAL (SELECT t.oid \
                     UNION SELECT relid FROM pg_partition_tree(t.oid)) parts(oid) ON true JOIN \
                     pg_class l ON l.oid = parts.oid AND l.relkind IN ('r', 'm') WHERE t.name = \
-                    ANY($1) GROUP BY t.name";
+                    ANY($1)) rows GROUP BY name";
 
 impl PostgresSource {
     /// Estimated numbers of rows of `tables`, each `database.schema.table`; `None` for a table that

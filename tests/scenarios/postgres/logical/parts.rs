@@ -37,7 +37,7 @@ async fn shop(version: Version) -> Postgres {
 
 /// A replacement that also removes the objects that the snapshot lacks.
 pub(super) fn replacing(include: &[&str]) -> RestoreRequest {
-    RestoreRequest { delete: Delete::Absent, ..request(include, IfExists::Replace) }
+    RestoreRequest { delete: Delete::ABSENT, ..request(include, IfExists::Replace) }
 }
 
 pub(super) fn request(include: &[&str], if_exists: IfExists) -> RestoreRequest {
@@ -191,6 +191,21 @@ pub(crate) async fn what_is_there_is_respected(version: Version) {
         let named = "2 objects that the snapshot lacks: shop.sales.twice(integer), shop.sales.mood";
         assert!(error.chain().contains(named), "{}", error.chain());
     }
+    // Another overload has the name of a function of the snapshot; other objects lie in no schema.
+    let more = "DROP FUNCTION sales.twice(int); DROP TYPE sales.mood; CREATE SCHEMA empty; SELECT \
+                lo_from_bytea(0, 'x'); CREATE PUBLICATION late; CREATE FOREIGN DATA WRAPPER none; \
+                CREATE SERVER far FOREIGN DATA WRAPPER none";
+    run_in(&server, "shop", more).await;
+    let unasked = request(&["shop"], IfExists::Replace);
+    let error = try_restore(&snapshot, logical(&server), unasked).await.unwrap_err();
+    let named = "shop.late, shop.empty, shop.far, shop.large objects";
+    assert!(error.chain().contains("4 objects"), "{}", error.chain());
+    for name in named.split(", ") {
+        assert!(error.chain().contains(name), "{name}: {}", error.chain());
+    }
+    let less = "DROP SCHEMA empty; SELECT lo_unlink(max(oid)) FROM pg_largeobject_metadata; DROP \
+                PUBLICATION late; DROP FOREIGN DATA WRAPPER none CASCADE";
+    run_in(&server, "shop", less).await;
     // A schema as it was, with what came later gone.
     restored(&snapshot, logical(&server), replacing(&["shop.sales"])).await;
     assert_eq!(digests(&server).await, was);

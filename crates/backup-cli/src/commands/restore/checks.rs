@@ -198,7 +198,8 @@ pub(super) fn word_of_confirmation(restores: &[Restore]) -> Option<String> {
     if restores.iter().any(Restore::replaces_server) {
         return Some("replace".to_owned());
     }
-    let databases = restores.iter().filter(|restore| restore.restorer.kind == SourceKind::Mongodb);
+    let is_database = |kind| matches!(kind, SourceKind::Mongodb | SourceKind::Postgres);
+    let databases = restores.iter().filter(|restore| is_database(restore.restorer.kind));
     let removed = databases.filter_map(|restore| match &restore.request.delete {
         Delete::Planned(names) => Some(names),
         Delete::Nothing | Delete::Absent(_) | Delete::PlannedFiles(..) => None,

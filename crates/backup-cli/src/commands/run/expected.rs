@@ -41,7 +41,7 @@ pub(super) async fn require(
     let mut untold: Vec<&ExpectConfig> = expected.iter().filter(untold).collect();
     let counted = unmet.len();
     if !untold.is_empty()
-        && let Some(estimates) = estimates(session, job, &untold).await?
+        && let Some(estimates) = estimates(session, job, &untold).await
     {
         unmet.extend(untold.iter().filter_map(|one| expect::below(one, &estimates)));
         untold.retain(|one| !expect::is_estimated(one, &estimates));
@@ -78,15 +78,20 @@ async fn manifest_of(
     })
 }
 
-/// Estimated numbers of rows at the server; `None` of sources without estimates.
+/// Estimated numbers of rows at the server; `None` of sources without estimates. A server that
+/// cannot be read is a note: the expectation is unchecked then.
 async fn estimates(
     session: &Session,
     job: &Job,
     untold: &[&ExpectConfig],
-) -> CommandResult<Option<HashMap<String, Option<u64>>>> {
+) -> Option<HashMap<String, Option<u64>>> {
     let names: Vec<String> = untold.iter().filter_map(|one| one.object.clone()).collect();
     let reading = job.source.estimated_rows(&session.env, &session.cx, &names);
-    Ok(session.unless_cancelled(reading).await?)
+    session.unless_cancelled(reading).await.unwrap_or_else(|error: CommandError| {
+        let text = format!("cannot read estimates of rows for `expect`: {}", error.chain());
+        session.cx.events.note(text);
+        None
+    })
 }
 
 fn tell_held(session: &Session, held: backup_control::error::Result<Option<SnapshotInfo>>) {

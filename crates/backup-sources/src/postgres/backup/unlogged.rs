@@ -27,7 +27,7 @@ pub(super) async fn note(cx: &Context, options: &PostgresOptions, databases: &BT
         Err(_) => Vec::new(),
     };
     let tables = if tables.is_empty() {
-        format!("in {} databases", databases.len())
+        format!("in {}", words::count(databases.len() as u64, "database", "databases"))
     } else {
         words::few(&tables, NAMED)
     };
@@ -65,7 +65,7 @@ async fn tables_of(options: &PostgresOptions, databases: &[String]) -> Vec<Strin
 async fn tables_in(options: &PostgresOptions, database: &str) -> SourceResult<Vec<String>> {
     const READING: &str = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n \
                            ON n.oid = c.relnamespace WHERE c.relpersistence = 'u' AND c.relkind IN \
-                           ('r', 'm') ORDER BY 1";
+                           ('r', 'm') ORDER BY 1 LIMIT 1000";
     let doing = "cannot list unlogged tables";
     let sql = Sql::open(options, database).await?;
     let rows = sql.client.query(READING, &[]).await.map_err(|error| of_sql(&error, doing))?;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::super::error::malformed;
 use super::super::lsn::Lsn;
 use super::super::restore_options::RecoveryTarget;
-use super::super::wal::{Event, History, Moment, Records, ServerLimits};
+use super::super::wal::{Event, History, Moment, Records, ServerLimits, is_shutdown};
 use super::Job;
 use super::target::{Target, failed};
 
@@ -198,7 +198,12 @@ impl<'a> Search<'a> {
         if self.found && is_before {
             return;
         }
-        self.last = Some(event);
+        // A server that stopped behind a shutdown begins there again, and finds no record to stop
+        // behind.
+        let has_consistent = self.last.as_ref().is_some_and(|last| last.to >= self.consistent);
+        if !(has_consistent && is_shutdown(record)) {
+            self.last = Some(event);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backup_core::context::Context;
-use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::source::{SourceError, SourceResult};
 
 use super::super::error::invalid;
 use super::super::options::PostgresOptions;
@@ -23,11 +23,13 @@ pub struct Promoted {
 /// was, and begins a timeline of its own. Programs of its version come from the first of
 /// `programs` that has them. The time-out is that of a start.
 ///
-/// Cancelling leaves a server that replays its log and then accepts writes.
+/// Cancelling leaves a server that replays its log and then accepts writes. An interrupted promotion
+/// can be repeated.
 ///
 /// # Errors
-/// [`SourceErrorKind::Invalid`] if the directory is no paused restore or there are no programs of
-/// its version, [`SourceErrorKind::Target`] if the server does not stop or start.
+/// [`Invalid`](backup_core::source::SourceErrorKind::Invalid) if the directory is no paused restore
+/// or there are no programs of its version,
+/// [`Target`](backup_core::source::SourceErrorKind::Target) if the server does not stop or start.
 pub async fn promote(
     cx: &Context,
     directory: &Path,
@@ -41,33 +43,28 @@ pub async fn promote(
         invalid(format!("{} is not a data directory of PostgreSQL", target.root.display()))
             .with_hint("name the directory of a restore with --pause")
     })?;
-    require_pause(&target)?;
+    if !recovery::is_restore(&target)? {
+        let text = format!("{} is not a paused restore", target.root.display());
+        return Err(invalid(text).with_hint("name the directory of a restore with --pause"));
+    }
     let programs = start::programs(major * 10_000, programs).await.map_err(|error| {
         let kind = error.kind();
         SourceError::new(kind, error.chain())
             .with_hint("name the directory of its pg_ctl and postgres (--programs DIR)")
     })?;
-    start::stop(cx, &programs, &target).await?;
-    cx.check_cancelled()?;
-    recovery::end_pause(&target)?;
-    let options = PostgresOptions { start_timeout: limit, ..PostgresOptions::default() };
-    start::start(cx, &programs, &target, start::limit(&options, log_of(&target))).await?;
+    if target.root.join(start::SIGNAL).exists() {
+        let options = PostgresOptions { start_timeout: limit, ..PostgresOptions::default() };
+        let limit = start::limit(&options, log_of(&target));
+        start::stop(cx, &programs, &target, limit).await?;
+        cx.check_cancelled()?;
+        recovery::end_pause(&target)?;
+        start::start(cx, &programs, &target, limit).await?;
+    } else {
+        // Promoted by other means, or by a promotion that was interrupted at its end.
+        recovery::forget(&target)?;
+        start::reload(cx, &programs, &target).await?;
+    }
     Ok(Promoted { running: start::running(&target) })
-}
-
-/// Refuses directories whose server does not wait for a promotion.
-fn require_pause(target: &Target) -> SourceResult<()> {
-    let shown = target.root.display();
-    if !recovery::pauses(target)? {
-        return Err(invalid(format!("{shown} is not a paused restore"))
-            .with_hint("name the directory of a restore with --pause"));
-    }
-    if !target.root.join(start::SIGNAL).exists() {
-        let text = format!("the server of {shown} accepts writes already");
-        return Err(SourceError::new(SourceErrorKind::Invalid, text)
-            .with_hint("remove the recovery_target settings from its postgresql.auto.conf"));
-    }
-    Ok(())
 }
 
 /// Bytes of the log in the directory, at most that is replayed.

@@ -123,7 +123,10 @@ pub(super) async fn configure(
         let value = if pauses { found.limits.at_least(name, value) } else { value.clone() };
         (name, value)
     });
-    let set = job.options.settings.iter().map(|(name, value)| (name, value.clone()));
+    let set = job.options.settings.iter().map(|(name, value)| {
+        let value = if pauses { found.limits.at_least(name, value) } else { value.clone() };
+        (name, value)
+    });
     for (name, value) in needed.chain(set) {
         // Writing to a string never fails.
         _ = writeln!(text, "{name} = {}", quoted(&value));
@@ -134,9 +137,9 @@ pub(super) async fn configure(
     target.write("recovery.signal", b"")
 }
 
-/// Returns `true` for a directory whose replay ends with a pause.
-pub(super) fn pauses(target: &Target) -> SourceResult<bool> {
-    Ok(target.read(AUTO)?.lines().any(|line| line == PAUSES))
+/// Returns `true` for a directory with the settings of a restore that says where the replay ends.
+pub(super) fn is_restore(target: &Target) -> SourceResult<bool> {
+    Ok(target.read(AUTO)?.contains(HEADING))
 }
 
 /// The next start of the server ends its replay at the same place, and accepts writes.

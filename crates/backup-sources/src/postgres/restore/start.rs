@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use backup_core::context::Context;
@@ -38,8 +38,8 @@ const STATUS_LINE: usize = 7;
 const PORT_LINE: usize = 3;
 const SOCKET_LINE: usize = 4;
 const READY: &str = "ready";
-/// The same, of queries only.
-const READS: &str = "standby";
+/// Exit code of `pg_ctl status` without a server.
+const NOT_RUNNING: i32 = 3;
 /// The file that makes a server replay its log up to a target.
 pub(super) const SIGNAL: &str = "recovery.signal";
 
@@ -130,7 +130,7 @@ pub(super) async fn start_paused(
     // takes this for a failure; a real one shows at the second start.
     let replaying = ["-w", "-l", &*log, "-o", "-c hot_standby=off", "start"];
     _ = pg_ctl(&replaying, STARTING.min(limit)).await;
-    while pg_ctl(&["status"], SAYING).await.is_ok() {
+    while is_running(cx, programs, target).await? {
         wait(cx).await?;
         if started.elapsed() >= limit {
             return Err(too_long(target, limit));
@@ -140,22 +140,20 @@ pub(super) async fn start_paused(
     cx.check_cancelled()?;
     let begun = pg_ctl(&starting, STARTING.min(limit)).await;
     if let Err(error) = begun
-        && pg_ctl(&["status"], SAYING).await.is_err()
+        && !is_running(cx, programs, target).await?
     {
         return Err(error);
     }
-    while status(target) != READS {
+    // Also the state of a server that accepts queries only.
+    while status(target) != READY {
         wait(cx).await?;
         pg_ctl(&["status"], SAYING).await?;
-        if status(target) == READY {
-            return Err(did_not_pause());
-        }
         if started.elapsed() >= limit {
             return Err(too_long(target, limit));
         }
         reminder.remind(started);
     }
-    Ok(())
+    if target.root.join(SIGNAL).exists() { Ok(()) } else { Err(did_not_pause()) }
 }
 
 /// Servers pause only where they can accept queries.
@@ -166,13 +164,50 @@ fn did_not_pause() -> SourceError {
         .with_hint("restore to another directory, to a moment shortly before or after")
 }
 
-/// Stops it, if it runs.
-pub(super) async fn stop(cx: &Context, programs: &Path, target: &Target) -> SourceResult<()> {
-    let pg_ctl = |arguments, limit| unless_cancelled(cx, run(programs, target, arguments, limit));
-    if pg_ctl(&["status"], SAYING).await.is_err() {
+/// Stops it, if it runs. It may take `limit`.
+pub(super) async fn stop(
+    cx: &Context,
+    programs: &Path,
+    target: &Target,
+    limit: Duration,
+) -> SourceResult<()> {
+    if !is_running(cx, programs, target).await? {
         return Ok(());
     }
-    pg_ctl(&["-w", "-m", "fast", "stop"], STARTING).await
+    let seconds = limit.as_secs().max(1).to_string();
+    let stopping = ["-w", "-t", &*seconds, "-m", "fast", "stop"];
+    let stopped = run(programs, target, &stopping, limit + SAYING);
+    unless_cancelled(cx, stopped).await.map_err(|error| {
+        let text = format!("cannot stop the server of {}", target.root.display());
+        SourceError::new(error.kind(), text).with_hint("stop it with pg_ctl stop, and try again")
+    })
+}
+
+/// Returns `true` if a server runs on the directory.
+pub(super) async fn is_running(
+    cx: &Context,
+    programs: &Path,
+    target: &Target,
+) -> SourceResult<bool> {
+    let asked = exit_status(programs, target, &["status"], SAYING);
+    let status = unless_cancelled(cx, asked).await?;
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(NOT_RUNNING) => Ok(false),
+        _ => {
+            let text = format!("cannot find out if a server runs in {}", target.root.display());
+            Err(SourceError::new(SourceErrorKind::Target, text)
+                .with_hint("run as the owner of the directory, or as root"))
+        }
+    }
+}
+
+/// Lets a server that runs read its settings again.
+pub(super) async fn reload(cx: &Context, programs: &Path, target: &Target) -> SourceResult<()> {
+    if is_running(cx, programs, target).await? {
+        unless_cancelled(cx, run(programs, target, &["reload"], SAYING)).await?;
+    }
+    Ok(())
 }
 
 /// Reports from time to time that a server still replays its log.
@@ -265,12 +300,12 @@ fn status(target: &Target) -> String {
     status.lines().nth(STATUS_LINE).unwrap_or_default().trim().to_owned()
 }
 
-async fn run(
+async fn exit_status(
     programs: &Path,
     target: &Target,
     arguments: &[&str],
     limit: Duration,
-) -> SourceResult<()> {
+) -> SourceResult<ExitStatus> {
     let root = fs::metadata(&target.root).map_err(|error| failed(&target.root, error))?;
     let mut command = Command::new(programs.join("pg_ctl"));
     command.arg("-D").arg(&target.root).args(arguments).current_dir(&target.root);
@@ -289,11 +324,19 @@ async fn run(
         );
         return Err(SourceError::new(SourceErrorKind::Target, text));
     };
-    let status = status.map_err(|error| {
+    status.map_err(|error| {
         SourceError::new(SourceErrorKind::Target, format!("cannot run {}", program.display()))
             .with_source(error)
-    })?;
-    if status.success() {
+    })
+}
+
+async fn run(
+    programs: &Path,
+    target: &Target,
+    arguments: &[&str],
+    limit: Duration,
+) -> SourceResult<()> {
+    if exit_status(programs, target, arguments, limit).await?.success() {
         return Ok(());
     }
     let text = format!("the restored server does not run: {}", said(target));

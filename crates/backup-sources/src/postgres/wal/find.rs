@@ -270,8 +270,8 @@ async fn start_with_new_slot(
     match WalStream::start(connection, Some(name), timeline, at).await {
         Ok(stream) => {
             cx.events.note(format!(
-                "the server had given up the replication slot {name} and still has its WAL: a new \
-                 slot takes its place (see idle_replication_slot_timeout)"
+                "a new replication slot {name} takes the place of one that the server had given up \
+                 (see idle_replication_slot_timeout)"
             ));
             Ok(stream)
         }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::super::layout::Segments;
 use super::super::lsn::Lsn;
 use super::pages::{PAGE, Pages, Piece};
-pub(in super::super) use limits::ServerLimits;
+pub(in super::super) use limits::{ServerLimits, is_shutdown};
 use record::Record;
 
 const HEADER: usize = 24;
@@ -22,6 +22,7 @@ pub(super) const EPOCH: i64 = 946_684_800;
 /// Resource managers, and kinds of their records.
 const XLOG: u8 = 0;
 const XACT: u8 = 1;
+const SHUTDOWN: u8 = 0;
 const SWITCH: u8 = 0x40;
 const PARAMETER_CHANGE: u8 = 0x60;
 const RESTORE_POINT: u8 = 0x70;

@@ -151,6 +151,11 @@ impl WalStream {
                 }
                 Message::Error(error) => return Err(WireError::Server(error)),
                 Message::Notice(_) | Message::Parameter(..) | Message::Other => {}
+                // A server that shuts down ends the command without the end of the stream.
+                Message::Complete => {
+                    let kind = std::io::ErrorKind::ConnectionAborted;
+                    return Err(std::io::Error::new(kind, "the server shut down").into());
+                }
                 _ => return Err(malformed("WAL from the server").into()),
             }
         }

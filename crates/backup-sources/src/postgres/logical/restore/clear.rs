@@ -126,40 +126,16 @@ pub(super) fn removals(plan: &Plan<'_>, catalog: &Catalog, is_exchanged: bool) -
     others.map(removal).collect()
 }
 
-/// The same of functions and types, in schemas that are restored as a whole.
-pub(super) async fn other_removals(
-    sql: &Sql,
-    plan: &Plan<'_>,
-    catalog: &Catalog,
-    is_exchanged: bool,
-) -> SourceResult<Vec<Removal>> {
-    let cleared = plan.cleared();
-    let origin = |schema: &String| {
-        let same = is_exchanged.then(|| schema.clone());
-        same.or_else(|| cleared.get(schema).map(|&origin| origin.to_owned()))
-    };
-    let mut removals = Vec::new();
-    for (schema, origin) in catalog.schemas.iter().filter_map(|one| Some((one, origin(one)?))) {
-        for Other { kind, shown, name } in others_of(sql, schema).await? {
-            if !plan.names.known.contains(&(origin.clone(), name)) {
-                let (kind, name) = (kind.to_lowercase(), format!("{}.{shown}", plan.target));
-                removals.push(Removal { kind, name, count: None, estimate: None });
-            }
-        }
-    }
-    Ok(removals)
-}
-
 /// A function or a type.
-struct Other {
+pub(super) struct Other {
     /// The object type of `DROP`.
-    kind: String,
+    pub(super) kind: String,
     /// Schema, name and arguments.
-    shown: String,
-    name: String,
+    pub(super) shown: String,
+    pub(super) name: String,
 }
 
-async fn others_of(sql: &Sql, schema: &str) -> SourceResult<Vec<Other>> {
+pub(super) async fn others_of(sql: &Sql, schema: &str) -> SourceResult<Vec<Other>> {
     let rows = sql.client.query(OTHERS, &[&quoted(schema)]).await;
     let other = |row: &tokio_postgres::Row| {
         Ok(Other { kind: row.try_get(0)?, shown: row.try_get(1)?, name: row.try_get(2)? })

@@ -15,7 +15,7 @@ use super::failures::Failures;
 use super::plan::Plan;
 use super::ties::There;
 use super::writer::{Beside, Writer};
-use super::{Job, clear};
+use super::{Job, clear, lacking};
 
 /// Objects of a database that a restore into it concerns.
 pub(super) struct InTheWay {
@@ -43,7 +43,7 @@ pub(super) async fn removals(
     let sql = open(job, &plan.target).await?;
     let catalog = Catalog::read(&sql, &plan.target).await?;
     let mut removals = clear::removals(plan, &catalog, is_exchanged);
-    removals.extend(clear::other_removals(&sql, plan, &catalog, is_exchanged).await?);
+    removals.extend(lacking::removals(&sql, plan, &catalog, is_exchanged).await?);
     Ok(removals)
 }
 

@@ -16,6 +16,7 @@
 //! | `whole.rs` | into a database of its own, several sessions at a time |
 //! | `inside.rs` | into a database that is there, in one transaction |
 //! | `clear.rs` | dropping what is replaced |
+//! | `lacking.rs` | objects that a replacement removes because the snapshot lacks them |
 //! | `merge.rs` | rows that are merged into a table that is there |
 //! | `attempt.rs` | work on one object, and another attempt at refused work |
 //! | `failures.rs` | [`Failures`](failures::Failures): objects that the server refuses |
@@ -32,6 +33,7 @@ mod clear;
 mod dump;
 mod failures;
 mod inside;
+mod lacking;
 mod large_objects;
 mod merge;
 mod objects;
@@ -223,7 +225,7 @@ async fn removals(job: &Job<'_>, plans: &[Plan<'_>], ways: &[Way]) -> SourceResu
     }
     let is_wanted = |removal: &&Removal| match &job.request.delete {
         Delete::Nothing => false,
-        Delete::Absent => true,
+        Delete::Absent(_) | Delete::PlannedFiles(..) => true,
         Delete::Planned(names) => names.contains(&removal.name),
     };
     let unwanted: Vec<&str> = removals

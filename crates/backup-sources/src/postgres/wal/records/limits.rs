@@ -2,7 +2,7 @@
 //! since 12). A server that accepts queries during replay must have them at least as large.
 
 use super::record::main_data;
-use super::{PARAMETER_CHANGE, XLOG};
+use super::{PARAMETER_CHANGE, SHUTDOWN, XLOG};
 
 /// Names of these settings, in the order of the record.
 const NAMES: [&str; 5] = [
@@ -12,6 +12,11 @@ const NAMES: [&str; 5] = [
     "max_prepared_transactions",
     "max_locks_per_transaction",
 ];
+
+/// Returns `true` for a record of a clean shutdown, given by its beginning. It changes no data.
+pub(in super::super::super) fn is_shutdown(record: &[u8]) -> bool {
+    record.get(16..18).is_some_and(|kind| kind[0] & 0xf0 == SHUTDOWN && kind[1] == XLOG)
+}
 
 /// The largest values that the log notes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
