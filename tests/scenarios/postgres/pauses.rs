@@ -61,6 +61,7 @@ impl Story {
         place.done(&["run", "crm"]);
         let capturing = place.spawn(&["logs", "follow", "crm"]);
         write(&server, 0, 3).await;
+        place.reached(&text_of(&newest(&server).await));
         // Queries during replay need as many connections as the log was written with.
         server.run("ALTER SYSTEM SET max_connections = 150").await;
         server.start_again(version).await;

@@ -188,7 +188,7 @@ pub(crate) async fn what_is_there_is_respected(version: Version) {
     for include in ["shop", "shop.sales"] {
         let unasked = request(&[include], IfExists::Replace);
         let error = try_restore(&snapshot, logical(&server), unasked).await.unwrap_err();
-        let named = "2 objects that the snapshot lacks: shop.sales.twice(integer), shop.sales.mood";
+        let named = "2 objects that the snapshot lacks: shop.sales.mood, shop.sales.twice(integer)";
         assert!(error.chain().contains(named), "{}", error.chain());
     }
     // Another overload has the name of a function of the snapshot; other objects lie in no schema.
