@@ -47,12 +47,13 @@ pub(super) async fn require(
         untold.retain(|one| !expect::is_estimated(one, &estimates));
     }
     if !unmet.is_empty() {
-        let held = if counted > 0 {
-            damage::hold_last_complete(repository, &id, expected, &session.cx).await
+        if counted > 0 {
+            let held = damage::hold_last_complete(repository, &id, expected, &session.cx).await;
+            report_hold(session, "the last one that meets `expect`", held);
         } else {
-            damage::hold_last_before(repository, &id, &session.cx).await
-        };
-        tell_held(session, held);
+            let held = damage::hold_last_before(repository, &id, &session.cx).await;
+            report_hold(session, "the last one before", held);
+        }
         let text = format!("snapshot {} does not meet `expect`: {}", id.short(), unmet.join("; "));
         return Err(CommandError::new(Kind::Mismatch, text).with_hint(
             "check the source before older snapshots are forgotten; the new snapshot is kept",
@@ -94,15 +95,19 @@ async fn estimates(
     })
 }
 
-fn tell_held(session: &Session, held: backup_control::error::Result<Option<SnapshotInfo>>) {
+fn report_hold(
+    session: &Session,
+    which: &str,
+    held: backup_control::error::Result<Option<SnapshotInfo>>,
+) {
     match held {
-        Ok(Some(last)) => session.ui.warning(format_args!(
-            "snapshot {0}, the last one before, is now held; `backup release {0}` ends the hold",
+        Ok(Some(last)) => session.ui.warning(session.of_job(format_args!(
+            "snapshot {0}, {which}, is now held; `backup release {0}` ends the hold",
             last.id.short()
-        )),
+        ))),
         Ok(None) => {}
         Err(error) => {
-            records::warn(session, "cannot hold the last snapshot before", &error.into());
+            records::warn(session, &format!("cannot hold the snapshot, {which}"), &error.into());
         }
     }
 }
