@@ -86,7 +86,11 @@ impl Place {
     pub(crate) fn write(&self, relative: &str, text: &str) {
         let path = self.path(relative);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::write(&path, text).unwrap();
+        // Others cannot read keys.
+        let mode = if relative.ends_with("key") { 0o600 } else { 0o644 };
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&path, permissions).unwrap();
     }
 
     pub(crate) fn prepare(&self, program: &Path) -> Command {

@@ -354,7 +354,13 @@ impl Servers {
         for dir in ["keys", "bin", "aquarium/uploads", "aquarium/media", "aquarium/settings"] {
             std::fs::create_dir_all(place.path(dir)).unwrap();
         }
-        let write = |name: &str, content: &[u8]| std::fs::write(place.path(name), content).unwrap();
+        let write = |name: &str, content: &[u8]| {
+            std::fs::write(place.path(name), content).unwrap();
+            // Others cannot read keys and passwords.
+            let mode = if name.starts_with("keys/") { 0o600 } else { 0o644 };
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(place.path(name), permissions).unwrap();
+        };
         for key in ["aquarium", "aquarium-aws", "aquarium-google", "files"] {
             write(&format!("keys/{key}.key"), key.as_bytes());
         }

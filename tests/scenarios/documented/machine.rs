@@ -2,7 +2,7 @@
 //! host names are servers of the test.
 
 use std::fmt::Write as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -62,7 +62,9 @@ impl Machine {
 
     /// Writes the file that the documentation calls `/etc/backup/{name}`.
     pub(super) fn password(&self, name: &str, password: &str) {
-        std::fs::write(self.path("etc/backup").join(name), password).unwrap();
+        let path = self.path("etc/backup").join(name);
+        std::fs::write(&path, password).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     }
 
     /// Executes the `sh` blocks of a page in one shell, in their order. The configuration is `config`;

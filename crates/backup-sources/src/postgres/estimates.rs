@@ -12,8 +12,8 @@ use super::unless_cancelled;
 use super::wire::Sql;
 
 /// Rows of tables and materialized views, partitions included; -1 if no estimate exists, because
-/// the table was not analyzed. Versions before 14 note 0 rows then. A file without a byte has no
-/// rows, whatever the estimate.
+/// the table was not analyzed. Versions before 14 note 0 rows then. An empty file has no rows,
+/// also if the estimate differs.
 const ROWS: &str = "SELECT name, min(CASE WHEN size > 0 AND (reltuples < 0 OR reltuples = 0 AND \
                     relpages = 0) THEN -1 ELSE 0 END)::bigint, sum(CASE WHEN size > 0 THEN \
                     greatest(reltuples, 0) ELSE 0 END)::bigint FROM (SELECT t.name, l.reltuples, \

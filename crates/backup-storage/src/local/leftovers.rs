@@ -53,7 +53,7 @@ impl Owner {
         self.nonce == nonce() && self.pid == rustix::process::getpid()
     }
 
-    /// True if the process is gone, as far as this machine can tell.
+    /// True if the process is gone, as far as this machine shows.
     fn is_dead(self) -> bool {
         if self.pid == rustix::process::getpid() {
             // In a container, every run may have the same number.

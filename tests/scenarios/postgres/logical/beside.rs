@@ -37,7 +37,8 @@ async fn rows(server: &Postgres, table: &str) -> String {
 async fn originals(server: &Postgres) -> BTreeMap<String, String> {
     let all = digests(server).await.into_iter();
     let all = all.map(|(name, digest)| (name, format!("{digest:?}")));
-    all.filter(|(name, _)| !name.contains("sales_then") && !name.contains(".old.")).collect()
+    let copies = ["sales_then", ".old.", "old_sales"];
+    all.filter(|(name, _)| copies.iter().all(|copy| !name.contains(copy))).collect()
 }
 
 pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
@@ -87,16 +88,25 @@ pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
         let hint = error.unwrap_err().hint().unwrap().to_owned();
         assert!(!hint.contains("replace"), "{hint}");
     }
-    // Under another name of the schema, a part in another schema would be taken.
+    // Under another name of the schema, a part in another schema would be removed from its table.
     let to_old =
         |database: &str| renaming(&server, &[&*format!("{database}.public={database}.old")]);
-    for if_exists in [IfExists::Replace, IfExists::Merge] {
-        let error = try_restore(&snapshot, to_old("shop"), request(&["shop"], if_exists))
-            .await
-            .unwrap_err();
-        assert!(error.chain().contains("is a part of"), "{}", error.chain());
-    }
-    assert_eq!((definitions(&server, "shop"), originals(&server).await), (defined, was.clone()));
+    let asked = request(&["shop"], IfExists::Replace);
+    let error = try_restore(&snapshot, to_old("shop"), asked).await.unwrap_err();
+    assert!(error.chain().contains("is a part of"), "{}", error.chain());
+    assert_eq!(
+        (definitions(&server, "shop"), originals(&server).await),
+        (defined.clone(), was.clone())
+    );
+    // It gets a name of its own, so that nothing is merged into the part of the original.
+    restored(&snapshot, to_old("shop"), request(&["shop"], IfExists::Merge)).await;
+    assert_eq!((rows(&server, "old.sales").await, originals(&server).await), (then, was.clone()));
+    assert_eq!(
+        value_of(&server, "shop", "SELECT count(*)::text FROM cold.old_sales_y2").await,
+        "100"
+    );
+    run_in(&server, "shop", "DROP SCHEMA old CASCADE").await;
+    assert_eq!(definitions(&server, "shop"), defined);
     // A whole database under other names of its schemas is not exchanged.
     restored(&snapshot, to_old("plain"), request(&["plain"], IfExists::Replace)).await;
     let both = "SELECT (SELECT count(*) FROM t) || ' ' || (SELECT count(*) FROM old.t)";

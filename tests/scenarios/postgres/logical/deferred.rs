@@ -3,7 +3,7 @@
 use backup_core::source::{IfExists, RestoreRequest, Selection};
 use backup_sources::postgres::LogicalOptions;
 
-use super::parts::request;
+use super::parts::{replacing, request};
 use super::{
     Version, backed_up, definitions, digests, logical, renaming, repo, restored, run_in, source,
     try_restore, value_of,
@@ -112,7 +112,7 @@ pub(crate) async fn databases_stay_if_their_successor_is_refused(version: Versio
     run_in(&copy, "shop", "CREATE TABLE kept (id int); INSERT INTO kept VALUES (7)").await;
     let was = definitions(&copy, "shop");
     let to = || LogicalOptions { roles: false, ..logical(&copy) };
-    let replacing = || request(&["shop"], IfExists::Replace);
+    let replacing = || replacing(&["shop"]);
     let error = try_restore(&snapshot, to(), replacing()).await.unwrap_err();
     assert!(error.chain().contains("absent"), "{}", error.chain());
     assert_eq!(definitions(&copy, "shop"), was);

@@ -77,7 +77,7 @@ pub(super) async fn compare(run: &mut Run<'_>, packs: BTreeSet<PackId>) -> Resul
     Ok(())
 }
 
-/// These packs with the number of their index entries. Packs that the index lacks have none.
+/// `packs` with the number of their index entries. Packs that the index lacks have none.
 fn sizes(indexed: &IndexedRepository, packs: &BTreeSet<PackId>) -> Vec<(PackId, u64)> {
     let mut entries: BTreeMap<PackId, u64> = packs.iter().map(|pack| (*pack, 0)).collect();
     indexed.index().for_each_pack(&mut |pack| {

@@ -6,8 +6,17 @@ use crate::source::EntryPath;
 /// Paths that are named per snapshot.
 const MAX_NAMED: usize = 50;
 
+/// The path of a directory in its own losses. Odd names may be empty: the root would be the same as
+/// an entry in it without a name.
+pub(super) fn itself() -> EntryPath {
+    EntryPath::root().join(ITSELF)
+}
+
+/// The name of a directory in its own losses.
+const ITSELF: &[u8] = b".";
+
 /// Entries of a directory or a snapshot that are not as they were backed up, by paths that begin
-/// there.
+/// with [`itself`].
 #[derive(Debug, Default, Clone)]
 pub(super) struct Losses {
     pub(super) lost: Paths,
@@ -65,7 +74,9 @@ impl Paths {
         self.count = self.count.saturating_add(inner.count);
         let left = MAX_NAMED - self.named.len();
         let below = |inner: &EntryPath| {
-            inner.segments().fold(path.clone(), |path, segment| path.join(segment))
+            let segments = inner.as_bytes().split(|byte| *byte == b'/');
+            // An empty one before the first slash, and the directory itself.
+            segments.skip(2).fold(path.clone(), |path, segment| path.join(segment))
         };
         self.named.extend(inner.named.iter().take(left).map(below));
     }
@@ -96,9 +107,10 @@ mod tests {
     #[test]
     fn losses_below_a_directory_are_named_with_the_whole_path() {
         let (mut inner, mut outer) = (Losses::default(), Losses::default());
-        inner.lost.push(EntryPath::root());
-        inner.lost.push(path("/x"));
-        inner.resized.push(path("/y/z"));
+        inner.lost.push(itself());
+        inner.lost.push(itself().join(b"x"));
+        inner.lost.push(itself().join(b""));
+        inner.resized.push(itself().join(b"y").join(b"z"));
         outer.add_below(&path("/a/b"), &inner);
         outer.add_below(&path("/c"), &inner.nameless());
         let problems = outer.problems("snapshot 1");
@@ -109,21 +121,24 @@ mod tests {
         assert_eq!(
             texts,
             [
-                ("4 of its entries cannot be recovered", &named(&["/a/b", "/a/b/x", "2 more"])[..]),
+                (
+                    "6 of its entries cannot be recovered",
+                    &named(&["/a/b", "/a/b/x", "/a/b/", "3 more"])[..]
+                ),
                 (
                     "2 of its files have other sizes than recorded; their stored content stays",
                     &named(&["/a/b/y/z", "1 more"])[..]
                 ),
             ]
         );
-        assert_eq!((outer.count(), outer.named()), (6, 3));
+        assert_eq!((outer.count(), outer.named()), (8, 4));
     }
 
     #[test]
     fn number_of_losses_is_exact_where_names_end() {
         let mut losses = Losses::default();
         for number in 0..70 {
-            losses.lost.push(path(&format!("/{number}")));
+            losses.lost.push(itself().join(number.to_string().as_bytes()));
         }
         let mut twice = losses.clone();
         twice.add_below(&path("/again"), &losses);

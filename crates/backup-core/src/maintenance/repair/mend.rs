@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use jiff::tz::TimeZone;
 
 use super::blobs::{Missing, Needs};
-use super::losses::Losses;
+use super::losses::{Losses, itself};
 use super::{Run, quarantine};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -129,7 +129,9 @@ impl Mender<'_> {
     async fn all<'s>(&mut self, snapshots: &'s [SnapshotInfo]) -> Result<Vec<Mended<'s>>> {
         let mut mended = Vec::new();
         for info in snapshots {
-            let (tree, losses) = self.directory(EntryPath::root(), info.snapshot.tree).await?;
+            let (tree, of_root) = self.directory(EntryPath::root(), info.snapshot.tree).await?;
+            let mut losses = Losses::default();
+            losses.add_below(&EntryPath::root(), &of_root);
             if tree != Some(info.snapshot.tree) {
                 mended.push((info, tree, losses));
             }
@@ -152,7 +154,7 @@ impl Mender<'_> {
             let is_too_deep = limits::depth_fault(&path).is_some();
             if is_too_deep || self.missing.contains(&(BlobKind::Tree, id)) {
                 let mut losses = Losses::default();
-                losses.lost.push(EntryPath::root());
+                losses.lost.push(itself());
                 return Ok((None, losses));
             }
             // Directories that refer to each other can have more paths than can be followed.
@@ -198,7 +200,7 @@ impl Mender<'_> {
     /// The changes of a directory at `path`, none if it stays as it is; and its losses.
     async fn edits(&mut self, path: &EntryPath, tree: Tree) -> Result<(Option<Edits>, Losses)> {
         let (mut edits, mut losses) = (Edits::new(), Losses::default());
-        let top = EntryPath::root();
+        let top = itself();
         self.reader.settle(&tree).await?;
         let unfit = tree.faults.iter().filter(|fault| fault.is_lost());
         unfit.for_each(|fault| losses.lost.push(top.join(fault.entry.as_bytes())));

@@ -128,8 +128,8 @@ impl Absence {
         })
     }
 
-    /// Returns `false` if the removal is limited to the entries of a plan, and the entry at `path`,
-    /// which is `shown` to people, is none of them.
+    /// Returns `false` if the removal is limited to the entries of a plan, and the entry at `path` is
+    /// none of them. `shown` is the path in messages.
     pub(super) fn is_planned(&self, path: &EntryPath, shown: &str) -> bool {
         match &self.delete {
             Delete::Nothing | Delete::Absent(_) => true,

@@ -137,7 +137,7 @@ pub(super) async fn configure(
     target.write("recovery.signal", b"")
 }
 
-/// Returns `true` for a directory with the settings of a restore that says where the replay ends.
+/// Returns `true` for a directory with settings of a restore for the end of its replay.
 pub(super) fn is_restore(target: &Target) -> SourceResult<bool> {
     Ok(target.read(AUTO)?.contains(HEADING))
 }

@@ -234,7 +234,7 @@ impl Candidate {
         let stream = match WalStream::start(connection, name, timeline, at).await {
             Err(error) if slot::is_gone(&error) => {
                 let wanted = (timeline, at);
-                start_with_new_slot(cx, options, &host, wanted, error, &doing).await?
+                Box::pin(start_with_new_slot(cx, options, &host, wanted, error, &doing)).await?
             }
             started => started.map_err(|error| error.into_source(&doing))?,
         };
