@@ -79,7 +79,7 @@ pub(super) async fn what_is_missing_is_named(version: Version) {
     let reader = source_with(PostgresOptions::parse(&server.uri_of("reader")).unwrap()).await;
     let problems = listed(&reader.probe(&talking()).await.unwrap());
     assert!(
-        problems.contains("LOGIN REPLICATION") && problems.contains("pg_hba.conf"),
+        problems.contains("ALTER ROLE … REPLICATION for the user in the address"),
         "{problems}"
     );
     assert!(!reader.capabilities().log_capture);

@@ -86,7 +86,12 @@ impl ServerError {
              pg_reload_conf();"
         );
         if self.message.contains("pg_hba.conf") {
-            return rule;
+            let is_replication = database == "replication";
+            return if is_replication {
+                format!("{rule} The role needs REPLICATION")
+            } else {
+                rule
+            };
         }
         format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD '…'; and {rule}")
     }
