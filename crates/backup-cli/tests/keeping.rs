@@ -356,7 +356,8 @@ fn commands_that_write_remove_leftovers_of_killed_ones() {
         for (path, hours) in [(&old, 25), (&young, 23)] {
             let file = std::fs::File::create(path).unwrap();
             let ago = std::time::Duration::from_secs(hours * 3600);
-            file.set_modified(std::time::SystemTime::now() - ago).unwrap();
+            let now = file.metadata().unwrap().modified().unwrap();
+            file.set_modified(now - ago).unwrap();
         }
         env.run(&["list"]).ok();
         assert!(old.exists(), "reading removes nothing");

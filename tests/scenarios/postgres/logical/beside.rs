@@ -100,7 +100,10 @@ pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
     );
     // It gets a name of its own, so that nothing is merged into the part of the original.
     restored(&snapshot, to_old("shop"), request(&["shop"], IfExists::Merge)).await;
-    assert_eq!((rows(&server, "old.sales").await, originals(&server).await), (then, was.clone()));
+    assert_eq!(
+        (rows(&server, "old.sales").await, originals(&server).await),
+        (then.clone(), was.clone())
+    );
     assert_eq!(
         value_of(&server, "shop", "SELECT count(*)::text FROM cold.old_sales_y2").await,
         "100"
