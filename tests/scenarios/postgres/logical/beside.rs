@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use backup_core::source::{IfExists, RestoreRequest, Selection};
 
-use super::parts::request;
+use super::parts::{replacing, request};
 use super::{
     Version, backed_up, definitions, digests, logical, renaming, repo, restored, run_in, source,
     try_restore, value_of,
@@ -116,14 +116,14 @@ pub(crate) async fn copies_leave_the_originals_alone(version: Version) {
     assert_eq!(value_of(&server, "plain", both).await, "3 2");
     assert_eq!(originals(&server).await, was);
 
-    // Parts that the snapshot lacks go with their table, and the plan names them.
+    // With `--delete`, parts that the snapshot lacks go with their table, and the plan names them.
     run_in(
         &server,
         "shop",
         "CREATE TABLE sales_3 PARTITION OF sales FOR VALUES FROM (300) TO (400)",
     )
     .await;
-    let asked = request(&["shop.public.sales"], IfExists::Replace);
+    let asked = replacing(&["shop.public.sales"]);
     let plan = RestoreRequest { dry_run: true, ..asked.clone() };
     let plan = try_restore(&snapshot, logical(&server), plan).await.unwrap();
     let removed: Vec<&str> = plan.removals.iter().map(|one| &*one.name).collect();
