@@ -71,7 +71,7 @@ pub use options::{
     ClientEnvironment, ConnectionOptions, Host, Keepalive, Methods, PostgresOptions, ServerRole,
     TlsMode, TlsVersions, hosts_of,
 };
-pub use restore::{Promoted, promote};
+pub use restore::promote;
 pub use restore_options::{RecoveryTarget, RestoredConfiguration};
 pub use scratch::{Scratch, ScratchOptions};
 pub use session::PostgresSession;

@@ -64,7 +64,7 @@ use super::options::PostgresOptions;
 pub(super) use layers::{Chain, TOGETHER, chain, combined, is_of_relations, require_names};
 pub(super) use maps::Maps;
 use moment::Way;
-pub use promote::{Promoted, promote};
+pub use promote::promote;
 pub(super) use start::find as find_programs;
 use target::Target;
 pub(super) use target::label_of_full;

@@ -4,24 +4,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use backup_core::context::Context;
-use backup_core::source::{SourceError, SourceResult};
+use backup_core::source::SourceResult;
 
 use super::super::error::invalid;
 use super::super::options::PostgresOptions;
 use super::target::{Target, failed};
 use super::{recovery, start};
 
-/// A server that accepts writes since its promotion.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Promoted {
-    /// Its data directory, port and process, in words.
-    pub running: String,
-}
-
 /// Makes the server of a data directory that was restored with [`PostgresOptions::pause`] accept
 /// writes. The server is restarted: it replays its log up to the place of the restore, wherever it
 /// was, and begins a timeline of its own. Programs of its version come from the first of
-/// `programs` that has them. The time-out is that of a start.
+/// `programs` that has them. The time-out is that of a start. Returns the data directory, the port
+/// and the process of the server, in words.
 ///
 /// Cancelling leaves a server that replays its log and then accepts writes. An interrupted promotion
 /// can be repeated.
@@ -35,7 +29,7 @@ pub async fn promote(
     directory: &Path,
     programs: &[PathBuf],
     limit: Option<Duration>,
-) -> SourceResult<Promoted> {
+) -> SourceResult<String> {
     let root = std::path::absolute(directory).map_err(|error| failed(directory, error))?;
     let target = Target::existing(root);
     let version = target.read("PG_VERSION")?;
@@ -48,11 +42,9 @@ pub async fn promote(
         return Err(invalid(text).with_hint("name the directory of a restore with --pause"));
     }
     let programs = start::programs(major * 10_000, programs).await.map_err(|error| {
-        let kind = error.kind();
-        SourceError::new(kind, error.chain())
-            .with_hint("name the directory of its pg_ctl and postgres (--programs DIR)")
+        error.with_hint("name the directory of its pg_ctl and postgres (--programs DIR)")
     })?;
-    if target.root.join(start::SIGNAL).exists() {
+    if target.root.join(recovery::SIGNAL).exists() {
         let options = PostgresOptions { start_timeout: limit, ..PostgresOptions::default() };
         let limit = start::limit(&options, log_of(&target));
         start::stop(cx, &programs, &target, limit).await?;
@@ -64,7 +56,7 @@ pub async fn promote(
         recovery::forget(&target)?;
         start::reload(cx, &programs, &target).await?;
     }
-    Ok(Promoted { running: start::running(&target) })
+    Ok(start::running(&target))
 }
 
 /// Bytes of the log in the directory, at most that is replayed.

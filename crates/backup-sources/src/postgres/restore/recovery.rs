@@ -69,15 +69,21 @@ const AUTO: &str = "postgresql.auto.conf";
 /// Comment above the place to stop at.
 const HEADING: &str = "# From the restore: where the server stops WAL replay.\n";
 
-/// What tells a server to recover when it starts.
-const SIGNALS: [&str; 2] = ["standby.signal", "recovery.signal"];
+/// The file that makes a server replay its log up to a target when it starts.
+pub(super) const SIGNAL: &str = "recovery.signal";
+/// All files that make a server recover when it starts.
+const SIGNALS: [&str; 2] = ["standby.signal", SIGNAL];
 
 /// The original's own setting, if there is one, has its value in quotes.
 const NOBODY_READS: &str = "hot_standby = off";
 
-/// Ends of replay: the server accepts writes, or waits for a promotion.
-const PROMOTES: &str = "recovery_target_action = 'promote'";
-const PAUSES: &str = "recovery_target_action = 'pause'";
+/// The end of replay for a server that then accepts writes. Without queries before, the server is
+/// ready only when it accepts writes.
+const PROMOTING: &str = "recovery_target_action = 'promote'\n# Queries during replay would need \
+                         settings as large as the original had at any time since: they are off.\n\
+                         hot_standby = off";
+/// The end of replay for a server that waits for a promotion.
+const PAUSING: &str = "recovery_target_action = 'pause'\nhot_standby = on";
 
 /// Writes settings and `recovery.signal`.
 pub(super) async fn configure(
@@ -119,22 +125,16 @@ pub(super) async fn configure(
     text.push_str(
         "# For WAL replay, these must be at least as large as on the server that wrote the WAL.\n",
     );
-    let needed = job.description.settings.iter().map(|(name, value)| {
+    let set = job.options.settings.iter().map(|(name, value)| (name, value));
+    for (name, value) in job.description.settings.iter().chain(set) {
         let value = if pauses { found.limits.at_least(name, value) } else { value.clone() };
-        (name, value)
-    });
-    let set = job.options.settings.iter().map(|(name, value)| {
-        let value = if pauses { found.limits.at_least(name, value) } else { value.clone() };
-        (name, value)
-    });
-    for (name, value) in needed.chain(set) {
         // Writing to a string never fails.
         _ = writeln!(text, "{name} = {}", quoted(&value));
     }
     target.write(AUTO, text.as_bytes())?;
     // A standby's own would keep the copy from ever taking writes: the server looks for it first.
     SIGNALS.iter().try_for_each(|name| target.remove(name))?;
-    target.write("recovery.signal", b"")
+    target.write(SIGNAL, b"")
 }
 
 /// Returns `true` for a directory with settings of a restore for the end of its replay.
@@ -144,7 +144,7 @@ pub(super) fn is_restore(target: &Target) -> SourceResult<bool> {
 
 /// The next start of the server ends its replay at the same place, and accepts writes.
 pub(super) fn end_pause(target: &Target) -> SourceResult<()> {
-    let text = target.read(AUTO)?.replace(PAUSES, PROMOTES);
+    let text = target.read(AUTO)?.replace(PAUSING, PROMOTING);
     target.replace(AUTO, text.as_bytes())
 }
 
@@ -245,14 +245,7 @@ fn settings(version: u32, timeline: u32, stop: Stop, pauses: bool) -> String {
         // Writing to a string never fails.
         _ = writeln!(neutral, "{name} = {}", quoted(value));
     }
-    let end = if pauses {
-        format!("{PAUSES}\nhot_standby = on")
-    } else {
-        format!(
-            "{PROMOTES}\n# Queries during replay would need settings as large as the original had at \
-             any time since: they are off.\n{NOBODY_READS}"
-        )
-    };
+    let end = if pauses { PAUSING } else { PROMOTING };
     format!(
         "# From the restore: nothing of the original's runs here. Remove these lines when this server \
          replaces the original.\n{neutral}{HEADING}{stop}\nrecovery_target_timeline = \
@@ -358,9 +351,12 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
         }
         assert!(text.lines().any(|line| line == "max_logical_replication_workers = 0"), "{text}");
-        assert!(
-            settings(180_000, 7, Stop::Consistent, true).contains("recovery_target = 'immediate'")
-        );
+        assert!(text.lines().any(|line| line == NOBODY_READS), "{text}");
+        let paused = settings(180_000, 7, Stop::Consistent, true);
+        assert!(paused.contains("recovery_target = 'immediate'"), "{paused}");
+        // A promotion leaves the settings of a restore without a pause.
+        let promoted = paused.replace(PAUSING, PROMOTING);
+        assert_eq!(promoted, settings(180_000, 7, Stop::Consistent, false));
     }
 
     #[test]

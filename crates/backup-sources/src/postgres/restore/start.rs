@@ -40,8 +40,6 @@ const SOCKET_LINE: usize = 4;
 const READY: &str = "ready";
 /// Exit code of `pg_ctl status` without a server.
 const NOT_RUNNING: i32 = 3;
-/// The file that makes a server replay its log up to a target.
-pub(super) const SIGNAL: &str = "recovery.signal";
 
 /// The first directory that holds programs of a major version.
 pub(in super::super) async fn find(major: u32, dirs: &[PathBuf]) -> Option<PathBuf> {
@@ -86,31 +84,11 @@ pub(super) async fn start(
     target: &Target,
     limit: Duration,
 ) -> SourceResult<()> {
-    let log = target.root.join("restore.log");
-    let pg_ctl = |arguments, limit| unless_cancelled(cx, run(programs, target, arguments, limit));
-    // Before it has replayed what makes it consistent it takes no connections, and `pg_ctl` soon
-    // waits no longer.
-    let log = log.to_string_lossy();
-    let arguments = ["-w", "-l", &*log, "start"];
-    let started = Instant::now();
-    let mut reminder = Reminder::new(cx);
-    let begun = pg_ctl(&arguments, STARTING.min(limit)).await;
-    if let Err(error) = begun
-        && (error.kind() == SourceErrorKind::Cancelled
-            || pg_ctl(&["status"], SAYING).await.is_err())
-    {
-        return Err(error);
-    }
-    while !is_ready(target) {
-        wait(cx).await?;
-        pg_ctl(&["status"], SAYING).await?;
-        if started.elapsed() >= limit {
-            return Err(too_long(target, limit));
-        }
-        reminder.remind(started);
-    }
+    let mut start = Start::new(cx, programs, target, limit);
+    start.begin().await?;
+    start.until(is_ready).await?;
     recovery::forget(target)?;
-    pg_ctl(&["reload"], SAYING).await
+    start.pg_ctl(&["reload"], SAYING).await
 }
 
 /// Starts it, until it accepts queries and has replayed its log; it accepts no writes.
@@ -120,40 +98,87 @@ pub(super) async fn start_paused(
     target: &Target,
     limit: Duration,
 ) -> SourceResult<()> {
-    let log = target.root.join("restore.log");
-    let log = log.to_string_lossy();
-    let pg_ctl = |arguments, limit| unless_cancelled(cx, run(programs, target, arguments, limit));
-    let starting = ["-w", "-l", &*log, "start"];
-    let (started, mut reminder) = (Instant::now(), Reminder::new(cx));
+    let mut start = Start::new(cx, programs, target, limit);
     // A server without queries during replay stops where it would pause. With queries, it accepts
     // them as soon as the data is consistent, which need not be the end of the replay. `pg_ctl`
     // takes this for a failure; a real one shows at the second start.
-    let replaying = ["-w", "-l", &*log, "-o", "-c hot_standby=off", "start"];
-    _ = pg_ctl(&replaying, STARTING.min(limit)).await;
+    _ = start.run_with(&["-o", "-c hot_standby=off"]).await;
     while is_running(cx, programs, target).await? {
         wait(cx).await?;
-        if started.elapsed() >= limit {
-            return Err(too_long(target, limit));
-        }
-        reminder.remind(started);
+        start.pace()?;
     }
     cx.check_cancelled()?;
-    let begun = pg_ctl(&starting, STARTING.min(limit)).await;
-    if let Err(error) = begun
-        && !is_running(cx, programs, target).await?
-    {
-        return Err(error);
-    }
+    start.begin().await?;
     // Also the state of a server that accepts queries only.
-    while status(target) != READY {
-        wait(cx).await?;
-        pg_ctl(&["status"], SAYING).await?;
-        if started.elapsed() >= limit {
-            return Err(too_long(target, limit));
-        }
-        reminder.remind(started);
+    start.until(|target| status(target) == READY).await?;
+    if target.root.join(recovery::SIGNAL).exists() { Ok(()) } else { Err(did_not_pause()) }
+}
+
+/// A start with its time-out.
+struct Start<'a> {
+    cx: &'a Context,
+    programs: &'a Path,
+    target: &'a Target,
+    limit: Duration,
+    started: Instant,
+    /// Time of the last report that the server still replays its log.
+    reported: Instant,
+}
+
+impl<'a> Start<'a> {
+    fn new(cx: &'a Context, programs: &'a Path, target: &'a Target, limit: Duration) -> Self {
+        let started = Instant::now();
+        Self { cx, programs, target, limit, started, reported: started }
     }
-    if target.root.join(SIGNAL).exists() { Ok(()) } else { Err(did_not_pause()) }
+
+    async fn pg_ctl(&self, arguments: &[&str], limit: Duration) -> SourceResult<()> {
+        unless_cancelled(self.cx, run(self.programs, self.target, arguments, limit)).await
+    }
+
+    /// Starts the server with more options of `pg_ctl`.
+    async fn run_with(&self, options: &[&str]) -> SourceResult<()> {
+        let log = self.target.root.join("restore.log");
+        let log = log.to_string_lossy();
+        let arguments = [&["-w", "-l", &*log], options, &["start"]].concat();
+        self.pg_ctl(&arguments, STARTING.min(self.limit)).await
+    }
+
+    /// Starts the server. Before the data is consistent it takes no connections, and `pg_ctl` soon
+    /// waits no longer: that is a failure only if the server does not run.
+    async fn begin(&self) -> SourceResult<()> {
+        let Err(error) = self.run_with(&[]).await else { return Ok(()) };
+        if error.kind() == SourceErrorKind::Cancelled {
+            return Err(error);
+        }
+        match is_running(self.cx, self.programs, self.target).await {
+            Ok(true) => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// Waits until the server `is_done`. Fails if the server ends.
+    async fn until(&mut self, is_done: impl Fn(&Target) -> bool) -> SourceResult<()> {
+        while !is_done(self.target) {
+            wait(self.cx).await?;
+            self.pg_ctl(&["status"], SAYING).await?;
+            self.pace()?;
+        }
+        Ok(())
+    }
+
+    /// Fails after the time-out, and reports from time to time that the server replays its log.
+    fn pace(&mut self) -> SourceResult<()> {
+        if self.started.elapsed() >= self.limit {
+            return Err(too_long(self.target, self.limit));
+        }
+        if self.reported.elapsed() >= REMINDER {
+            self.reported = Instant::now();
+            let minutes = self.started.elapsed().as_secs() / 60;
+            let text = format!("the restored server is still replaying WAL after {minutes} min");
+            self.cx.events.note(text);
+        }
+        Ok(())
+    }
 }
 
 /// Servers pause only where they can accept queries.
@@ -184,11 +209,7 @@ pub(super) async fn stop(
 }
 
 /// Returns `true` if a server runs on the directory.
-pub(super) async fn is_running(
-    cx: &Context,
-    programs: &Path,
-    target: &Target,
-) -> SourceResult<bool> {
+async fn is_running(cx: &Context, programs: &Path, target: &Target) -> SourceResult<bool> {
     let asked = exit_status(programs, target, &["status"], SAYING);
     let status = unless_cancelled(cx, asked).await?;
     match status.code() {
@@ -208,27 +229,6 @@ pub(super) async fn reload(cx: &Context, programs: &Path, target: &Target) -> So
         unless_cancelled(cx, run(programs, target, &["reload"], SAYING)).await?;
     }
     Ok(())
-}
-
-/// Reports from time to time that a server still replays its log.
-struct Reminder<'a> {
-    cx: &'a Context,
-    last: Instant,
-}
-
-impl<'a> Reminder<'a> {
-    fn new(cx: &'a Context) -> Self {
-        Self { cx, last: Instant::now() }
-    }
-
-    fn remind(&mut self, started: Instant) {
-        if self.last.elapsed() >= REMINDER {
-            self.last = Instant::now();
-            let minutes = started.elapsed().as_secs() / 60;
-            let text = format!("the restored server is still replaying WAL after {minutes} min");
-            self.cx.events.note(text);
-        }
-    }
 }
 
 /// Waits until the next look at the server.
@@ -291,7 +291,7 @@ pub(super) fn running(target: &Target) -> String {
 
 /// It removes the file when it has got where it was told to.
 fn is_ready(target: &Target) -> bool {
-    status(target) == READY && !target.root.join(SIGNAL).exists()
+    status(target) == READY && !target.root.join(recovery::SIGNAL).exists()
 }
 
 /// The state that the server itself notes; empty if it does not run.
