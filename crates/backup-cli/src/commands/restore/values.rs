@@ -48,7 +48,7 @@ impl From<ServerConfigArg> for ServerConfigFlag {
 pub(crate) enum IfExistsArg {
     /// Refuse, and write nothing
     Fail,
-    /// Replace objects of the snapshot (PostgreSQL, Redis: also remove ones that the snapshot lacks)
+    /// Replace objects of the snapshot (Redis: also remove ones that the snapshot lacks)
     Replace,
     /// Replace differing objects, and keep ones that the snapshot lacks
     Merge,

@@ -183,7 +183,7 @@ impl Asking<'_> {
         let lines = [
             "fail, and write nothing",
             "replace differing objects, keep objects that the snapshot lacks",
-            "replace the objects of the snapshot (PostgreSQL, Redis: also remove others)",
+            "replace the objects of the snapshot (Redis: also remove others)",
         ];
         let lines = lines.map(str::to_owned).to_vec();
         match self.session.prompts().choose("If data exists at the target?", lines, 0).await? {
