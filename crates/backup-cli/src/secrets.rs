@@ -31,8 +31,7 @@ impl Session {
     pub(crate) fn warn_of_exposed<'a>(&self, files: impl IntoIterator<Item = &'a Path>) {
         for file in exposed::among(files) {
             if self.note_exposed(&file) {
-                let text = format!("{file}; {}", file.remedy());
-                self.cx.events.warn(WarningKind::Other, "", text);
+                self.cx.events.warn(WarningKind::Other, "", file.warning());
             }
         }
     }

@@ -9,7 +9,7 @@ mod anchor;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use backup_control::alerts::Affected;
 use backup_control::audit::{self, Appended, Audit, Class, Record, Status};
@@ -23,7 +23,7 @@ pub(crate) use self::anchor::everywhere as anchor_everywhere;
 use crate::cli::Command;
 use crate::command_error::{CommandError, CommandResult, Kind, Outcome};
 use crate::records;
-use crate::session::Session;
+use crate::session::{Session, lock};
 
 /// The warning about an operation that is missing in the audit log.
 const UNRECORDED: &str = "the operation is not recorded in the audit log";
@@ -124,10 +124,6 @@ impl Trail {
             .take_while(|word| *word != "--")
             .any(|word| word == "--dry-run" || word == "--check")
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a command does, if it is recorded: all that changes something or gives data out.

@@ -38,6 +38,12 @@ impl ExposedFile {
         &self.path
     }
 
+    /// The finding and its remedy, in words.
+    #[must_use]
+    pub fn warning(&self) -> String {
+        format!("{self}; {}", self.remedy())
+    }
+
     /// The command that removes the rights of others.
     #[must_use]
     pub fn remedy(&self) -> String {
@@ -95,7 +101,12 @@ pub fn files_of_store(config: &RepositoryConfig) -> impl Iterator<Item = &Path> 
 
 /// The files with secrets that a section `[sources.NAME]` names.
 fn files_of_source(config: &SourceConfig) -> impl Iterator<Item = &Path> {
-    let files = [&config.password_file, &config.tls_certificate_key_file, &config.tls_key_file];
+    config.password_file.as_deref().into_iter().chain(keys_of_source(config))
+}
+
+/// The files with keys for TLS that a section `[sources.NAME]` names.
+fn keys_of_source(config: &SourceConfig) -> impl Iterator<Item = &Path> {
+    let files = [&config.tls_certificate_key_file, &config.tls_key_file];
     files.into_iter().filter_map(|file| file.as_deref())
 }
 
@@ -105,15 +116,13 @@ pub(crate) fn files_of_spec<'a>(
     password: Option<&'a PassphraseOrigin>,
     config: &'a SourceConfig,
 ) -> Vec<&'a Path> {
-    let keys = [&config.tls_certificate_key_file, &config.tls_key_file];
-    let keys = keys.into_iter().filter_map(|file| file.as_deref());
-    password.and_then(file_of).into_iter().chain(keys).collect()
+    password.and_then(file_of).into_iter().chain(keys_of_source(config)).collect()
 }
 
 /// Warns about the exposed ones of the files of a target.
 pub(crate) fn warn(files: &[&Path], events: &Events) {
     for file in among(files.iter().copied()) {
-        events.warn(WarningKind::Other, "", format!("{file}; {}", file.remedy()));
+        events.warn(WarningKind::Other, "", file.warning());
     }
 }
 

@@ -179,8 +179,8 @@ impl SourceSpec {
         }
     }
 
-    /// Estimated numbers of rows of objects at the server, `None` of an object without an estimate;
-    /// for physical backups of PostgreSQL, which have no counts. `None` of other sources.
+    /// Estimated numbers of rows of objects at the server, as far as it has estimates; for physical
+    /// backups of PostgreSQL, which have no counts. `None` of other sources.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -189,7 +189,7 @@ impl SourceSpec {
         env: &Environment,
         cx: &Context,
         names: &[String],
-    ) -> Result<Option<HashMap<String, Option<u64>>>> {
+    ) -> Result<Option<HashMap<String, u64>>> {
         match self {
             Self::Files(_) | Self::Mongodb(_) | Self::Redis(_) => Ok(None),
             Self::Postgres(cluster) => cluster.estimated_rows(env, cx, names).await,

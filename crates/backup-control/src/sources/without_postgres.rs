@@ -66,7 +66,7 @@ impl PostgresSpec {
         _env: &Environment,
         _cx: &Context,
         _names: &[String],
-    ) -> Result<Option<HashMap<String, Option<u64>>>> {
+    ) -> Result<Option<HashMap<String, u64>>> {
         match *self {}
     }
 

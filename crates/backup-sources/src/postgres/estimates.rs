@@ -25,8 +25,8 @@ const ROWS: &str = "SELECT name, min(CASE WHEN size > 0 AND (reltuples < 0 OR re
                     ANY($1)) rows GROUP BY name";
 
 impl PostgresSource {
-    /// Estimated numbers of rows of `tables`, each `database.schema.table`; `None` for a table that
-    /// was never analyzed. A table that does not exist has none.
+    /// Estimated numbers of rows of `tables`, each `database.schema.table`. A table that was never
+    /// analyzed is left out; a table that does not exist has no rows.
     ///
     /// # Errors
     /// [`Unavailable`](backup_core::source::SourceErrorKind::Unavailable) and
@@ -35,7 +35,7 @@ impl PostgresSource {
         &self,
         cx: &Context,
         tables: &[String],
-    ) -> SourceResult<HashMap<String, Option<u64>>> {
+    ) -> SourceResult<HashMap<String, u64>> {
         let options = self.options.reporting_to(&cx.events);
         unless_cancelled(cx, estimated(&options, tables)).await
     }
@@ -44,25 +44,31 @@ impl PostgresSource {
 async fn estimated(
     options: &PostgresOptions,
     tables: &[String],
-) -> SourceResult<HashMap<String, Option<u64>>> {
+) -> SourceResult<HashMap<String, u64>> {
     const DATABASES: &str = "SELECT datname FROM pg_database WHERE datallowconn";
     let doing = "cannot list the databases";
     let sql = Sql::open(options, &options.database).await?;
     let rows = sql.client.query(DATABASES, &[]).await.map_err(|error| of_sql(&error, doing))?;
-    let mut found: HashMap<String, Option<u64>> =
-        tables.iter().map(|table| (table.clone(), Some(0))).collect();
+    let mut found: HashMap<String, u64> = tables.iter().map(|table| (table.clone(), 0)).collect();
     for row in rows {
         let database: String = row.try_get(0).map_err(|error| of_sql(&error, doing))?;
         let inside =
             |table: &String| table.strip_prefix(&*database)?.strip_prefix('.').map(str::to_owned);
         let names: Vec<String> = tables.iter().filter_map(inside).collect();
-        if !names.is_empty() {
-            found.extend(estimated_in(options, &database, &names).await?);
+        if names.is_empty() {
+            continue;
+        }
+        for (table, rows) in estimated_in(options, &database, &names).await? {
+            match rows {
+                Some(rows) => found.insert(table, rows),
+                None => found.remove(&table),
+            };
         }
     }
     Ok(found)
 }
 
+/// Numbers of rows of tables that exist; `None` if a table was never analyzed.
 async fn estimated_in(
     options: &PostgresOptions,
     database: &str,

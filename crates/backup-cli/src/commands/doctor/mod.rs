@@ -9,6 +9,7 @@
 mod everything;
 mod sources;
 
+use backup_control::exposed::ExposedFile;
 use backup_control::repositories::RepositorySpec;
 use backup_core::repository::{LockReport, StoreVerdict};
 use backup_core::sink::Custody;
@@ -93,7 +94,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     let cx = &session.cx;
     let verdict = repository.probe_store(cx).await?;
     let mut concerns = verdict.concerns();
-    concerns.extend(exposed.iter().map(|file| format!("{file}; {}", file.remedy())));
+    concerns.extend(exposed.iter().map(ExposedFile::warning));
     let custody = repository.sink().custody();
     if custody.as_ref().is_some_and(|custody| custody.lock_period().is_some()) {
         let ends = verdict.config_locked_until.is_none_or(|until| until < cx.clock.now());

@@ -85,7 +85,7 @@ async fn estimates(
     session: &Session,
     job: &Job,
     untold: &[&ExpectConfig],
-) -> Option<HashMap<String, Option<u64>>> {
+) -> Option<HashMap<String, u64>> {
     let names: Vec<String> = untold.iter().filter_map(|one| one.object.clone()).collect();
     let reading = job.source.estimated_rows(&session.env, &session.cx, &names);
     session.unless_cancelled(reading).await.unwrap_or_else(|error: CommandError| {

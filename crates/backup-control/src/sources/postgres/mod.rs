@@ -103,7 +103,7 @@ impl PostgresSpec {
         env: &Environment,
         cx: &Context,
         names: &[String],
-    ) -> Result<Option<HashMap<String, Option<u64>>>> {
+    ) -> Result<Option<HashMap<String, u64>>> {
         if self.config.method == Some(MethodConfig::Logical) {
             return Ok(None);
         }
@@ -365,7 +365,7 @@ pub async fn promote(
 ) -> Result<String> {
     let programs = programs.map_or_else(|| installations(env), |dir| vec![dir]);
     let promoted = backup_sources::postgres::promote(cx, directory, &programs, limit).await;
-    Ok(promoted.map_err(backup_core::error::Error::from)?.running)
+    Ok(promoted.map_err(backup_core::error::Error::from)?)
 }
 
 fn pairs(flag: &str, form: &str, texts: &[String]) -> Result<Vec<(String, String)>> {

@@ -245,9 +245,9 @@ mod tests {
 
     #[test]
     fn packs_are_compared_in_groups_of_limited_size() {
-        let packs = [3, 3, 4, 1, 20, 0, 5, 5, 1].map(|entries: u64| entries);
+        let entries = [3, 3, 4, 1, 20, 0, 5, 5, 1];
         let packs: Vec<(PackId, u64)> =
-            (0_u8..).map(|at| PackId::digest(&[at])).zip(packs).collect();
+            (0_u8..).map(|at| PackId::digest(&[at])).zip(entries).collect();
         let groups = batches(packs.clone(), 10);
         let sizes: Vec<u64> = groups
             .iter()

@@ -15,18 +15,10 @@ use super::super::error::{WireError, invalid, malformed};
 use super::super::layout::{Layout, Segments, TOP};
 use super::super::options::PostgresOptions;
 use super::super::probe::clock_ahead;
+use super::super::wal::REPLAY_SETTINGS;
 use super::super::wire::{Connection, Sql};
 use super::configuration::{self, Configuration};
 use super::feed::Feed;
-
-/// A server that replays a log must have these at least as large as the one that wrote it.
-const NEEDED: [&str; 5] = [
-    "max_connections",
-    "max_worker_processes",
-    "max_wal_senders",
-    "max_prepared_transactions",
-    "max_locks_per_transaction",
-];
 
 /// Largest description that is taken.
 const DESCRIPTION: u64 = 16 << 20;
@@ -167,7 +159,7 @@ pub(super) async fn settings(
     connection: &mut Connection,
 ) -> Result<BTreeMap<String, String>, WireError> {
     let mut settings = BTreeMap::new();
-    for name in NEEDED {
+    for name in REPLAY_SETTINGS {
         settings.insert(name.to_owned(), connection.show(name).await?);
     }
     Ok(settings)

@@ -54,10 +54,7 @@ impl Renames {
         let Some(rule) = self.rules.iter().find(|rule| !matches(rule)) else { return Ok(()) };
         let same = names.iter().filter(|name| name.len() == rule.from.len());
         let same: Vec<&Vec<String>> = same.collect();
-        let shown = |name: &&Vec<String>| {
-            let parts: Vec<String> = name.iter().map(|part| literal(part)).collect();
-            parts.join(".")
-        };
+        let shown = |name: &&Vec<String>| joined(name.iter().map(|part| literal(part)));
         let shown: Vec<String> = same.iter().map(shown).collect();
         Err(unmatched(&rule.text, &rule.similar(&same), &shown))
     }
@@ -124,21 +121,17 @@ impl Rule {
         name.len() == self.from.len() && parts.all(|(at, part)| self.part(at, part).is_some())
     }
 
-    /// Left sides of rules of the same form that match some of `names`.
+    /// Left sides of rules of the same form that match some of `names`, which have as many parts.
     fn similar(&self, names: &[&Vec<String>]) -> Vec<String> {
         let part = |(from, name): (&Part, &String)| match &from.end {
             Some(_) => from.to_string(),
             None => literal(name),
         };
-        let side = |name: &&Vec<String>| {
-            let parts: Vec<String> = self.from.iter().zip(*name).map(part).collect();
-            parts.join(".")
-        };
-        let of_length = names.iter().filter(|name| name.len() == self.from.len());
-        let sides: BTreeSet<String> = of_length.map(side).collect();
-        let to: Vec<String> = self.to.iter().map(Part::to_string).collect();
+        let side = |name: &&Vec<String>| joined(self.from.iter().zip(*name).map(part));
+        let sides: BTreeSet<String> = names.iter().map(side).collect();
+        let to = joined(self.to.iter().map(Part::to_string));
         let is_valid = |side: &String| {
-            Self::parse(&format!("{}={}", escaped(side), escaped(&to.join("."))))
+            Self::parse(&format!("{}={}", escaped(side), escaped(&to)))
                 .is_ok_and(|rule| names.iter().any(|name| rule.matches(name)))
         };
         sides.into_iter().filter(is_valid).collect()
@@ -180,6 +173,11 @@ impl fmt::Display for Part {
             None => Ok(()),
         }
     }
+}
+
+/// A side of a rule of these parts.
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(".")
 }
 
 /// The parts of a side of a rule; `None` if one has two stars. `\.`, `\*` and `\\` stand for these

@@ -40,6 +40,6 @@ pub use fetch::fetch_wal;
 pub use file::{WalFile, system_id_of};
 pub(super) use history::History;
 pub(super) use pages::PAGE as WAL_PAGE;
-pub(super) use records::{Event, Moment, Records, ServerLimits, is_shutdown};
+pub(super) use records::{Event, Moment, REPLAY_SETTINGS, Records, ServerLimits, is_shutdown};
 pub(super) use slot::health;
 pub use slot::{SlotHealth, SlotState};

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::super::layout::Segments;
 use super::super::lsn::Lsn;
 use super::pages::{PAGE, Pages, Piece};
-pub(in super::super) use limits::{ServerLimits, is_shutdown};
+pub(in super::super) use limits::{REPLAY_SETTINGS, ServerLimits, is_shutdown};
 use record::Record;
 
 const HEADER: usize = 24;

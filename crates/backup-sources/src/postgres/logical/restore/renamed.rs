@@ -49,11 +49,8 @@ impl Plan<'_> {
             }
         }
         for entry in &self.before {
-            let (Some(multirange), Some(range)) =
-                (entry.multirange(), entry.names().into_iter().next())
-            else {
-                continue;
-            };
+            let Some(multirange) = entry.multirange() else { continue };
+            let Some(range) = entry.names().into_iter().next() else { continue };
             if multirange.0 != range.0 && names.is_renamed(&range) {
                 names.relations.insert(multirange.clone(), names.with_table(&multirange, &range));
             }

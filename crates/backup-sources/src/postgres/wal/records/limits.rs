@@ -5,7 +5,7 @@ use super::record::main_data;
 use super::{PARAMETER_CHANGE, SHUTDOWN, XLOG};
 
 /// Names of these settings, in the order of the record.
-const NAMES: [&str; 5] = [
+pub(in super::super::super) const REPLAY_SETTINGS: [&str; 5] = [
     "max_connections",
     "max_worker_processes",
     "max_wal_senders",
@@ -20,7 +20,7 @@ pub(in super::super::super) fn is_shutdown(record: &[u8]) -> bool {
 
 /// The largest values that the log notes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in super::super::super) struct ServerLimits([i32; NAMES.len()]);
+pub(in super::super::super) struct ServerLimits([i32; REPLAY_SETTINGS.len()]);
 
 impl ServerLimits {
     /// Takes the values of a record into account, given by its beginning.
@@ -37,7 +37,7 @@ impl ServerLimits {
 
     /// The larger one of `value` and the value that the log notes of the setting `name`.
     pub(in super::super::super) fn at_least(&self, name: &str, value: &str) -> String {
-        let noted = NAMES.iter().position(|known| *known == name).map(|at| self.0[at]);
+        let noted = REPLAY_SETTINGS.iter().position(|known| *known == name).map(|at| self.0[at]);
         match (noted, value.parse::<i32>()) {
             (Some(noted), Ok(value)) => noted.max(value).to_string(),
             _ => value.to_owned(),
