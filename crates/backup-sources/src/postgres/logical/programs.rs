@@ -8,7 +8,9 @@ use backup_core::context::Context;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use tokio::process::Command;
 
-use super::super::options::{ConnectionOptions, Host, PostgresOptions, TlsMode, TlsVersions};
+use super::super::options::{
+    ConnectionOptions, Host, Keepalive, PostgresOptions, TlsMode, TlsVersions,
+};
 use super::options::LogicalOptions;
 use super::running::Limited;
 use crate::helpers::ask;
@@ -78,9 +80,7 @@ impl Programs {
     async fn at(directory: Option<PathBuf>) -> Option<Self> {
         let program = program(directory.as_deref(), "pg_dump");
         let version = ask(Command::new(program).arg("--version")).await.ok()?;
-        let number = version.strip_prefix("pg_dump (PostgreSQL) ")?;
-        let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
-        Some(Self { directory, major: number[..digits].parse().ok()?, version })
+        Some(Self { directory, major: major(&version)?, version })
     }
 
     /// The definitions of one section, as the snapshot shows them. What is not covered is named by
@@ -232,6 +232,8 @@ impl Programs {
         if let Some(password) = password {
             command.env("PGPASSWORD", password);
         }
+        // There are no variables for them.
+        command.arg("--dbname").arg(probes(connection.keepalive));
         // It would ask the terminal for a password.
         command.arg("--no-password").stdin(Stdio::null()).kill_on_drop(true);
         Ok(command)
@@ -289,6 +291,21 @@ fn variables(connection: &ConnectionOptions, host: &Host) -> Vec<(&'static str, 
     [address, timeout, direct, no_name, version].into_iter().flatten().collect()
 }
 
+/// Probes of a silent connection as a connection string.
+fn probes(keepalive: Keepalive) -> String {
+    let seconds = |limit: Duration| limit.as_secs().to_string();
+    let parameters = [
+        ("keepalives", Some(u8::from(keepalive.enabled).to_string())),
+        ("keepalives_idle", keepalive.idle.map(seconds)),
+        ("keepalives_interval", keepalive.interval.map(seconds)),
+        ("keepalives_count", keepalive.count.map(|count| count.to_string())),
+        ("tcp_user_timeout", keepalive.user_timeout.map(|limit| limit.as_millis().to_string())),
+    ];
+    let given =
+        parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value?)));
+    given.collect::<Vec<_>>().join(" ")
+}
+
 /// Whether nobody else can read what is said to a host.
 async fn is_local(host: &Host) -> bool {
     if host.name.starts_with('/') {
@@ -299,6 +316,13 @@ async fn is_local(host: &Host) -> bool {
     }
     let found = tokio::net::lookup_host((&*host.name, host.port)).await;
     found.is_ok_and(|mut found| found.all(|address| address.ip().is_loopback()))
+}
+
+/// The major version in the output of `pg_dump --version`.
+pub(super) fn major(version: &str) -> Option<u32> {
+    let number = version.strip_prefix("pg_dump (PostgreSQL) ")?;
+    let digits = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..digits].parse().ok()
 }
 
 fn program(directory: Option<&Path>, name: &str) -> PathBuf {
@@ -351,5 +375,19 @@ mod tests {
         assert_eq!(odd.line(), "exclude table \"a\\nb\".\"c\\\\d\"\n");
         assert_eq!(odd.argument(), "--exclude-table=\"a\nb\".\"c\\d\"");
         assert_eq!(Excluded::Schema("\"s\"".to_owned()).line(), "exclude schema \"s\"\n");
+    }
+
+    #[test]
+    fn probes_are_those_of_the_address() {
+        assert_eq!(probes(Keepalive::default()), "keepalives=1 keepalives_idle=30");
+        let all = Keepalive {
+            enabled: false,
+            idle: None,
+            interval: Some(Duration::from_secs(7)),
+            count: Some(3),
+            user_timeout: Some(Duration::from_millis(1500)),
+        };
+        let said = "keepalives=0 keepalives_interval=7 keepalives_count=3 tcp_user_timeout=1500";
+        assert_eq!(probes(all), said);
     }
 }
