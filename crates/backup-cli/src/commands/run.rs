@@ -10,6 +10,7 @@ pub(crate) mod told;
 pub(in crate::commands) use snapshot::{BackedUp, back_up, require_same_cluster};
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::units::{Share, Size};
@@ -125,6 +126,9 @@ others match at any depth. A match includes everything below it.
 Globs of databases match `database.collection`, or the database: --only users means the database
 `users`, --only '*.users' a collection of every database. --exclude wins over --only.";
 
+/// Jobs that run within this time share a listing of the snapshots.
+const LISTING_AGE: Duration = Duration::from_mins(1);
+
 /// What is run one after the other.
 enum Task {
     Job(Box<Job>),
@@ -204,6 +208,7 @@ fn tasks(session: &Session, args: &Args) -> CommandResult<Vec<Task>> {
     for job in jobs {
         job.options.dry_run = args.dry_run;
         job.options.estimate = session.ui.bars().is_some();
+        job.options.reuse_listing = LISTING_AGE;
     }
     Ok(tasks)
 }

@@ -13,6 +13,7 @@
 //! | `pack_comparison.rs` | the packs in the index, compared with those in the store |
 //! | `snapshots.rs` | listing, naming and saving snapshots |
 //! | `known_snapshots.rs` | snapshots that this process has read |
+//! | `recent.rs` | the snapshots as this process listed them lately |
 //! | `effective_time.rs` | [`EffectiveTime`]: the time that a snapshot counts for |
 //! | `snapshot_order.rs` | effective times that follow the order of parents and the present |
 //! | `adoptions.rs` | maintainers vouch for the times of snapshots |
@@ -58,6 +59,7 @@ pub(crate) mod prune_records;
 pub(crate) mod reach;
 mod read;
 mod receipts;
+pub(crate) mod recent;
 pub(crate) mod reliance;
 pub(crate) mod session;
 pub(crate) mod snapshot_order;
@@ -100,6 +102,7 @@ use cpu::CpuPool;
 use headers::Headers;
 use index::{BlobIndex, LoadedIndex};
 use known_snapshots::KnownSnapshots;
+use recent::Recent;
 
 /// An opened repository. Cheap to clone.
 #[derive(Clone)]
@@ -115,6 +118,7 @@ struct Inner {
     /// Where the index is cached.
     cache: Option<PathBuf>,
     snapshots: KnownSnapshots,
+    recent: Recent,
 }
 
 impl fmt::Debug for Repository {
@@ -132,8 +136,17 @@ impl Repository {
     ) -> Self {
         let gear = Gear::from_seed(config.chunker_seed(&key));
         let cpu = CpuPool::with_all_cores();
-        let (key, snapshots) = (Arc::new(key), KnownSnapshots::default());
-        Self(Arc::new(Inner { sink, key, key_id, config, gear, cpu, cache: None, snapshots }))
+        Self(Arc::new(Inner {
+            sink,
+            key: Arc::new(key),
+            key_id,
+            config,
+            gear,
+            cpu,
+            cache: None,
+            snapshots: KnownSnapshots::default(),
+            recent: Recent::default(),
+        }))
     }
 
     /// The same repository, with its index cached in files below `dir`: memory does not grow with
@@ -162,6 +175,7 @@ impl Repository {
             cpu: cpu.clone(),
             cache,
             snapshots: KnownSnapshots::default(),
+            recent: Recent::default(),
         }))
     }
 

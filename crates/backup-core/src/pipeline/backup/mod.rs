@@ -33,17 +33,19 @@ mod skipped;
 
 pub use options::{BackupOptions, BackupReport, EntryCounts};
 
+use std::time::Duration;
+
 use futures::FutureExt;
 
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::{Events, Stage, WarningKind};
+use crate::id::SnapshotId;
 use crate::pipeline::Meter;
+use crate::repository::recent::RecentSnapshots;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
-use crate::repository::{
-    BlobWriter, ClockDoubt, IndexedRepository, Repository, SnapshotList, SnapshotReader,
-};
+use crate::repository::{BlobWriter, ClockDoubt, IndexedRepository, Repository, SnapshotInfo};
 use crate::source::{
     BackupKind, BackupReader, BackupRequest, Checkpoint, NeedsFull, Source, SourceIdentity,
 };
@@ -108,12 +110,8 @@ async fn run_backup(
     cx: &Context,
 ) -> Result<BackupReport> {
     let identity = identity(source, options);
-    let (snapshots, doubt) = snapshots_before(repository, options, cx).await?;
-    let (kind, parent) = Parent::choose(&snapshots, &identity, options, cx);
-    // A dump of the past is not behind the newest snapshot.
-    let previous = parent::previous(&snapshots, &identity, options)
-        .filter(|_| !options.is_import)
-        .map(|info| info.id);
+    let Before { kind, parent, earlier, previous, doubt } =
+        Box::pin(before(repository, &identity, options, cx)).await?;
     let (indexed, lost_packs) = load_index(repository, cx).await?;
     cx.check_cancelled()?;
 
@@ -122,7 +120,7 @@ async fn run_backup(
     // fails.
     let source_cx = Context { cancel: cx.cancel.child_token(), ..cx.clone() };
     let selection = options.selection.fresh();
-    let earlier = parent.and_then(|parent| earlier(&indexed, &snapshots, parent));
+    let earlier = earlier.map(|info| indexed.snapshot(&info));
     let request = BackupRequest { kind, selection: selection.clone(), parent: earlier };
     let reader = source.open_backup(&source_cx, &request).await?;
     let writer = BlobWriter::new(&indexed, &options.write, options.dry_run);
@@ -180,28 +178,61 @@ fn identity(source: &dyn Source, options: &BackupOptions) -> SourceIdentity {
     identity
 }
 
-/// The snapshots that the backup finds, and a doubt about the clock. Completes their receipts.
-async fn snapshots_before(
-    repository: &Repository,
-    options: &BackupOptions,
-    cx: &Context,
-) -> Result<(SnapshotList, Option<ClockDoubt>)> {
-    let snapshots = repository.snapshots(cx).await?;
-    if options.dry_run {
-        return Ok((snapshots, None));
-    }
-    repository.complete_receipts(&snapshots.snapshots, cx).await?;
-    let doubt = Box::pin(repository.record_present(cx)).await?;
-    Ok((snapshots, doubt))
+/// The state of the repository before a backup.
+struct Before {
+    /// The type of the backup.
+    kind: BackupKind,
+    parent: Option<Parent>,
+    /// The snapshot of the parent.
+    earlier: Option<SnapshotInfo>,
+    /// The newest snapshot of the same source.
+    previous: Option<SnapshotId>,
+    doubt: Option<ClockDoubt>,
 }
 
-fn earlier(
-    indexed: &IndexedRepository,
-    snapshots: &SnapshotList,
-    parent: Parent,
-) -> Option<SnapshotReader> {
-    let info = snapshots.snapshots.iter().find(|info| info.id == parent.id)?;
-    Some(indexed.snapshot(info))
+/// Looks at the snapshots. Completes their receipts, if they are listed for it.
+async fn before(
+    repository: &Repository,
+    source: &SourceIdentity,
+    options: &BackupOptions,
+    cx: &Context,
+) -> Result<Before> {
+    let mut age = options.reuse_listing;
+    loop {
+        let RecentSnapshots { snapshots, is_reused } = repository.recent_snapshots(age, cx).await?;
+        let (kind, parent) = Parent::choose(&snapshots, source, options, cx);
+        let is_parent = |info: &&SnapshotInfo| Some(info.id) == parent.map(|parent| parent.id);
+        let earlier = snapshots.iter().rev().find(is_parent).cloned();
+        // A dump of the past is not behind the newest snapshot.
+        let previous = parent::previous(&snapshots, source, options)
+            .filter(|_| !options.is_import)
+            .map(|info| info.id);
+        if is_reused
+            && !are_there(repository, [earlier.as_ref().map(|info| info.id), previous]).await?
+        {
+            age = Duration::ZERO;
+            continue;
+        }
+        let doubt = if options.dry_run {
+            None
+        } else {
+            if !is_reused {
+                repository.complete_receipts(&snapshots, cx).await?;
+            }
+            Box::pin(repository.record_present(cx)).await?
+        };
+        return Ok(Before { kind, parent, earlier, previous, doubt });
+    }
+}
+
+/// Returns `true` if all these snapshots are still there.
+async fn are_there(repository: &Repository, ids: [Option<SnapshotId>; 2]) -> Result<bool> {
+    for id in ids.into_iter().flatten() {
+        if !repository.has_snapshot(&id).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Ends the reading of the source, whose items were `collected`.

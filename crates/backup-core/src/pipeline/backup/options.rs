@@ -1,5 +1,7 @@
 //! Options of a backup, and its report.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,9 @@ pub struct BackupOptions {
     pub dry_run: bool,
     /// Ask the source for its size meanwhile, so that progress has totals.
     pub estimate: bool,
+    /// Use the listing of an earlier backup of this process to find the parent, if it is younger than
+    /// this. Later snapshots of other processes are then no parents.
+    pub reuse_listing: Duration,
 }
 
 impl Default for BackupOptions {
@@ -69,6 +74,7 @@ impl Default for BackupOptions {
             max_bytes: None,
             dry_run: false,
             estimate: false,
+            reuse_listing: Duration::ZERO,
         }
     }
 }

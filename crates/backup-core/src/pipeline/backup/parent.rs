@@ -6,7 +6,7 @@ use super::options::BackupOptions;
 use crate::context::Context;
 use crate::format::Node;
 use crate::id::{BlobId, SnapshotId};
-use crate::repository::{SnapshotInfo, SnapshotList};
+use crate::repository::SnapshotInfo;
 use crate::source::{BackupKind, Metadata, SourceIdentity};
 
 /// The kernel stamps files with a clock that moves in steps of up to 10 ms.
@@ -26,7 +26,7 @@ pub(super) struct Parent {
 impl Parent {
     /// The type that the snapshot will have, and the parent for it.
     pub(super) fn choose(
-        snapshots: &SnapshotList,
+        snapshots: &[SnapshotInfo],
         source: &SourceIdentity,
         options: &BackupOptions,
         cx: &Context,
@@ -78,7 +78,7 @@ impl Parent {
 /// The snapshot before a new one in the order of the source. Captured logs are none: later ones
 /// replace them.
 pub(super) fn previous<'list>(
-    snapshots: &'list SnapshotList,
+    snapshots: &'list [SnapshotInfo],
     source: &SourceIdentity,
     options: &BackupOptions,
 ) -> Option<&'list SnapshotInfo> {
@@ -87,7 +87,7 @@ pub(super) fn previous<'list>(
 
 /// The newest snapshot of the same source whose type fits.
 fn newest<'list>(
-    snapshots: &'list SnapshotList,
+    snapshots: &'list [SnapshotInfo],
     source: &SourceIdentity,
     options: &BackupOptions,
     fits: fn(Option<&str>) -> bool,
@@ -95,7 +95,7 @@ fn newest<'list>(
     let is_meant = |info: &&SnapshotInfo| {
         fits(info.snapshot.tag("type")) && same_origin(info, source, options)
     };
-    snapshots.snapshots.iter().rev().find(is_meant)
+    snapshots.iter().rev().find(is_meant)
 }
 
 /// Whether a snapshot is of the same source: of the same job, or made by restic of the same paths

@@ -64,6 +64,7 @@ impl Publication<'_> {
                 if self.options.is_import {
                     self.repository.vouch_for_import(&id, &snapshot, self.cx).await?;
                 }
+                self.repository.add_recent(id, snapshot);
                 Some(id)
             }
         };
