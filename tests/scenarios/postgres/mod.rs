@@ -30,10 +30,12 @@
 //! | `debian.rs` | a cluster whose configuration lies elsewhere, on an empty machine |
 //! | `copies.rs` | settings of the original that a copy does not take over |
 //! | `base.rs` | backups of data directories, and servers that start on what is restored |
+//! | `between.rs` | versions between the oldest and the newest |
 
 mod addresses;
 mod archive;
 mod base;
+mod between;
 mod copies;
 mod deaths;
 mod debian;
@@ -180,7 +182,9 @@ scenarios! {
         logical::beside::copies_leave_the_originals_alone as copies_leave_the_originals_alone,
         logical::beside::copies_are_not_tied_to_originals as copies_are_not_tied_to_originals,
         logical::owners::owners_restore_their_own as owners_restore_their_own,
+        logical::public::copies_of_public_are_as_open as copies_of_public_are_as_open,
         logical::loadable::names_keep_their_line_ends as names_keep_their_line_ends,
+        logical::loadable::materialized_views_come_alone as materialized_views_come_alone,
         logical::loadable::rows_find_their_partitions as rows_find_their_partitions,
         logical::loadable::bytes_without_an_encoding_come_back as bytes_without_an_encoding_come_back,
         logical::refused::refused_objects_leave_the_rest as refused_objects_leave_the_rest,
@@ -220,7 +224,9 @@ scenarios! {
         logical::beside::equal_new_names_are_refused as equal_new_names_are_refused,
         logical::beside::copies_are_not_tied_to_originals as copies_are_not_tied_to_originals,
         logical::owners::owners_restore_their_own as owners_restore_their_own,
+        logical::public::copies_of_public_are_as_open as copies_of_public_are_as_open,
         logical::loadable::names_keep_their_line_ends as names_keep_their_line_ends,
+        logical::loadable::materialized_views_come_alone as materialized_views_come_alone,
         logical::loadable::rows_find_their_partitions as rows_find_their_partitions,
         logical::loadable::bytes_without_an_encoding_come_back as bytes_without_an_encoding_come_back,
         logical::refused::refused_objects_leave_the_rest as refused_objects_leave_the_rest,

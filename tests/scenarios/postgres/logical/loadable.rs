@@ -157,3 +157,27 @@ pub(crate) async fn bytes_without_an_encoding_come_back(version: Version) {
     let error = error.unwrap_err();
     assert!(error.chain().contains("not UTF-8"), "{}", error.chain());
 }
+
+/// Backed up alone, and restored alone out of everything.
+pub(crate) async fn materialized_views_come_alone(version: Version) {
+    let server = Postgres::start(version).await;
+    server.run("CREATE DATABASE shop").await;
+    let sql = "CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT \
+               generate_series(1, 30); CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS n \
+               FROM orders; CREATE UNIQUE INDEX only_one ON counted (n); CREATE MATERIALIZED VIEW \
+               later AS SELECT n + 1 AS n FROM counted WITH NO DATA; COMMENT ON MATERIALIZED VIEW \
+               counted IS 'all'";
+    run_in(&server, "shop", sql).await;
+    let (repo, defined) = (repo().await, definitions(&server, "shop"));
+    let names = ["shop.public.counted", "shop.public.later"];
+    for backed_up_by in [selection(&names, &[]), Selection::all()] {
+        let snapshot = backed_up(&repo, &source(logical(&server)).await, backed_up_by).await;
+        run_in(&server, "shop", "DROP MATERIALIZED VIEW later, counted").await;
+        restored(&snapshot, logical(&server), request(&names, IfExists::Fail)).await;
+        assert_eq!(definitions(&server, "shop"), defined);
+        assert_eq!(value_of(&server, "shop", "SELECT n::text FROM counted").await, "30");
+        let sql = "SELECT string_agg(relname || relispopulated, ' ' ORDER BY relname) FROM \
+                   pg_class WHERE relkind = 'm'";
+        assert_eq!(value_of(&server, "shop", sql).await, "countedtrue laterfalse");
+    }
+}

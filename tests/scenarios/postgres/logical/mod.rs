@@ -17,6 +17,7 @@
 //! | `odd.rs` | names, texts and numbers that are easily overlooked |
 //! | `failures.rs` | rights, locks, whoever dies on the way |
 //! | `program.rs` | the program itself |
+//! | `public.rs` | copies of the schema that every database has |
 //! | `hostile.rs` | crafted descriptions |
 //! | `by_hand.rs` | restoring with stock tools |
 
@@ -34,6 +35,7 @@ pub(super) mod owners;
 pub(super) mod parts;
 pub(super) mod plans;
 pub(super) mod program;
+pub(super) mod public;
 pub(super) mod refused;
 pub(super) mod round_trip;
 

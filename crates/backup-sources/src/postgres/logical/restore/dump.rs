@@ -12,6 +12,7 @@ use super::super::super::error::malformed;
 use super::super::filter::Filter;
 use super::super::layout::Place;
 use super::super::manifest::{self, Database, Whole, missing, read};
+use super::super::programs;
 use super::super::sql::Relation;
 
 /// A logical backup inside a snapshot.
@@ -33,6 +34,8 @@ pub(super) struct Stored {
     /// What the backup covered, whether there was something or not.
     pub(super) backed_up: Filter,
     directory: EntryPath,
+    /// Major version of `pg_dump`; the largest number if it is not known.
+    pub(super) pg_dump: u32,
     /// What concerns the database itself.
     pub(super) database: String,
     pub(super) before: String,
@@ -57,6 +60,7 @@ impl Dump {
                 before: text(snapshot, &directory.join(b"pre-data.sql")).await?,
                 after: text(snapshot, &directory.join(b"post-data.sql")).await?,
                 directory,
+                pg_dump: programs::major(&dump.whole.pg_dump).unwrap_or(u32::MAX),
             });
         }
         Ok(dump)

@@ -10,7 +10,7 @@ use super::super::catalog::Catalog;
 use super::super::error::writing;
 use super::super::manifest::Table;
 use super::super::session;
-use super::super::sql::{Entry, Relation, quoted};
+use super::super::sql::{Entry, Relation};
 use super::failures::Failures;
 use super::plan::Plan;
 use super::ties::There;
@@ -113,6 +113,11 @@ pub(super) async fn restore(
     }
     let beside = beside(&sql, plan).await?;
     let writer = Writer { beside: Some(&beside), ..writer };
+    let schemas = plan.schemas_to_make();
+    let lacking = schemas.iter().filter(|(name, _)| !beside.catalog.schemas.contains(*name));
+    for (_, statement) in lacking {
+        writer.run(statement, "cannot create the schemas").await?;
+    }
     define(&writer, &plan.before, report).await?;
     writer.retry_deferred().await?;
     for table in plan.in_order() {
@@ -188,7 +193,7 @@ async fn define(
     entries: &[Entry<'_>],
     report: &mut RestoreReport,
 ) -> SourceResult<()> {
-    let Some(Beside { there, catalog }) = writer.beside else { return Ok(()) };
+    let Some(Beside { there, .. }) = writer.beside else { return Ok(()) };
     let (plan, if_exists) = (writer.plan, writer.job.request.if_exists);
     let cleared = plan.cleared();
     let is_kept = |entry: &Entry<'_>| {
@@ -196,11 +201,6 @@ async fn define(
             || (if_exists == IfExists::Replace
                 && !cleared.contains_key(&plan.names.schema(&entry.schema)))
     };
-    let schemas: HashSet<&String> = plan.made.iter().map(|(schema, _)| schema).collect();
-    for schema in schemas.into_iter().filter(|schema| !catalog.schemas.contains(*schema)) {
-        let make = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema));
-        writer.run(&make, "cannot create the schemas").await?;
-    }
     for entry in entries {
         if let Some(why) = plan.loose_end(entry, there) {
             writer.job.cx.events.warn(WarningKind::Other, &*entry.name, why);

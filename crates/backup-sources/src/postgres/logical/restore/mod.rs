@@ -6,6 +6,7 @@
 //! | `dump.rs` | [`Dump`]: what a snapshot holds |
 //! | `plan.rs` | [`Plan`]: what of a database is restored, under which names |
 //! | `renamed.rs` | the names that relations get, and what belongs to them |
+//! | `schemas.rs` | schemas that the dump does not make |
 //! | `ties.rs` | ties of restored tables to others |
 //! | `routes.rs` | rows that are loaded through a partitioned table |
 //! | `objects.rs` | relations that a plan names, with their rows |
@@ -43,6 +44,7 @@ mod remarks;
 mod renamed;
 mod roles;
 mod routes;
+mod schemas;
 mod server;
 mod ties;
 mod whole;

@@ -1,6 +1,6 @@
 //! Into a database of its own, several sessions at a time. It gets its name when it is complete.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use backup_core::event::WarningKind;
@@ -13,7 +13,7 @@ use super::super::super::unless_cancelled;
 use super::super::super::wire::Sql;
 use super::super::manifest::{File, Table};
 use super::super::session;
-use super::super::sql::{Entry, quoted, tokens};
+use super::super::sql::{Entry, tokens};
 use super::Job;
 use super::failures::Failures;
 use super::plan::Plan;
@@ -127,20 +127,10 @@ pub(super) async fn restore(
     Ok(())
 }
 
-/// Everything that the rows need. A schema that only some tables of are restored is not among the
-/// entries.
+/// Everything that the rows need.
 async fn before(writer: &Writer<'_>) -> SourceResult<()> {
-    let made = writer.plan.before.iter().filter(|entry| entry.kind == "SCHEMA");
-    let made: HashSet<String> = made.map(|entry| writer.plan.names.schema(&entry.name)).collect();
-    let needed: HashSet<String> =
-        writer.plan.made.iter().map(|(schema, _)| schema.clone()).collect();
-    for schema in needed.difference(&made) {
-        writer
-            .run(
-                &format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema)),
-                "cannot create the schemas",
-            )
-            .await?;
+    for statement in writer.plan.schemas_to_make().values() {
+        writer.run(statement, "cannot create the schemas").await?;
     }
     for entry in &writer.plan.before {
         writer.entry(entry).await?;

@@ -80,6 +80,12 @@ impl Entry<'_> {
         made_in(&self.said()?)
     }
 
+    /// Returns `true` for the entry of a schema that no new database has.
+    pub(in super::super) fn creates_schema(&self) -> bool {
+        let creates = |said: Vec<Token<'_>>| said.first().is_some_and(|word| word.is("CREATE"));
+        self.kind == "SCHEMA" && self.said().is_some_and(creates)
+    }
+
     /// The schema that it makes, as its first statement names it.
     pub(super) fn made_schema(&self) -> Option<String> {
         if self.kind != "SCHEMA" {
