@@ -2,6 +2,7 @@
 //! those of the right one, and policies would remove these.
 
 use std::fmt;
+use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::error::Result;
@@ -47,7 +48,8 @@ pub fn may_be_another(spec: &SourceSpec, source: &dyn Source) -> bool {
 }
 
 /// Compares the cluster behind the address of a job with the newest snapshot of a cluster that the
-/// job has. `None` if they are the same, or there is nothing to compare.
+/// job has, which a listing up to `age` old may name. `None` if they are the same, or there is nothing
+/// to compare.
 ///
 /// # Errors
 /// Errors of reading the snapshots.
@@ -56,17 +58,18 @@ pub async fn other_than_known(
     job: &str,
     spec: &SourceSpec,
     source: &dyn Source,
+    age: Duration,
     cx: &Context,
 ) -> Result<Option<OtherCluster>> {
     if !may_be_another(spec, source) {
         return Ok(None);
     }
-    let list = repository.snapshots(cx).await?;
+    let snapshots = repository.recent_snapshots(age, cx).await?.snapshots;
     let is_of_job = |info: &&SnapshotInfo| {
         info.snapshot.tag("job") == Some(job)
             && info.snapshot.tag("source").is_some_and(|kind| KINDS.contains(&kind))
     };
-    let newest = list.snapshots.iter().rev().find(is_of_job);
+    let newest = snapshots.iter().rev().find(is_of_job);
     let known = newest.and_then(|info| info.snapshot.paths.first()?.split('/').nth(2));
     let found = source.identity().id;
     Ok(known.filter(|known| *known != found).map(|known| OtherCluster {

@@ -19,26 +19,30 @@ pub(super) struct Recent(Mutex<Option<Listing>>);
 struct Listing {
     taken: Instant,
     snapshots: Arc<Vec<SnapshotInfo>>,
+    has_receipts: bool,
 }
 
 /// Readable snapshots, oldest first.
 #[derive(Debug)]
-pub(crate) struct RecentSnapshots {
-    pub(crate) snapshots: Arc<Vec<SnapshotInfo>>,
-    /// True if an earlier backup of this process listed them: since then, others may have removed
-    /// some and added more.
-    pub(crate) is_reused: bool,
+pub struct RecentSnapshots {
+    /// The snapshots.
+    pub snapshots: Arc<Vec<SnapshotInfo>>,
+    /// True for an earlier listing: since then, other processes may have removed and added some.
+    pub is_reused: bool,
+    /// True if the receipts of these snapshots are complete.
+    pub(crate) has_receipts: bool,
 }
 
 impl Recent {
-    fn find(&self, age: Duration) -> Option<Arc<Vec<SnapshotInfo>>> {
+    fn find(&self, age: Duration) -> Option<RecentSnapshots> {
         let state = self.lock();
         let listing = state.as_ref().filter(|listing| listing.taken.elapsed() < age)?;
-        Some(Arc::clone(&listing.snapshots))
+        let (snapshots, has_receipts) = (Arc::clone(&listing.snapshots), listing.has_receipts);
+        Some(RecentSnapshots { snapshots, is_reused: true, has_receipts })
     }
 
-    fn keep(&self, taken: Instant, snapshots: &Arc<Vec<SnapshotInfo>>) {
-        *self.lock() = Some(Listing { taken, snapshots: Arc::clone(snapshots) });
+    fn keep(&self, taken: Instant, snapshots: Arc<Vec<SnapshotInfo>>) {
+        *self.lock() = Some(Listing { taken, snapshots, has_receipts: false });
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Listing>> {
@@ -52,20 +56,34 @@ impl Repository {
     ///
     /// # Errors
     /// The errors of [`Repository::snapshots`].
-    pub(crate) async fn recent_snapshots(
-        &self,
-        age: Duration,
-        cx: &Context,
-    ) -> Result<RecentSnapshots> {
-        if let Some(snapshots) = self.0.recent.find(age) {
-            return Ok(RecentSnapshots { snapshots, is_reused: true });
+    pub async fn recent_snapshots(&self, age: Duration, cx: &Context) -> Result<RecentSnapshots> {
+        if let Some(recent) = self.0.recent.find(age) {
+            return Ok(recent);
         }
         let taken = Instant::now();
         let snapshots = Arc::new(self.snapshots(cx).await?.snapshots);
         if !age.is_zero() {
-            self.0.recent.keep(taken, &snapshots);
+            self.0.recent.keep(taken, Arc::clone(&snapshots));
         }
-        Ok(RecentSnapshots { snapshots, is_reused: false })
+        Ok(RecentSnapshots { snapshots, is_reused: false, has_receipts: false })
+    }
+
+    /// Writes the missing receipts of these snapshots, once for each listing.
+    pub(crate) async fn complete_recent_receipts(
+        &self,
+        recent: &RecentSnapshots,
+        cx: &Context,
+    ) -> Result<()> {
+        if recent.has_receipts {
+            return Ok(());
+        }
+        self.complete_receipts(&recent.snapshots, cx).await?;
+        if let Some(listing) = &mut *self.0.recent.lock()
+            && Arc::ptr_eq(&listing.snapshots, &recent.snapshots)
+        {
+            listing.has_receipts = true;
+        }
+        Ok(())
     }
 
     /// Adds a snapshot that this process has published to the listing, if there is one.

@@ -1,5 +1,7 @@
 //! Sources: whether they can be backed up, and what is missing.
 
+use std::time::Duration;
+
 use backup_control::clusters;
 use backup_control::config::Config;
 use backup_control::jobs::{Job, JobFlags};
@@ -98,7 +100,8 @@ pub(super) async fn other_cluster(
     }
     let found = async {
         let repository = session.open(repository).await?;
-        let other = clusters::other_than_known(&repository, job, spec, source, &session.cx);
+        let other =
+            clusters::other_than_known(&repository, job, spec, source, Duration::ZERO, &session.cx);
         CommandResult::Ok(other.await?)
     };
     match found.await {

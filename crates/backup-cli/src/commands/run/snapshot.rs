@@ -150,7 +150,10 @@ pub(in crate::commands) async fn require_same_cluster(
     source: &dyn Source,
 ) -> CommandResult<()> {
     let name = &job.options.job;
-    match clusters::other_than_known(repository, name, &job.source, source, &session.cx).await? {
+    let age = job.options.reuse_listing;
+    match clusters::other_than_known(repository, name, &job.source, source, age, &session.cx)
+        .await?
+    {
         None => Ok(()),
         Some(other) => {
             Err(CommandError::refused(other.to_string()).with_hint(clusters::OtherCluster::REMEDY))

@@ -42,7 +42,6 @@ use crate::error::{Error, Result};
 use crate::event::{Events, Stage, WarningKind};
 use crate::id::SnapshotId;
 use crate::pipeline::Meter;
-use crate::repository::recent::RecentSnapshots;
 use crate::repository::reliance::Reliance;
 use crate::repository::session::Session;
 use crate::repository::{BlobWriter, ClockDoubt, IndexedRepository, Repository, SnapshotInfo};
@@ -199,15 +198,16 @@ async fn before(
 ) -> Result<Before> {
     let mut age = options.reuse_listing;
     loop {
-        let RecentSnapshots { snapshots, is_reused } = repository.recent_snapshots(age, cx).await?;
-        let (kind, parent) = Parent::choose(&snapshots, source, options, cx);
+        let recent = repository.recent_snapshots(age, cx).await?;
+        let snapshots = &recent.snapshots;
+        let (kind, parent) = Parent::choose(snapshots, source, options, cx);
         let is_parent = |info: &&SnapshotInfo| Some(info.id) == parent.map(|parent| parent.id);
         let earlier = snapshots.iter().rev().find(is_parent).cloned();
         // A dump of the past is not behind the newest snapshot.
-        let previous = parent::previous(&snapshots, source, options)
+        let previous = parent::previous(snapshots, source, options)
             .filter(|_| !options.is_import)
             .map(|info| info.id);
-        if is_reused
+        if recent.is_reused
             && !are_there(repository, [earlier.as_ref().map(|info| info.id), previous]).await?
         {
             age = Duration::ZERO;
@@ -216,9 +216,7 @@ async fn before(
         let doubt = if options.dry_run {
             None
         } else {
-            if !is_reused {
-                repository.complete_receipts(&snapshots, cx).await?;
-            }
+            repository.complete_recent_receipts(&recent, cx).await?;
             Box::pin(repository.record_present(cx)).await?
         };
         return Ok(Before { kind, parent, earlier, previous, doubt });
