@@ -31,7 +31,7 @@ use super::rdb::{DatabaseSurvey, Pieces, RdbError, Survey, survey};
 use super::reader::{Done, Feed, NO_MOMENT, WAITING};
 use super::scan::Scan;
 use super::server::Info;
-use super::wire::{Connection, Dump, Replication, Sync};
+use super::wire::{Dump, Endpoint, Sync};
 
 /// `node.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -215,7 +215,7 @@ fn is_kept(text: &str) -> bool {
 }
 
 async fn replicate(options: &RedisOptions) -> Result<(Position, Dump), WireError> {
-    let mut replication = Replication::open(options, true).await?;
+    let mut replication = Endpoint::of(options).replica(true).await?;
     let Sync::Full { id, offset } = replication.sync(options, None).await? else {
         return Err(malformed("reply to PSYNC").into());
     };
@@ -242,7 +242,7 @@ pub(super) async fn tell_scan(
 
 /// What must be loaded where the dump is to be loaded.
 async fn modules(options: &RedisOptions) -> Result<Option<BTreeSet<String>>, WireError> {
-    let info = Info::ask(&mut Connection::open(options).await?).await?;
+    let info = Info::of(options).await?;
     Ok(info.is_known().then(|| info.modules().clone()))
 }
 

@@ -26,7 +26,7 @@ pub(super) const GRANT_RESTORE: &str = "ACL SETUSER restore on >PASSWORD ~* +inf
 pub(super) const GRANT_REPLICA: &str = "ACL SETUSER restore on >PASSWORD +replicaof +info +select \
                                         +config|get +function|list +time +psync +replconf";
 
-/// Something went wrong while talking to a server.
+/// A request or a connection to a server failed.
 #[derive(Debug)]
 pub(super) enum WireError {
     /// The way to it failed.
@@ -100,6 +100,16 @@ impl fmt::Display for WireError {
 impl From<std::io::Error> for WireError {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<redis::ServerError> for WireError {
+    /// The message as the server has sent it: code, then text.
+    fn from(error: redis::ServerError) -> Self {
+        Self::Server(match error.details() {
+            Some(text) => format!("{} {text}", error.code()),
+            None => error.code().to_owned(),
+        })
     }
 }
 

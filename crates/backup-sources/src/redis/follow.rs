@@ -17,7 +17,7 @@ use super::cluster::{Cluster, Slots};
 use super::error::WireError;
 use super::options::RedisOptions;
 use super::server::Info;
-use super::wire::{Connection, Replication, Sync, silent};
+use super::wire::{Endpoint, Replication, Sync, silent};
 
 /// Servers take a replica that says nothing for dead after a minute.
 const ACK: Duration = Duration::from_secs(1);
@@ -70,7 +70,7 @@ pub(super) async fn join(
     options: &RedisOptions,
     from: &Position,
 ) -> Result<(Replication, Option<String>), WireError> {
-    let mut replication = Replication::open(options, false).await?;
+    let mut replication = Endpoint::of(options).replica(false).await?;
     match replication.sync(options, Some((&from.branch, from.offset))).await? {
         Sync::Continue { id } => Ok((replication, id)),
         Sync::Full { .. } => Err(gap(format!("the server cannot continue from {from}")).into()),
@@ -112,7 +112,7 @@ pub(super) async fn begin(
     }
     // Without a backlog there is nothing to go on from: asking for a dump makes one. It is not
     // read.
-    let mut first = Replication::open(options, true).await.map_err(doing)?;
+    let mut first = Endpoint::of(options).replica(true).await.map_err(doing)?;
     let Sync::Full { id, offset } = first.sync(options, None).await.map_err(doing)? else {
         return Err(super::error::malformed("reply to PSYNC"));
     };
@@ -334,10 +334,8 @@ impl Follower {
             let (id, options) = cluster.master_of(slots).await?;
             (master, self.options) = (Some(id), options);
         }
-        let mut connection = Connection::open(&self.options).await?;
-        let info = Info::ask(&mut connection).await?;
+        let info = Info::of(&self.options).await?;
         refuse_what_is_gone(&info, &self.place)?;
-        drop(connection);
         let (replication, id) = join(&self.options, &self.place).await?;
         let turn = turn_of(&info, &self.place, id);
         if let Some(seek) = &self.seek {

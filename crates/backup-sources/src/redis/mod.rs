@@ -20,7 +20,7 @@
 //! | `restore/` | writing a snapshot to a server or to a directory |
 //! | `digest.rs` | digests of databases, to compare copies |
 //! | `rdb/` | dumps, read while they come |
-//! | `wire/` | talking to a server |
+//! | `wire/` | connections to a server |
 //! | `error.rs` | from the server's errors to ours |
 
 mod backup;

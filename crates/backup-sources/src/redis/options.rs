@@ -172,6 +172,10 @@ impl RedisOptions {
     /// Reads `redis://`, `rediss://` (TLS), `valkey://` or `valkeys://` (TLS), then
     /// `user:password@host:port`; or `unix://`, then `user:password@/path/of/the/socket`.
     ///
+    /// The `redis` crate reads fewer addresses: TLS only with its own TLS, no login before the path
+    /// of a socket, no address without a host, and no `/`, `?` or `#` in a password. Others mean
+    /// the same to both.
+    ///
     /// # Errors
     /// [`SourceErrorKind::Invalid`]; the address is not repeated.
     pub fn parse(address: &str) -> SourceResult<Self> {
@@ -301,6 +305,8 @@ mod tests {
         );
         assert!(RedisOptions::is_address("Redis://h") && RedisOptions::is_address("unix:///x"));
         assert!(!RedisOptions::is_address("./redis") && !RedisOptions::is_address("mongodb://h"));
+        let options = RedisOptions::parse("redis://:a/b?c#d@e@db").unwrap();
+        assert_eq!((&*options.host, options.password.as_deref()), ("db", Some("a/b?c#d@e")));
         for bad in [
             "unix://relative",
             "unix://",
@@ -312,6 +318,33 @@ mod tests {
         ] {
             let error = RedisOptions::parse(bad).unwrap_err();
             assert_eq!(error.kind(), SourceErrorKind::Invalid, "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_mean_the_same_to_the_redis_crate() {
+        for address in [
+            "redis://db",
+            "redis://db:7000",
+            "valkey://me@db",
+            "redis://me:p%40s%2Fs@db:7000",
+            "redis://:secret@127.0.0.1",
+            "redis://me:secret@[::1]:7000",
+            "Redis://:a@b@db",
+            "unix:///run/redis/a%20b.sock",
+        ] {
+            let info: redis::ConnectionInfo = address.parse().unwrap();
+            let options = RedisOptions::parse(address).unwrap();
+            let expected = match info.addr() {
+                redis::ConnectionAddr::Unix(path) => path.display().to_string(),
+                redis::ConnectionAddr::Tcp(host, port) if host.contains(':') => {
+                    format!("[{host}]:{port}")
+                }
+                other => other.to_string(),
+            };
+            assert_eq!(options.address(), expected);
+            assert_eq!(options.user.as_deref(), info.redis_settings().username(), "{address}");
+            assert_eq!(options.password.as_deref(), info.redis_settings().password(), "{address}");
         }
     }
 }

@@ -6,12 +6,13 @@ use backup_core::context::Context;
 use backup_core::source::{Probe, ProbeProblem, ServerClock, SourceResult};
 use backup_core::words;
 use jiff::Timestamp;
+use redis::{Cmd, FromRedisValue, Value};
 
 use super::cluster::Cluster;
 use super::error::{GRANT, WireError};
 use super::options::{RedisOptions, SnapshotReading};
-use super::server::{Info, Server};
-use super::wire::{Connection, Reply};
+use super::server::{self, Info, Server};
+use super::wire::{Client, Endpoint};
 
 /// Below this a short interruption tears a hole into the captured stream, bytes.
 const SMALL_BACKLOG: u64 = 16 << 20;
@@ -19,11 +20,10 @@ const SMALL_BACKLOG: u64 = 16 << 20;
 /// Asks the server. Nothing is changed, and it is not made to write a dump.
 pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<Probe> {
     let server = Server::find(options).await?;
-    let mut connection =
-        Connection::open(options).await.map_err(|error| error.into_source("cannot connect"))?;
+    let mut client = connect(options).await?;
     let mut probe =
         Probe { version: server.version.as_ref().map(ToString::to_string), ..Probe::default() };
-    rights(options, &mut connection, &mut probe.problems).await?;
+    rights(options, &mut client, &mut probe.problems).await?;
     let info = &server.info;
     if info.is_known() {
         probe.estimated_objects = Some(info.keys().values().sum());
@@ -37,11 +37,10 @@ pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<
             "INFO is not allowed, so sizes and the state of the server are unknown: {GRANT}"
         ));
     }
-    limits(cx, &mut connection).await?;
+    limits(cx, &mut client).await?;
     let before = Instant::now();
-    if let Some(reply) = ask(&mut connection, &["TIME"]).await?
-        && let Some(seconds) = reply.parts().first().and_then(Reply::text)
-        && let Ok(Ok(server)) = seconds.parse().map(Timestamp::from_second)
+    if let Some((seconds, _)) = ask::<(i64, u64)>(&mut client, &redis::cmd("TIME")).await?
+        && let Ok(server) = Timestamp::from_second(seconds)
     {
         let clock = ServerClock::reported(server, before);
         probe.clock_ahead_seconds = Some(clock.ahead_seconds(cx));
@@ -49,9 +48,18 @@ pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<
     Ok(probe)
 }
 
-/// The server's answer; none if it may not be asked.
-async fn ask(connection: &mut Connection, words: &[&str]) -> SourceResult<Option<Reply>> {
-    match connection.run(words).await {
+async fn connect(options: &RedisOptions) -> SourceResult<Client> {
+    Endpoint::of(options).ask().await.map_err(|error| error.into_source("cannot connect"))
+}
+
+/// The server's reply; `None` if the server refuses.
+async fn ask<T: FromRedisValue>(client: &mut Client, command: &Cmd) -> SourceResult<Option<T>> {
+    permitted(client.run(command).await)
+}
+
+/// `None` if the server refuses.
+fn permitted<T>(replied: Result<T, WireError>) -> SourceResult<Option<T>> {
+    match replied {
         Ok(reply) => Ok(Some(reply)),
         Err(WireError::Server(_)) => Ok(None),
         Err(error) => Err(error.into_source("cannot query the server")),
@@ -61,14 +69,14 @@ async fn ask(connection: &mut Connection, words: &[&str]) -> SourceResult<Option
 /// Whether we may be a replica, asked without becoming one.
 async fn rights(
     options: &RedisOptions,
-    connection: &mut Connection,
+    client: &mut Client,
     problems: &mut Vec<ProbeProblem>,
 ) -> SourceResult<()> {
     if options.reader == Some(SnapshotReading::Scan) {
         return Ok(());
     }
-    match connection.run(&["REPLCONF", "capa", "psync2"]).await {
-        Ok(_) => {}
+    match client.run(redis::cmd("REPLCONF").arg("capa").arg("psync2")).await {
+        Ok(()) => {}
         Err(WireError::Server(text)) => {
             let remedy = if text.starts_with("NOPERM") { GRANT } else { managed() };
             let finding = format!("the server refuses replication ({text})");
@@ -79,21 +87,18 @@ async fn rights(
     }
     let name = options.psync.to_lowercase();
     // Of an unknown command the answer has an empty place.
-    if let Some(reply) = ask(connection, &["COMMAND", "INFO", &name]).await?
-        && let [one] = reply.parts()
-        && one.parts().is_empty()
-    {
+    let known = ask::<Vec<Value>>(client, redis::cmd("COMMAND").arg("INFO").arg(&name)).await?;
+    if known.is_some_and(|known| known == [Value::Nil]) {
         let finding = format!("the server has no command {name}");
         problems.push(ProbeProblem::new(finding, managed()));
         return Ok(());
     }
-    let user = match ask(connection, &["ACL", "WHOAMI"]).await? {
-        Some(reply) => reply.text().unwrap_or_default().to_owned(),
-        None => return Ok(()),
-    };
+    let user = ask::<String>(client, redis::cmd("ACL").arg("WHOAMI")).await?;
+    let Some(user) = user else { return Ok(()) };
+    let mut dry_run = redis::cmd("ACL");
+    dry_run.arg("DRYRUN").arg(&user).arg(&name).arg("?").arg(-1);
     // Servers from 7 on tell it beforehand: OK, or why not.
-    if let Some(reply) = ask(connection, &["ACL", "DRYRUN", &user, &name, "?", "-1"]).await?
-        && let Some(text) = reply.text()
+    if let Some(text) = ask::<String>(client, &dry_run).await?
         && text.contains("no permissions")
     {
         problems.push(ProbeProblem::new(text, GRANT));
@@ -122,10 +127,8 @@ async fn nodes(options: &RedisOptions, server: &Server, probe: &mut Probe) -> So
         keys += node.info.keys().values().sum::<u64>();
         bytes += node.info.number("used_memory").unwrap_or(0);
         let mut problems = Vec::new();
-        let mut connection = Connection::open(&cluster.reader(shard))
-            .await
-            .map_err(|error| error.into_source("cannot connect"))?;
-        rights(options, &mut connection, &mut problems).await?;
+        let mut client = connect(&cluster.reader(shard)).await?;
+        rights(options, &mut client, &mut problems).await?;
         probe.problems.extend(problems.into_iter().map(|problem| {
             let finding = format!("node {}: {}", shard.address, problem.finding);
             ProbeProblem { finding, ..problem }
@@ -171,15 +174,9 @@ fn state(cx: &Context, info: &Info, problems: &mut Vec<ProbeProblem>) {
 }
 
 /// What following the stream depends on.
-async fn limits(cx: &Context, connection: &mut Connection) -> SourceResult<()> {
-    let value = async |connection: &mut Connection, name: &str| {
-        let reply = ask(connection, &["CONFIG", "GET", name]).await?;
-        SourceResult::Ok(
-            reply.and_then(|reply| reply.parts().get(1).and_then(Reply::text).map(str::to_owned)),
-        )
-    };
-    if let Some(size) =
-        value(connection, "repl-backlog-size").await?.and_then(|text| text.parse::<u64>().ok())
+async fn limits(cx: &Context, client: &mut Client) -> SourceResult<()> {
+    let size = permitted(server::setting(client, "repl-backlog-size").await)?.flatten();
+    if let Some(size) = size.and_then(|text| text.parse::<u64>().ok())
         && size < SMALL_BACKLOG
     {
         cx.events.note(format!(
@@ -188,7 +185,8 @@ async fn limits(cx: &Context, connection: &mut Connection) -> SourceResult<()> {
             size >> 10
         ));
     }
-    if let Some(all) = value(connection, "client-output-buffer-limit").await? {
+    let all = permitted(server::setting(client, "client-output-buffer-limit").await)?.flatten();
+    if let Some(all) = all {
         let limit =
             all.split("slave ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
         if limit.is_some_and(|limit| limit > 0 && limit < SMALL_BACKLOG) {

@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use super::error::{GRANT_SCAN, WireError, malformed};
 use super::options::RedisOptions;
 use super::rdb::{Builder, dump_parts, payload_version};
-use super::server::{Info, Vendor};
-use super::wire::{Connection, Reply, push_command};
+use super::server::{self, Info, Vendor};
+use super::wire::{Client, Endpoint, RawConnection, Reply, push_command};
 
 /// Keys that are asked for at once with SCAN.
-const COUNT: &str = "500";
+const COUNT: u32 = 500;
 /// Most values that are on their way at once, and about so many bytes of them.
 const VALUES: usize = 100;
 const BYTES: u64 = 4 << 20;
@@ -30,7 +30,9 @@ const PIECE: usize = 64 << 10;
 
 /// A scan on its way.
 pub(super) struct Scan {
-    connection: Connection,
+    client: Client,
+    /// A connection for values: many requests at once, and one value in memory.
+    values: RawConnection,
     /// Share of the server's time that is taken, up to 1.
     share: f64,
     /// Servers from 7 on tell when a key expires, others how long it lives.
@@ -52,8 +54,8 @@ pub(super) struct Scan {
 impl Scan {
     /// Connects and asks what there is.
     pub(super) async fn open(options: &RedisOptions) -> Result<Self, WireError> {
-        let mut connection = Connection::open(options).await?;
-        let info = Info::ask(&mut connection).await?;
+        let mut client = Endpoint::of(options).ask().await?;
+        let info = Info::query(&mut client).await?;
         let Some(version) = info.version() else {
             let text =
                 "the version and the databases of the server are unknown: INFO is not allowed";
@@ -62,27 +64,29 @@ impl Scan {
                 .into());
         };
         let has_functions = version.major >= 7;
+        let mut values = Endpoint::of(options).raw().await?;
         if info.is_cluster() && info.is_replica() {
-            // Else it sends us to its master.
-            connection.run(&["READONLY"]).await?;
+            // Otherwise replies redirect to its master.
+            client.run::<()>(&redis::cmd("READONLY")).await?;
+            values.run(&redis::cmd("READONLY")).await?;
         }
-        let seconds = milliseconds(&connection.run(&["TIME"]).await?)? / 1000;
+        let seconds = server::time(&mut client).await? / 1000;
         let name = if version.vendor == Vendor::Valkey { "valkey-ver" } else { "redis-ver" };
         let mut remarks = vec![(name, version.text.clone()), ("ctime", seconds.to_string())];
         remarks.extend(info.number("used_memory").map(|bytes| ("used-mem", bytes.to_string())));
         let builder = if has_functions {
-            let libraries = connection.run(&["FUNCTION", "DUMP"]).await?;
-            let libraries = libraries.bytes().unwrap_or_default();
+            let libraries: Vec<u8> = client.run(redis::cmd("FUNCTION").arg("DUMP")).await?;
             let version =
-                payload_version(libraries).ok_or_else(|| malformed("reply to FUNCTION DUMP"))?;
+                payload_version(&libraries).ok_or_else(|| malformed("reply to FUNCTION DUMP"))?;
             let mut builder = Builder::new(version, &remarks);
-            builder.libraries(libraries)?;
+            builder.libraries(&libraries)?;
             builder
         } else {
             Builder::new(BEFORE_FUNCTIONS, &remarks)
         };
         Ok(Self {
-            connection,
+            client,
+            values,
             share: f64::from(options.scan_percent.clamp(1, 100)) / 100.0,
             exact: has_functions,
             // Not everybody tells of them; the first one is always there.
@@ -112,7 +116,10 @@ impl Scan {
             } else if let Some(cursor) = self.cursor.take() {
                 self.read_names(&cursor).await?;
             } else if let Some(database) = self.databases.pop_front() {
-                self.connection.run(&["SELECT", &database.to_string()]).await?;
+                let mut select = redis::cmd("SELECT");
+                select.arg(database);
+                self.client.run::<()>(&select).await?;
+                self.values.run(&select).await?;
                 self.builder.select(database);
                 self.seen.clear();
                 self.cursor = Some(b"0".to_vec());
@@ -134,20 +141,16 @@ impl Scan {
     }
 
     async fn read_names(&mut self, cursor: &[u8]) -> Result<(), WireError> {
-        let question: [&[u8]; 4] = [b"SCAN", cursor, b"COUNT", COUNT.as_bytes()];
-        let reply = self.connection.run(&question).await?;
-        let [next, names] = reply.parts() else {
-            return Err(malformed("reply to SCAN").into());
-        };
-        let next = next.bytes().ok_or_else(|| malformed("reply to SCAN"))?;
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("COUNT").arg(COUNT);
+        let (next, names): (Vec<u8>, Vec<Vec<u8>>) = self.client.run(&scan).await?;
         if next != b"0" {
-            self.cursor = Some(next.to_vec());
+            self.cursor = Some(next);
         }
-        for name in names.parts() {
-            let name = name.bytes().ok_or_else(|| malformed("reply to SCAN"))?;
-            let hash: [u8; 32] = Sha256::digest(name).into();
+        for name in names {
+            let hash: [u8; 32] = Sha256::digest(&name).into();
             if self.seen.insert(hash.first_chunk().copied().unwrap_or_default()) {
-                self.keys.push_back(name.to_vec());
+                self.keys.push_back(name);
             }
         }
         Ok(())
@@ -168,15 +171,12 @@ impl Scan {
                 push_command(&mut commands, &[b"TIME"]);
             }
         }
-        self.connection.send(&commands).await?;
+        self.values.send(&commands).await?;
         for name in &names {
             let (value, expires) =
-                (answer(self.connection.value().await?)?, answer(self.connection.reply().await?)?);
-            let now = if self.exact {
-                0
-            } else {
-                milliseconds(&answer(self.connection.reply().await?)?)?
-            };
+                (answer(self.values.reply().await?)?, answer(self.values.reply().await?)?);
+            let now =
+                if self.exact { 0 } else { milliseconds(&answer(self.values.reply().await?)?)? };
             let expires = expires.number().ok_or_else(|| malformed("expiry of a key"))?;
             // It is gone meanwhile.
             let (Reply::Bulk(Some(payload)), -1..) = (value, expires) else { continue };

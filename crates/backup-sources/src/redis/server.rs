@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::error::WireError;
 use super::options::RedisOptions;
-use super::wire::Connection;
+use super::wire::{Client, Endpoint};
 
 /// Answers of INFO.
 #[derive(Debug, Clone, Default)]
@@ -18,11 +18,17 @@ pub(super) struct Info {
 }
 
 impl Info {
-    /// Asks; empty if we may not.
-    pub(super) async fn ask(connection: &mut Connection) -> Result<Self, WireError> {
-        match connection.run(&["INFO", "everything"]).await {
-            Ok(reply) => Ok(Self::parse(reply.text().unwrap_or_default())),
-            // What it refuses for the moment only is not to be taken for an answer.
+    /// Queries INFO over a connection of its own.
+    pub(super) async fn of(options: &RedisOptions) -> Result<Self, WireError> {
+        Self::query(&mut Endpoint::of(options).ask().await?).await
+    }
+
+    /// Queries INFO; empty if the user may not.
+    pub(super) async fn query(client: &mut Client) -> Result<Self, WireError> {
+        match client.run::<Vec<u8>>(redis::cmd("INFO").arg("everything")).await {
+            // Paths of the server need not be UTF-8.
+            Ok(text) => Ok(Self::parse(&String::from_utf8_lossy(&text))),
+            // A temporary refusal is no answer.
             Err(WireError::Server(text))
                 if text.starts_with("NOPERM") || text.contains("unknown command") =>
             {
@@ -133,6 +139,19 @@ impl std::fmt::Display for Version {
     }
 }
 
+/// The server's clock, in milliseconds since 1970.
+pub(super) async fn time(client: &mut Client) -> Result<u64, WireError> {
+    let (seconds, micros): (u64, u64) = client.run(&redis::cmd("TIME")).await?;
+    Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
+}
+
+/// The value of a setting; `None` if the server does not have it.
+pub(super) async fn setting(client: &mut Client, name: &str) -> Result<Option<String>, WireError> {
+    let mut found: BTreeMap<String, String> =
+        client.run(redis::cmd("CONFIG").arg("GET").arg(name)).await?;
+    Ok(found.remove(name))
+}
+
 /// The server that a source is.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
@@ -146,13 +165,13 @@ impl Server {
     /// Connects, and asks what may be asked.
     pub(super) async fn find(options: &RedisOptions) -> SourceResult<Self> {
         let asking = async {
-            let mut connection = Connection::open(options).await?;
-            match connection.run(&["PING"]).await {
+            let mut client = Endpoint::of(options).ask().await?;
+            match client.run::<()>(&redis::cmd("PING")).await {
                 Err(error) if error.is_denied() => {}
-                other => _ = other?,
+                other => other?,
             }
             let before = Instant::now();
-            let info = Info::ask(&mut connection).await?;
+            let info = Info::query(&mut client).await?;
             let clock = info.time().map(|time| ServerClock::reported(time, before));
             Ok((info, clock))
         };

@@ -22,7 +22,6 @@ use super::layout::Layout;
 use super::options::RedisOptions;
 use super::reader::{Done, Feed};
 use super::server::Info;
-use super::wire::Connection;
 
 const DOING: &str = "cannot read the commands since the earlier snapshot";
 
@@ -184,6 +183,5 @@ impl Since {
 
 /// What the server says of its stream, asked anew.
 async fn replication_info(options: &RedisOptions) -> SourceResult<Info> {
-    let asking = async { Info::ask(&mut Connection::open(options).await?).await };
-    asking.await.map_err(|error| error.into_source("cannot read the replication state"))
+    Info::of(options).await.map_err(|error| error.into_source("cannot read the replication state"))
 }

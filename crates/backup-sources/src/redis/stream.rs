@@ -168,11 +168,13 @@ fn kind_of(name: &[u8]) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::command;
+    use super::super::wire::push_command;
     use super::*;
 
     fn events(parts: &[&[&str]]) -> Vec<u8> {
-        parts.iter().flat_map(|words| command(words)).collect()
+        let mut events = Vec::new();
+        parts.iter().for_each(|words| push_command(&mut events, words));
+        events
     }
 
     #[test]

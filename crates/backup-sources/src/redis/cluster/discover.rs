@@ -1,17 +1,18 @@
 //! Who has which slots, as all masters agree.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 use futures::future::try_join_all;
+use redis::Value;
 
 use super::super::error::{GRANT_CLUSTER, WireError, malformed};
 use super::super::options::RedisOptions;
 use super::super::server::{Vendor, Version};
-use super::super::wire::{Connection, Reply};
+use super::super::wire::Endpoint;
 use super::slots::{COUNT, Slots};
 use super::topology::{self, Node};
 
@@ -287,9 +288,9 @@ fn failed(error: WireError) -> SourceError {
 
 /// What a node knows.
 async fn ask(options: &RedisOptions) -> SourceResult<Vec<Node>> {
-    let mut connection = Connection::open(options).await.map_err(failed)?;
-    let reply = connection.run(&["CLUSTER", "NODES"]).await.map_err(failed)?;
-    topology::parse(reply.text().ok_or_else(|| malformed("reply to CLUSTER NODES"))?)
+    let mut client = Endpoint::of(options).ask().await.map_err(failed)?;
+    let nodes: String = client.run(redis::cmd("CLUSTER").arg("NODES")).await.map_err(failed)?;
+    topology::parse(&nodes)
 }
 
 fn require_alive(master: &Node) -> SourceResult<()> {
@@ -354,17 +355,17 @@ async fn has_jobs(options: &RedisOptions, version: Option<&Version>) -> SourceRe
     if !version.is_some_and(|version| version.vendor == Vendor::Valkey && version.major >= 9) {
         return Ok(false);
     }
-    let mut connection = Connection::open(options).await.map_err(failed)?;
-    let reply = connection.run(&["CLUSTER", "GETSLOTMIGRATIONS"]).await.map_err(failed)?;
-    Ok(reply.parts().iter().any(is_under_way))
+    let mut client = Endpoint::of(options).ask().await.map_err(failed)?;
+    let jobs: Vec<Value> =
+        client.run(redis::cmd("CLUSTER").arg("GETSLOTMIGRATIONS")).await.map_err(failed)?;
+    Ok(jobs.iter().any(is_under_way))
 }
 
-/// A job: names and values, in turn.
-pub(super) fn is_under_way(job: &Reply) -> bool {
-    let facts: HashMap<&str, &str> = job
-        .parts()
-        .chunks_exact(2)
-        .filter_map(|pair| Some((pair[0].text()?, pair[1].text()?)))
-        .collect();
-    !matches!(facts.get("state"), Some(&("success" | "failed" | "cancelled" | "canceled")))
+/// Whether a job, whose reply is names and values in turn, has not ended.
+pub(super) fn is_under_way(job: &Value) -> bool {
+    let text = |value: &Value| redis::from_redis_value_ref::<String>(value).ok();
+    let mut facts = job.as_map_iter().into_iter().flatten();
+    let state = facts.find(|(name, _)| text(name).as_deref() == Some("state"));
+    let state = state.and_then(|(_, value)| text(value));
+    !matches!(state.as_deref(), Some("success" | "failed" | "cancelled" | "canceled"))
 }

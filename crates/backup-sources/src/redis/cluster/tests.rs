@@ -1,9 +1,7 @@
 //! What nodes say, whole, damaged, or made to harm.
 
-use bytes::BytesMut;
 use proptest::prelude::*;
 
-use super::super::wire::parse_reply;
 use super::discover::is_under_way;
 use super::slots::{COUNT, Slots, slot_of};
 use super::topology::parse;
@@ -97,7 +95,7 @@ fn jobs_under_way_are_told_from_those_that_ended() {
             "*4\r\n$4\r\nname\r\n$1\r\nx\r\n$5\r\nstate\r\n${}\r\n{state}\r\n",
             state.len()
         );
-        parse_reply(&mut BytesMut::from(text.as_bytes())).unwrap().unwrap()
+        redis::parse_redis_value(text.as_bytes()).unwrap()
     };
     for (state, expected) in [
         ("success", false),
@@ -109,7 +107,7 @@ fn jobs_under_way_are_told_from_those_that_ended() {
         assert_eq!(is_under_way(&job(state)), expected, "{state}");
     }
     // What is not understood is no reason to go on.
-    assert!(is_under_way(&parse_reply(&mut BytesMut::from(&b"*0\r\n"[..])).unwrap().unwrap()));
+    assert!(is_under_way(&redis::parse_redis_value(b"*0\r\n").unwrap()));
 }
 
 /// Whatever is understood makes sense.
@@ -159,8 +157,7 @@ proptest! {
         Just(b"*2\r\n".to_vec()), Just(b"*-1\r\n".to_vec()), Just(b"$5\r\nstate\r\n".to_vec()), Just(b"$-1\r\n".to_vec()),
         Just(b":1\r\n".to_vec()), Just(b"$7\r\nsuccess\r\n".to_vec()), proptest::collection::vec(any::<u8>(), 0..9),
     ], 0..20)) {
-        let mut input = BytesMut::from(&bytes.concat()[..]);
-        while let Ok(Some(reply)) = parse_reply(&mut input) {
+        if let Ok(reply) = redis::parse_redis_value(&bytes.concat()) {
             _ = is_under_way(&reply);
         }
     }

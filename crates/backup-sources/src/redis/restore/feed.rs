@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::error::{WireError, malformed};
-use super::super::wire::{Duplex, command, parse_reply};
+use super::super::wire::{Duplex, parse_reply};
 use super::Job;
 use super::listen::Listener;
 use super::merged::{self, Replays};
@@ -161,8 +161,9 @@ impl Out {
         wanted: u64,
     ) -> SourceResult<()> {
         let begun = Instant::now();
+        let request = redis::cmd("REPLCONF").arg("GETACK").arg("*").get_packed_command();
         loop {
-            self.send(&command(&["REPLCONF", "GETACK", "*"])).await?;
+            self.send(&request).await?;
             let reached = at.wait_for(|at| at.is_some_and(|at| at >= wanted));
             if let Ok(Ok(_)) = tokio::time::timeout(ASKING, reached).await {
                 return Ok(());

@@ -19,7 +19,6 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::super::backup::server_version;
 use super::super::error::invalid;
-use super::super::wire::command;
 use super::Job;
 use super::replay::Replay;
 
@@ -165,7 +164,7 @@ async fn dump(job: &Job<'_>, file: &mut NewFile) -> SourceResult<()> {
 async fn commands(job: &Job<'_>, replay: &mut Replay, file: &mut NewFile) -> SourceResult<()> {
     // The database that the stream was at when the dump was made; it is not said again.
     if let Some(database) = job.description.dump.remarks.get("repl-stream-db") {
-        file.write(&command(&["SELECT", database])).await?;
+        file.write(&redis::cmd("SELECT").arg(database).get_packed_command()).await?;
     }
     while let Some(bytes) = replay.next().await? {
         job.cx.check_cancelled()?;

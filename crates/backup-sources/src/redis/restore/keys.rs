@@ -10,7 +10,8 @@ use futures::future::try_join_all;
 use super::super::error::{WireError, invalid};
 use super::super::options::RedisOptions;
 use super::super::rdb::{RdbError, functions_payload};
-use super::super::wire::{Connection, Reply};
+use super::super::server;
+use super::super::wire::{Client, Endpoint, RawConnection, Reply};
 use super::lanes::{Batches, Target};
 use super::merged::Replays;
 use super::pipeline;
@@ -29,11 +30,11 @@ const LARGEST: usize = 512 << 20;
 pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions) -> SourceResult<RestoreReport> {
     refuse_what_is_impossible(job).await?;
     let target = Target::find(server).await?;
-    let mut connections = target.connect().await?;
-    let now = target_time(job.cx, &mut connections[0]).await?;
+    let mut clients = target.clients().await?;
+    let now = target_time(job.cx, &mut clients[0]).await?;
     let has_modules = target.infos().all(|info| job.has_modules(info));
     let plan = Plan::of(job, target.version().as_ref(), has_modules, now);
-    let largest = largest(&mut connections).await;
+    let largest = largest(&mut clients).await;
     let mut found = if plan.is_whole() && !plan.renames() {
         Found::recorded(job, &plan)
     } else {
@@ -44,7 +45,7 @@ pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions) -> SourceResul
         &job.description.dump.databases.keys().copied().collect(),
         &found.databases,
     )?;
-    let rooms = look(job, &plan, &target, &mut connections, &found).await?;
+    let rooms = look(job, &plan, &target, &mut clients, &found).await?;
     let (empties, removed) =
         (rooms.iter().any(Room::empties), rooms.iter().map(|room| room.keys).sum());
     if !found.is_read && (empties || job.request.dry_run) {
@@ -57,11 +58,14 @@ pub(super) async fn restore(job: &Job<'_>, server: &RedisOptions) -> SourceResul
         let everything = rooms.iter().any(|room| room.everything);
         return found.foretold(job, removed, (&target.keys(), everything));
     }
+    // Before anything is dropped: a target may refuse more connections.
+    let connections = target.pipelines().await?;
     let lost = |error| if empties { gone(error) } else { error };
-    for (at, (room, connection)) in rooms.iter().zip(&mut connections).enumerate() {
+    for (at, (room, client)) in rooms.iter().zip(&mut clients).enumerate() {
         // What the nodes before had is gone already.
-        room.make(connection).await.map_err(|error| if at > 0 { lost(error) } else { error })?;
+        room.make(client).await.map_err(|error| if at > 0 { lost(error) } else { error })?;
     }
+    drop(clients);
     let filled = fill(job, &plan, &target, connections, largest, &rooms).await;
     let (mut report, refused) = filled.map_err(lost)?;
     report.removed = removed;
@@ -73,12 +77,12 @@ async fn look(
     job: &Job<'_>,
     plan: &Plan,
     target: &Target,
-    connections: &mut [Connection],
+    clients: &mut [Client],
     found: &Found,
 ) -> SourceResult<Vec<Room>> {
     let mut rooms = Vec::new();
-    for (node, connection) in target.nodes.iter().zip(connections) {
-        rooms.push(prepare::look(job, plan, connection, &node.info, found).await?);
+    for (node, client) in target.nodes.iter().zip(clients) {
+        rooms.push(prepare::look(job, plan, client, &node.info, found).await?);
     }
     if plan.is_whole() {
         prepare::require_memory(job, target.infos(), rooms.iter().all(|room| room.everything))?;
@@ -91,7 +95,7 @@ async fn fill(
     job: &Job<'_>,
     plan: &Plan,
     target: &Target,
-    connections: Vec<Connection>,
+    connections: Vec<RawConnection>,
     largest: usize,
     rooms: &[Room],
 ) -> SourceResult<(RestoreReport, Refused)> {
@@ -142,12 +146,12 @@ async fn refuse_what_is_impossible(job: &Job<'_>) -> SourceResult<()> {
 }
 
 /// A larger value makes the server hang up, and with it everything that is on its way is lost.
-async fn largest(connections: &mut [Connection]) -> usize {
+async fn largest(clients: &mut [Client]) -> usize {
     let mut largest = LARGEST;
-    for connection in connections {
-        let reply = connection.run(&["CONFIG", "GET", "proto-max-bulk-len"]).await;
-        let said = reply.ok().and_then(|reply| reply.parts().get(1).and_then(Reply::number));
-        largest = said.and_then(|said| usize::try_from(said).ok()).unwrap_or(LARGEST).min(largest);
+    for client in clients {
+        let limit = server::setting(client, "proto-max-bulk-len").await.ok().flatten();
+        let limit = limit.and_then(|limit| limit.parse().ok()).unwrap_or(LARGEST);
+        largest = largest.min(limit);
     }
     largest
 }
@@ -156,7 +160,7 @@ async fn write(
     job: &Job<'_>,
     plan: &Plan,
     target: &Target,
-    connections: Vec<Connection>,
+    connections: Vec<RawConnection>,
     largest: usize,
 ) -> SourceResult<(RestoreReport, Read, Refused)> {
     let (lanes, ends) = target.lanes();
@@ -194,7 +198,7 @@ async fn write(
 
 /// Sends one node what it gets.
 async fn send(
-    connection: Connection,
+    connection: RawConnection,
     batches: Batches<About>,
 ) -> SourceResult<(RestoreReport, Refused)> {
     let (mut report, mut refused) = (RestoreReport::default(), Refused::default());
@@ -265,14 +269,14 @@ async fn functions(
         IfExists::Replace | IfExists::Merge => "REPLACE",
     };
     let payload = functions_payload(libraries, 10);
-    let mut connection =
-        Connection::open(server).await.map_err(|error| error.into_source("cannot connect"))?;
-    let arguments: [&[u8]; 4] = [b"FUNCTION", b"RESTORE", &payload, policy.as_bytes()];
-    match connection.run(&arguments).await {
+    let mut client =
+        Endpoint::of(server).ask().await.map_err(|error| error.into_source("cannot connect"))?;
+    let mut command = redis::cmd("FUNCTION");
+    match client.run::<()>(command.arg("RESTORE").arg(payload).arg(policy)).await {
         Err(WireError::Server(text)) => {
             refused.add(0, b"", format!("function libraries: {text}"));
         }
-        other => _ = other.map_err(|error| error.into_source("cannot restore functions"))?,
+        other => other.map_err(|error| error.into_source("cannot restore functions"))?,
     }
     Ok(())
 }

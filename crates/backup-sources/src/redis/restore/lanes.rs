@@ -13,7 +13,7 @@ use super::super::error::{GRANT_RESTORE, WireError};
 use super::super::options::RedisOptions;
 use super::super::rdb::RdbError;
 use super::super::server::{Info, Version};
-use super::super::wire::Connection;
+use super::super::wire::{Client, Endpoint, RawConnection};
 use super::pipeline::Batch;
 use super::plan::format_of;
 use super::suited;
@@ -81,9 +81,14 @@ impl Target {
         all
     }
 
-    /// A connection to each node.
-    pub(super) async fn connect(&self) -> SourceResult<Vec<Connection>> {
-        try_join_all(self.nodes.iter().map(|node| node.connect())).await
+    /// A connection for requests to each node.
+    pub(super) async fn clients(&self) -> SourceResult<Vec<Client>> {
+        try_join_all(self.nodes.iter().map(TargetNode::client)).await
+    }
+
+    /// A connection for pipelines to each node.
+    pub(super) async fn pipelines(&self) -> SourceResult<Vec<RawConnection>> {
+        try_join_all(self.nodes.iter().map(TargetNode::pipeline)).await
     }
 
     /// A way to each node, and their other ends.
@@ -103,14 +108,18 @@ fn cannot_connect(error: WireError, options: &RedisOptions) -> SourceError {
 
 impl TargetNode {
     async fn find(options: RedisOptions) -> SourceResult<Self> {
-        let asking = async { Info::ask(&mut Connection::open(&options).await?).await };
-        let info = asking.await.map_err(|error| cannot_connect(error, &options))?;
+        let info = Info::of(&options).await.map_err(|error| cannot_connect(error, &options))?;
         Ok(Self { options, info })
     }
 
-    pub(super) async fn connect(&self) -> SourceResult<Connection> {
-        let connected = Connection::open(&self.options).await;
-        connected.map_err(|error| cannot_connect(error, &self.options))
+    async fn client(&self) -> SourceResult<Client> {
+        let opened = Endpoint::of(&self.options).ask().await;
+        opened.map_err(|error| cannot_connect(error, &self.options))
+    }
+
+    async fn pipeline(&self) -> SourceResult<RawConnection> {
+        let opened = Endpoint::of(&self.options).raw().await;
+        opened.map_err(|error| cannot_connect(error, &self.options))
     }
 
     fn refuse(&self) -> SourceResult<()> {

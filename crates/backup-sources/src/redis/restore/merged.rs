@@ -15,7 +15,6 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use super::super::backup::Channel;
 use super::super::error::{invalid, malformed};
 use super::super::rdb::{Parser, RdbError, Record, crc64};
-use super::super::wire::command;
 use super::replay::Replay;
 use super::{Job, WAITING};
 
@@ -145,7 +144,8 @@ impl Replays {
             // The database that the stream was at when the dump was made is not said again.
             let database =
                 one.description.dump.remarks.get("repl-stream-db").map_or("0", String::as_str);
-            let select = (parts.len() > 1).then(|| Bytes::from(command(&["SELECT", database])));
+            let select = (parts.len() > 1)
+                .then(|| Bytes::from(redis::cmd("SELECT").arg(database).get_packed_command()));
             if !replay.is_empty() {
                 waiting.push_back((select, replay));
             }

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::super::error::WireError;
-use super::super::wire::{Connection, Reply, parse_reply, push_command};
+use super::super::wire::{RawConnection, Reply, parse_reply, push_command};
 use crate::waits::Ask;
 
 /// Batches that wait for their answers.
@@ -58,7 +58,7 @@ impl<T> Batch<T> {
 /// Sends all batches, and hands every reply to `handle`. A server that neither takes nor says
 /// anything is taken for dead.
 pub(super) async fn run<T: Send>(
-    connection: Connection,
+    connection: RawConnection,
     mut batches: Receiver<SourceResult<Batch<T>>>,
     doing: &str,
     mut handle: impl FnMut(T, Reply) -> SourceResult<()>,

@@ -9,11 +9,11 @@ use backup_core::source::{IfExists, SourceResult};
 use tokio::time::Instant;
 
 use super::super::digest::path_of;
-use super::super::error::{WireError, invalid, malformed};
+use super::super::error::{WireError, invalid};
 use super::super::options::{RestoreOptions, Ttl};
 use super::super::rdb::{Flavour, Key, has_field_times, is_module, oldest_version};
-use super::super::server::{Vendor, Version};
-use super::super::wire::{Connection, Reply};
+use super::super::server::{self, Vendor, Version};
+use super::super::wire::Client;
 use super::Job;
 
 /// What becomes of a key.
@@ -63,17 +63,9 @@ pub(super) fn format_of(version: &Version) -> (Flavour, u16) {
 }
 
 /// What the target's clock says, milliseconds since 1970; our own, if it does not tell.
-pub(super) async fn target_time(cx: &Context, connection: &mut Connection) -> SourceResult<u64> {
-    match connection.run(&["TIME"]).await {
-        Ok(reply) => {
-            let number = |at: usize| {
-                reply.parts().get(at).and_then(Reply::number).and_then(|n| u64::try_from(n).ok())
-            };
-            let (Some(seconds), Some(micros)) = (number(0), number(1)) else {
-                return Err(malformed("reply to TIME"));
-            };
-            Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000))
-        }
+pub(super) async fn target_time(cx: &Context, client: &mut Client) -> SourceResult<u64> {
+    match server::time(client).await {
+        Ok(time) => Ok(time),
         Err(WireError::Server(text)) => {
             cx.events.note(format!(
                 "the time of the target is unknown ({text}): the clock of this machine decides \

@@ -2,11 +2,12 @@
 
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
+use redis::Cmd;
 
 use super::super::error::{GRANT_RESTORE, WireError, invalid};
 use super::super::options::RedisOptions;
 use super::super::server::Info;
-use super::super::wire::Connection;
+use super::super::wire::Client;
 use super::plan::{Plan, format_of};
 use super::rehearse::Found;
 use super::{Job, gone};
@@ -32,7 +33,7 @@ pub(super) struct Room {
 pub(super) async fn look(
     job: &Job<'_>,
     plan: &Plan,
-    connection: &mut Connection,
+    client: &mut Client,
     info: &Info,
     found: &Found,
 ) -> SourceResult<Room> {
@@ -43,11 +44,11 @@ pub(super) async fn look(
         let doing = |error: WireError| {
             error.into_source(format!("cannot inspect database {database} of the target"))
         };
-        connection.run(&["SELECT", &database.to_string()]).await.map_err(doing)?;
-        let keys = connection.run(&["DBSIZE"]).await.map_err(doing)?.number().unwrap_or(0);
+        client.run::<()>(redis::cmd("SELECT").arg(database)).await.map_err(doing)?;
+        let keys: u64 = client.run(&redis::cmd("DBSIZE")).await.map_err(doing)?;
         match job.request.if_exists {
             IfExists::Fail if keys > 0 => {
-                let keys = words::count(keys.unsigned_abs(), "key", "keys");
+                let keys = words::count(keys, "key", "keys");
                 let text = format!("database {database} of the target has {keys}");
                 return Err(SourceError::new(SourceErrorKind::TargetExists, text).with_hint(
                     "map it to an empty database (--db), or choose --if-exists merge or \
@@ -56,7 +57,7 @@ pub(super) async fn look(
             }
             IfExists::Replace if keys > 0 => {
                 room.databases.push(database);
-                room.keys += u64::try_from(keys).unwrap_or(0);
+                room.keys += keys;
             }
             _ => {}
         }
@@ -65,35 +66,31 @@ pub(super) async fn look(
         room.keys = info.keys().values().sum();
     }
     if let Some((database, name)) = &found.example {
-        connection
-            .run(&["SELECT", &database.to_string()])
-            .await
-            .map_err(|error| error.into_source(DOING))?;
+        let selected = client.run::<()>(redis::cmd("SELECT").arg(database)).await;
+        selected.map_err(|error| error.into_source(DOING))?;
         // No payload at all: a server that may be asked says so, and changes nothing. So does a
         // node that has not its slot.
-        require_right(connection, &[b"RESTORE", name, b"0", b"-"], replacing).await?;
+        let mut command = redis::cmd("RESTORE");
+        command.arg(name).arg(0).arg("-");
+        require_right(client, &command, replacing).await?;
     }
-    connection.run(&["SELECT", "0"]).await.map_err(|error| error.into_source(DOING))?;
     let knows_functions = info.version().is_some_and(|version| format_of(&version).1 >= 10);
     if knows_functions && plan.is_whole() && !job.options.without_functions {
         if job.description.dump.libraries > 0 {
-            require_right(connection, &[b"FUNCTION", b"RESTORE", b"-", b"APPEND"], replacing)
-                .await?;
+            let mut command = redis::cmd("FUNCTION");
+            command.arg("RESTORE").arg("-").arg("APPEND");
+            require_right(client, &command, replacing).await?;
         } else {
             room.functions = everything;
         }
     }
-    room.require_rights(connection).await?;
+    room.require_rights(client).await?;
     Ok(room)
 }
 
 /// Whether a command is allowed, found by one that can do nothing.
-async fn require_right(
-    connection: &mut Connection,
-    arguments: &[&[u8]],
-    replacing: bool,
-) -> SourceResult<()> {
-    match connection.run(arguments).await {
+async fn require_right(client: &mut Client, command: &Cmd, replacing: bool) -> SourceResult<()> {
+    match client.run::<()>(command).await {
         Err(WireError::Server(text))
             if ["ERR", "BUSYKEY", "MOVED"].iter().any(|start| text.starts_with(start))
                 || replacing && text.starts_with("OOM") =>
@@ -102,7 +99,7 @@ async fn require_right(
         }
         Err(error) if error.is_denied() => Err(error.into_source(DOING).with_hint(GRANT_RESTORE)),
         Err(error) => Err(error.into_source(DOING)),
-        Ok(_) => {
+        Ok(()) => {
             Err(invalid("the target accepts an invalid value: it is not a Redis or Valkey server"))
         }
     }
@@ -146,9 +143,9 @@ pub(super) async fn require_that_nothing_was_evicted(
     before: Option<u64>,
 ) -> SourceResult<()> {
     let Some(before) = before else { return Ok(()) };
-    let asking = async { Info::ask(&mut Connection::open(server).await?).await };
-    let info =
-        asking.await.map_err(|error| error.into_source("cannot inspect the restored data"))?;
+    let info = Info::of(server)
+        .await
+        .map_err(|error| error.into_source("cannot inspect the restored data"))?;
     match info.number("evicted_keys") {
         Some(now) if now > before => {
             let keys = words::count(now - before, "key", "keys");
@@ -167,7 +164,7 @@ impl Room {
     }
 
     /// Whether it may be dropped, as far as the target tells beforehand: servers from 7 on do.
-    async fn require_rights(&self, connection: &mut Connection) -> SourceResult<()> {
+    async fn require_rights(&self, client: &mut Client) -> SourceResult<()> {
         let mut needed: Vec<&[&str]> = Vec::new();
         match (self.everything, self.databases.is_empty()) {
             (true, _) => needed.push(&["FLUSHALL", "ASYNC"]),
@@ -177,13 +174,14 @@ impl Room {
         if self.functions {
             needed.push(&["FUNCTION", "FLUSH"]);
         }
-        let Ok(user) = connection.run(&["ACL", "WHOAMI"]).await else { return Ok(()) };
+        let user: Result<String, _> = client.run(redis::cmd("ACL").arg("WHOAMI")).await;
+        let Ok(user) = user else { return Ok(()) };
         for command in needed {
-            let question = [&["ACL", "DRYRUN", user.text().unwrap_or_default()], command].concat();
-            match connection.run(&question).await {
-                Ok(reply) if reply.text() != Some("OK") => {
-                    let text = format!("NOPERM {}", reply.text().unwrap_or_default());
-                    return Err(WireError::Server(text)
+            let mut question = redis::cmd("ACL");
+            question.arg("DRYRUN").arg(&user).arg(command);
+            match client.run::<String>(&question).await {
+                Ok(answer) if answer != "OK" => {
+                    return Err(WireError::Server(format!("NOPERM {answer}"))
                         .into_source(DOING)
                         .with_hint(GRANT_RESTORE));
                 }
@@ -196,23 +194,10 @@ impl Room {
     }
 
     /// Drops it. The server frees the memory in the background, as it would take its time.
-    pub(super) async fn make(&self, connection: &mut Connection) -> SourceResult<()> {
-        let mut commands: Vec<Vec<String>> = Vec::new();
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect();
-        if self.everything {
-            commands.push(words("FLUSHALL ASYNC"));
-        } else {
-            let each =
-                |database: &u32| [words(&format!("SELECT {database}")), words("FLUSHDB ASYNC")];
-            commands.extend(self.databases.iter().flat_map(each));
-        }
-        if self.functions {
-            commands.push(words("FUNCTION FLUSH"));
-        }
-        commands.push(words("SELECT 0"));
+    pub(super) async fn make(&self, client: &mut Client) -> SourceResult<()> {
         let mut has_dropped = false;
-        for command in commands {
-            if let Err(error) = connection.run(&command).await {
+        for (command, drops) in self.commands() {
+            if let Err(error) = client.run::<()>(&command).await {
                 // Whether it was done is not known if the connection broke.
                 has_dropped |= !matches!(error, WireError::Server(_));
                 let is_denied = error.is_denied();
@@ -220,9 +205,25 @@ impl Room {
                 let error = if is_denied { error.with_hint(GRANT_RESTORE) } else { error };
                 return Err(if has_dropped { gone(error) } else { error });
             }
-            has_dropped |= command[0].starts_with('F');
+            has_dropped |= drops;
         }
         Ok(())
+    }
+
+    /// The commands that empty the target, and whether each of them drops something.
+    fn commands(&self) -> Vec<(Cmd, bool)> {
+        let mut commands = Vec::new();
+        if self.everything {
+            commands.push((redis::cmd("FLUSHALL").arg("ASYNC").clone(), true));
+        }
+        for database in self.databases.iter().filter(|_| !self.everything) {
+            commands.push((redis::cmd("SELECT").arg(*database).clone(), false));
+            commands.push((redis::cmd("FLUSHDB").arg("ASYNC").clone(), true));
+        }
+        if self.functions {
+            commands.push((redis::cmd("FUNCTION").arg("FLUSH").clone(), true));
+        }
+        commands
     }
 
     /// Whatever was answered: keys that were evicted to make room for others are not there.

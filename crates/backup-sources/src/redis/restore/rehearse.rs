@@ -346,7 +346,7 @@ fn databases_of(words: &[Reply]) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::wire::command;
+    use super::super::super::wire::push_command;
     use super::*;
 
     #[test]
@@ -359,7 +359,9 @@ mod tests {
             (&["COPY", "a", "b", "REPLACE", "DB", "12"], &[12]),
             (&["SET", "SELECT", "4"], &[]),
         ] {
-            let parsed = parse_reply(&mut BytesMut::from(&command(words)[..])).unwrap().unwrap();
+            let mut command = Vec::new();
+            push_command(&mut command, words);
+            let parsed = parse_reply(&mut BytesMut::from(&command[..])).unwrap().unwrap();
             assert_eq!(databases_of(parsed.parts()), expected, "{words:?}");
         }
     }

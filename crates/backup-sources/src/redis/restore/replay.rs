@@ -198,17 +198,19 @@ pub(super) fn missing(from: u64, to: u64) -> SourceError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::wire::command;
     use super::*;
+
+    fn increment(number: u32) -> Vec<u8> {
+        redis::cmd("INCRBY").arg("x").arg(number).get_packed_command()
+    }
 
     #[test]
     fn nothing_twice_and_nothing_missing() {
-        let stream: Vec<u8> =
-            (0..50).flat_map(|n| command(&["INCRBY", "x", &n.to_string()])).collect();
+        let stream: Vec<u8> = (0..50).flat_map(increment).collect();
         let len = stream.len() as u64;
         let ends: Vec<u64> = (0..50)
             .scan(0, |end, n| {
-                *end += command(&["INCRBY", "x", &n.to_string()]).len() as u64;
+                *end += increment(n).len() as u64;
                 Some(*end)
             })
             .collect();

@@ -22,7 +22,7 @@ use super::super::error::WireError;
 use super::super::options::{RedisOptions, Way};
 use super::super::rdb::{DatabaseSurvey, is_comparable};
 use super::super::server::Info;
-use super::super::wire::Connection;
+use super::super::wire::{Client, Endpoint};
 use super::feed::Master;
 use super::listen::Listener;
 use super::merged::Replays;
@@ -47,7 +47,7 @@ pub(super) async fn restore(
 ) -> SourceResult<RestoreReport> {
     let replay = Replays::of(job).await?;
     let plain = replay.is_empty();
-    let mut control = Connection::open(server).await.map_err(refused)?;
+    let mut control = Endpoint::of(server).ask().await.map_err(refused)?;
     let suited =
         super::super::unless_cancelled(job.cx, suited::look(job, server, &mut control)).await?;
     let keys = job.description.dump.databases.values().map(|database| database.keys).sum();
@@ -93,12 +93,13 @@ pub(super) async fn restore(
 async fn follow(
     master: &Master<'_>,
     server: &RedisOptions,
-    mut control: Connection,
+    mut control: Client,
     replay: Replays,
 ) -> SourceResult<u64> {
-    let (host, port) = (&*master.listener.host, master.listener.port.to_string());
+    let mut command = redis::cmd("REPLICAOF");
+    command.arg(&master.listener.host).arg(master.listener.port);
     let release = Release { server: Some(server.clone()) };
-    if let Err(error) = control.run(&["REPLICAOF", host, &port]).await {
+    if let Err(error) = control.run::<()>(&command).await {
         match error {
             // It has not done so, and is what it was.
             WireError::Server(_) => release.forget(),
@@ -170,9 +171,9 @@ async fn release(server: &RedisOptions) -> SourceResult<()> {
     let until = Instant::now() + RELEASING;
     loop {
         let releasing = async {
-            let mut connection = Connection::open(server).await?;
-            connection.run(&["REPLICAOF", "NO", "ONE"]).await?;
-            Ok(Info::ask(&mut connection).await?.is_replica())
+            let mut client = Endpoint::of(server).ask().await?;
+            client.run::<()>(redis::cmd("REPLICAOF").arg("NO").arg("ONE")).await?;
+            Ok(Info::query(&mut client).await?.is_replica())
         };
         let error = match releasing
             .await
@@ -208,8 +209,8 @@ async fn compare(
         not_compared.push("the dump has unknown content".to_owned());
     } else {
         let found = super::super::digest::digest(server, &job.request.selection).await?;
-        let mut connection = Connection::open(server).await.map_err(refused)?;
-        let now = target_time(job.cx, &mut connection).await?;
+        let mut client = Endpoint::of(server).ask().await.map_err(refused)?;
+        let now = target_time(job.cx, &mut client).await?;
         for (number, database) in &dump.databases {
             let (name, is_dying) =
                 (database_name(*number), database.expires_from.is_some_and(|first| first <= now));

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
+use redis::Value;
 use tokio_rustls::TlsAcceptor;
 
 use super::super::error::{GRANT_REPLICA, WireError};
 use super::super::options::RedisOptions;
 use super::super::rdb::{Flavour, Survey};
-use super::super::server::{Info, Vendor, Version};
-use super::super::wire::{Connection, Reply, acceptor};
+use super::super::server::{self, Info, Vendor, Version};
+use super::super::wire::{Client, acceptor};
 use super::Job;
 use super::plan::format_of;
 use super::prepare::require_memory;
@@ -37,9 +38,9 @@ pub(super) struct Suited {
 pub(super) async fn look(
     job: &Job<'_>,
     server: &RedisOptions,
-    control: &mut Connection,
+    control: &mut Client,
 ) -> SourceResult<Suited> {
-    let info = Info::ask(control).await.map_err(refused)?;
+    let info = Info::query(control).await.map_err(refused)?;
     refuse_targets(job, &info)?;
     require_modules(job, &info)?;
     require_memory(job, [&info], true)?;
@@ -128,9 +129,9 @@ fn require_modules(job: &Job<'_>, info: &Info) -> SourceResult<()> {
 
 /// How many libraries of functions the target has. Only servers that know nothing of them have none
 /// in any case.
-async fn libraries(control: &mut Connection) -> SourceResult<usize> {
-    match control.run(&["FUNCTION", "LIST"]).await {
-        Ok(reply) => Ok(reply.parts().len()),
+async fn libraries(control: &mut Client) -> SourceResult<usize> {
+    match control.run::<Vec<Value>>(redis::cmd("FUNCTION").arg("LIST")).await {
+        Ok(libraries) => Ok(libraries.len()),
         Err(WireError::Server(text)) if text.to_lowercase().contains("unknown command") => Ok(0),
         Err(error) => Err(refused(error)),
     }
@@ -138,10 +139,10 @@ async fn libraries(control: &mut Connection) -> SourceResult<usize> {
 
 /// A server that is sent to a database that it does not have ends, and does so again whenever it is
 /// started.
-async fn require_databases(used: &BTreeSet<u32>, control: &mut Connection) -> SourceResult<()> {
+async fn require_databases(used: &BTreeSet<u32>, control: &mut Client) -> SourceResult<()> {
     for database in used {
-        match control.run(&["SELECT", &database.to_string()]).await {
-            Ok(_) => {}
+        match control.run(redis::cmd("SELECT").arg(database)).await {
+            Ok(()) => {}
             Err(error) if error.is_denied() => return Err(refused(error)),
             Err(WireError::Server(text)) => {
                 let text = format!("the target has no database {database}: {text}");
@@ -155,15 +156,12 @@ async fn require_databases(used: &BTreeSet<u32>, control: &mut Connection) -> So
 }
 
 /// What is shown to a target that follows masters over TLS only.
-async fn tls(server: &RedisOptions, control: &mut Connection) -> SourceResult<Option<TlsAcceptor>> {
-    let wanted = match control.run(&["CONFIG", "GET", "tls-replication"]).await {
-        Ok(reply) => reply.parts().get(1).and_then(Reply::text) == Some("yes"),
-        Err(error) => return Err(refused(error)),
-    };
-    if !wanted {
+async fn tls(options: &RedisOptions, control: &mut Client) -> SourceResult<Option<TlsAcceptor>> {
+    let wanted = server::setting(control, "tls-replication").await.map_err(refused)?;
+    if wanted.as_deref() != Some("yes") {
         return Ok(None);
     }
-    match acceptor(server).await? {
+    match acceptor(options).await? {
         Some(acceptor) => Ok(Some(acceptor)),
         None => Err(SourceError::new(
             SourceErrorKind::Target,

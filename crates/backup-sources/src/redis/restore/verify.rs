@@ -11,7 +11,7 @@ use super::super::rdb::{
     Flavour, Key, Parser, RdbError, Record, content_hash, dump_parts, has_field_times,
     living_fields,
 };
-use super::super::wire::{Connection, Reply};
+use super::super::wire::{RawConnection, Reply};
 use super::Job;
 use super::dumps::Dumps;
 use super::lanes::{Batches, Lanes, Target};
@@ -69,7 +69,7 @@ pub(super) async fn verify(
         target.version().map_or((Flavour::Redis, 0), |version| format_of(&version));
     // Servers from 7 on tell the time itself.
     let exact = newest >= 10;
-    let connections = target.connect().await?;
+    let connections = target.pipelines().await?;
     let (lanes, ends) = target.lanes();
     let (dumps, own, refused) = (job.read_dumps(), plan.clone(), refused.clone());
     let reading =
@@ -96,7 +96,7 @@ pub(super) async fn verify(
 
 /// Compares what one node answers.
 async fn compare(
-    connection: Connection,
+    connection: RawConnection,
     batches: Batches<Expected>,
     plan: &Plan,
     flavour: Flavour,

@@ -1,10 +1,11 @@
-//! Being a replica.
+//! Being a replica: the handshake, a dump on its way, the stream of commands.
 
 use bytes::{Buf as _, Bytes};
+use redis::Value;
 
 use super::super::error::{WireError, malformed};
 use super::super::options::RedisOptions;
-use super::{Connection, Reply};
+use super::RawConnection;
 
 /// The newest version whose dumps are understood here: Valkey 9 sends an older format to whom it
 /// takes for older, and fails if that cannot hold the data. Servers that do not know the question
@@ -28,29 +29,28 @@ pub(in super::super) enum Sync {
 /// A connection of a replica.
 #[derive(Debug)]
 pub(in super::super) struct Replication {
-    connection: Connection,
+    connection: RawConnection,
 }
 
 impl Replication {
-    /// Connects and introduces itself. With `dump_only` the server keeps no commands for it, so
-    /// that it may be slow.
-    pub(in super::super) async fn open(
-        options: &RedisOptions,
+    /// Introduces a connection as that of a replica. With `dump_only` the server keeps no commands
+    /// for it.
+    pub(super) async fn introduce(
+        mut connection: RawConnection,
         dump_only: bool,
     ) -> Result<Self, WireError> {
-        let mut connection = Connection::open(options).await?;
-        let mut questions: Vec<&[&str]> = vec![
-            &["REPLCONF", "listening-port", "0"],
-            &["REPLCONF", "ip-address", "backup"],
-            &["REPLCONF", "capa", "eof", "capa", "psync2"],
-            &["REPLCONF", "version", VERSION],
+        let mut facts: Vec<&[&str]> = vec![
+            &["listening-port", "0"],
+            &["ip-address", "backup"],
+            &["capa", "eof", "capa", "psync2"],
+            &["version", VERSION],
         ];
         if dump_only {
-            questions.push(&["REPLCONF", "rdb-only", "1"]);
+            facts.push(&["rdb-only", "1"]);
         }
-        for question in questions {
-            match connection.run(question).await {
-                // What older servers do not know is no reason to give up.
+        for fact in facts {
+            match connection.run(redis::cmd("REPLCONF").arg(fact)).await {
+                // Older servers refuse facts that they do not know: no reason to give up.
                 Err(WireError::Server(text)) if !text.starts_with("NO") => {}
                 other => _ = other?,
             }
@@ -67,19 +67,18 @@ impl Replication {
         let (id, offset) = from.map_or(("?", "-1".to_owned()), |(id, offset)| {
             (id, offset.saturating_add(1).to_string())
         });
-        self.connection.send(&super::command(&[options.psync.as_str(), id, &offset])).await?;
+        let command = redis::cmd(&options.psync).arg(id).arg(offset).get_packed_command();
+        self.connection.send(&command).await?;
         self.skip_newlines().await?;
-        match self.connection.reply().await? {
-            Reply::Simple(text) => {
-                let sync = answer(&text).ok_or_else(|| malformed("reply to PSYNC"))?;
-                if matches!(sync, Sync::Continue { .. }) {
-                    self.connection.without_reports();
-                }
-                Ok(sync)
-            }
-            Reply::Error(text) => Err(WireError::Server(text)),
-            _ => Err(malformed("reply to PSYNC").into()),
+        let sync = match self.connection.line().await? {
+            Value::SimpleString(text) => answer(&text),
+            _ => None,
+        };
+        let sync = sync.ok_or_else(|| malformed("reply to PSYNC"))?;
+        if matches!(sync, Sync::Continue { .. }) {
+            self.connection.without_reports();
         }
+        Ok(sync)
     }
 
     /// The server sends these while it gets ready.
@@ -114,7 +113,8 @@ impl Replication {
 
     /// Says how much of the stream is safe, and that we are alive.
     pub(in super::super) async fn acknowledge(&mut self, offset: u64) -> Result<(), WireError> {
-        self.connection.send(&super::command(&["REPLCONF", "ACK", &offset.to_string()])).await
+        let command = redis::cmd("REPLCONF").arg("ACK").arg(offset).get_packed_command();
+        self.connection.send(&command).await
     }
 
     /// The next bytes of the stream.
@@ -172,7 +172,7 @@ enum Framing {
 /// A dump on its way.
 #[derive(Debug)]
 pub(in super::super) struct Dump {
-    connection: Connection,
+    connection: RawConnection,
     framing: Framing,
 }
 

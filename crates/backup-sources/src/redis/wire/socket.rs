@@ -25,14 +25,17 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(in super::super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// A stream to a server.
+pub(super) type Socket = Box<dyn Duplex>;
+
 /// Connects to the server.
-pub(super) async fn connect(options: &RedisOptions) -> Result<Box<dyn Duplex>, WireError> {
+pub(super) async fn connect(options: &RedisOptions) -> Result<Socket, WireError> {
     let waits = options.waits.at_most(CONNECTING);
     let opened = waits.limit(&options.label(), None, open(options)).await;
     opened.map_err(SourceError::from)?
 }
 
-async fn open(options: &RedisOptions) -> Result<Box<dyn Duplex>, WireError> {
+async fn open(options: &RedisOptions) -> Result<Socket, WireError> {
     if let Some(socket) = &options.socket {
         return Ok(Box::new(UnixStream::connect(socket).await?));
     }
