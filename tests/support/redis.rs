@@ -158,6 +158,66 @@ impl Redis {
     }
 }
 
+/// A running sentinel.
+#[derive(Debug)]
+pub(crate) struct Sentinel {
+    server: Server,
+}
+
+impl Sentinel {
+    /// Watches the master at `port` as the group `cache`; `quorum` sentinels decide about it.
+    pub(crate) fn watch(version: Version, port: u16, quorum: u32, settings: &[String]) -> Self {
+        let command = |ports: &Ports, own: &Path| {
+            let file = own.join("sentinel.conf");
+            let mut lines = vec![
+                format!("port {}", ports.port(0)),
+                "bind 127.0.0.1".to_owned(),
+                format!("dir {}", own.display()),
+                format!("sentinel monitor cache 127.0.0.1 {port} {quorum}"),
+                "sentinel down-after-milliseconds cache 1000".to_owned(),
+                "sentinel failover-timeout cache 5000".to_owned(),
+            ];
+            if settings.iter().any(|line| line.starts_with("tls-")) {
+                lines.push(format!("tls-port {}", ports.port(1)));
+            }
+            lines.extend_from_slice(settings);
+            std::fs::write(&file, lines.join("\n") + "\n").unwrap();
+            let mut command = Command::new(version.program("server"));
+            command.arg(file).arg("--sentinel");
+            command
+        };
+        Self { server: Server::start("sentinel", command, |_| true) }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.server.ports.port(0)
+    }
+
+    /// The port for TLS.
+    pub(crate) fn second_port(&self) -> u16 {
+        self.server.ports.port(1)
+    }
+
+    /// Waits until it has found this many other sentinels and one connected replica.
+    pub(crate) fn wait(&self, password: Option<&str>, sentinels: usize) {
+        let (started, mut client) = (Instant::now(), Client::connect(self.port()));
+        if let Some(password) = password {
+            client.ok(&["AUTH", password]);
+        }
+        let link = [&b"master-link-status"[..], b"ok"].map(|text| Answer::Bytes(text.to_vec()));
+        loop {
+            let others = client.ok(&["SENTINEL", "SENTINELS", "cache"]).list().len();
+            let replicas = client.ok(&["SENTINEL", "REPLICAS", "cache"]);
+            let is_linked = |replica: &Answer| replica.list().windows(2).any(|pair| pair == link);
+            if others == sentinels && replicas.list().iter().any(is_linked) {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "{}", self.server.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
 /// What a server answers.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {

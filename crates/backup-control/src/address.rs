@@ -198,10 +198,9 @@ impl ServerAddress {
     /// Whether it leads to a server of Redis or Valkey, perhaps by a socket of this machine.
     #[must_use]
     pub fn is_redis(&self) -> bool {
-        matches!(
-            scheme(&self.0).as_deref(),
-            Some("redis" | "rediss" | "valkey" | "valkeys" | "unix")
-        )
+        let Some(scheme) = scheme(&self.0) else { return false };
+        let scheme = scheme.strip_suffix("+sentinel").unwrap_or(&scheme);
+        matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys" | "unix")
     }
 }
 
@@ -342,9 +341,14 @@ mod tests {
                 && ServerAddress::new("postgres://h").is_postgres()
         );
         assert!(!ServerAddress::new("mongodb://h").is_postgres());
-        for address in
-            ["redis://h", "REDISS://h", "valkey://h", "valkeys://h", "unix:///run/x.sock"]
-        {
+        for address in [
+            "redis://h",
+            "REDISS://h",
+            "valkey://h",
+            "redis+sentinel://h/g",
+            "valkeys://h",
+            "unix:///run/x.sock",
+        ] {
             assert!(ServerAddress::new(address).is_redis(), "{address}");
         }
         assert!(

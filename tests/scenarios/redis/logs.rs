@@ -185,7 +185,7 @@ pub(super) struct Mark {
     pub(super) digest: String,
 }
 
-fn position(server: &Redis) -> Position {
+pub(super) fn position(server: &Redis) -> Position {
     Position::new(server.info("master_replid"), server.info("master_repl_offset").parse().unwrap())
 }
 

@@ -15,6 +15,7 @@
 //! | `program.rs` | the program itself |
 //! | `restores.rs` | what is restored |
 //! | `scans.rs` | servers that are read key by key |
+//! | `sentinels.rs` | groups of servers that sentinels watch |
 //! | `snapshots.rs` | what is in snapshots |
 //! | `unsuited.rs` | targets that cannot have it, and stay as they are |
 //! | `targets.rs` | what targets are like, and what is not for every target |
@@ -30,6 +31,7 @@ mod logs;
 mod program;
 mod restores;
 mod scans;
+mod sentinels;
 mod snapshots;
 mod stock;
 mod targets;
@@ -90,6 +92,8 @@ scenarios! {
         logs::increments_build_on_each_other as increments_build_on_each_other,
         logs::whoever_dies_is_followed as whoever_dies_is_followed,
         logs::a_failover_is_followed as a_failover_is_followed,
+        sentinels::follower_and_restore_find_the_promoted_master
+            as follower_and_restore_find_the_promoted_master,
         idle::idle_moments_come_back as idle_moments_come_back,
         idle::cut_off_replica_does_not_vouch as cut_off_replica_does_not_vouch,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
@@ -160,12 +164,15 @@ scenarios! {
         #[ignore = "runs on the oldest Redis and the newest Valkey; others: scripts/test --long"]
         logs::whoever_dies_is_followed as whoever_dies_is_followed,
         logs::a_failover_is_followed as a_failover_is_followed,
+        sentinels::follower_and_restore_find_the_promoted_master
+            as follower_and_restore_find_the_promoted_master,
         logs::what_was_not_captured_is_refused as what_was_not_captured_is_refused,
         failures::few_rights_are_enough as few_rights_are_enough,
         failures::damaged_dumps_become_no_snapshot as damaged_dumps_become_no_snapshot,
         failures::sums_hold_while_others_write as sums_hold_while_others_write,
         failures::nobody_is_promised_what_is_not_stored as nobody_is_promised_what_is_not_stored,
         failures::certificates_are_checked as certificates_are_checked,
+        sentinels::tls_and_logins_hold_for_sentinels as tls_and_logins_hold_for_sentinels,
         unsuited::a_target_follows_over_tls as a_target_follows_over_tls,
         unsuited::whoever_does_not_come_keeps_what_he_has as whoever_does_not_come_keeps_what_he_has,
     }
@@ -233,6 +240,8 @@ scenarios! {
         logs::increments_build_on_each_other as increments_build_on_each_other,
         logs::whoever_dies_is_followed as whoever_dies_is_followed,
         logs::a_failover_is_followed as a_failover_is_followed,
+        sentinels::follower_and_restore_find_the_promoted_master
+            as follower_and_restore_find_the_promoted_master,
         idle::idle_moments_come_back as idle_moments_come_back,
         idle::cut_off_replica_does_not_vouch as cut_off_replica_does_not_vouch,
         cluster_logs::idle_moments_of_all_masters_come_back as idle_moments_of_all_masters_come_back,
@@ -242,6 +251,7 @@ scenarios! {
         failures::sums_hold_while_others_write as sums_hold_while_others_write,
         failures::nobody_is_promised_what_is_not_stored as nobody_is_promised_what_is_not_stored,
         failures::certificates_are_checked as certificates_are_checked,
+        sentinels::tls_and_logins_hold_for_sentinels as tls_and_logins_hold_for_sentinels,
         unsuited::a_target_follows_over_tls as a_target_follows_over_tls,
         unsuited::whoever_does_not_come_keeps_what_he_has as whoever_does_not_come_keeps_what_he_has,
     }

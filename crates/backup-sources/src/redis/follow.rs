@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::cluster::{Cluster, Slots};
 use super::error::WireError;
 use super::options::RedisOptions;
+use super::sentinel;
 use super::server::Info;
 use super::wire::{Endpoint, Replication, Sync, silent};
 
@@ -302,7 +303,8 @@ impl Follower {
     async fn reconnect(&mut self, mut error: WireError) -> SourceResult<Replication> {
         let doing = "cannot follow the replication stream";
         // It takes nodes their time to notice that a master is dead.
-        let attempts = if self.seek.is_some() { 2 * ATTEMPTS } else { ATTEMPTS };
+        let has_group = self.seek.is_some() || self.options.sentinels.is_some();
+        let attempts = if has_group { 2 * ATTEMPTS } else { ATTEMPTS };
         self.cx.events.unreachable(error.to_string());
         for attempt in 0..attempts {
             tokio::time::sleep(PAUSE * (1 << attempt.min(5))).await;
@@ -334,6 +336,7 @@ impl Follower {
             let (id, options) = cluster.master_of(slots).await?;
             (master, self.options) = (Some(id), options);
         }
+        self.options = sentinel::reading(&self.options).await?;
         let info = Info::of(&self.options).await?;
         refuse_what_is_gone(&info, &self.place)?;
         let (replication, id) = join(&self.options, &self.place).await?;

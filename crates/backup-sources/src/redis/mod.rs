@@ -5,6 +5,7 @@
 //! | `mod.rs` | [`RedisSource`]: the source itself |
 //! | `options.rs` | [`RedisOptions`]: what it can be told; addresses |
 //! | `layout.rs` | where things lie in a snapshot |
+//! | `sentinel.rs` | [`Sentinels`]: the servers of a group, and which of them is the master |
 //! | `server.rs` | what a server says of itself |
 //! | `probe.rs` | what stands in the way |
 //! | `backup.rs` | snapshots |
@@ -38,6 +39,7 @@ mod rdb;
 mod reader;
 mod restore;
 mod scan;
+mod sentinel;
 mod server;
 mod since;
 mod stream;
@@ -60,6 +62,8 @@ pub use import::{RdbFile, RdbOptions, RdbTime};
 pub use options::{Engine, RedisOptions, RestoreOptions, SnapshotReading, Ttl, Way};
 pub use restore::{FoundKey, FoundKeys, find_keys};
 
+pub use sentinel::Sentinels;
+
 use layout::Layout;
 use server::Server;
 
@@ -78,7 +82,7 @@ impl RedisSource {
     /// [`SourceErrorKind::Invalid`] if the address makes no sense or the credentials are refused,
     /// [`SourceErrorKind::Unavailable`] if the server cannot be reached or is not ready.
     pub async fn connect(options: RedisOptions) -> SourceResult<Self> {
-        let server = Server::find(&options).await?;
+        let server = Server::find(&sentinel::reading(&options).await?).await?;
         let layout = Layout::of(&name(&options));
         Ok(Self { server, options, layout })
     }
@@ -173,7 +177,10 @@ impl Source for RedisSource {
     }
 
     async fn probe(&self, cx: &Context) -> SourceResult<Probe> {
-        unless_cancelled(cx, probe::probe(cx, &self.options)).await
+        unless_cancelled(cx, async {
+            probe::probe(cx, &sentinel::reading(&self.options).await?).await
+        })
+        .await
     }
 
     async fn selected(
@@ -185,7 +192,8 @@ impl Source for RedisSource {
         if self.is_cluster() {
             return Ok(vec![SelectedPart::whole("the whole cluster")]);
         }
-        let server = unless_cancelled(cx, Server::find(&self.options)).await?;
+        let finding = async { Server::find(&sentinel::reading(&self.options).await?).await };
+        let server = unless_cancelled(cx, finding).await?;
         if !server.info.is_known() {
             return Ok(vec![SelectedPart::whole("the whole server")]);
         }
@@ -218,9 +226,12 @@ impl Source for RedisSource {
                 None => cluster::full(&own, &options, version.as_ref(), &feed).await,
             }));
         }
-        Ok(reader::reader(cx, clock, async move |feed: reader::Feed| match &parent {
-            Some(parent) => since::since(&own, &options, &layout, parent, &feed).await,
-            None => backup::full(&own, &options, &layout, &feed, Some(BackupKind::Full)).await,
+        Ok(reader::reader(cx, clock, async move |feed: reader::Feed| {
+            let options = sentinel::reading(&options).await?;
+            match &parent {
+                Some(parent) => since::since(&own, &options, &layout, parent, &feed).await,
+                None => backup::full(&own, &options, &layout, &feed, Some(BackupKind::Full)).await,
+            }
         }))
     }
 
@@ -242,7 +253,11 @@ impl Source for RedisSource {
             )
             .await;
         }
-        unless_cancelled(cx, capture::open(cx, &self.options, &self.layout, from)).await
+        unless_cancelled(cx, async {
+            let options = sentinel::reading(&self.options).await?;
+            capture::open(cx, &options, &self.layout, from).await
+        })
+        .await
     }
 
     async fn resume_log(
@@ -276,6 +291,9 @@ impl Source for RedisSource {
             let version = self.server.version.as_ref();
             return unless_cancelled(cx, cluster::digest(&self.options, version, selection)).await;
         }
-        unless_cancelled(cx, digest::digest(&self.options, selection)).await
+        unless_cancelled(cx, async {
+            digest::digest(&sentinel::reading(&self.options).await?, selection).await
+        })
+        .await
     }
 }

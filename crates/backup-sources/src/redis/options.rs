@@ -10,7 +10,11 @@ use backup_core::event::Events;
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
 
 use super::error::invalid;
+use super::sentinel::Sentinels;
 use crate::waits::Waits;
+
+/// End of the scheme of an address of sentinels.
+const SENTINEL: &str = "+sentinel";
 
 /// How keys that expire are restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +88,8 @@ pub struct RedisOptions {
     pub port: u16,
     /// Its socket on this machine, in place of host and port.
     pub socket: Option<PathBuf>,
+    /// Sentinels that name the server, in place of host and port.
+    pub sentinels: Option<Sentinels>,
     /// Who connects; `None` is the user `default`.
     pub user: Option<String>,
     /// Password. It is never shown.
@@ -121,6 +127,7 @@ impl Default for RedisOptions {
             host: "127.0.0.1".to_owned(),
             port: 6379,
             socket: None,
+            sentinels: None,
             user: None,
             password: None,
             password_file: None,
@@ -144,6 +151,7 @@ impl fmt::Debug for RedisOptions {
             .field("host", &self.host)
             .field("port", &self.port)
             .field("socket", &self.socket)
+            .field("sentinels", &self.sentinels)
             .field("tls", &self.tls)
             .field("name", &self.name)
             .field("restore", &self.restore)
@@ -158,9 +166,13 @@ impl RedisOptions {
 
     /// Name of the server in reports and errors.
     pub(super) fn label(&self) -> String {
-        match &self.socket {
-            Some(socket) => format!("Redis at {}", socket.display()),
-            None => format!("Redis at {}:{}", self.host, self.port),
+        match (&self.socket, &self.sentinels) {
+            (Some(socket), _) => format!("Redis at {}", socket.display()),
+            // Not located yet.
+            (None, Some(sentinels)) if self.host.is_empty() => {
+                format!("Redis group {}", sentinels.group)
+            }
+            (None, _) => format!("Redis at {}:{}", self.host, self.port),
         }
     }
 
@@ -172,6 +184,9 @@ impl RedisOptions {
     /// Reads `redis://`, `rediss://` (TLS), `valkey://` or `valkeys://` (TLS), then
     /// `user:password@host:port`; or `unix://`, then `user:password@/path/of/the/socket`.
     ///
+    /// With `+sentinel` behind the scheme: `user:password@sentinel:port,sentinel:port/group`, and
+    /// `?role=replica` to read a replica.
+    ///
     /// The `redis` crate reads fewer addresses: TLS only with its own TLS, no login before the path
     /// of a socket, no address without a host, and no `/`, `?` or `#` in a password. Others mean
     /// the same to both.
@@ -180,10 +195,15 @@ impl RedisOptions {
     /// [`SourceErrorKind::Invalid`]; the address is not repeated.
     pub fn parse(address: &str) -> SourceResult<Self> {
         let (scheme, rest) = address.split_once("://").ok_or_else(no_address)?;
-        let (tls, is_socket) = match &*scheme.to_ascii_lowercase() {
+        let scheme = scheme.to_ascii_lowercase();
+        let (scheme, has_sentinels) = match scheme.strip_suffix(SENTINEL) {
+            Some(scheme) => (scheme, true),
+            None => (&*scheme, false),
+        };
+        let (tls, is_socket) = match scheme {
             "redis" | "valkey" => (false, false),
             "rediss" | "valkeys" => (true, false),
-            "unix" => (false, true),
+            "unix" if !has_sentinels => (false, true),
             _ => return Err(no_address()),
         };
         let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
@@ -199,6 +219,10 @@ impl RedisOptions {
                 Err(no_address())
             };
         }
+        if has_sentinels {
+            let sentinels = Some(Sentinels::parse(place)?);
+            return Ok(Self { host: String::new(), sentinels, ..options });
+        }
         let (host, path) = place.split_once('/').unwrap_or((place, ""));
         if !path.is_empty() {
             return Err(invalid("the address has a database or a path after the host").with_hint(
@@ -206,15 +230,16 @@ impl RedisOptions {
                  for instance --only '/0/*'",
             ));
         }
-        let (host, port) = split_port(host)?;
+        let (host, port) = split_port(host, 6379)?;
         Ok(Self { host, port, ..options })
     }
 
     /// Whether an address names a server.
     pub(super) fn is_address(text: &str) -> bool {
-        ["redis", "rediss", "valkey", "valkeys", "unix"].iter().any(|scheme| {
-            text.split_once("://").is_some_and(|(found, _)| found.eq_ignore_ascii_case(scheme))
-        })
+        let Some((scheme, _)) = text.split_once("://") else { return false };
+        let scheme = scheme.to_ascii_lowercase();
+        let scheme = scheme.strip_suffix(SENTINEL).unwrap_or(&scheme);
+        ["redis", "rediss", "valkey", "valkeys", "unix"].contains(&scheme)
     }
 
     /// The password, from wherever it is.
@@ -233,8 +258,11 @@ impl RedisOptions {
         }
     }
 
-    /// Host and port, or the socket, as they are shown.
+    /// Host and port, the socket or the group of servers, as they are shown.
     pub(super) fn address(&self) -> String {
+        if let Some(sentinels) = &self.sentinels {
+            return sentinels.group.clone();
+        }
         if let Some(socket) = &self.socket {
             return socket.display().to_string();
         }
@@ -252,7 +280,7 @@ fn no_address() -> SourceError {
 }
 
 /// Of `name`, `name:port`, `[v6]` and `[v6]:port`.
-fn split_port(host: &str) -> SourceResult<(String, u16)> {
+pub(super) fn split_port(host: &str, default: u16) -> SourceResult<(String, u16)> {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => {
             let (name, port) = rest.split_once(']').ok_or_else(no_address)?;
@@ -260,12 +288,12 @@ fn split_port(host: &str) -> SourceResult<(String, u16)> {
         }
         None => host.split_once(':').unwrap_or((host, "")),
     };
-    let port = if port.is_empty() { 6379 } else { port.parse().map_err(|_| no_address())? };
+    let port = if port.is_empty() { default } else { port.parse().map_err(|_| no_address())? };
     Ok((if name.is_empty() { "127.0.0.1".to_owned() } else { decoded(name)? }, port))
 }
 
 /// Without its %-escapes.
-fn decoded(text: &str) -> SourceResult<String> {
+pub(super) fn decoded(text: &str) -> SourceResult<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -56,6 +56,7 @@ use super::backup::Description;
 use super::layout::Layout;
 use super::options::{Engine, RedisOptions, RestoreOptions, Ttl};
 use super::reader::NO_MOMENT;
+use super::sentinel;
 use super::server::Info;
 use dumps::{Dump, Dumps};
 pub use find::{FoundKey, FoundKeys, find_keys};
@@ -121,8 +122,17 @@ pub(super) async fn restore(
             return files::write(&job, directory.as_ref()).await;
         }
     };
+    let server = super::unless_cancelled(cx, sentinel::master(&server)).await?;
     match &options.engine {
         Engine::Keys => keys::restore(&job, &server).await,
+        Engine::Replica(_) if server.sentinels.is_some() => {
+            let text = "sentinels watch the target, and would take it for a failed master as a \
+                        replica of this process";
+            Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(
+                "restore key by key; or run SENTINEL REMOVE on all sentinels for the time of the \
+                 restore, and name the server itself",
+            ))
+        }
         Engine::Replica(way) => {
             job.refuse_choices("a replica receives everything unchanged")?;
             merged::require_alike(&job)?;

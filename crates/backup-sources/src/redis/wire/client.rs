@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_send_nothing_before_the_first_request() {
+    async fn first_bytes_on_the_wire_are_the_request() {
         let (mut client, mut server) = connected().await;
         let serving = tokio::spawn(async move {
             let mut received = [0; 100];

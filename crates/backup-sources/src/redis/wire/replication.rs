@@ -8,21 +8,20 @@ use super::super::options::RedisOptions;
 use super::RawConnection;
 
 /// The newest version whose dumps are understood here: Valkey 9 sends an older format to whom it
-/// takes for older, and fails if that cannot hold the data. Servers that do not know the question
-/// refuse it.
+/// takes for older, and fails if that cannot hold the data. Other servers refuse this fact.
 const VERSION: &str = "9.1.99";
 /// Servers count in 64 bits with a sign.
 const LAST: u64 = u64::MAX >> 1;
 /// Length of the mark behind a dump whose length is not known before.
 const MARK: usize = 40;
 
-/// What a server answers to PSYNC.
+/// The reply to PSYNC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum Sync {
     /// A dump comes, and stands for this place.
     Full { id: String, offset: u64 },
-    /// The stream goes on where it was asked to; under another id if the server was promoted
-    /// meanwhile.
+    /// The stream continues at the requested place; under another id if the server was promoted
+    /// since.
     Continue { id: Option<String> },
 }
 
@@ -50,7 +49,7 @@ impl Replication {
         }
         for fact in facts {
             match connection.run(redis::cmd("REPLCONF").arg(fact)).await {
-                // Older servers refuse facts that they do not know: no reason to give up.
+                // Older servers refuse newer facts: no reason to give up.
                 Err(WireError::Server(text)) if !text.starts_with("NO") => {}
                 other => _ = other?,
             }
@@ -58,7 +57,7 @@ impl Replication {
         Ok(Self { connection })
     }
 
-    /// Asks for what comes behind `from`, or for everything.
+    /// Requests the stream behind `from`, or a dump.
     pub(in super::super) async fn sync(
         &mut self,
         options: &RedisOptions,
@@ -111,7 +110,7 @@ impl Replication {
         Ok(Dump { connection: self.connection, framing })
     }
 
-    /// Says how much of the stream is safe, and that we are alive.
+    /// Reports how much of the stream is durable, which is also the sign of life.
     pub(in super::super) async fn acknowledge(&mut self, offset: u64) -> Result<(), WireError> {
         let command = redis::cmd("REPLCONF").arg("ACK").arg(offset).get_packed_command();
         self.connection.send(&command).await
@@ -161,11 +160,11 @@ fn framing(line: &str) -> Result<Framing, WireError> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
-    /// So many bytes are still to come.
+    /// Number of bytes that are missing.
     Length(u64),
-    /// It ends with this.
+    /// The bytes at the end of the dump.
     Mark([u8; MARK]),
-    /// It has ended.
+    /// The dump has ended.
     Ended,
 }
 

@@ -18,7 +18,7 @@ const DEEPEST: usize = 8;
 /// Most parts of a reply, with those within parts. Replies with names of keys have hundreds.
 const MAX_PARTS: usize = 1 << 20;
 
-/// What a server answers.
+/// A reply of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) enum Reply {
     Simple(String),
@@ -194,7 +194,7 @@ fn line(input: &[u8]) -> SourceResult<Option<&[u8]>> {
     }
 }
 
-/// Puts a command behind what `out` holds.
+/// Appends a command to `out`.
 pub(in super::super) fn push_command<A: AsRef<[u8]>>(out: &mut Vec<u8>, arguments: &[A]) {
     head(out, b'*', arguments.len());
     for argument in arguments {

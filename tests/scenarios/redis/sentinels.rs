@@ -1,0 +1,149 @@
+//! Groups of servers that sentinels watch.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backup_core::error::ErrorKind;
+use backup_core::log::{Position, Target};
+use backup_core::repository::SnapshotReader;
+use backup_core::source::{IfExists, RestoreReport, RestoreRequest};
+use backup_core::testing::MemorySink;
+use backup_sources::redis::{RedisOptions, RedisSource, RestoreOptions};
+
+use super::data::fill;
+use super::logs::{Logged, position, work};
+use super::restores::{replica, verified};
+use super::{back_up, source_with, talking};
+use crate::support::redis::{Redis, Sentinel, Version};
+use crate::support::repo::Repo;
+use crate::support::tls::Authority;
+
+/// The address of the group that the sentinels at these ports watch.
+fn group(ports: &[u16]) -> String {
+    let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    format!("redis+sentinel://{}/cache", hosts.join(","))
+}
+
+fn wait_for(server: &Redis, fact: &str, value: &str) {
+    let started = Instant::now();
+    while server.info(fact) != value {
+        assert!(started.elapsed() < Duration::from_secs(60), "{fact}: {}", server.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A place in the stream and the data there; sentinels publish messages all the time.
+fn quiet_moment(server: &Redis) -> (Position, String) {
+    loop {
+        let (at, digest) = (position(server), server.debug_digest());
+        if at == position(server) {
+            return (at, digest);
+        }
+    }
+}
+
+pub(super) async fn follower_and_restore_find_the_promoted_master(version: Version) {
+    let old = Redis::start(version);
+    let new = Redis::start(version);
+    new.run(&["REPLICAOF", "127.0.0.1", &old.port().to_string()]);
+    wait_for(&new, "master_link_status", "up");
+    let sentinels = [(); 3].map(|()| Sentinel::watch(version, old.port(), 2, &[]));
+    sentinels.iter().for_each(|sentinel| sentinel.wait(None, 2));
+    let address = group(&sentinels.each_ref().map(Sentinel::port));
+    let source = source_with(RedisOptions::parse(&address).unwrap()).await;
+    let logged = Logged::new(source).await;
+    let capturing = logged.begin();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let snapshot = back_up(&logged.repo, &logged.source).await.snapshot.unwrap();
+    work(&mut old.client(), 1);
+    let before = quiet_moment(&old);
+    // A change behind the moment: messages alone are stored only after a while.
+    old.run(&["SET", "behind", "the moment"]);
+    logged.reached(&before.0).await;
+    while new.info("master_repl_offset") != old.info("master_repl_offset") {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(old);
+    wait_for(&new, "role", "master");
+    work(&mut new.client(), 2);
+    let after = quiet_moment(&new);
+    new.run(&["SET", "behind", "the second moment"]);
+    logged.reached(&after.0).await;
+    capturing.stop().await;
+    assert_ne!(before.0.branch, after.0.branch);
+    assert!(logged.view().await.timeline().gaps().is_empty());
+    let target = Redis::start(version);
+    for (at, digest) in [before, after] {
+        logged.restore(&Target::Position(at.clone()), target.address()).await;
+        assert_eq!(digest, target.debug_digest(), "{at}");
+    }
+    // The source and a target of the same address now mean the promoted master.
+    let snapshot = logged.repo.reader(snapshot).await;
+    let request = RestoreRequest { target: Some(address), ..verified(IfExists::Replace) };
+    let refused = restore(&snapshot, &logged.source, replica(), &request).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{}", refused.chain());
+    assert_eq!(new.run(&["EXISTS", "behind"]).number(), 1);
+    restore(&snapshot, &logged.source, RestoreOptions::default(), &request).await.unwrap();
+    assert_eq!(new.run(&["EXISTS", "behind"]).number(), 0);
+    assert_eq!(new.info("role"), "master");
+    back_up(&logged.repo, &logged.source).await;
+}
+
+async fn restore(
+    snapshot: &SnapshotReader,
+    source: &RedisSource,
+    options: RestoreOptions,
+    request: &RestoreRequest,
+) -> Result<RestoreReport, backup_core::error::Error> {
+    let source = source.clone().restoring(options);
+    backup_core::pipeline::restore(snapshot, &source, request, &talking()).await
+}
+
+/// One sentinel, which requires TLS and a login, names servers that require both; a replica is
+/// read.
+pub(super) async fn tls_and_logins_hold_for_sentinels(version: Version) {
+    let (room, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let ca = authority.write(room.path());
+    let (certificate, key) = authority.issue(room.path());
+    let tls = [
+        ("tls-ca-cert-file", ca.display().to_string()),
+        ("tls-cert-file", certificate.display().to_string()),
+        ("tls-key-file", key.display().to_string()),
+        ("tls-auth-clients", "no".to_owned()),
+        ("tls-replication", "yes".to_owned()),
+    ];
+    let [master, replica] = [(); 2].map(|()| {
+        let server = Redis::start(version);
+        let mut command = vec!["CONFIG", "SET"];
+        command.extend(tls.iter().flat_map(|(name, value)| [*name, &**value]));
+        let port = server.second_port().to_string();
+        command.extend(["tls-port", &*port]);
+        server.run(&command);
+        let user = "ACL SETUSER backup on >secret +psync +replconf +ping +info";
+        server.run(&user.split(' ').collect::<Vec<_>>());
+        server
+    });
+    fill(&master);
+    replica.run(&["REPLICAOF", "127.0.0.1", &master.second_port().to_string()]);
+    wait_for(&replica, "master_link_status", "up");
+    let mut settings: Vec<String> =
+        tls.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    settings
+        .extend(["user backup on >secret +sentinel".to_owned(), "requirepass other".to_owned()]);
+    let sentinel = Sentinel::watch(version, master.second_port(), 1, &settings);
+    sentinel.wait(Some("other"), 0);
+    let address = group(&[sentinel.second_port()])
+        .replacen("redis", "rediss", 1)
+        .replace("://", "://backup:secret@");
+    let options = RedisOptions {
+        tls_ca_file: Some(ca),
+        ..RedisOptions::parse(&(address + "?role=replica")).unwrap()
+    };
+    assert_eq!(replica.info("sync_full"), "0");
+    let stranger = RedisOptions { password: Some("wrong".to_owned()), ..options.clone() };
+    let error = RedisSource::connect(stranger).await.unwrap_err();
+    assert!(error.chain().contains("WRONGPASS"), "{}", error.chain());
+    let repo = Repo::init(Arc::new(MemorySink::new())).await;
+    back_up(&repo, &source_with(options).await).await;
+    assert_eq!((&*master.info("sync_full"), &*replica.info("sync_full")), ("1", "1"));
+}
