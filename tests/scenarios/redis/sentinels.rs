@@ -14,7 +14,7 @@ use super::data::fill;
 use super::logs::{Logged, position, work};
 use super::restores::{replica, verified};
 use super::{back_up, source_with, talking};
-use crate::support::redis::{Redis, Sentinel, Version};
+use crate::support::redis::{Answer, Redis, Sentinel, Version};
 use crate::support::repo::Repo;
 use crate::support::tls::Authority;
 
@@ -24,9 +24,11 @@ fn group(ports: &[u16]) -> String {
     format!("redis+sentinel://{}/cache", hosts.join(","))
 }
 
+/// Waits for a line of INFO. A promotion disconnects all clients.
 fn wait_for(server: &Redis, fact: &str, value: &str) {
-    let started = Instant::now();
-    while server.info(fact) != value {
+    let (started, line) = (Instant::now(), format!("{fact}:{value}"));
+    let is_there = |info: &Answer| info.text().lines().any(|found| found == line);
+    while !server.client().run(&["INFO", "everything"]).is_ok_and(|info| is_there(&info)) {
         assert!(started.elapsed() < Duration::from_secs(60), "{fact}: {}", server.log());
         std::thread::sleep(Duration::from_millis(50));
     }
