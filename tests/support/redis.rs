@@ -174,7 +174,7 @@ impl Sentinel {
                 "bind 127.0.0.1".to_owned(),
                 format!("dir {}", own.display()),
                 format!("sentinel monitor cache 127.0.0.1 {port} {quorum}"),
-                "sentinel down-after-milliseconds cache 1000".to_owned(),
+                "sentinel down-after-milliseconds cache 3000".to_owned(),
                 "sentinel failover-timeout cache 5000".to_owned(),
             ];
             if settings.iter().any(|line| line.starts_with("tls-")) {

@@ -132,6 +132,8 @@ pub(super) async fn tls_and_logins_hold_for_sentinels(version: Version) {
         tls.iter().map(|(name, value)| format!("{name} {value}")).collect();
     settings
         .extend(["user backup on >secret +sentinel".to_owned(), "requirepass other".to_owned()]);
+    // On a busy machine, a replica that answers late would count as down.
+    settings.push("sentinel down-after-milliseconds cache 60000".to_owned());
     let sentinel = Sentinel::watch(version, master.second_port(), 1, &settings);
     sentinel.wait(Some("other"), 0);
     let address = group(&[sentinel.second_port()])
