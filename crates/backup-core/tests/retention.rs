@@ -26,7 +26,7 @@ fn moment(text: &str) -> Timestamp {
 
 /// A snapshot:
 /// `name time [group=… received=… stored=… unstored end=… adopted size=… tier=… type=… tag=…
-/// hold=until|ever needs=name verified]`.
+/// hold=until|ever needs=name index=… verified]`.
 fn candidate(text: &str) -> (String, Candidate) {
     let mut words = text.split_whitespace();
     let name = words.next().unwrap().to_owned();
@@ -36,6 +36,7 @@ fn candidate(text: &str) -> (String, Candidate) {
     let mut made = Candidate {
         id: id(&name),
         time: EffectiveTime::decide(time, None, None, false),
+        index: 0,
         received: Some(time + SignedDuration::from_mins(5)),
         size: None,
         group: "g".to_owned(),
@@ -59,6 +60,7 @@ fn candidate(text: &str) -> (String, Candidate) {
             "tier" => made.tier = Some(value.to_owned()),
             "type" => made.kind = Some(value.to_owned()),
             "tag" => made.tags.push(value.to_owned()),
+            "index" => made.index = value.parse().unwrap(),
             "verified" => made.verified = true,
             "hold" => {
                 let until = (value != "ever").then(|| moment(value));
@@ -356,6 +358,17 @@ fn of_two_at_the_same_moment_one_stays_and_always_the_same() {
     assert_eq!(kept("UTC", r#"{"last":1}"#, "b 2026-03-01; a 2026-03-01"), one);
 }
 
+/// A snapshot that is dated ahead gets the time of the one that was made after it.
+#[test]
+fn of_two_at_the_same_moment_the_later_in_the_list_is_newer() {
+    for (a, b) in [(0, 1), (1, 0)] {
+        let both = format!("a 2026-03-01 index={a}; b 2026-03-01 index={b}");
+        let newer = if a > b { "a" } else { "b" };
+        assert_eq!(kept("UTC", r#"{"last":1}"#, &both), newer);
+        assert_eq!(kept("UTC", r#"{"daily":1}"#, &both), newer);
+    }
+}
+
 #[test]
 fn every_decision_has_its_reasons() {
     let policy: Policy = serde_json::from_str(r#"{"last":1,"daily":1,"tags":["keep"]}"#).unwrap();
@@ -507,6 +520,7 @@ prop_compose! {
                     Some(time + SignedDuration::from_hours(if skew < -190 { -60 } else { skew.max(0) / 2 })),
                     skew % 5 == 0,
                 ),
+                index: at,
                 received: None,
                 size: None,
                 group,

@@ -197,7 +197,9 @@ impl CleanupEvidence {
     ) -> (Vec<SnapshotInfo>, Vec<SnapshotInfo>, Vec<Anomaly>) {
         let now = self.present.time();
         let find = |snapshots: &[SnapshotInfo]| {
-            let candidates: Vec<Candidate> = snapshots.iter().map(Candidate::of).collect();
+            let listed = snapshots.iter().enumerate();
+            let candidates: Vec<Candidate> =
+                listed.map(|(index, info)| Candidate::of(index, info)).collect();
             anomalies(&candidates, now, zone)
         };
         let mut snapshots = self.matched(filter);
@@ -308,10 +310,11 @@ async fn candidates(
     cx: &Context,
 ) -> Result<Vec<Candidate>> {
     let concurrency = repository.sink().capabilities().concurrency.max(1);
-    let read = |info: SnapshotInfo| async move {
+    let read = |(index, info): (usize, SnapshotInfo)| async move {
         cx.check_cancelled()?;
         let received = repository.received(&info.id).await?;
-        Ok::<_, Error>(Candidate { received, ..Candidate::of(&info) })
+        Ok::<_, Error>(Candidate { received, ..Candidate::of(index, &info) })
     };
-    futures::stream::iter(snapshots.to_vec()).map(read).buffered(concurrency).try_collect().await
+    let listed = snapshots.to_vec().into_iter().enumerate();
+    futures::stream::iter(listed).map(read).buffered(concurrency).try_collect().await
 }

@@ -75,7 +75,7 @@ pub fn anomalies(candidates: &[Candidate], now: Timestamp, zone: &TimeZone) -> V
     }
     let mut found = Vec::new();
     for mut group in groups.into_values() {
-        group.sort_by_key(|c| (c.at(), c.id));
+        group.sort_by_key(|c| c.order());
         found.extend(many_snapshots(&group, zone));
         found.extend(small_sizes(&group));
     }
@@ -110,7 +110,7 @@ fn many_snapshots(group: &[&Candidate], zone: &TimeZone) -> Vec<Anomaly> {
             continue;
         }
         usual.push(members.len());
-        before = before.into_iter().chain(members).max_by_key(|c| (c.at(), c.id));
+        before = before.into_iter().chain(members).max_by_key(|c| c.order());
     }
     found
 }

@@ -33,6 +33,9 @@ pub struct Candidate {
     pub id: SnapshotId,
     /// The time that it counts for.
     pub time: EffectiveTime,
+    /// Its index in the list of all snapshots. Of two with the same time, the one with the higher index
+    /// is newer: it may be built on the other one.
+    pub index: usize,
     /// When a store first received it; carried along by copies.
     pub received: Option<Timestamp>,
     /// Bytes of the files that it holds, if it states them.
@@ -70,15 +73,16 @@ impl Candidate {
         group.join("\0")
     }
 
-    /// The candidate for a stored snapshot. Facts that only the repository holds (received, verified,
+    /// The candidate for a stored snapshot at an index of the list. Facts that only the repository holds (received, verified,
     /// hold) are filled in by the caller.
     #[must_use]
-    pub fn of(info: &SnapshotInfo) -> Self {
+    pub fn of(index: usize, info: &SnapshotInfo) -> Self {
         let snapshot = &info.snapshot;
         let tag = |name| snapshot.tag(name).map(str::to_owned);
         Self {
             id: info.id,
             time: info.effective,
+            index,
             received: None,
             size: snapshot.summary.as_ref().map(|summary| summary.total_bytes_processed),
             group: Self::group_of(snapshot),
@@ -89,6 +93,11 @@ impl Candidate {
             hold: None,
             needs: Vec::new(),
         }
+    }
+
+    /// The order of candidates, oldest first.
+    pub(super) fn order(&self) -> (Timestamp, usize, SnapshotId) {
+        (self.at(), self.index, self.id)
     }
 
     /// The time that counts.

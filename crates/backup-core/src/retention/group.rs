@@ -42,7 +42,7 @@ pub(super) fn decide(
             snapshots.push(*candidate);
         }
     }
-    snapshots.sort_by_key(|c| std::cmp::Reverse((c.at(), c.id)));
+    snapshots.sort_by_key(|c| std::cmp::Reverse(c.order()));
     let mut group = Group { policy, now, zone, snapshots, reasons };
     group.keep_held(all);
     group.keep_newest();
