@@ -33,7 +33,8 @@ impl Plan<'_> {
         let name = quoted(schema);
         let create = format!("CREATE SCHEMA IF NOT EXISTS {name}");
         let is_copy = self.names.schemas.get(PUBLIC).is_some_and(|renamed| renamed == schema);
-        if !(is_copy && self.privileges) {
+        // Without the entries about the schema itself, `public` may be less open than that.
+        if !(is_copy && self.privileges && self.schemas.contains(PUBLIC)) {
             return create;
         }
         let rights = if self.stored.pg_dump < ONLY_USAGE { "USAGE, CREATE" } else { "USAGE" };
