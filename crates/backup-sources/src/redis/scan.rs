@@ -25,12 +25,18 @@ const VALUES: usize = 100;
 const BYTES: u64 = 4 << 20;
 /// The format of servers that have no functions: 6.0 and 6.2.
 const BEFORE_FUNCTIONS: u16 = 9;
+/// Longest time without a request on a connection.
+const IDLE: Duration = Duration::from_millis(500);
 /// What is handed on at once, bytes.
 const PIECE: usize = 64 << 10;
 
 /// A scan on its way.
 pub(super) struct Scan {
     client: Client,
+    /// Time of the last request on it.
+    asked: Instant,
+    /// The database that is read.
+    database: u32,
     /// A connection for values: many requests at once, and one value in memory.
     values: RawConnection,
     /// Share of the server's time that is taken, up to 1.
@@ -86,6 +92,8 @@ impl Scan {
         };
         Ok(Self {
             client,
+            asked: Instant::now(),
+            database: 0,
             values,
             share: f64::from(options.scan_percent.clamp(1, 100)) / 100.0,
             exact: has_functions,
@@ -116,10 +124,9 @@ impl Scan {
             } else if let Some(cursor) = self.cursor.take() {
                 self.read_names(&cursor).await?;
             } else if let Some(database) = self.databases.pop_front() {
-                let mut select = redis::cmd("SELECT");
-                select.arg(database);
-                self.client.run::<()>(&select).await?;
-                self.values.run(&select).await?;
+                self.database = database;
+                self.select().await?;
+                self.values.run(redis::cmd("SELECT").arg(database)).await?;
                 self.builder.select(database);
                 self.seen.clear();
                 self.cursor = Some(b"0".to_vec());
@@ -128,8 +135,18 @@ impl Scan {
                 self.ended = true;
             }
             self.rest(begun.elapsed()).await;
+            // Servers close connections that are idle for the time of their setting `timeout`.
+            if self.asked.elapsed() >= IDLE {
+                self.select().await?;
+            }
         }
         Ok(self.builder.take())
+    }
+
+    /// Selects the database for the names of keys.
+    async fn select(&mut self) -> Result<(), WireError> {
+        self.asked = Instant::now();
+        self.client.run(redis::cmd("SELECT").arg(self.database)).await
     }
 
     /// The server has other things to do: the time of an answer is at least what it has spent on
@@ -141,6 +158,7 @@ impl Scan {
     }
 
     async fn read_names(&mut self, cursor: &[u8]) -> Result<(), WireError> {
+        self.asked = Instant::now();
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("COUNT").arg(COUNT);
         let (next, names): (Vec<u8>, Vec<Vec<u8>>) = self.client.run(&scan).await?;

@@ -11,6 +11,7 @@ use redis::{Cmd, FromRedisValue};
 
 use super::error::{WireError, invalid};
 use super::options::{RedisOptions, decoded, split_port};
+use super::server::Info;
 use super::wire::Endpoint;
 
 /// The port of sentinels.
@@ -91,7 +92,17 @@ async fn locate(options: &RedisOptions, reads_replica: bool) -> SourceResult<Red
             ..options.clone()
         };
         match ask(&sentinel, &sentinels.group, reads_replica).await {
-            Ok(Some((host, port))) => return Ok(RedisOptions { host, port, ..options.clone() }),
+            // A sentinel that was cut off may name a server that is gone, or no longer the master.
+            Ok(Some((host, port))) => {
+                let found = RedisOptions { host, port, ..options.clone() };
+                match check_role(&found, reads_replica).await {
+                    Ok(()) => return Ok(found),
+                    Err(error) => {
+                        let text = format!("{DOING}: {} names a wrong server", sentinel.label());
+                        failure = failure.or(Some(error.into_source(text)));
+                    }
+                }
+            }
             Ok(None) => failure = Some(unknown(&sentinels.group)),
             // A wrong name of the group matters more than a sentinel that is down.
             Err(error) => {
@@ -101,6 +112,19 @@ async fn locate(options: &RedisOptions, reads_replica: bool) -> SourceResult<Red
         }
     }
     Err(failure.unwrap_or_else(|| unknown(&sentinels.group)))
+}
+
+/// Fails for a server that cannot be reached, or for a replica in place of the master. Servers that
+/// do not allow INFO are trusted.
+async fn check_role(found: &RedisOptions, reads_replica: bool) -> Result<(), WireError> {
+    let server =
+        RedisOptions { sentinels: None, waits: found.waits.at_most(TIMEOUT), ..found.clone() };
+    let info = Info::query(&mut Endpoint::of(&server).ask().await?).await?;
+    if reads_replica || !info.is_replica() {
+        return Ok(());
+    }
+    let text = format!("{} is a replica", server.label());
+    Err(SourceError::new(SourceErrorKind::Unavailable, text).into())
 }
 
 fn unknown(group: &str) -> SourceError {

@@ -105,7 +105,7 @@ fn failed(error: &RedisError, failure: Option<Failure>) -> WireError {
     match failure {
         Some(Failure::Closed) => closed().into(),
         Some(Failure::TooLong) => malformed("reply from the server: it is too long").into(),
-        Some(Failure::Io(kind)) => WireError::Io(kind.into()),
+        Some(Failure::Io(kind, text)) => WireError::Io(std::io::Error::new(kind, text)),
         None if error.is_connection_dropped() => closed().into(),
         None => malformed("reply from the server").into(),
     }

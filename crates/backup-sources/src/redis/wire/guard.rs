@@ -21,13 +21,14 @@ const MAX_PARTS: usize = 1 << 20;
 const MAX_NUMBER: usize = 32;
 
 /// Why a connection has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The server has closed it.
     Closed,
     /// A reply is too long.
     TooLong,
-    Io(io::ErrorKind),
+    /// With the text of the error.
+    Io(io::ErrorKind, String),
 }
 
 /// The traffic of a connection, shared with its [`Guard`].
@@ -54,7 +55,7 @@ impl Traffic {
 
     /// Why the connection has ended, if it has.
     pub(super) fn failure(&self) -> Option<Failure> {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Keeps the first cause.
@@ -84,7 +85,7 @@ impl<S> Guard<S> {
     }
 
     fn failed(&self, error: io::Error) -> io::Error {
-        self.traffic.fail(Failure::Io(error.kind()));
+        self.traffic.fail(Failure::Io(error.kind(), error.to_string()));
         error
     }
 }
