@@ -48,8 +48,8 @@ pub fn may_be_another(spec: &SourceSpec, source: &dyn Source) -> bool {
 }
 
 /// Compares the cluster behind the address of a job with the newest snapshot of a cluster that the
-/// job has, which a listing up to `age` old may name. `None` if they are the same, or there is nothing
-/// to compare.
+/// job has. `None` if they are the same, or there is nothing to compare. For `age` see
+/// [`Repository::recent_snapshots`].
 ///
 /// # Errors
 /// Errors of reading the snapshots.

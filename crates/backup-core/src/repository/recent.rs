@@ -1,6 +1,7 @@
-//! A recent listing of the snapshots. Backups that follow each other in one process share it: the cost
-//! of each does not grow with the snapshots of other jobs.
+//! A recent listing of the snapshots. Backups that follow each other in one process share it while
+//! the store has the same snapshots: only their names are listed again.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,6 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::format::Snapshot;
 use crate::id::SnapshotId;
-use crate::sink::SinkOps;
 
 /// See the module documentation.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub(super) struct Recent(Mutex<Option<Listing>>);
 #[derive(Debug)]
 struct Listing {
     taken: Instant,
+    /// Names of all snapshots in the store, readable or damaged.
+    names: HashSet<SnapshotId>,
     snapshots: Arc<Vec<SnapshotInfo>>,
     has_receipts: bool,
 }
@@ -27,22 +29,21 @@ struct Listing {
 pub struct RecentSnapshots {
     /// The snapshots.
     pub snapshots: Arc<Vec<SnapshotInfo>>,
-    /// True for an earlier listing: since then, other processes may have removed and added some.
-    pub is_reused: bool,
     /// True if the receipts of these snapshots are complete.
     pub(crate) has_receipts: bool,
 }
 
 impl Recent {
-    fn find(&self, age: Duration) -> Option<RecentSnapshots> {
-        let state = self.lock();
-        let listing = state.as_ref().filter(|listing| listing.taken.elapsed() < age)?;
-        let (snapshots, has_receipts) = (Arc::clone(&listing.snapshots), listing.has_receipts);
-        Some(RecentSnapshots { snapshots, is_reused: true, has_receipts })
+    fn is_younger(&self, age: Duration) -> bool {
+        self.lock().as_ref().is_some_and(|listing| listing.taken.elapsed() < age)
     }
 
-    fn keep(&self, taken: Instant, snapshots: Arc<Vec<SnapshotInfo>>) {
-        *self.lock() = Some(Listing { taken, snapshots, has_receipts: false });
+    /// The listing, if it has exactly these names.
+    fn find(&self, names: &HashSet<SnapshotId>) -> Option<RecentSnapshots> {
+        let state = self.lock();
+        let listing = state.as_ref().filter(|listing| listing.names == *names)?;
+        let (snapshots, has_receipts) = (Arc::clone(&listing.snapshots), listing.has_receipts);
+        Some(RecentSnapshots { snapshots, has_receipts })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Listing>> {
@@ -51,21 +52,28 @@ impl Recent {
 }
 
 impl Repository {
-    /// The readable snapshots. A listing of this process that is younger than `age` is used again,
-    /// with the snapshots that this process has published since.
+    /// The readable snapshots. A listing that is younger than `age` is used again if the store has no
+    /// other names than the listing, with the snapshots that this process has published since.
     ///
     /// # Errors
     /// The errors of [`Repository::snapshots`].
     pub async fn recent_snapshots(&self, age: Duration, cx: &Context) -> Result<RecentSnapshots> {
-        if let Some(recent) = self.0.recent.find(age) {
-            return Ok(recent);
+        if self.0.recent.is_younger(age) {
+            let objects = self.list(&layout::snapshots()).await?;
+            let names = objects.iter().filter_map(|meta| meta.key.file_name().parse().ok());
+            if let Some(recent) = self.0.recent.find(&names.collect()) {
+                return Ok(recent);
+            }
         }
         let taken = Instant::now();
-        let snapshots = Arc::new(self.snapshots(cx).await?.snapshots);
+        let list = self.snapshots(cx).await?;
+        let names = list.ids().collect();
+        let (snapshots, has_receipts) = (Arc::new(list.snapshots), false);
         if !age.is_zero() {
-            self.0.recent.keep(taken, Arc::clone(&snapshots));
+            let snapshots = Arc::clone(&snapshots);
+            *self.0.recent.lock() = Some(Listing { taken, names, snapshots, has_receipts });
         }
-        Ok(RecentSnapshots { snapshots, is_reused: false, has_receipts: false })
+        Ok(RecentSnapshots { snapshots, has_receipts })
     }
 
     /// Writes the missing receipts of these snapshots, once for each listing.
@@ -86,18 +94,12 @@ impl Repository {
         Ok(())
     }
 
-    /// Adds a snapshot that this process has published to the listing, if there is one.
+    /// Adds a snapshot that this process has published to the listing, if there is one: behind all
+    /// others, because it was made after them.
     pub(crate) fn add_recent(&self, id: SnapshotId, snapshot: Snapshot) {
         if let Some(listing) = &mut *self.0.recent.lock() {
-            let snapshots = Arc::make_mut(&mut listing.snapshots);
-            let info = SnapshotInfo::new(id, snapshot);
-            let place = snapshots.partition_point(|known| known.time() <= info.time());
-            snapshots.insert(place, info);
+            listing.names.insert(id);
+            Arc::make_mut(&mut listing.snapshots).push(SnapshotInfo::new(id, snapshot));
         }
-    }
-
-    /// Returns `true` if the store has this snapshot.
-    pub(crate) async fn has_snapshot(&self, id: &SnapshotId) -> Result<bool> {
-        Ok(self.sink().exists(&layout::snapshot(id)).await?)
     }
 }

@@ -33,8 +33,6 @@ mod skipped;
 
 pub use options::{BackupOptions, BackupReport, EntryCounts};
 
-use std::time::Duration;
-
 use futures::FutureExt;
 
 use crate::context::Context;
@@ -189,48 +187,29 @@ struct Before {
     doubt: Option<ClockDoubt>,
 }
 
-/// Looks at the snapshots. Completes their receipts, if they are listed for it.
+/// Looks at the snapshots. Completes their receipts.
 async fn before(
     repository: &Repository,
     source: &SourceIdentity,
     options: &BackupOptions,
     cx: &Context,
 ) -> Result<Before> {
-    let mut age = options.reuse_listing;
-    loop {
-        let recent = repository.recent_snapshots(age, cx).await?;
-        let snapshots = &recent.snapshots;
-        let (kind, parent) = Parent::choose(snapshots, source, options, cx);
-        let is_parent = |info: &&SnapshotInfo| Some(info.id) == parent.map(|parent| parent.id);
-        let earlier = snapshots.iter().rev().find(is_parent).cloned();
-        // A dump of the past is not behind the newest snapshot.
-        let previous = parent::previous(snapshots, source, options)
-            .filter(|_| !options.is_import)
-            .map(|info| info.id);
-        if recent.is_reused
-            && !are_there(repository, [earlier.as_ref().map(|info| info.id), previous]).await?
-        {
-            age = Duration::ZERO;
-            continue;
-        }
-        let doubt = if options.dry_run {
-            None
-        } else {
-            repository.complete_recent_receipts(&recent, cx).await?;
-            Box::pin(repository.record_present(cx)).await?
-        };
-        return Ok(Before { kind, parent, earlier, previous, doubt });
-    }
-}
-
-/// Returns `true` if all these snapshots are still there.
-async fn are_there(repository: &Repository, ids: [Option<SnapshotId>; 2]) -> Result<bool> {
-    for id in ids.into_iter().flatten() {
-        if !repository.has_snapshot(&id).await? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let recent = repository.recent_snapshots(options.reuse_listing, cx).await?;
+    let snapshots = &recent.snapshots;
+    let (kind, parent) = Parent::choose(snapshots, source, options, cx);
+    let is_parent = |info: &&SnapshotInfo| Some(info.id) == parent.map(|parent| parent.id);
+    let earlier = snapshots.iter().rev().find(is_parent).cloned();
+    // A dump of the past is not behind the newest snapshot.
+    let previous = parent::previous(snapshots, source, options)
+        .filter(|_| !options.is_import)
+        .map(|info| info.id);
+    let doubt = if options.dry_run {
+        None
+    } else {
+        repository.complete_recent_receipts(&recent, cx).await?;
+        Box::pin(repository.record_present(cx)).await?
+    };
+    Ok(Before { kind, parent, earlier, previous, doubt })
 }
 
 /// Ends the reading of the source, whose items were `collected`.

@@ -50,8 +50,8 @@ pub struct BackupOptions {
     pub dry_run: bool,
     /// Ask the source for its size meanwhile, so that progress has totals.
     pub estimate: bool,
-    /// Use the listing of an earlier backup of this process to find the parent, if it is younger than
-    /// this. Later snapshots of other processes are then no parents.
+    /// Use the listing of an earlier backup of this process, if it is younger than this and the store
+    /// still has the same snapshots.
     pub reuse_listing: Duration,
 }
 

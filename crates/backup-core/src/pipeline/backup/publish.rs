@@ -64,7 +64,10 @@ impl Publication<'_> {
                 if self.options.is_import {
                     self.repository.vouch_for_import(&id, &snapshot, self.cx).await?;
                 }
-                self.repository.add_recent(id, snapshot);
+                // The place of an import among the others is not known.
+                if !self.options.is_import {
+                    self.repository.add_recent(id, snapshot);
+                }
                 Some(id)
             }
         };
