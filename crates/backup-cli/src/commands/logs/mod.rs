@@ -155,6 +155,6 @@ async fn find_stream(
         let error = CoreError::new(ErrorKind::NotFound, message);
         return Err(error.with_hint("list the jobs that have snapshots with `backup list`").into());
     }
-    let source = session.connect(&configured(session, job)?.source).await?;
+    let source = Box::pin(session.connect(&configured(session, job)?.source)).await?;
     Ok(source.capabilities().log_capture.then(|| Stream::of(&source.identity())))
 }
