@@ -315,6 +315,6 @@ async fn candidates(
         let received = repository.received(&info.id).await?;
         Ok::<_, Error>(Candidate { received, ..Candidate::of(index, &info) })
     };
-    let listed = snapshots.to_vec().into_iter().enumerate();
+    let listed: Vec<(usize, SnapshotInfo)> = snapshots.iter().cloned().enumerate().collect();
     futures::stream::iter(listed).map(read).buffered(concurrency).try_collect().await
 }

@@ -99,7 +99,7 @@ impl Group {
             // Not only when everything is planned.
             session.require_confirmable()?;
         }
-        let (latest, restores) = self.plans(session, args, &targets).await?;
+        let (latest, restores) = Box::pin(self.plans(session, args, &targets)).await?;
         let (mut incomplete, mut rehearsed, mut refused) = (Outcome::Success, Vec::new(), None);
         for mut restore in restores {
             match rehearse(&mut restore).await {
@@ -230,7 +230,8 @@ impl Group {
         for ((member, place), (job, target)) in members.into_iter().zip(&places).zip(targets) {
             let flags = args.flags().of_kind(member.source, &kinds)?;
             let to = target.as_deref().map_or(RestoreTo::Origin, RestoreTo::Target);
-            match self.plan(session, args, member, place, (to, &flags, moment)).await {
+            let planning = self.plan(session, args, member, place, (to, &flags, moment));
+            match Box::pin(planning).await {
                 Ok(restore) => restores.push(restore),
                 Err(error) => refuse(session, job, error, &mut refused)?,
             }

@@ -85,7 +85,7 @@ pub(crate) async fn run(session: &Session, args: &Args) -> CommandResult {
     if let Some(before) = &args.asked {
         before.verified(session).await?;
     }
-    let mut restore = prepare(session, args).await?;
+    let mut restore = Box::pin(prepare(session, args)).await?;
     restore.require_match().await?;
     let incomplete = restore.warn_of_incomplete().await?;
     let overwrites = args.overwrites();
