@@ -58,15 +58,15 @@ impl Repository {
     /// # Errors
     /// The errors of [`Repository::snapshots`].
     pub async fn recent_snapshots(&self, age: Duration, cx: &Context) -> Result<RecentSnapshots> {
+        let taken = Instant::now();
+        let objects = self.list(&layout::snapshots()).await?;
         if self.0.recent.is_younger(age) {
-            let objects = self.list(&layout::snapshots()).await?;
             let names = objects.iter().filter_map(|meta| meta.key.file_name().parse().ok());
             if let Some(recent) = self.0.recent.find(&names.collect()) {
                 return Ok(recent);
             }
         }
-        let taken = Instant::now();
-        let list = self.snapshots(cx).await?;
+        let list = self.snapshots_among(&objects, cx).await?;
         let names = list.ids().collect();
         let (snapshots, has_receipts) = (Arc::new(list.snapshots), false);
         if !age.is_zero() {
@@ -95,7 +95,8 @@ impl Repository {
     }
 
     /// Adds a snapshot that this process has published to the listing, if there is one: behind all
-    /// others, because it was made after them.
+    /// others, because it was made after them. The place of an import is not known: it is left out,
+    /// and the next backup makes a new listing.
     pub(crate) fn add_recent(&self, id: SnapshotId, snapshot: Snapshot) {
         if let Some(listing) = &mut *self.0.recent.lock() {
             listing.names.insert(id);

@@ -162,6 +162,15 @@ impl Repository {
     /// [`ErrorKind::UnsupportedVersion`] if a newer format wrote one of them; those of the sink.
     pub async fn snapshots(&self, cx: &Context) -> Result<SnapshotList> {
         let objects = self.list(&layout::snapshots()).await?;
+        self.snapshots_among(&objects, cx).await
+    }
+
+    /// The snapshots of these objects.
+    pub(super) async fn snapshots_among(
+        &self,
+        objects: &[ObjectMeta],
+        cx: &Context,
+    ) -> Result<SnapshotList> {
         let named = |meta: &ObjectMeta| meta.key.file_name().parse().ok();
         let mut listed: Vec<(SnapshotId, &ObjectMeta)> =
             objects.iter().filter_map(|meta| Some((named(meta)?, meta))).collect();
@@ -189,7 +198,7 @@ impl Repository {
                 }
             })
             .buffered(concurrency);
-        list.evidence = Box::pin(self.time_evidence(&objects, cx)).await?;
+        list.evidence = Box::pin(self.time_evidence(objects, cx)).await?;
         let mut excess = limits::MAX_SNAPSHOT_EXCESS;
         while let Some(loaded) = loading.try_next().await? {
             let Some((id, meta, sealed)) = loaded else { continue };

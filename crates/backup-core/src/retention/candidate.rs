@@ -73,8 +73,8 @@ impl Candidate {
         group.join("\0")
     }
 
-    /// The candidate for a stored snapshot at an index of the list. Facts that only the repository holds (received, verified,
-    /// hold) are filled in by the caller.
+    /// The candidate for a stored snapshot at an index of the list. Facts that only the repository
+    /// holds (received, verified, hold) are filled in by the caller.
     #[must_use]
     pub fn of(index: usize, info: &SnapshotInfo) -> Self {
         let snapshot = &info.snapshot;

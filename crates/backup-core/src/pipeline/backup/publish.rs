@@ -63,9 +63,7 @@ impl Publication<'_> {
                 let id = reliance.publish(&snapshot, self.cx).await?;
                 if self.options.is_import {
                     self.repository.vouch_for_import(&id, &snapshot, self.cx).await?;
-                }
-                // The place of an import among the others is not known.
-                if !self.options.is_import {
+                } else {
                     self.repository.add_recent(id, snapshot);
                 }
                 Some(id)
