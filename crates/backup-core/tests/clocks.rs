@@ -279,3 +279,22 @@ async fn doubt_begins_with_the_newest_snapshot() {
 fn both_places() -> impl Iterator<Item = (Place, &'static Case)> {
     CASES.iter().flat_map(|case| [(Place::Disk, case), (Place::Store, case)])
 }
+
+/// A backup by a clock that is a little ahead and the next one count for the same time. The next one is
+/// newer.
+#[tokio::test]
+async fn newest_backup_stays_after_a_clock_that_was_ahead() {
+    let ahead = |now| now + SignedDuration::from_mins(40);
+    for place in [Place::Disk, Place::Store] {
+        let world = World::make(place).await;
+        for number in 0..8 {
+            let earlier = world.back_up(number, ahead).await.snapshot.unwrap();
+            let newest = world.back_up(number, right).await.snapshot.unwrap();
+            let times: Vec<Timestamp> =
+                world.list().await.iter().rev().take(2).map(SnapshotInfo::time).collect();
+            assert_eq!(times[0], times[1], "{place:?}");
+            let dropped = world.plan(r#"{"last":1}"#).await.dropped();
+            assert!(dropped.contains(&earlier) && !dropped.contains(&newest), "{place:?} {number}");
+        }
+    }
+}
