@@ -173,6 +173,7 @@ scenarios! {
         failures::nobody_is_promised_what_is_not_stored as nobody_is_promised_what_is_not_stored,
         failures::certificates_are_checked as certificates_are_checked,
         sentinels::tls_and_logins_hold_for_sentinels as tls_and_logins_hold_for_sentinels,
+        sentinels::stale_sentinels_are_passed_over as stale_sentinels_are_passed_over,
         unsuited::a_target_follows_over_tls as a_target_follows_over_tls,
         unsuited::whoever_does_not_come_keeps_what_he_has as whoever_does_not_come_keeps_what_he_has,
     }
@@ -252,6 +253,7 @@ scenarios! {
         failures::nobody_is_promised_what_is_not_stored as nobody_is_promised_what_is_not_stored,
         failures::certificates_are_checked as certificates_are_checked,
         sentinels::tls_and_logins_hold_for_sentinels as tls_and_logins_hold_for_sentinels,
+        sentinels::stale_sentinels_are_passed_over as stale_sentinels_are_passed_over,
         unsuited::a_target_follows_over_tls as a_target_follows_over_tls,
         unsuited::whoever_does_not_come_keeps_what_he_has as whoever_does_not_come_keeps_what_he_has,
     }

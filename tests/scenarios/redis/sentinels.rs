@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use backup_core::error::ErrorKind;
 use backup_core::log::{Position, Target};
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{IfExists, RestoreReport, RestoreRequest};
+use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceErrorKind};
 use backup_core::testing::MemorySink;
 use backup_sources::redis::{RedisOptions, RedisSource, RestoreOptions};
 
@@ -151,4 +151,32 @@ pub(super) async fn tls_and_logins_hold_for_sentinels(version: Version) {
     let repo = Repo::init(Arc::new(MemorySink::new())).await;
     back_up(&repo, &source_with(options).await).await;
     assert_eq!((master.info("sync_full"), replica.info("sync_full")), (synced, "1".to_owned()));
+}
+
+/// Sentinels that were cut off name a server that is gone, or one that is no longer the master.
+pub(super) async fn stale_sentinels_are_passed_over(version: Version) {
+    let (master, replica) = (Redis::start(version), Redis::start(version));
+    fill(&master);
+    replica.run(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+    wait_for(&replica, "master_link_status", "up");
+    let patient = ["sentinel down-after-milliseconds cache 60000".to_owned()];
+    let watch = |port| Sentinel::watch(version, port, 1, &patient);
+    let (synced, none) = (master.info("sync_full"), replica.info("sync_full"));
+    assert_eq!((&*synced, &*none), ("1", "0"));
+    // Nothing listens on the first port.
+    let [gone, stale] = [1, replica.port()].map(watch);
+    for (sentinel, told) in
+        [(&gone, "names Redis at 127.0.0.1:1:"), (&stale, "this server is a replica")]
+    {
+        let options = RedisOptions::parse(&group(&[sentinel.port()])).unwrap();
+        let error = RedisSource::connect(options).await.unwrap_err();
+        assert_eq!(error.kind(), SourceErrorKind::Unavailable, "{}", error.chain());
+        assert!(error.chain().contains(told), "{}", error.chain());
+    }
+    // Started last: sentinels of one group exchange addresses.
+    let right = watch(master.port());
+    let ports = [&gone, &stale, &right].map(Sentinel::port);
+    let repo = Repo::init(Arc::new(MemorySink::new())).await;
+    back_up(&repo, &source_with(RedisOptions::parse(&group(&ports)).unwrap()).await).await;
+    assert_eq!((&*master.info("sync_full"), &*replica.info("sync_full")), ("2", "0"));
 }

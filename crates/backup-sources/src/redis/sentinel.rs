@@ -91,27 +91,33 @@ async fn locate(options: &RedisOptions, reads_replica: bool) -> SourceResult<Red
             waits: options.waits.at_most(TIMEOUT),
             ..options.clone()
         };
-        match ask(&sentinel, &sentinels.group, reads_replica).await {
-            // A sentinel that was cut off may name a server that is gone, or no longer the master.
-            Ok(Some((host, port))) => {
-                let found = RedisOptions { host, port, ..options.clone() };
-                match check_role(&found, reads_replica).await {
-                    Ok(()) => return Ok(found),
-                    Err(error) => {
-                        let text = format!("{DOING}: {} names a wrong server", sentinel.label());
-                        failure = failure.or(Some(error.into_source(text)));
-                    }
-                }
-            }
+        match named(options, &sentinel, &sentinels.group, reads_replica).await {
+            Ok(Some(found)) => return Ok(found),
             Ok(None) => failure = Some(unknown(&sentinels.group)),
             // A wrong name of the group matters more than a sentinel that is down.
-            Err(error) => {
-                let error = error.into_source(format!("{DOING}: {}", sentinel.label()));
-                failure = failure.or(Some(error));
-            }
+            Err(error) => failure = failure.or(Some(error)),
         }
     }
     Err(failure.unwrap_or_else(|| unknown(&sentinels.group)))
+}
+
+/// The server that a sentinel names; `None` if it lacks the group. A sentinel that was cut off may name
+/// a server that is gone, or no longer the master.
+async fn named(
+    options: &RedisOptions,
+    sentinel: &RedisOptions,
+    group: &str,
+    reads_replica: bool,
+) -> SourceResult<Option<RedisOptions>> {
+    let doing = format!("{DOING}: {}", sentinel.label());
+    let address = ask(sentinel, group, reads_replica).await;
+    let Some((host, port)) = address.map_err(|error| error.into_source(&doing))? else {
+        return Ok(None);
+    };
+    let found = RedisOptions { host, port, ..options.clone() };
+    let checked = check_role(&found, reads_replica).await;
+    checked.map_err(|error| error.into_source(format!("{doing} names {}", found.label())))?;
+    Ok(Some(found))
 }
 
 /// Fails for a server that cannot be reached, or for a replica in place of the master. Servers that
@@ -123,7 +129,7 @@ async fn check_role(found: &RedisOptions, reads_replica: bool) -> Result<(), Wir
     if reads_replica || !info.is_replica() {
         return Ok(());
     }
-    let text = format!("{} is a replica", server.label());
+    let text = "this server is a replica";
     Err(SourceError::new(SourceErrorKind::Unavailable, text).into())
 }
 

@@ -9,7 +9,7 @@ use redis::Cmd;
 use super::super::error::WireError;
 use super::super::options::RedisOptions;
 
-/// Beginnings of replies to AUTH that never contain a password.
+/// Beginnings of replies to AUTH in which Redis and Valkey repeat no password.
 const HARMLESS: [&str; 6] = [
     "WRONGPASS",
     "NOPERM",
