@@ -47,6 +47,9 @@ macro_rules! logical {
             logical::owners::owners_restore_their_own as owners_restore_their_own,
             logical::plans::plans_count_rows_of_snapshot_and_target as plans_count_rows_of_snapshot_and_target,
             logical::public::copies_of_public_are_as_open as copies_of_public_are_as_open,
+            logical::public::new_schemas_are_open_to_owners_of_their_tables as new_schemas_are_open_to_owners_of_their_tables,
+            logical::public::owners_copy_their_public as owners_copy_their_public,
+            logical::in_use::schemas_in_use_keep_their_privileges as schemas_in_use_keep_their_privileges,
             logical::refused::missing_operator_classes_are_warnings as missing_operator_classes_are_warnings,
             logical::refused::refused_objects_leave_the_rest as refused_objects_leave_the_rest,
         } }

@@ -15,22 +15,36 @@ const TRIES: usize = 5;
 /// The search path of a server that sets none.
 const DEFAULT_PATH: [&str; 2] = ["$user", "public"];
 
+/// SQLSTATEs of names that are taken.
+pub(super) const TAKEN: [&str; 4] = ["42710", "42723", "42P06", "42P07"];
+
+/// Outcome of work on one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    /// The name is taken, or the refusal is accepted.
+    Kept,
+    /// Refused, and tried again later.
+    Deferred,
+}
+
 impl Writer<'_> {
-    /// Does the work, which is tried again later if the server refuses it. Returns `true` if it is
-    /// done. An object that is `there`, by the SQLSTATE of the refusal, stays as it is.
+    /// Does the work, which is tried again later if the server refuses it. Refusals with one of the
+    /// `accepted` SQLSTATEs are no failures.
     pub(super) async fn run_or_defer(
         &self,
         object: String,
         work: Work,
-        there: &[&str],
-    ) -> SourceResult<bool> {
-        let Err(refusal) = self.attempt(&object, &work).await? else { return Ok(true) };
-        if there.contains(&&*refusal.code) {
-            return Ok(false);
+        accepted: &[&str],
+    ) -> SourceResult<Outcome> {
+        let Err(refusal) = self.attempt(&object, &work).await? else { return Ok(Outcome::Done) };
+        if accepted.contains(&&*refusal.code) {
+            return Ok(Outcome::Kept);
         }
         if self.failures.exit_on_error {
             return Err(refusal.error);
         }
+        let is_taken = TAKEN.contains(&&*refusal.code);
         let text = format!(
             "{}.{object} fails and is tried again after the others: {}",
             self.plan.target,
@@ -39,7 +53,7 @@ impl Writer<'_> {
         self.job.cx.events.note(text);
         let settings = self.settings_in_force().await?;
         self.failures.add(Failed { object, work, settings, refusal });
-        Ok(false)
+        Ok(if is_taken { Outcome::Kept } else { Outcome::Deferred })
     }
 
     /// Puts the rows of a file into their table. Returns the bytes; 0 if the server refuses them,
@@ -50,8 +64,8 @@ impl Writer<'_> {
             return Ok(0);
         }
         let object = format!("{}.{}", table.schema, table.name);
-        let is_done =
-            self.run_or_defer(object, Work::Rows { path: file.path.clone() }, &[]).await?;
+        let work = Work::Rows { path: file.path.clone() };
+        let is_done = self.run_or_defer(object, work, &[]).await? == Outcome::Done;
         Ok(if is_done { file.bytes } else { 0 })
     }
 

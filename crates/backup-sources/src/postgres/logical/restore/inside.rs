@@ -11,11 +11,16 @@ use super::super::error::writing;
 use super::super::manifest::Table;
 use super::super::session;
 use super::super::sql::{Entry, Relation};
+use super::attempt::Outcome;
 use super::failures::Failures;
+use super::kept::{self, Kept};
 use super::plan::Plan;
 use super::ties::There;
 use super::writer::{Beside, Writer};
 use super::{Job, clear, lacking};
+
+/// SQLSTATEs of objects that exist. The last one is for an index that is attached already.
+const THERE: [&str; 5] = ["42710", "42723", "42P06", "42P07", "55000"];
 
 /// Objects of a database that a restore into it concerns.
 pub(super) struct InTheWay {
@@ -113,12 +118,9 @@ pub(super) async fn restore(
     }
     let beside = beside(&sql, plan).await?;
     let writer = Writer { beside: Some(&beside), ..writer };
-    let schemas = plan.schemas_to_make();
-    let lacking = schemas.iter().filter(|(name, _)| !beside.catalog.schemas.contains(*name));
-    for (_, statement) in lacking {
-        writer.run(statement, "cannot create the schemas").await?;
-    }
-    define(&writer, &plan.before, report).await?;
+    let mut kept = Kept::new(&writer);
+    writer.make_schemas().await?;
+    define(&writer, &plan.before, &mut kept, report).await?;
     writer.retry_deferred().await?;
     for table in plan.in_order() {
         for file in &table.files {
@@ -140,7 +142,7 @@ pub(super) async fn restore(
             }
         }
     }
-    define(&writer, &plan.after, report).await?;
+    define(&writer, &plan.after, &mut kept, report).await?;
     writer.retry_deferred().await?;
     for table in plan.tables.iter().copied().filter(|table| failures.has_all(plan, table)) {
         writer.analyze(table).await?;
@@ -150,6 +152,7 @@ pub(super) async fn restore(
     failures.fatal(plan, replaces).map_or(Ok(()), Err)?;
     // Whether it was done is not known if the connection breaks just now.
     sql.client.batch_execute("COMMIT").await.map_err(|error| writing(&error, "committing"))?;
+    kept.note(job);
     failures.report(job, plan, report);
     Ok(())
 }
@@ -163,7 +166,7 @@ async fn beside(sql: &Sql, plan: &Plan<'_>) -> SourceResult<Beside> {
         publications: publications(sql).await?,
         granted: granted(sql).await?,
     };
-    Ok(Beside { there, catalog })
+    Ok(Beside { there, catalog, filled: kept::filled(sql).await? })
 }
 
 /// Digests are of texts in the encoding of their database: in another one every text with other
@@ -191,12 +194,15 @@ async fn can_compare(writer: &Writer<'_>, report: &mut RestoreReport) -> SourceR
 async fn define(
     writer: &Writer<'_>,
     entries: &[Entry<'_>],
+    kept: &mut Kept,
     report: &mut RestoreReport,
 ) -> SourceResult<()> {
     let Some(Beside { there, .. }) = writer.beside else { return Ok(()) };
     let (plan, if_exists) = (writer.plan, writer.job.request.if_exists);
     let cleared = plan.cleared();
-    let is_kept = |entry: &Entry<'_>| {
+    // Objects other than relations stay when merging, and in schemas that are not replaced as a
+    // whole.
+    let may_be_there = |entry: &Entry<'_>| {
         if_exists == IfExists::Merge
             || (if_exists == IfExists::Replace
                 && !cleared.contains_key(&plan.names.schema(&entry.schema)))
@@ -207,36 +213,40 @@ async fn define(
             report.warnings += 1;
             continue;
         }
+        if kept.keeps(writer, entry) {
+            continue;
+        }
         let is_there = |one: &Relation| there.relations.contains(&plan.names.of(&one.0, &one.1));
-        match entry.about() {
-            Some(about) if is_there(&about) => {}
+        let outcome = match entry.about() {
+            Some(about) if is_there(&about) => Outcome::Done,
             // Its table is there, with its statistics objects.
             Some(about)
-                if entry.is_about_statistics() && is_there(plan.table_of(entry, &about)) => {}
+                if entry.is_about_statistics() && is_there(plan.table_of(entry, &about)) =>
+            {
+                Outcome::Done
+            }
             // Its index is there with its table.
             Some(_) if entry.is_about_index() && if_exists == IfExists::Merge => {
-                unless_there(writer, entry).await?;
+                writer.entry_unless(entry, &THERE).await?
             }
-            Some(_) => writer.entry(entry).await?,
-            None if entry.kind == "SCHEMA" => schema(writer, entry).await?,
-            None if !entry.kind.is_empty() && is_kept(entry) => unless_there(writer, entry).await?,
-            None => writer.entry(entry).await?,
+            None if entry.creates_schema() => schema(writer, entry).await?,
+            None if !entry.kind.is_empty() && may_be_there(entry) => {
+                writer.entry_unless(entry, &THERE).await?
+            }
+            _ => writer.entry_unless(entry, &[]).await?,
+        };
+        if outcome == Outcome::Kept {
+            kept.add(writer, entry);
         }
     }
     Ok(())
 }
 
 /// A schema may have been made for its tables, or be there.
-async fn schema(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<()> {
+async fn schema(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<Outcome> {
     for statement in writer.plan.units(entry, None) {
         let statement = statement.replacen("CREATE SCHEMA ", "CREATE SCHEMA IF NOT EXISTS ", 1);
         writer.run(&statement, &format!("cannot create the schema {}", entry.name)).await?;
     }
-    Ok(())
-}
-
-/// Objects other than tables are kept as they are when merging, and wherever not all of a schema
-/// is replaced.
-async fn unless_there(writer: &Writer<'_>, entry: &Entry<'_>) -> SourceResult<()> {
-    writer.entry_unless(entry, &["42710", "42723", "42P06", "42P07", "55000"]).await
+    Ok(Outcome::Done)
 }

@@ -16,6 +16,7 @@
 //! | `roles.rs` | roles that are missing |
 //! | `whole.rs` | into a database of its own, several sessions at a time |
 //! | `inside.rs` | into a database that is there, in one transaction |
+//! | `kept.rs` | objects of such a database that stay as they are |
 //! | `clear.rs` | dropping what is replaced |
 //! | `lacking.rs` | objects that a replacement removes because the snapshot lacks them |
 //! | `merge.rs` | rows that are merged into a table that is there |
@@ -34,6 +35,7 @@ mod clear;
 mod dump;
 mod failures;
 mod inside;
+mod kept;
 mod lacking;
 mod large_objects;
 mod merge;

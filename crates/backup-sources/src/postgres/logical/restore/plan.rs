@@ -43,7 +43,7 @@ pub(super) struct Plan<'a> {
     known: HashSet<Relation>,
     /// All relations that are made, under their names at the target.
     pub(super) made: HashSet<Relation>,
-    owners: bool,
+    pub(super) owners: bool,
     pub(super) privileges: bool,
 }
 
@@ -210,12 +210,12 @@ impl<'a> Plan<'a> {
         wanted.map(|statement| self.names.apply(statement, table)).collect()
     }
 
-    /// Owners of restored objects.
+    /// Owners of restored objects, without that of `public`: a superuser, in old databases.
     pub(super) fn owners(&self) -> HashSet<&'a str> {
         if !self.owners {
             return HashSet::new();
         }
-        let entries = self.before.iter().chain(&self.after);
+        let entries = self.before.iter().chain(&self.after).filter(|entry| !entry.is_public());
         let owners =
             entries.filter(|entry| entry.statements.iter().any(|statement| sets_owner(statement)));
         owners.map(|entry| entry.owner).filter(|owner| !owner.is_empty()).collect()

@@ -1,43 +1,216 @@
 //! Schemas that no entry of the dump makes: of single tables, and `public`, which every database
-//! has from its beginning.
+//! has from its beginning. `pg_dump` describes `public` only as far as it differs from a new one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use super::super::sql::quoted;
+use backup_core::event::WarningKind;
+use backup_core::source::SourceResult;
+use backup_core::words::few;
+
+use super::super::error::writing;
+use super::super::sql::{Entry, RELATION_KINDS, quoted, tokens};
+use super::NAMED;
+use super::attempt::Outcome;
+use super::failures::Work;
 use super::plan::Plan;
+use super::writer::Writer;
 
 const PUBLIC: &str = "public";
 
-/// The first version of `pg_dump` for which only `USAGE` of `public` is a default privilege of all
-/// roles. For earlier ones `CREATE` is another.
+/// The first major version for which only `USAGE` of `public` is a default privilege of all roles,
+/// and the owner of the database owns it. Before, `CREATE` is another privilege of all.
 const ONLY_USAGE: u32 = 15;
 
+/// SQLSTATEs of a new owner that the session may not set, or that does not exist.
+const NO_OWNER: [&str; 2] = ["42501", "42704"];
+
+/// One row if the role exists; `true` if this session is its member.
+const OF_DATABASE: &str = "SELECT pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles \
+                           WHERE rolname = 'pg_database_owner'";
+
+/// Returns `true` if all roles may create objects in `public`.
+const IS_OPEN: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL \
+                       pg_catalog.aclexplode(coalesce(n.nspacl, pg_catalog.acldefault('n', \
+                       n.nspowner))) a WHERE n.nspname = 'public' AND a.grantee = 0 AND \
+                       a.privilege_type = 'CREATE')";
+
+/// The access of the owner of the database to the copy of a `public` that belongs to this owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DatabaseOwner {
+    /// The server is older than the role.
+    Unknown,
+    /// The session may give the copy to it.
+    Owns,
+    /// The session is no member of the role.
+    IsGranted,
+}
+
+impl Writer<'_> {
+    /// Makes such schemas. Those of them that exist stay as they are.
+    pub(super) async fn make_schemas(&self) -> SourceResult<()> {
+        let there = |schema: &String| {
+            self.beside.is_some_and(|beside| beside.catalog.schemas.contains(schema))
+        };
+        let mut lacking = self.plan.schemas_to_make();
+        lacking.retain(|schema| !there(schema));
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let owner = self.database_owner().await?;
+        for schema in &lacking {
+            let statement = self.plan.making(schema, owner);
+            self.run(&statement, &format!("cannot create the schema {schema}")).await?;
+        }
+        let is_closed = |schema: &&str| *schema != PUBLIC && !self.plan.is_copy_of_public(schema);
+        let closed: Vec<&str> = lacking.iter().map(String::as_str).filter(is_closed).collect();
+        if !closed.is_empty() {
+            let text = format!(
+                "new schemas of single tables are open to the owners of these tables only: {}",
+                few(&closed, NAMED)
+            );
+            self.job.cx.events.note(text);
+        }
+        Ok(())
+    }
+
+    async fn database_owner(&self) -> SourceResult<DatabaseOwner> {
+        let row = self.sql.client.query_opt(OF_DATABASE, &[]).await;
+        let is_member = row.and_then(|row| row.map(|row| row.try_get::<_, bool>(0)).transpose());
+        let is_member = is_member.map_err(|error| writing(&error, "cannot inspect the target"))?;
+        Ok(match is_member {
+            None => DatabaseOwner::Unknown,
+            Some(true) => DatabaseOwner::Owns,
+            Some(false) => DatabaseOwner::IsGranted,
+        })
+    }
+
+    /// Gives `public` of a new database the privileges from which the dump describes the
+    /// differences. Returns the number of warnings.
+    pub(super) async fn open_or_close_public(&self) -> SourceResult<u64> {
+        let plan = self.plan;
+        let database = &*plan.stored.manifest.name;
+        let is_restored = plan.filter.covers_schema(database, PUBLIC)
+            && plan.names.schema(PUBLIC) == PUBLIC
+            && plan.privileges;
+        let is_open_in_new = self.job.server.major() < ONLY_USAGE;
+        let was_open_in_new = plan.stored.pg_dump < ONLY_USAGE;
+        if !is_restored || is_open_in_new == was_open_in_new {
+            return Ok(0);
+        }
+        if was_open_in_new {
+            self.run("GRANT CREATE ON SCHEMA public TO PUBLIC", "cannot open public").await?;
+            return Ok(0);
+        }
+        // The dump grants it again.
+        if plan.before.iter().chain(&plan.after).any(opens_public) {
+            return Ok(0);
+        }
+        let doing = "cannot close public";
+        self.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC", doing).await?;
+        let is_open = self.sql.client.query_one(IS_OPEN, &[]).await.and_then(|row| row.try_get(0));
+        if !is_open.map_err(|error| writing(&error, doing))? {
+            return Ok(0);
+        }
+        let text = "all roles may create objects in public, as in every new database of this \
+                    version; in the snapshot they may not (a superuser can revoke it: REVOKE CREATE \
+                    ON SCHEMA public FROM PUBLIC)";
+        self.job.cx.events.warn(WarningKind::Other, &*plan.target, text);
+        Ok(1)
+    }
+
+    /// Gives `public`, or its copy, its owner. In an old database a superuser owns it: for sessions
+    /// that may not give it away, it keeps the owner that it has.
+    pub(super) async fn owner_of_public(&self, entry: &Entry<'_>) -> SourceResult<Outcome> {
+        let schema = self.plan.names.schema(&entry.name);
+        for sql in self.plan.units(entry, None) {
+            let doing = format!("cannot change the schema {schema}");
+            let work = Work::statements(sql, doing);
+            let object = format!("{schema} (schema)");
+            if self.run_or_defer(object, work, &NO_OWNER).await? == Outcome::Kept {
+                let text = format!(
+                    "the schema {schema} keeps its owner: this role may not give it to {:?}, the \
+                     owner in the snapshot",
+                    entry.owner
+                );
+                self.job.cx.events.note(text);
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// Returns `true` if the entry lets all roles create objects in `public`.
+fn opens_public(entry: &Entry<'_>) -> bool {
+    let opens = |statement: &&str| {
+        let said: Vec<_> = tokens(statement).filter(|token| !token.is_blank()).collect();
+        let has = |word: &str| said.iter().any(|token| token.is(word));
+        said.first().is_some_and(|first| first.is("GRANT"))
+            && (has("ALL") || has("CREATE"))
+            && said.windows(2).any(|two| two[0].is("TO") && two[1].is("PUBLIC"))
+    };
+    entry.kind == "ACL"
+        && entry.about_schema().is_some_and(|schema| schema == PUBLIC)
+        && entry.statements.iter().any(|statement| opens(&statement))
+}
+
 impl Plan<'_> {
-    /// The statements that make such schemas, by their names at the target.
-    pub(super) fn schemas_to_make(&self) -> BTreeMap<String, String> {
+    /// Such schemas, by their names at the target.
+    pub(super) fn schemas_to_make(&self) -> BTreeSet<String> {
         let created = self.before.iter().filter(|entry| entry.creates_schema());
         let created: HashSet<String> =
             created.map(|entry| self.names.schema(&entry.name)).collect();
         let of_relations = self.made.iter().map(|(schema, _)| schema);
         let renamed = self.schemas.iter().filter_map(|schema| self.names.schemas.get(schema));
-        of_relations
-            .chain(renamed)
-            .filter(|schema| !created.contains(*schema))
-            .map(|schema| (schema.clone(), self.making(schema)))
-            .collect()
+        of_relations.chain(renamed).filter(|schema| !created.contains(*schema)).cloned().collect()
     }
 
-    /// The statement for one schema. A copy of `public` first gets the privileges that `public` has in
-    /// a new database: the dump only has the differences.
-    fn making(&self, schema: &str) -> String {
+    /// Returns `true` for the new name of a `public` that is restored with all in it.
+    fn is_copy_of_public(&self, schema: &str) -> bool {
+        // Without the entries about the schema itself, `public` may be less open than a new one.
+        self.schemas.contains(PUBLIC)
+            && self.names.schemas.get(PUBLIC).is_some_and(|renamed| renamed == schema)
+    }
+
+    /// The statements for one schema. A copy of `public` first gets the owner and the privileges that
+    /// `public` has in a new database. The owners of single tables may use the schema of these.
+    fn making(&self, schema: &str, owner: DatabaseOwner) -> String {
         let name = quoted(schema);
-        let create = format!("CREATE SCHEMA IF NOT EXISTS {name}");
-        let is_copy = self.names.schemas.get(PUBLIC).is_some_and(|renamed| renamed == schema);
-        // Without the entries about the schema itself, `public` may be less open than that.
-        if !(is_copy && self.privileges && self.schemas.contains(PUBLIC)) {
-            return create;
+        let mut statements = vec![format!("CREATE SCHEMA IF NOT EXISTS {name}")];
+        if self.is_copy_of_public(schema) {
+            let is_old = self.stored.pg_dump < ONLY_USAGE;
+            let has_owner =
+                self.before.iter().any(|entry| entry.kind == "SCHEMA" && entry.name == PUBLIC);
+            if self.owners && !is_old && !has_owner {
+                statements.extend(owner.statement(&name));
+            }
+            if self.privileges {
+                let rights = if is_old { "USAGE, CREATE" } else { "USAGE" };
+                statements.push(format!("GRANT {rights} ON SCHEMA {name} TO PUBLIC"));
+            }
+        } else if self.owners && schema != PUBLIC {
+            let owners = self.owners_in(schema);
+            let grant = |owner: &str| format!("GRANT USAGE, CREATE ON SCHEMA {name} TO {owner}");
+            statements.extend(owners.into_iter().map(|owner| grant(&quoted(owner))));
         }
-        let rights = if self.stored.pg_dump < ONLY_USAGE { "USAGE, CREATE" } else { "USAGE" };
-        format!("{create}\n;GRANT {rights} ON SCHEMA {name} TO PUBLIC")
+        statements.join("\n;")
+    }
+
+    /// The owners of the relations that are made in a schema of the target.
+    fn owners_in(&self, schema: &str) -> BTreeSet<&str> {
+        let made = self.before.iter().filter(|entry| RELATION_KINDS.contains(&entry.kind));
+        let is_in = |entry: &&Entry<'_>| self.names.of(&entry.schema, &entry.name).0 == schema;
+        made.filter(is_in).map(|entry| entry.owner).filter(|owner| !owner.is_empty()).collect()
+    }
+}
+
+impl DatabaseOwner {
+    fn statement(self, schema: &str) -> Option<String> {
+        match self {
+            Self::Unknown => None,
+            Self::Owns => Some(format!("ALTER SCHEMA {schema} OWNER TO pg_database_owner")),
+            Self::IsGranted => {
+                Some(format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO pg_database_owner"))
+            }
+        }
     }
 }

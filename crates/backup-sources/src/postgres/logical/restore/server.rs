@@ -69,6 +69,11 @@ impl Server {
         })
     }
 
+    /// Major version.
+    pub(super) fn major(&self) -> u32 {
+        self.version / 10_000
+    }
+
     pub(super) fn has(&self, database: &str) -> bool {
         self.databases.iter().any(|name| name == database)
     }

@@ -101,7 +101,7 @@ pub(super) async fn restore(
     let sessions = Sessions { job, plan, failures: &failures, database, idle: Mutex::default() };
     let sql = sessions.take().await?;
     let writer = sessions.writer(&sql);
-    before(&writer).await?;
+    report.warnings += before(&writer).await?;
     load(&sessions, report).await?;
     report.written_bytes += writer.retry_deferred().await?;
     report.warnings += writer.sequences().await?;
@@ -127,15 +127,15 @@ pub(super) async fn restore(
     Ok(())
 }
 
-/// Everything that the rows need.
-async fn before(writer: &Writer<'_>) -> SourceResult<()> {
-    for statement in writer.plan.schemas_to_make().values() {
-        writer.run(statement, "cannot create the schemas").await?;
-    }
+/// Everything that the rows need. Returns the number of warnings.
+async fn before(writer: &Writer<'_>) -> SourceResult<u64> {
+    writer.make_schemas().await?;
+    let warnings = writer.open_or_close_public().await?;
     for entry in &writer.plan.before {
         writer.entry(entry).await?;
     }
-    writer.retry_deferred().await.map(|_| ())
+    writer.retry_deferred().await?;
+    Ok(warnings)
 }
 
 /// Rows, the largest files first.

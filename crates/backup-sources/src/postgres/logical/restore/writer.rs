@@ -1,5 +1,7 @@
 //! Statements, rows, sequences and large objects on their way into one session.
 
+use std::collections::HashSet;
+
 use backup_core::event::WarningKind;
 use backup_core::source::{IfExists, SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
@@ -14,6 +16,7 @@ use super::super::error::writing;
 use super::super::manifest::{File, Table};
 use super::super::sql::{Entry, RELATION_KINDS, Relation, literal, qualified, quoted, tokens};
 use super::Job;
+use super::attempt::Outcome;
 use super::failures::{Failures, Work};
 use super::plan::Plan;
 use super::ties::There;
@@ -37,6 +40,8 @@ pub(super) struct Writer<'a> {
 pub(super) struct Beside {
     pub(super) there: There,
     pub(super) catalog: Catalog,
+    /// Schemas that hold objects other than those of extensions.
+    pub(super) filled: HashSet<String>,
 }
 
 impl Writer<'_> {
@@ -50,13 +55,20 @@ impl Writer<'_> {
 
     /// Makes the object of an entry.
     pub(super) async fn entry(&self, entry: &Entry<'_>) -> SourceResult<()> {
-        self.entry_unless(entry, &[]).await
+        self.entry_unless(entry, &[]).await.map(|_| ())
     }
 
-    /// Makes the object of an entry, unless it is `there` by the SQLSTATE of the refusal.
-    pub(super) async fn entry_unless(&self, entry: &Entry<'_>, there: &[&str]) -> SourceResult<()> {
+    /// Makes the object of an entry. Refusals with one of the `accepted` SQLSTATEs are no failures.
+    pub(super) async fn entry_unless(
+        &self,
+        entry: &Entry<'_>,
+        accepted: &[&str],
+    ) -> SourceResult<Outcome> {
         if entry.kind.is_empty() {
-            return self.settings(entry).await;
+            return self.settings(entry).await.map(|()| Outcome::Done);
+        }
+        if entry.is_public() {
+            return self.owner_of_public(entry).await;
         }
         let about = entry.about();
         let lacks = |one: &Relation| {
@@ -64,7 +76,7 @@ impl Writer<'_> {
             self.failures.lacks(&self.plan.names.of(&table.0, &table.1))
         };
         if about.as_ref().is_some_and(lacks) {
-            return Ok(());
+            return Ok(Outcome::Deferred);
         }
         let kind = entry.kind.to_lowercase();
         let object = match &*entry.schema {
@@ -86,13 +98,13 @@ impl Writer<'_> {
                 makes: makes.map(|one| self.plan.names.of(&one.0, &one.1)),
                 is_index: is_plain_index(entry),
             };
+            let outcome = self.run_or_defer(object.clone(), work, accepted).await?;
             // Without the object it has no owner.
-            let is_done = self.run_or_defer(object.clone(), work, there).await?;
-            if !is_done && at == 0 && !is_list {
-                break;
+            if outcome != Outcome::Done && at == 0 && !is_list {
+                return Ok(outcome);
             }
         }
-        Ok(())
+        Ok(Outcome::Done)
     }
 
     /// Runs a statement about a relation, which is tried again later if the server refuses it.

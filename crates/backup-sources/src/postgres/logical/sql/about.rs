@@ -86,6 +86,11 @@ impl Entry<'_> {
         self.kind == "SCHEMA" && self.said().is_some_and(creates)
     }
 
+    /// Returns `true` for the entry of `public`, which gives it another owner.
+    pub(in super::super) fn is_public(&self) -> bool {
+        self.kind == "SCHEMA" && !self.creates_schema()
+    }
+
     /// The schema that it makes, as its first statement names it.
     pub(super) fn made_schema(&self) -> Option<String> {
         if self.kind != "SCHEMA" {
