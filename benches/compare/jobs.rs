@@ -16,6 +16,7 @@ use backup_core::sink::{Key, Prefix, SinkOps};
 use backup_storage::LocalSink;
 use futures::{StreamExt, TryStreamExt};
 use jiff::SignedDuration;
+use tempfile::TempDir;
 
 use crate::peers::{phrases, variables};
 use crate::{Options, child};
@@ -24,7 +25,7 @@ use crate::{Options, child};
 const SIZES: [(u64, u64); 7] =
     [(1, 1000), (20, 1000), (1, 10), (20, 10), (100, 10), (500, 10), (2000, 10)];
 const QUICK: [(u64, u64); 2] = [(5, 3), (20, 3)];
-/// `run of all` is left out with more jobs.
+/// `run of all` is left out with more jobs, and with very many snapshots.
 const ALL_OF: u64 = 500;
 
 /// Steps, their arguments, and the CPU seconds that they may take with 500 jobs.
@@ -38,6 +39,7 @@ const STEPS: [(&str, &str, Option<f64>); 8] = [
     (ONE, "run job-0", None),
     (ALONE, "--config one.toml run job-0", None),
 ];
+const ALL: &str = "run of all";
 const ONE: &str = "run of one job";
 const ALONE: &str = "run of the only configured job";
 /// The work of 2000 jobs, as a multiple of that of 500.
@@ -49,10 +51,21 @@ const MEMORY: f64 = 150.0;
 
 pub(crate) fn contest(options: &Options) -> Result<Report> {
     let sizes = if options.is_quick() { &QUICK[..] } else { &SIZES[..] };
-    let mut rows = Vec::new();
-    for (jobs, snapshots) in sizes {
-        rows.extend(measure(options, *jobs, *snapshots)?);
+    let program = tools::backup()?.display().to_string();
+    let rooms = sizes.iter().map(|(jobs, snapshots)| Room::new(*jobs, *snapshots, &program));
+    let rooms = rooms.collect::<Result<Vec<_>>>()?;
+    let mut rows: Vec<(&Room<'_>, &str, Row)> = Vec::new();
+    for step in STEPS.iter().map(|(step, ..)| *step).chain([ALL]) {
+        let rooms = rooms.iter().filter(|room| room.takes(step));
+        rows.extend(rooms.map(|room| (room, step, room.row(step))));
     }
+    for _ in 0..options.runs {
+        // In turn: the machine may be slower a minute later.
+        for (room, step, row) in &mut rows {
+            row.costs.push(room.timed(step)?);
+        }
+    }
+    let rows = rows.into_iter().map(|(.., row)| row).collect();
     let title = format!("`backup` with many jobs; {}", options.told());
     let mut report = Report::new("jobs", title, rows, &[]);
     if !options.is_quick() {
@@ -65,34 +78,56 @@ fn named(step: &str, jobs: u64, snapshots: u64) -> String {
     format!("{step}: {jobs} jobs, {snapshots} snapshots each")
 }
 
-fn measure(options: &Options, jobs: u64, snapshots: u64) -> Result<Vec<Row>> {
-    let room = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
-    let (room, backup) = (room.path(), tools::backup()?.display().to_string());
-    let own = variables(room);
-    fs::write(room.join("backup.toml"), configuration(room, jobs)?)?;
-    fs::write(room.join("one.toml"), configuration(room, 1)?)?;
-    let all = (0..jobs).map(|job| format!("job-{job}")).collect::<Vec<_>>().join(" ");
-    let within = |words: &str| format!("cd {} && {backup} {words}", room.display());
-    // As in the README: a generated key is not stretched.
-    untimed(&within("init --quiet -r main --generate-key --key-file key"), room, &own)?;
-    let key = fs::read_to_string(room.join("key"))?;
-    let phrase = [own, phrases(key.trim_end())].concat();
-    untimed(&within("run --quiet job-0"), room, &phrase)?;
-    let itself = std::env::current_exe()?;
-    let more = format!("{} {} jobs {jobs} {snapshots}", itself.display(), child::WORD);
-    untimed(&format!("cd {} && {more} </dev/null", room.display()), room, &phrase)?;
-    // Writes receipts, and caches.
-    untimed(&within("run --quiet job-0"), room, &phrase)?;
-    let mut rows = Vec::new();
-    let steps = STEPS.iter().map(|(step, words, _)| (*step, (*words).to_owned()));
-    let whole = (jobs <= ALL_OF && snapshots < 1000).then(|| ("run of all", format!("run {all}")));
-    for (step, words) in steps.chain(whole) {
-        let script = within(&format!("{words} >/dev/null"));
-        let costs = (0..options.runs).map(|_| timed(&script, room, &phrase));
-        let costs = costs.collect::<Result<Vec<Cost>>>()?;
-        rows.push(Row { step: named(step, jobs, snapshots), tool: "backup".to_owned(), costs });
+/// A configuration with a repository that has a number of snapshots of each job.
+struct Room<'a> {
+    jobs: u64,
+    snapshots: u64,
+    /// Path of `backup`.
+    program: &'a str,
+    directory: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl<'a> Room<'a> {
+    fn new(jobs: u64, snapshots: u64, program: &'a str) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("backup-bench-").tempdir()?;
+        let path = directory.path();
+        let (own, within) = (variables(path), |words: &str| within(path, program, words));
+        fs::write(path.join("backup.toml"), configuration(path, jobs)?)?;
+        fs::write(path.join("one.toml"), configuration(path, 1)?)?;
+        // As in the README: a generated key is not stretched.
+        untimed(&within("init --quiet -r main --generate-key --key-file key"), path, &own)?;
+        let key = fs::read_to_string(path.join("key"))?;
+        let variables = [own, phrases(key.trim_end())].concat();
+        untimed(&within("run --quiet job-0"), path, &variables)?;
+        let itself = std::env::current_exe()?;
+        let more = format!("{} {} jobs {jobs} {snapshots}", itself.display(), child::WORD);
+        untimed(&format!("cd {} && {more} </dev/null", path.display()), path, &variables)?;
+        // Writes receipts, and caches.
+        untimed(&within("run --quiet job-0"), path, &variables)?;
+        Ok(Self { jobs, snapshots, program, directory, variables })
     }
-    Ok(rows)
+
+    fn takes(&self, step: &str) -> bool {
+        step != ALL || (self.jobs <= ALL_OF && self.snapshots < 1000)
+    }
+
+    fn row(&self, step: &str) -> Row {
+        let step = named(step, self.jobs, self.snapshots);
+        Row { step, tool: "backup".to_owned(), costs: Vec::new() }
+    }
+
+    fn timed(&self, step: &str) -> Result<Cost> {
+        let words = STEPS.iter().find(|(one, ..)| *one == step).map(|(_, words, _)| *words);
+        let all = || (0..self.jobs).map(|job| format!(" job-{job}")).collect::<String>();
+        let words = words.map_or_else(|| format!("run{}", all()), str::to_owned);
+        let path = self.directory.path();
+        timed(&within(path, self.program, &format!("{words} >/dev/null")), path, &self.variables)
+    }
+}
+
+fn within(directory: &Path, program: &str, words: &str) -> String {
+    format!("cd {} && {program} {words}", directory.display())
 }
 
 /// Jobs of one small file each, with a policy and an alert.
