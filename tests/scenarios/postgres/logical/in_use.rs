@@ -2,7 +2,7 @@
 
 use backup_core::source::{Delete, IfExists, RestoreRequest, Selection};
 
-use super::parts::request;
+use super::parts::{replacing, request};
 use super::{Version, backed_up, logical, repo, restored, run_in, source, value_of};
 use crate::support::postgres::Postgres;
 
@@ -70,4 +70,86 @@ pub(crate) async fn schemas_in_use_keep_their_privileges(version: Version) {
     run_in(&server, "shop", changed).await;
     restored(&snapshot, logical(&server), request(&["shop"], IfExists::Fail)).await;
     assert_eq!(value_of(&server, "shop", ATTRIBUTES).await, then);
+}
+
+/// Objects of all kinds, with `{n}` in their names.
+const KINDS: &str = "CREATE FUNCTION own.f{n}(a int, VARIADIC b text[], OUT c char) LANGUAGE sql AS \
+                     'SELECT ''x''::char'; CREATE PROCEDURE own.p{n}(a own.pair) LANGUAGE sql AS ''; \
+                     CREATE FUNCTION own.eq{n}(int, int) RETURNS boolean LANGUAGE sql AS 'SELECT \
+                     $1 = $2'; CREATE OPERATOR own.{o} (LEFTARG = int, RIGHTARG = int, FUNCTION = \
+                     own.eq{n}); CREATE AGGREGATE own.a{n}(*) (SFUNC = int8inc, STYPE = int8, \
+                     INITCOND = '0'); CREATE AGGREGATE own.a{n}(char) (SFUNC = own.join, STYPE = \
+                     text); CREATE TYPE own.r{n} AS RANGE (SUBTYPE = int); CREATE DOMAIN own.d{n} \
+                     AS int; CREATE COLLATION own.c{n} FROM \"C\"; CREATE CONVERSION own.conv{n} \
+                     FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8; CREATE TEXT SEARCH DICTIONARY \
+                     own.dict{n} (TEMPLATE = simple); CREATE TEXT SEARCH CONFIGURATION own.conf{n} \
+                     (COPY = simple); CREATE OPERATOR CLASS own.ops{n} FOR TYPE int USING btree AS \
+                     OPERATOR 3 =, FUNCTION 1 btint4cmp(int, int); CREATE TYPE own.pair{n} AS (a \
+                     int); CREATE FUNCTION own.t{n}(own.pair{n}) RETURNS text LANGUAGE sql AS \
+                     'SELECT NULL::text'; CREATE CAST (own.pair{n} AS text) WITH FUNCTION \
+                     own.t{n}; CREATE FOREIGN DATA WRAPPER w{n}; CREATE SERVER far{n} FOREIGN DATA \
+                     WRAPPER w{n}; CREATE ACCESS METHOD am{n} TYPE INDEX HANDLER bthandler; CREATE \
+                     LANGUAGE pl{n} HANDLER plpgsql_call_handler; CREATE PUBLICATION pub{n}; \
+                     CREATE FUNCTION own.e{n}() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN \
+                     END'; CREATE EVENT TRIGGER et{n} ON sql_drop EXECUTE FUNCTION own.e{n}()";
+/// The removals after all objects with `2` in their names were made.
+const GOING: [&str; 27] = [
+    "access method shop.am2",
+    "cast shop.CAST (own.pair2 AS text)",
+    "collation shop.own.c2",
+    "conversion shop.own.conv2",
+    "domain shop.own.d2",
+    "event trigger shop.et2",
+    "foreign data wrapper shop.w2",
+    "operator class shop.own.ops2",
+    "operator family shop.own.ops2",
+    "operator shop.own.===",
+    "operator shop.own.=~~",
+    "procedural language shop.pl2",
+    "publication shop.pub2",
+    "routine shop.own.a2()",
+    "routine shop.own.a2(character)",
+    "routine shop.own.e2()",
+    "routine shop.own.eq2(integer,integer)",
+    "routine shop.own.f2(integer,text[])",
+    "routine shop.own.over(bigint)",
+    "routine shop.own.p2(own.pair)",
+    "routine shop.own.t2(own.pair2)",
+    "server shop.far2",
+    "text search configuration shop.own.conf2",
+    "text search dictionary shop.own.dict2",
+    "type shop.own.pair2",
+    "type shop.own.r2",
+    "view shop.own.v2",
+];
+
+pub(crate) async fn plans_name_every_object_that_goes(version: Version) {
+    let server = Postgres::start(version).await;
+    server.run("CREATE DATABASE shop").await;
+    let make = async |n: &str, operator: &str| {
+        let made = KINDS.replace("{n}", n).replace("{o}", operator);
+        run_in(&server, "shop", &made).await;
+    };
+    let first = "CREATE SCHEMA own; CREATE TYPE own.pair AS (a int); CREATE FUNCTION own.over(int) \
+                 RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE FUNCTION own.join(text, char) \
+                 RETURNS text LANGUAGE sql AS 'SELECT $1 || $2'";
+    run_in(&server, "shop", first).await;
+    make("1", "===").await;
+    let repo = repo().await;
+    let snapshot = backed_up(&repo, &source(logical(&server)).await, Selection::all()).await;
+    let removals = async || {
+        let plan = RestoreRequest { dry_run: true, ..replacing(&["shop"]) };
+        let plan = restored(&snapshot, logical(&server), plan).await;
+        let names = plan.removals.iter().map(|one| format!("{} {}", one.kind, one.name));
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    };
+    assert_eq!(removals().await, [""; 0]);
+    make("2", "=~~").await;
+    let later = "DROP FUNCTION own.over(int); CREATE FUNCTION own.over(bigint) RETURNS int LANGUAGE \
+                 sql AS 'SELECT 1'; CREATE OPERATOR own.=== (LEFTARG = bigint, RIGHTARG = bigint, \
+                 FUNCTION = int8eq); CREATE VIEW own.v2 AS SELECT 1";
+    run_in(&server, "shop", later).await;
+    assert_eq!(removals().await, GOING);
 }

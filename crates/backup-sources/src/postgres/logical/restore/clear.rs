@@ -14,12 +14,15 @@ use super::super::sql::quoted;
 use super::plan::Plan;
 use super::writer::Writer;
 
-/// Functions and types of a schema: type for `DROP`, name there, name alone.
-const OTHERS: &str = "SELECT 'ROUTINE', p.oid::regprocedure::text, p.proname::text FROM pg_proc p \
-                      WHERE p.pronamespace = $1::text::regnamespace AND NOT EXISTS (SELECT FROM \
-                      pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND \
-                      d.deptype = 'e') UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN' \
-                      ELSE 'TYPE' END, format('%I.%I', n.nspname, t.typname), t.typname::text FROM \
+/// Functions and types of a schema: type for `DROP`, name there, name alone, name in a dump. Members
+/// of extensions and constructors of range types come with these.
+const OTHERS: &str = "SELECT 'ROUTINE', p.oid::regprocedure::text, p.proname::text, format('%s(%s)', \
+                      p.proname, CASE WHEN p.prokind = 'a' AND p.pronargs = 0 THEN '*' ELSE \
+                      oidvectortypes(p.proargtypes) END) FROM pg_proc p WHERE p.pronamespace = \
+                      $1::text::regnamespace AND NOT EXISTS (SELECT FROM pg_depend d WHERE \
+                      d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype IN ('e', 'i')) \
+                      UNION ALL SELECT CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, \
+                      format('%I.%I', n.nspname, t.typname), t.typname::text, t.typname::text FROM \
                       pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class c \
                       ON c.oid = t.typrelid WHERE t.typnamespace = $1::text::regnamespace AND \
                       (t.typtype IN ('d', 'e', 'r') OR c.relkind = 'c') AND NOT EXISTS (SELECT \
@@ -133,12 +136,15 @@ pub(super) struct Other {
     /// Schema, name and arguments.
     pub(super) shown: String,
     pub(super) name: String,
+    /// As a dump names it: a function with the types of its arguments.
+    pub(super) title: String,
 }
 
 pub(super) async fn others_of(sql: &Sql, schema: &str) -> SourceResult<Vec<Other>> {
     let rows = sql.client.query(OTHERS, &[&quoted(schema)]).await;
     let other = |row: &tokio_postgres::Row| {
-        Ok(Other { kind: row.try_get(0)?, shown: row.try_get(1)?, name: row.try_get(2)? })
+        let (kind, shown) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(Other { kind, shown, name: row.try_get(2)?, title: row.try_get(3)? })
     };
     let found = rows.and_then(|rows| rows.iter().map(other).collect::<Result<Vec<_>, Error>>());
     found.map_err(|error| writing(&error, "cannot list the functions and types"))
