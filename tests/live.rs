@@ -58,6 +58,7 @@ mod scenarios {
     mod limits;
     mod logs_with_restic;
     mod missing_paths;
+    mod mounts;
     mod processes;
     mod pruning;
     mod quarantine;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -14,13 +15,15 @@ use backup_core::id::BlobId;
 use backup_core::limits;
 use backup_core::source::{EntryPath, IfExists, Metadata, NodeKind, SourceError, SourceResult};
 use rustix::fs::{FileType, Mode as Permissions, OFlags, Stat, openat};
+use rustix::io::Errno;
 
 use super::absent::Doubt;
 use super::file::FileTask;
 use super::site::{Existing, Mode, Site, State};
 use super::special::{self, HardLink};
+use super::target::Mount;
 use super::window::{FinishedDir, Window};
-use super::{Job, target};
+use super::{Job, remove, target};
 use crate::files::filter::{Cover, Filter};
 use crate::files::roots;
 
@@ -350,11 +353,14 @@ impl<'a> Driver<'a> {
         let doubt = absence.doubt_of_content(&frame.path, &names);
         names.retain(|name| frame.names.binary_search_by(|other| (**other).cmp(name)).is_err());
         names.sort_unstable();
+        names.retain(|name| self.filter.child(frame.cover, &frame.path.join(name)) == Cover::Yes);
+        if !names.is_empty() && self.is_mounted(frame, &dir).map_err(failed)? {
+            let (tally, path) = (&self.site.job.tally, frame.path.to_string());
+            tally.warn(WarningKind::Other, path, remove::MOUNTED);
+            return Ok(());
+        }
         for name in names {
             let path = frame.path.join(&name);
-            if self.filter.child(frame.cover, &path) != Cover::Yes {
-                continue;
-            }
             if absence.deletes() {
                 self.site.remove(&path, doubt)?;
             } else {
@@ -362,6 +368,15 @@ impl<'a> Driver<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Returns `true` in another file system than that of the given path: it may have been mounted
+    /// after the backup, over the directory that the snapshot holds.
+    fn is_mounted(&self, frame: &Frame, dir: &OwnedFd) -> Result<bool, Errno> {
+        let roots = self.site.job.roots.iter().filter(|root| frame.path.starts_with(root));
+        let Some(root) = roots.max_by_key(|root| root.as_bytes().len()) else { return Ok(false) };
+        let root = self.site.job.target.dir(root)?;
+        Ok(Mount::of(&root, b"")? != Mount::of(dir, b"")?)
     }
 
     fn flush(&mut self) -> SourceResult<()> {

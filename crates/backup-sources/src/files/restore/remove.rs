@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::absent::{Doubt, key};
 use super::site::describe;
+use super::target::Mount;
 use super::{Job, target};
 
 /// Removes the entry at `path` with everything in it, as far as the record of the backup and the
@@ -23,11 +24,11 @@ pub(super) fn remove(
 ) -> SourceResult<bool> {
     job.target.forget(path);
     let opened = job.target.parent(path).and_then(|parent| {
-        let device = fstat(&parent)?.st_dev;
-        Ok((parent, device))
+        let mount = Mount::of(&parent, b"")?;
+        Ok((parent, mount))
     });
     match opened {
-        Ok((parent, device)) => Removing { job, device, really }.entry(&parent, path, inherited),
+        Ok((parent, mount)) => Removing { job, mount, really }.entry(&parent, path, inherited),
         Err(errno) => failed(job, path, errno),
     }
 }
@@ -37,10 +38,13 @@ fn failed(job: &Job, path: &EntryPath, errno: Errno) -> SourceResult<bool> {
     Ok(false)
 }
 
+/// Entries of other file systems stay.
+pub(super) const MOUNTED: &str = "not removed: another file system is mounted there";
+
 struct Removing<'a> {
     job: &'a Job,
-    /// Device of the directory that removing began in: other file systems are left alone.
-    device: u64,
+    /// The mount of the directory that removing began in: other file systems are left alone.
+    mount: Mount,
     really: bool,
 }
 
@@ -56,10 +60,13 @@ impl Removing<'_> {
             Err(errno) => return failed(self.job, path, errno),
         };
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_dir && stat.st_dev != self.device {
-            let message = "not removed: another file system is mounted there";
-            tally.warn(WarningKind::Other, path.to_string(), message);
-            return Ok(false);
+        match Mount::of(parent, path.name()) {
+            Ok(mount) if mount == self.mount => {}
+            Ok(_) => {
+                tally.warn(WarningKind::Other, path.to_string(), MOUNTED);
+                return Ok(false);
+            }
+            Err(errno) => return failed(self.job, path, errno),
         }
         let doubt = absence.doubt(path, &stat).and(inherited);
         if !absence.allows(doubt) {

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use backup_core::source::{EntryPath, SourceError, SourceErrorKind, SourceResult};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, fstat, openat, statat, syncfs};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags, fstat, openat, statat, statx, syncfs,
+};
 use rustix::io::Errno;
 
 /// Directories that are kept open.
@@ -20,6 +22,27 @@ const OPEN_DIRS: usize = 128;
 /// How directories are opened: only as a place to start from, never through a link.
 const STEP: OFlags =
     OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// A mounted file system. Of a part of a file system that is mounted a second time (a bind mount), only
+/// the mount differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mount {
+    device: (u32, u32),
+    /// Number of the mount; 0 where the kernel has none (before Linux 5.8).
+    id: u64,
+}
+
+impl Mount {
+    /// The mount of the entry `name` in a directory; of the directory itself, if it is empty.
+    pub(super) fn of(dir: &OwnedFd, name: &[u8]) -> Result<Self, Errno> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::EMPTY_PATH;
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+        let stat = statx(dir, name, flags, wanted)?;
+        let has_id = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        let id = if has_id { stat.stx_mnt_id } else { 0 };
+        Ok(Self { device: (stat.stx_dev_major, stat.stx_dev_minor), id })
+    }
+}
 
 /// An open target directory.
 #[derive(Debug)]
