@@ -51,6 +51,7 @@ macro_rules! logical {
             logical::public::owners_copy_their_public as owners_copy_their_public,
             logical::in_use::schemas_in_use_keep_their_privileges as schemas_in_use_keep_their_privileges,
             logical::in_use::plans_name_every_object_that_goes as plans_name_every_object_that_goes,
+            logical::grants::grants_follow_their_objects as grants_follow_their_objects,
             logical::refused::missing_operator_classes_are_warnings as missing_operator_classes_are_warnings,
             logical::refused::refused_objects_leave_the_rest as refused_objects_leave_the_rest,
         } }

@@ -7,33 +7,50 @@ use super::{Version, backed_up, logical, repo, restored, run_in, source, value_o
 use crate::support::postgres::Postgres;
 
 /// As backed up.
-const BACKED_UP: &str = "CREATE SCHEMA own AUTHORIZATION alice; GRANT USAGE ON SCHEMA own TO bob; \
-                         COMMENT ON SCHEMA own IS 'then'; ALTER DEFAULT PRIVILEGES IN SCHEMA own \
-                         GRANT SELECT ON TABLES TO bob; ALTER DEFAULT PRIVILEGES GRANT SELECT ON \
-                         SEQUENCES TO bob; CREATE TABLE own.t (id int PRIMARY KEY); CREATE DOMAIN \
-                         own.d AS int; COMMENT ON DOMAIN own.d IS 'then'; CREATE FUNCTION own.f() \
-                         RETURNS int LANGUAGE sql AS 'SELECT 1'; COMMENT ON FUNCTION own.f() IS \
-                         'then'; GRANT EXECUTE ON FUNCTION own.f() TO bob; REVOKE EXECUTE ON \
-                         FUNCTION own.f() FROM PUBLIC; GRANT CREATE ON SCHEMA public TO bob; \
-                         CREATE TABLE public.t (id int PRIMARY \
-                         KEY)";
+const BACKED_UP: &str = "CREATE SCHEMA own AUTHORIZATION alice; GRANT USAGE ON SCHEMA own TO \
+                         bob; COMMENT ON SCHEMA own IS 'then'; ALTER DEFAULT PRIVILEGES IN \
+                         SCHEMA own GRANT SELECT ON TABLES TO bob; ALTER DEFAULT PRIVILEGES \
+                         GRANT SELECT ON SEQUENCES TO bob; CREATE TABLE own.t (id int PRIMARY \
+                         KEY); CREATE DOMAIN own.d AS int CONSTRAINT c CHECK (VALUE > 0); \
+                         COMMENT ON DOMAIN own.d IS 'then'; COMMENT ON CONSTRAINT c ON DOMAIN \
+                         own.d IS 'then'; CREATE FUNCTION own.f() RETURNS int LANGUAGE sql AS \
+                         'SELECT 1'; COMMENT ON FUNCTION own.f() IS 'then'; GRANT EXECUTE ON \
+                         FUNCTION own.f() TO bob; REVOKE EXECUTE ON FUNCTION own.f() FROM \
+                         PUBLIC; CREATE FUNCTION own.\"G g\"(i int DEFAULT 1, OUT j int) \
+                         LANGUAGE sql AS 'SELECT 1'; GRANT EXECUTE ON FUNCTION own.\"G g\" TO \
+                         bob; COMMENT ON FUNCTION own.\"G g\" IS 'then'; CREATE TYPE own.\"My \
+                         Type\" AS ENUM (); GRANT USAGE ON TYPE own.\"My Type\" TO bob; GRANT \
+                         USAGE ON LANGUAGE plpgsql TO bob; GRANT CREATE ON SCHEMA public TO bob; \
+                         CREATE TABLE public.t (id int PRIMARY KEY)";
 /// Changes since the backup.
 const LATER: &str = "DROP TABLE own.t, public.t; CREATE TABLE own.other (); CREATE TABLE \
                      public.other (); ALTER SCHEMA own OWNER TO carol; REVOKE ALL ON SCHEMA own \
-                     FROM bob; COMMENT ON SCHEMA own IS 'now'; ALTER DEFAULT PRIVILEGES IN SCHEMA \
-                     own REVOKE SELECT ON TABLES FROM bob; ALTER DEFAULT PRIVILEGES REVOKE SELECT \
-                     ON SEQUENCES FROM bob; COMMENT ON DOMAIN own.d IS 'now'; REVOKE EXECUTE ON \
-                     FUNCTION own.f() FROM bob; COMMENT ON FUNCTION own.f() IS 'now'; REVOKE ALL ON \
-                     SCHEMA public FROM bob";
+                     FROM bob; COMMENT ON SCHEMA own IS 'now'; ALTER DEFAULT PRIVILEGES IN \
+                     SCHEMA own REVOKE SELECT ON TABLES FROM bob; ALTER DEFAULT PRIVILEGES \
+                     REVOKE SELECT ON SEQUENCES FROM bob; COMMENT ON DOMAIN own.d IS 'now'; \
+                     COMMENT ON CONSTRAINT c ON DOMAIN own.d IS 'now'; REVOKE EXECUTE ON \
+                     FUNCTION own.f() FROM bob; COMMENT ON FUNCTION own.f() IS 'now'; REVOKE ALL \
+                     ON FUNCTION own.\"G g\" FROM bob; COMMENT ON FUNCTION own.\"G g\" IS 'now'; \
+                     REVOKE ALL ON TYPE own.\"My Type\" FROM bob; REVOKE USAGE ON LANGUAGE \
+                     plpgsql FROM bob; REVOKE ALL ON SCHEMA public FROM bob; GRANT CREATE ON \
+                     SCHEMA own, public TO carol; GRANT CREATE ON SCHEMA own TO PUBLIC; COMMENT \
+                     ON SCHEMA public IS 'now'; ALTER DEFAULT PRIVILEGES FOR ROLE alice IN \
+                     SCHEMA own GRANT ALL ON TABLES TO carol";
 /// Owners, privileges and comments of everything in both.
 const ATTRIBUTES: &str = "SELECT concat_ws(' / ', (SELECT string_agg(concat_ws(' ', nspname, \
-                          pg_get_userbyid(nspowner), nspacl, obj_description(oid, 'pg_namespace')), \
-                          ', ' ORDER BY nspname) FROM pg_namespace WHERE nspname IN ('own', \
-                          'public')), (SELECT count(*) FROM pg_default_acl), (SELECT concat_ws(' ', \
-                          proacl, obj_description(oid, 'pg_proc')) FROM pg_proc WHERE proname = 'f' \
-                          AND pronamespace = 'own'::regnamespace), (SELECT obj_description(oid, \
-                          'pg_type') FROM pg_type WHERE typname = 'd' AND typnamespace = \
-                          'own'::regnamespace))";
+                          pg_get_userbyid(nspowner), ARRAY(SELECT a::text FROM unnest(nspacl) a \
+                          ORDER BY 1), obj_description(oid, 'pg_namespace')), ', ' ORDER BY \
+                          nspname) FROM pg_namespace WHERE nspname IN ('own', 'public')), \
+                          (SELECT string_agg(concat_ws(' ', defaclobjtype, defaclacl), ', ' \
+                          ORDER BY defaclobjtype) FROM pg_default_acl WHERE defaclacl::text <> \
+                          '{}'), (SELECT string_agg(concat_ws(' ', proname, proacl, \
+                          obj_description(oid, 'pg_proc')), ', ' ORDER BY proname) FROM pg_proc \
+                          WHERE pronamespace = 'own'::regnamespace), (SELECT \
+                          string_agg(concat_ws(' ', typname, typacl, obj_description(oid, \
+                          'pg_type')), ', ' ORDER BY typname) FROM pg_type WHERE typname IN \
+                          ('d', 'My Type') AND typnamespace = 'own'::regnamespace), (SELECT \
+                          obj_description(oid, 'pg_constraint') FROM pg_constraint WHERE conname \
+                          = 'c'), (SELECT lanacl FROM pg_language WHERE lanname = 'plpgsql'))";
 
 pub(crate) async fn schemas_in_use_keep_their_privileges(version: Version) {
     let server = Postgres::start(version).await;
@@ -49,7 +66,11 @@ pub(crate) async fn schemas_in_use_keep_their_privileges(version: Version) {
     // Without permission to change anything, with objects that are there: they are failures.
     let report = restored(&snapshot, logical(&server), request(&["shop"], IfExists::Fail)).await;
     let failed: Vec<&str> = report.failed.iter().map(|one| &*one.object).collect();
-    assert_eq!(failed, ["shop.own.d (domain)", "shop.own.f() (function)"]);
+    let there = ["G g(integer) (function)", "My Type (type)", "d (domain)", "f() (function)"];
+    assert_eq!(failed.len(), there.len(), "{failed:?}");
+    for object in there {
+        assert!(failed.contains(&&*format!("shop.own.{object}")), "{object}: {failed:?}");
+    }
     assert_eq!(value_of(&server, "shop", ATTRIBUTES).await, now);
     let merged = restored(&snapshot, logical(&server), request(&["shop"], IfExists::Merge)).await;
     assert_eq!(merged.failed, []);
@@ -59,14 +80,17 @@ pub(crate) async fn schemas_in_use_keep_their_privileges(version: Version) {
     let replace = request(&["shop.own", "shop.public"], IfExists::Replace);
     let replace = RestoreRequest { delete, ..replace };
     restored(&snapshot, logical(&server), replace).await;
-    // Default privileges of the whole database are in no schema.
-    let default = "ALTER DEFAULT PRIVILEGES GRANT SELECT ON SEQUENCES TO bob";
-    run_in(&server, "shop", default).await;
+    // Default privileges of the whole database, and languages of the server, are in no schema.
+    let others = "ALTER DEFAULT PRIVILEGES GRANT SELECT ON SEQUENCES TO bob; GRANT USAGE ON LANGUAGE \
+                  plpgsql TO bob";
+    run_in(&server, "shop", others).await;
     assert_eq!(value_of(&server, "shop", ATTRIBUTES).await, then);
     // So they are where nothing was.
-    run_in(&server, "shop", "DROP TABLE own.t, public.t; DROP FUNCTION own.f(); DROP DOMAIN own.d")
-        .await;
-    let changed = "ALTER SCHEMA own OWNER TO carol; REVOKE ALL ON SCHEMA public FROM bob";
+    let empty = "DROP TABLE own.t, public.t; DROP FUNCTION own.f(), own.\"G g\"; DROP DOMAIN own.d; \
+                 DROP TYPE own.\"My Type\"";
+    run_in(&server, "shop", empty).await;
+    let changed = "ALTER SCHEMA own OWNER TO carol; REVOKE ALL ON SCHEMA public FROM bob; GRANT \
+                   CREATE ON SCHEMA public TO PUBLIC, carol; COMMENT ON SCHEMA own IS 'later'";
     run_in(&server, "shop", changed).await;
     restored(&snapshot, logical(&server), request(&["shop"], IfExists::Fail)).await;
     assert_eq!(value_of(&server, "shop", ATTRIBUTES).await, then);

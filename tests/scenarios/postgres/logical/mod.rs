@@ -18,6 +18,7 @@
 //! | `failures.rs` | rights, locks, whoever dies on the way |
 //! | `program.rs` | the program itself |
 //! | `public.rs` | copies of the schema that every database has |
+//! | `grants.rs` | privileges that others than the owners granted, databases that are not complete |
 //! | `in_use.rs` | objects of the target that stay as they are |
 //! | `hostile.rs` | crafted descriptions |
 //! | `by_hand.rs` | restoring with stock tools |
@@ -29,6 +30,7 @@ pub(super) mod deferred;
 pub(super) mod failures;
 mod fill;
 pub(super) mod generated;
+pub(super) mod grants;
 pub(super) mod hostile;
 pub(super) mod in_use;
 pub(super) mod loadable;

@@ -145,14 +145,15 @@ pub(super) async fn require_dump(programs: Option<PathBuf>, version: u32) -> Sou
     programs::Programs::find(&options, version).await.map(|_| ())
 }
 
-/// The databases that hold something of users, templates of their own among them.
+/// The databases that hold something of users, templates of their own among them; not those that a
+/// restore has not completed.
 async fn databases(sql: &Sql) -> SourceResult<Vec<String>> {
     // A limit of -2: dropping it was broken off, and nobody can connect any more.
     const ASKING: &str = "SELECT datname::text FROM pg_database WHERE datallowconn AND \
                           datconnlimit <> -2 AND datname NOT IN ('template0', 'template1', \
-                          'rdsadmin', 'cloudsqladmin', 'azure_maintenance', 'azure_sys') ORDER BY \
-                          1";
-    let rows = sql.client.query(ASKING, &[]).await;
+                          'rdsadmin', 'cloudsqladmin', 'azure_maintenance', 'azure_sys') AND \
+                          shobj_description(oid, 'pg_database') IS DISTINCT FROM $1 ORDER BY 1";
+    let rows = sql.client.query(ASKING, &[&restore::INCOMPLETE]).await;
     let names = rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
     names.map_err(|error| of_sql(&error, "cannot list the databases"))
 }

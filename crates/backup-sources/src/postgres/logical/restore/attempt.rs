@@ -16,7 +16,7 @@ const TRIES: usize = 5;
 const DEFAULT_PATH: [&str; 2] = ["$user", "public"];
 
 /// SQLSTATEs of names that are taken.
-pub(super) const TAKEN: [&str; 4] = ["42710", "42723", "42P06", "42P07"];
+pub(super) const TAKEN: [&str; 5] = ["42710", "42723", "42P06", "42P07", "23505"];
 
 /// Outcome of work on one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,9 +106,9 @@ impl Writer<'_> {
     /// Runs the statements that need an object which is there now.
     async fn follow(&self, done: Failed, left: &mut Vec<Failed>) -> SourceResult<()> {
         let Failed { object, work, settings, .. } = done;
-        let Work::Statements { then, doing, .. } = work else { return Ok(()) };
+        let Work::Statements { then, .. } = work else { return Ok(()) };
         for sql in then {
-            let work = Work::statements(sql, doing.clone());
+            let work = Work::statements(sql, format!("cannot set the owner of {object}"));
             if let Err(refusal) = self.attempt(&object, &work).await? {
                 let (object, settings) = (object.clone(), settings.clone());
                 left.push(Failed { object, work, settings, refusal });

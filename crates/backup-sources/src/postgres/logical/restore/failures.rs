@@ -87,6 +87,8 @@ struct State {
     waiting: Vec<Failed>,
     lost: Vec<Failed>,
     missing: HashSet<Relation>,
+    /// Warnings about objects that are restored.
+    warnings: u64,
 }
 
 /// Returns `true` if an error concerns the object alone, not the connection or the repository.
@@ -123,6 +125,12 @@ impl Failures {
             }
             state.lost.push(one);
         }
+    }
+
+    /// Warns of an object that is restored, but not as it was.
+    pub(super) fn warn(&self, job: &Job<'_>, about: &str, text: String) {
+        job.cx.events.warn(WarningKind::Other, about, text);
+        self.state().warnings += 1;
     }
 
     /// Returns `true` for a relation of the target that could not be made.
@@ -169,6 +177,7 @@ impl Failures {
 
     /// Reports all objects that are not restored, or not wholly.
     pub(super) fn report(&self, job: &Job<'_>, plan: &Plan<'_>, report: &mut RestoreReport) {
+        report.warnings += std::mem::take(&mut self.state().warnings);
         for Failed { object, work, refusal, .. } in std::mem::take(&mut self.state().lost) {
             let rows: u64 = match &work {
                 Work::Statements { makes: Some(relation), .. } => {

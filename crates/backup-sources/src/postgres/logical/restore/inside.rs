@@ -15,12 +15,13 @@ use super::attempt::Outcome;
 use super::failures::Failures;
 use super::kept::{self, Kept};
 use super::plan::Plan;
+use super::schemas::PUBLIC;
 use super::ties::There;
 use super::writer::{Beside, Writer};
 use super::{Job, clear, lacking};
 
-/// SQLSTATEs of objects that exist. The last one is for an index that is attached already.
-const THERE: [&str; 5] = ["42710", "42723", "42P06", "42P07", "55000"];
+/// SQLSTATEs of objects that exist; of text search objects, and of an index that is attached, too.
+const THERE: [&str; 6] = ["42710", "42723", "42P06", "42P07", "23505", "55000"];
 
 /// Objects of a database that a restore into it concerns.
 pub(super) struct InTheWay {
@@ -120,6 +121,7 @@ pub(super) async fn restore(
     let writer = Writer { beside: Some(&beside), ..writer };
     let mut kept = Kept::new(&writer);
     writer.make_schemas().await?;
+    kept::reset(&writer, &kept).await?;
     define(&writer, &plan.before, &mut kept, report).await?;
     writer.retry_deferred().await?;
     for table in plan.in_order() {
@@ -144,6 +146,9 @@ pub(super) async fn restore(
     }
     define(&writer, &plan.after, &mut kept, report).await?;
     writer.retry_deferred().await?;
+    if !kept.keeps_schema(PUBLIC) {
+        report.warnings += writer.warn_if_public_is_open().await?;
+    }
     for table in plan.tables.iter().copied().filter(|table| failures.has_all(plan, table)) {
         writer.analyze(table).await?;
     }
@@ -236,7 +241,7 @@ async fn define(
             _ => writer.entry_unless(entry, &[]).await?,
         };
         if outcome == Outcome::Kept {
-            kept.add(writer, entry);
+            kept.add(entry);
         }
     }
     Ok(())

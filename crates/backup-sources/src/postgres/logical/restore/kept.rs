@@ -9,11 +9,11 @@ use backup_core::words::few;
 use super::super::super::wire::Sql;
 use super::super::error::writing;
 use super::super::sql::Entry;
+use super::failures::Work;
+use super::object::Object;
+use super::schemas::PUBLIC;
 use super::writer::Writer;
 use super::{Job, NAMED};
-
-/// Entries about objects that other entries make.
-const ATTRIBUTES: [&str; 3] = ["ACL", "COMMENT", "SECURITY LABEL"];
 
 /// Schemas with objects other than those of extensions. All objects depend on their schema.
 const FILLED: &str = "SELECT DISTINCT n.nspname::text FROM pg_depend d JOIN pg_namespace n ON n.oid \
@@ -22,6 +22,24 @@ const FILLED: &str = "SELECT DISTINCT n.nspname::text FROM pg_depend d JOIN pg_n
                       'information_schema' AND n.nspname !~ '^pg_' AND NOT EXISTS (SELECT FROM \
                       pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype \
                       = 'e')";
+
+/// Statements that take back all privileges that others than the owner have in a schema, and the
+/// default privileges of relations, functions and types that are made in it, and that set its comment
+/// to that of a new one.
+const ATTRIBUTES: &str = "SELECT format('REVOKE ALL ON SCHEMA %I FROM %s CASCADE', nspname, CASE WHEN \
+                       grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END) \
+                       FROM pg_namespace CROSS JOIN LATERAL aclexplode(nspacl) WHERE nspname = $1 \
+                       AND grantee <> nspowner GROUP BY nspname, grantee UNION ALL SELECT \
+                       format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I REVOKE ALL ON %s \
+                       FROM %s', pg_get_userbyid(defaclrole), nspname, CASE defaclobjtype WHEN 'r' \
+                       THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' ELSE \
+                       'TYPES' END, CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE \
+                       quote_ident(pg_get_userbyid(grantee)) END) FROM pg_default_acl d JOIN \
+                       pg_namespace n ON n.oid = defaclnamespace CROSS JOIN LATERAL \
+                       aclexplode(defaclacl) WHERE nspname = $1 GROUP BY defaclrole, nspname, \
+                       defaclobjtype, grantee UNION ALL SELECT format('COMMENT ON SCHEMA %I IS %s', \
+                       nspname, coalesce(quote_literal($2), 'NULL')) FROM pg_namespace WHERE nspname = \
+                       $1 AND obj_description(oid, 'pg_namespace') IS DISTINCT FROM $2::text";
 
 pub(super) async fn filled(sql: &Sql) -> SourceResult<HashSet<String>> {
     let rows = sql.client.query(FILLED, &[]).await;
@@ -34,10 +52,13 @@ pub(super) async fn filled(sql: &Sql) -> SourceResult<HashSet<String>> {
 pub(super) struct Kept {
     /// By their names at the target.
     schemas: HashSet<String>,
-    /// Default privileges of the whole database stay.
-    default_privileges: bool,
-    /// Schema at the target, kind and name of other objects.
-    objects: Vec<(String, String, String)>,
+    /// Default privileges of the whole database stay, and everything about objects that no entry
+    /// makes, such as languages of the server.
+    is_in_use: bool,
+    /// Objects that entries make.
+    made: HashSet<Object>,
+    /// Those of them that were there.
+    objects: HashSet<Object>,
     /// Schemas with entries that were left out.
     spared: BTreeSet<String>,
 }
@@ -46,20 +67,25 @@ impl Kept {
     /// Schemas that hold something stay, unless they are replaced as a whole.
     pub(super) fn new(writer: &Writer<'_>) -> Self {
         let Some(beside) = writer.beside else { return Self::default() };
-        let replaces = writer.job.request.if_exists == IfExists::Replace;
-        let cleared = writer.plan.cleared();
+        let (plan, replaces) = (writer.plan, writer.job.request.if_exists == IfExists::Replace);
+        let cleared = plan.cleared();
         let stays = |schema: &&String| !(replaces && cleared.contains_key(*schema));
         Self {
             schemas: beside.filled.iter().filter(stays).cloned().collect(),
-            default_privileges: !replaces && !beside.filled.is_empty(),
+            is_in_use: !replaces && !beside.filled.is_empty(),
+            made: plan.before.iter().chain(&plan.after).filter_map(Object::made_by).collect(),
             ..Self::default()
         }
     }
 
+    /// Returns `true` if a schema keeps its owner and privileges.
+    pub(super) fn keeps_schema(&self, schema: &str) -> bool {
+        self.schemas.contains(schema)
+    }
+
     /// Records an object that was there.
-    pub(super) fn add(&mut self, writer: &Writer<'_>, entry: &Entry<'_>) {
-        let schema = writer.plan.names.schema(&entry.schema);
-        self.objects.push((schema, entry.kind.to_owned(), entry.name.clone().into_owned()));
+    pub(super) fn add(&mut self, entry: &Entry<'_>) {
+        self.objects.extend(Object::made_by(entry));
     }
 
     /// Returns `true` for an entry that would change an object that stays.
@@ -72,19 +98,14 @@ impl Kept {
             }
             return is_kept;
         }
-        let schema = names.schema(&entry.schema);
         if entry.kind == "DEFAULT ACL" {
-            return if schema.is_empty() {
-                self.default_privileges
-            } else {
-                self.schemas.contains(&schema)
-            };
+            let schema = names.schema(&entry.schema);
+            return if schema.is_empty() { self.is_in_use } else { self.schemas.contains(&schema) };
         }
-        let is_of = |(of, kind, name): &(String, String, String)| {
-            *of == schema
-                && words_for(kind).iter().any(|word| names_object(&entry.name, word, name))
-        };
-        ATTRIBUTES.contains(&entry.kind) && self.objects.iter().any(is_of)
+        let Some(object) = Object::of_attribute(entry) else { return false };
+        // Others than those of entries are the server's, such as its languages.
+        let is_of_server = entry.kind == "ACL" && !self.made.contains(&object);
+        self.objects.contains(&object) || (self.is_in_use && is_of_server)
     }
 
     /// Names the schemas whose owner and privileges in the snapshot were left out.
@@ -100,51 +121,30 @@ impl Kept {
     }
 }
 
-/// The words before the name of an object in entries about it, by the kind of its own entry
-/// (`dumpACL` and `dumpComment` in `pg_dump.c`).
-fn words_for(kind: &str) -> [&str; 2] {
-    match kind {
-        "DOMAIN" => [kind, "TYPE"],
-        "AGGREGATE" => [kind, "FUNCTION"],
-        "PROCEDURAL LANGUAGE" => [kind, "LANGUAGE"],
-        "SERVER" => [kind, "FOREIGN SERVER"],
-        _ => [kind, kind],
-    }
-}
-
-/// Returns `true` for `FUNCTION f(integer)`. Operands stand behind the name of an operator, an access
-/// method behind that of an operator class.
-fn names_object(title: &str, word: &str, name: &str) -> bool {
-    let rest = title.strip_prefix(word).and_then(|rest| rest.strip_prefix(' '));
-    let rest = rest.and_then(|rest| rest.strip_prefix(name));
-    rest.is_some_and(|rest| {
-        rest.is_empty()
-            || rest.starts_with(" (")
-            || rest.starts_with('(')
-            || rest.starts_with(" USING ")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{names_object, words_for};
-
-    #[test]
-    fn titles_of_attributes_name_their_objects() {
-        let cases = [
-            ("FUNCTION f(integer)", "FUNCTION", "f(integer)", true),
-            ("FUNCTION f(integer)", "FUNCTION", "f()", false),
-            ("FUNCTION total(integer)", "AGGREGATE", "total(integer)", true),
-            ("TYPE d", "DOMAIN", "d", true),
-            ("TYPE day", "DOMAIN", "d", false),
-            ("LANGUAGE plperl", "PROCEDURAL LANGUAGE", "plperl", true),
-            ("FOREIGN SERVER far", "SERVER", "far", true),
-            ("OPERATOR +(integer, integer)", "OPERATOR", "+", true),
-            ("OPERATOR CLASS ops USING btree", "OPERATOR CLASS", "ops", true),
-        ];
-        for (title, kind, name, is_it) in cases {
-            let found = words_for(kind).iter().any(|word| names_object(title, word, name));
-            assert_eq!(found, is_it, "{title}");
+/// Takes privileges, default privileges and comment away from schemas that are there and get those of
+/// the snapshot: a dump has only those to add.
+pub(super) async fn reset(writer: &Writer<'_>, kept: &Kept) -> SourceResult<()> {
+    let (plan, Some(beside)) = (writer.plan, writer.beside) else { return Ok(()) };
+    for origin in &plan.schemas {
+        let schema = plan.names.schema(origin);
+        if !beside.catalog.schemas.contains(&schema) || kept.keeps_schema(&schema) {
+            continue;
+        }
+        let doing = format!("cannot reset the privileges of the schema {schema}");
+        let comment = (origin == PUBLIC).then_some("standard public schema");
+        let rows = writer.sql.client.query(ATTRIBUTES, &[&schema, &comment]).await;
+        let resetting: Result<Vec<String>, _> =
+            rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+        let mut statements = resetting.map_err(|error| writing(&error, &*doing))?;
+        if plan.privileges {
+            statements.extend(plan.granted_in_new(origin));
+        } else {
+            statements.retain(|statement| statement.starts_with("COMMENT"));
+        }
+        for sql in statements {
+            let work = Work::statements(sql, doing.clone());
+            writer.run_or_defer(format!("{schema} (schema)"), work, &[]).await?;
         }
     }
+    Ok(())
 }

@@ -15,37 +15,39 @@ use super::plan::Plan;
 /// Entry types of routines.
 const ROUTINES: [&str; 3] = ["FUNCTION", "PROCEDURE", "AGGREGATE"];
 /// Other objects that users have made: entry type, schema and name, as in a dump. Members of extensions
-/// and parts of other objects come with these.
-const NAMED: &str = "SELECT o.kind, o.schema, o.name FROM (SELECT 'SCHEMA' AS kind, '' AS schema, \
-                     nspname::text AS name, 'pg_namespace'::regclass AS class, oid FROM \
-                     pg_namespace WHERE nspname <> 'public' AND nspname !~ '^pg_' UNION ALL SELECT 'PUBLICATION', '', \
-                     pubname, 'pg_publication'::regclass, oid FROM pg_publication UNION ALL SELECT \
-                     'SUBSCRIPTION', '', subname, 'pg_subscription'::regclass, oid FROM \
-                     pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = \
-                     current_database()) UNION ALL SELECT 'EXTENSION', '', extname, \
-                     'pg_extension'::regclass, oid FROM pg_extension UNION ALL SELECT 'SERVER', \
-                     '', srvname, 'pg_foreign_server'::regclass, oid FROM pg_foreign_server UNION \
-                     ALL SELECT 'FOREIGN DATA WRAPPER', '', fdwname, \
-                     'pg_foreign_data_wrapper'::regclass, oid FROM pg_foreign_data_wrapper UNION \
-                     ALL SELECT 'EVENT TRIGGER', '', evtname, 'pg_event_trigger'::regclass, oid \
-                     FROM pg_event_trigger UNION ALL SELECT 'PROCEDURAL LANGUAGE', '', lanname, \
-                     'pg_language'::regclass, oid FROM pg_language UNION ALL SELECT 'ACCESS \
-                     METHOD', '', amname, 'pg_am'::regclass, oid FROM pg_am UNION ALL SELECT \
-                     'CAST', '', format('CAST (%s AS %s)', format_type(castsource, NULL), \
-                     format_type(casttarget, NULL)), 'pg_cast'::regclass, oid FROM pg_cast UNION \
-                     ALL SELECT 'TRANSFORM', '', format('FOR %s LANGUAGE %s', format_type(trftype, \
-                     NULL), l.lanname), 'pg_transform'::regclass, t.oid FROM pg_transform t JOIN \
-                     pg_language l ON l.oid = t.trflang UNION ALL SELECT 'COLLATION', nspname, \
-                     collname, 'pg_collation'::regclass, c.oid FROM pg_collation c JOIN \
-                     pg_namespace n ON n.oid = collnamespace UNION ALL SELECT 'CONVERSION', \
-                     nspname, conname, 'pg_conversion'::regclass, c.oid FROM pg_conversion c JOIN \
-                     pg_namespace n ON n.oid = connamespace UNION ALL SELECT 'OPERATOR', nspname, \
-                     oprname, 'pg_operator'::regclass, c.oid FROM pg_operator c JOIN pg_namespace \
-                     n ON n.oid = oprnamespace WHERE oprcode <> 0 UNION ALL SELECT 'OPERATOR \
-                     CLASS', nspname, opcname, 'pg_opclass'::regclass, c.oid FROM pg_opclass c \
-                     JOIN pg_namespace n ON n.oid = opcnamespace UNION ALL SELECT 'OPERATOR \
-                     FAMILY', nspname, opfname, 'pg_opfamily'::regclass, c.oid FROM pg_opfamily c \
-                     JOIN pg_namespace n ON n.oid = opfnamespace UNION ALL SELECT 'TEXT SEARCH \
+/// and parts of other objects come with these. Numbers of subscriptions are hidden from plain roles
+/// before 14.
+const NAMED: &str = "SELECT o.kind, o.schema, o.name FROM (SELECT 'SCHEMA' AS kind, '' AS \
+                     schema, nspname::text AS name, 'pg_namespace'::regclass AS class, oid FROM \
+                     pg_namespace WHERE nspname <> 'public' AND nspname !~ '^pg_' UNION ALL \
+                     SELECT 'PUBLICATION', '', pubname, 'pg_publication'::regclass, oid FROM \
+                     pg_publication UNION ALL SELECT 'SUBSCRIPTION', '', subname, \
+                     'pg_subscription'::regclass, 16384 FROM pg_subscription WHERE subdbid = \
+                     (SELECT oid FROM pg_database WHERE datname = current_database()) UNION ALL \
+                     SELECT 'EXTENSION', '', extname, 'pg_extension'::regclass, oid FROM \
+                     pg_extension UNION ALL SELECT 'SERVER', '', srvname, \
+                     'pg_foreign_server'::regclass, oid FROM pg_foreign_server UNION ALL SELECT \
+                     'FOREIGN DATA WRAPPER', '', fdwname, 'pg_foreign_data_wrapper'::regclass, \
+                     oid FROM pg_foreign_data_wrapper UNION ALL SELECT 'EVENT TRIGGER', '', \
+                     evtname, 'pg_event_trigger'::regclass, oid FROM pg_event_trigger UNION ALL \
+                     SELECT 'PROCEDURAL LANGUAGE', '', lanname, 'pg_language'::regclass, oid \
+                     FROM pg_language UNION ALL SELECT 'ACCESS METHOD', '', amname, \
+                     'pg_am'::regclass, oid FROM pg_am UNION ALL SELECT 'CAST', '', format('CAST \
+                     (%s AS %s)', format_type(castsource, NULL), format_type(casttarget, NULL)), \
+                     'pg_cast'::regclass, oid FROM pg_cast UNION ALL SELECT 'TRANSFORM', '', \
+                     format('FOR %s LANGUAGE %s', format_type(trftype, NULL), l.lanname), \
+                     'pg_transform'::regclass, t.oid FROM pg_transform t JOIN pg_language l ON \
+                     l.oid = t.trflang UNION ALL SELECT 'COLLATION', nspname, collname, \
+                     'pg_collation'::regclass, c.oid FROM pg_collation c JOIN pg_namespace n ON \
+                     n.oid = collnamespace UNION ALL SELECT 'CONVERSION', nspname, conname, \
+                     'pg_conversion'::regclass, c.oid FROM pg_conversion c JOIN pg_namespace n \
+                     ON n.oid = connamespace UNION ALL SELECT 'OPERATOR', nspname, oprname, \
+                     'pg_operator'::regclass, c.oid FROM pg_operator c JOIN pg_namespace n ON \
+                     n.oid = oprnamespace WHERE oprcode <> 0 UNION ALL SELECT 'OPERATOR CLASS', \
+                     nspname, opcname, 'pg_opclass'::regclass, c.oid FROM pg_opclass c JOIN \
+                     pg_namespace n ON n.oid = opcnamespace UNION ALL SELECT 'OPERATOR FAMILY', \
+                     nspname, opfname, 'pg_opfamily'::regclass, c.oid FROM pg_opfamily c JOIN \
+                     pg_namespace n ON n.oid = opfnamespace UNION ALL SELECT 'TEXT SEARCH \
                      CONFIGURATION', nspname, cfgname, 'pg_ts_config'::regclass, c.oid FROM \
                      pg_ts_config c JOIN pg_namespace n ON n.oid = cfgnamespace UNION ALL SELECT \
                      'TEXT SEARCH DICTIONARY', nspname, dictname, 'pg_ts_dict'::regclass, c.oid \
@@ -54,9 +56,9 @@ const NAMED: &str = "SELECT o.kind, o.schema, o.name FROM (SELECT 'SCHEMA' AS ki
                      c.oid FROM pg_ts_parser c JOIN pg_namespace n ON n.oid = prsnamespace UNION \
                      ALL SELECT 'TEXT SEARCH TEMPLATE', nspname, tmplname, \
                      'pg_ts_template'::regclass, c.oid FROM pg_ts_template c JOIN pg_namespace n \
-                     ON n.oid = tmplnamespace) o WHERE o.oid >= 16384 AND NOT EXISTS (SELECT FROM \
-                     pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN \
-                     ('e', 'i')) ORDER BY 1, 2, 3";
+                     ON n.oid = tmplnamespace) o WHERE o.oid >= 16384 AND NOT EXISTS (SELECT \
+                     FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND \
+                     d.deptype IN ('e', 'i')) ORDER BY 1, 2, 3";
 const LARGE_OBJECTS: &str = "SELECT count(*) FROM pg_largeobject_metadata";
 const DOING: &str = "cannot list the objects of the database";
 

@@ -9,6 +9,7 @@
 //! | `schemas.rs` | schemas that the dump does not make |
 //! | `ties.rs` | ties of restored tables to others |
 //! | `routes.rs` | rows that are loaded through a partitioned table |
+//! | `object.rs` | objects other than relations, by the words for them |
 //! | `objects.rs` | relations that a plan names, with their rows |
 //! | `order.rs` | which table comes before which |
 //! | `remarks.rs` | what is said before anything is written |
@@ -22,6 +23,7 @@
 //! | `merge.rs` | rows that are merged into a table that is there |
 //! | `attempt.rs` | work on one object, and another attempt at refused work |
 //! | `failures.rs` | [`Failures`](failures::Failures): objects that the server refuses |
+//! | `grants.rs` | lists of privileges, and the roles that granted them |
 //! | `writer.rs` | statements, rows, sequences |
 //! | `large_objects.rs` | large objects |
 //!
@@ -34,11 +36,13 @@ mod attempt;
 mod clear;
 mod dump;
 mod failures;
+mod grants;
 mod inside;
 mod kept;
 mod lacking;
 mod large_objects;
 mod merge;
+mod object;
 mod objects;
 mod order;
 mod plan;
@@ -69,6 +73,8 @@ use failures::concerns_object;
 use inside::InTheWay;
 use plan::Plan;
 use server::Server;
+
+pub(super) use server::INCOMPLETE;
 
 /// Names that an error lists.
 const NAMED: usize = 10;
@@ -297,7 +303,12 @@ fn told(
     error.context(format!("cannot restore {} ({state}{others})", plan.target))
 }
 
+/// Counts tables; of a plan without tables its other objects, such as views.
 fn count(plan: &Plan<'_>, report: &mut RestoreReport) {
+    if plan.tables.is_empty() {
+        let entries = plan.before.iter().chain(&plan.after);
+        report.entries += entries.filter(|entry| !entry.kind.is_empty()).count() as u64;
+    }
     for table in &plan.tables {
         report.entries += 1;
         report.total_bytes += table.files.iter().map(|file| file.bytes).sum::<u64>();

@@ -15,14 +15,14 @@ use super::failures::Work;
 use super::plan::Plan;
 use super::writer::Writer;
 
-const PUBLIC: &str = "public";
+pub(super) const PUBLIC: &str = "public";
 
 /// The first major version for which only `USAGE` of `public` is a default privilege of all roles,
 /// and the owner of the database owns it. Before, `CREATE` is another privilege of all.
 const ONLY_USAGE: u32 = 15;
 
-/// SQLSTATEs of a new owner that the session may not set, or that does not exist.
-const NO_OWNER: [&str; 2] = ["42501", "42704"];
+/// SQLSTATE of a new owner that this role is no member of.
+const NOT_MEMBER: &str = "42501";
 
 /// One row if the role exists; `true` if this session is its member.
 const OF_DATABASE: &str = "SELECT pg_catalog.pg_has_role(oid, 'MEMBER') FROM pg_catalog.pg_roles \
@@ -85,30 +85,32 @@ impl Writer<'_> {
     }
 
     /// Gives `public` of a new database the privileges from which the dump describes the
-    /// differences. Returns the number of warnings.
-    pub(super) async fn open_or_close_public(&self) -> SourceResult<u64> {
+    /// differences.
+    pub(super) async fn open_or_close_public(&self) -> SourceResult<()> {
         let plan = self.plan;
-        let database = &*plan.stored.manifest.name;
-        let is_restored = plan.filter.covers_schema(database, PUBLIC)
-            && plan.names.schema(PUBLIC) == PUBLIC
-            && plan.privileges;
         let is_open_in_new = self.job.server.major() < ONLY_USAGE;
         let was_open_in_new = plan.stored.pg_dump < ONLY_USAGE;
-        if !is_restored || is_open_in_new == was_open_in_new {
-            return Ok(0);
+        if !plan.restores_public() || is_open_in_new == was_open_in_new {
+            return Ok(());
         }
         if was_open_in_new {
-            self.run("GRANT CREATE ON SCHEMA public TO PUBLIC", "cannot open public").await?;
+            return self.run("GRANT CREATE ON SCHEMA public TO PUBLIC", "cannot open public").await;
+        }
+        // The dump may grant it again.
+        self.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC", "cannot close public").await
+    }
+
+    /// Warns if all roles may create objects in `public` though they might not in the original.
+    /// Returns the number of warnings.
+    pub(super) async fn warn_if_public_is_open(&self) -> SourceResult<u64> {
+        let plan = self.plan;
+        let was_open = plan.stored.pg_dump < ONLY_USAGE
+            || plan.before.iter().chain(&plan.after).any(opens_public);
+        if !plan.restores_public() || was_open {
             return Ok(0);
         }
-        // The dump grants it again.
-        if plan.before.iter().chain(&plan.after).any(opens_public) {
-            return Ok(0);
-        }
-        let doing = "cannot close public";
-        self.run("REVOKE CREATE ON SCHEMA public FROM PUBLIC", doing).await?;
         let is_open = self.sql.client.query_one(IS_OPEN, &[]).await.and_then(|row| row.try_get(0));
-        if !is_open.map_err(|error| writing(&error, doing))? {
+        if !is_open.map_err(|error| writing(&error, "cannot inspect public"))? {
             return Ok(0);
         }
         let text = "all roles may create objects in public, as in every new database of this \
@@ -119,20 +121,26 @@ impl Writer<'_> {
     }
 
     /// Gives `public`, or its copy, its owner. In an old database a superuser owns it: for sessions
-    /// that may not give it away, it keeps the owner that it has.
+    /// that may not give it away, it keeps the owner that it has: a warning, unless the original was
+    /// of such a version.
     pub(super) async fn owner_of_public(&self, entry: &Entry<'_>) -> SourceResult<Outcome> {
         let schema = self.plan.names.schema(&entry.name);
         for sql in self.plan.units(entry, None) {
             let doing = format!("cannot change the schema {schema}");
             let work = Work::statements(sql, doing);
             let object = format!("{schema} (schema)");
-            if self.run_or_defer(object, work, &NO_OWNER).await? == Outcome::Kept {
-                let text = format!(
-                    "the schema {schema} keeps its owner: this role may not give it to {:?}, the \
-                     owner in the snapshot",
-                    entry.owner
-                );
-                self.job.cx.events.note(text);
+            if self.run_or_defer(object, work, &[NOT_MEMBER]).await? != Outcome::Kept {
+                continue;
+            }
+            let text = format!(
+                "the schema {schema} keeps its owner: this role may not give it to {:?}, the owner \
+                 in the snapshot",
+                entry.owner
+            );
+            if self.job.dump.whole.server_version / 10_000 < ONLY_USAGE {
+                self.job.cx.events.note(format!("{}: {text}", self.plan.target));
+            } else {
+                self.failures.warn(self.job, &self.plan.target, text);
             }
         }
         Ok(Outcome::Done)
@@ -154,6 +162,21 @@ fn opens_public(entry: &Entry<'_>) -> bool {
 }
 
 impl Plan<'_> {
+    /// Returns `true` if `public` is restored under its name, with its privileges.
+    fn restores_public(&self) -> bool {
+        self.privileges
+            && self.filter.covers_schema(&self.stored.manifest.name, PUBLIC)
+            && self.names.schema(PUBLIC) == PUBLIC
+    }
+
+    /// The statement that gives a schema the privileges from which the dump describes the differences,
+    /// by the name of the schema in the snapshot.
+    pub(super) fn granted_in_new(&self, origin: &str) -> Option<String> {
+        let rights = if self.stored.pg_dump < ONLY_USAGE { "USAGE, CREATE" } else { "USAGE" };
+        let name = quoted(&self.names.schema(origin));
+        (origin == PUBLIC).then(|| format!("GRANT {rights} ON SCHEMA {name} TO PUBLIC"))
+    }
+
     /// Such schemas, by their names at the target.
     pub(super) fn schemas_to_make(&self) -> BTreeSet<String> {
         let created = self.before.iter().filter(|entry| entry.creates_schema());
@@ -184,10 +207,9 @@ impl Plan<'_> {
                 statements.extend(owner.statement(&name));
             }
             if self.privileges {
-                let rights = if is_old { "USAGE, CREATE" } else { "USAGE" };
-                statements.push(format!("GRANT {rights} ON SCHEMA {name} TO PUBLIC"));
+                statements.extend(self.granted_in_new(PUBLIC));
             }
-        } else if self.owners && schema != PUBLIC {
+        } else if self.owners && self.privileges && schema != PUBLIC {
             let owners = self.owners_in(schema);
             let grant = |owner: &str| format!("GRANT USAGE, CREATE ON SCHEMA {name} TO {owner}");
             statements.extend(owners.into_iter().map(|owner| grant(&quoted(owner))));

@@ -11,13 +11,16 @@ use super::super::error::{code_of, writing};
 use super::super::options::LogicalOptions;
 use super::super::session;
 use super::super::sql::{Script, literal, quoted, tokens};
+use super::grants;
 use super::plan::Plan;
 
 /// The right of the session's role to create databases.
 const MAY_CREATE: &str = "SELECT (rolsuper OR rolcreatedb)::text FROM pg_roles WHERE rolname = \
                           current_user";
+const IS_SUPERUSER: &str = "SELECT rolsuper::text FROM pg_roles WHERE rolname = current_user";
 /// What a database says of itself while it is not complete.
-const MARK: &str = "A restore of a backup goes on in here, or was broken off.";
+pub(in super::super) const INCOMPLETE: &str =
+    "A restore of a backup goes on in here, or was broken off.";
 /// How long a session of ours may take to end, as the server sees it.
 const ENDING: Duration = Duration::from_secs(10);
 
@@ -33,6 +36,7 @@ pub(super) struct Server {
     pub(super) settings: Vec<String>,
     /// This role may create databases.
     pub(super) can_create: bool,
+    pub(super) is_superuser: bool,
     has_dropped: AtomicBool,
 }
 
@@ -64,6 +68,7 @@ impl Server {
             tablespaces: names("SELECT spcname::text FROM pg_tablespace").await?,
             settings: names("SELECT name FROM pg_settings").await?,
             can_create: names(MAY_CREATE).await?.iter().any(|may| may == "true"),
+            is_superuser: names(IS_SUPERUSER).await?.iter().any(|is| is == "true"),
             has_dropped: AtomicBool::new(false),
             sql,
         })
@@ -110,8 +115,11 @@ impl Server {
             create = create.replace(" LOCALE_PROVIDER = libc", "");
         }
         self.run(&create, &doing).await?;
-        self.run(&format!("COMMENT ON DATABASE {} IS {}", quoted(&name), literal(MARK)), &doing)
-            .await?;
+        self.run(
+            &format!("COMMENT ON DATABASE {} IS {}", quoted(&name), literal(INCOMPLETE)),
+            &doing,
+        )
+        .await?;
         Ok(name)
     }
 
@@ -145,7 +153,7 @@ impl Server {
             row.and_then(|row| row.map(|row| row.try_get::<_, Option<String>>(0)).transpose());
         match comment.map_err(|error| writing(&error, "cannot inspect the target"))? {
             None => return Ok(()),
-            Some(Some(comment)) if comment == MARK => return Ok(()),
+            Some(Some(comment)) if comment == INCOMPLETE => return Ok(()),
             Some(None) => {
                 let sql = session::open(&options.connection, Some(&self.sql.host), name).await?;
                 if Catalog::read(&sql, name).await?.relations.is_empty() {
@@ -163,7 +171,7 @@ impl Server {
 
     /// Settings, grants and comment of the database, which must not disturb while it is written,
     /// and its name.
-    fn last_words(plan: &Plan<'_>, name: &str, options: &LogicalOptions) -> Vec<String> {
+    fn last_words(&self, plan: &Plan<'_>, name: &str, options: &LogicalOptions) -> Vec<String> {
         let mut words = vec![format!("COMMENT ON DATABASE {} IS NULL", quoted(name))];
         for entry in &Script::parse(&plan.stored.database).entries {
             // It is created.
@@ -174,7 +182,8 @@ impl Server {
             let statements = entry.statements.iter().skip(first);
             let sets_owner = |statement: &str| tokens(statement).any(|token| token.is("OWNER"));
             let wanted = statements.filter(|statement| options.owners || !sets_owner(statement));
-            words.extend(wanted.map(|statement| for_database(statement, name)));
+            let wanted = wanted.map(|statement| for_database(statement, name)).collect();
+            words.extend(grants::of_list(wanted, self.is_superuser));
         }
         words.push(format!("ALTER DATABASE {} RENAME TO {}", quoted(name), quoted(&plan.target)));
         words
@@ -231,7 +240,7 @@ impl Server {
         options: &LogicalOptions,
         doing: &str,
     ) -> SourceResult<()> {
-        let mut words = Self::last_words(plan, name, options);
+        let mut words = self.last_words(plan, name, options);
         // The name is taken.
         words.pop();
         self.run("BEGIN", doing).await?;
@@ -282,7 +291,7 @@ impl Server {
         doing: &str,
     ) -> SourceResult<()> {
         // One by one, in one transaction: each may come with a semicolon or without.
-        let words = Self::last_words(plan, name, options);
+        let words = self.last_words(plan, name, options);
         let started = std::time::Instant::now();
         loop {
             self.run("BEGIN", doing).await?;

@@ -101,7 +101,7 @@ pub(super) async fn restore(
     let sessions = Sessions { job, plan, failures: &failures, database, idle: Mutex::default() };
     let sql = sessions.take().await?;
     let writer = sessions.writer(&sql);
-    report.warnings += before(&writer).await?;
+    before(&writer).await?;
     load(&sessions, report).await?;
     report.written_bytes += writer.retry_deferred().await?;
     report.warnings += writer.sequences().await?;
@@ -116,6 +116,7 @@ pub(super) async fn restore(
     }
     after(&sessions, &writer, report).await?;
     writer.retry_deferred().await?;
+    report.warnings += writer.warn_if_public_is_open().await?;
     // The database that is there stays as it is.
     failures.fatal(plan, job.server.has(&plan.target)).map_or(Ok(()), Err)?;
     drop(sql);
@@ -127,15 +128,14 @@ pub(super) async fn restore(
     Ok(())
 }
 
-/// Everything that the rows need. Returns the number of warnings.
-async fn before(writer: &Writer<'_>) -> SourceResult<u64> {
+/// Everything that the rows need.
+async fn before(writer: &Writer<'_>) -> SourceResult<()> {
     writer.make_schemas().await?;
-    let warnings = writer.open_or_close_public().await?;
+    writer.open_or_close_public().await?;
     for entry in &writer.plan.before {
         writer.entry(entry).await?;
     }
-    writer.retry_deferred().await?;
-    Ok(warnings)
+    writer.retry_deferred().await.map(|_| ())
 }
 
 /// Rows, the largest files first.

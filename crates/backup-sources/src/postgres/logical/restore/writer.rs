@@ -18,6 +18,7 @@ use super::super::sql::{Entry, RELATION_KINDS, Relation, literal, qualified, quo
 use super::Job;
 use super::attempt::Outcome;
 use super::failures::{Failures, Work};
+use super::grants;
 use super::plan::Plan;
 use super::ties::There;
 
@@ -88,13 +89,20 @@ impl Writer<'_> {
             units.iter_mut().for_each(|sql| *sql = without_logging(sql));
         }
         let is_list = matches!(entry.kind, "ACL" | "DEFAULT ACL");
+        if is_list {
+            units = grants::of_list(units, self.job.server.is_superuser);
+        }
         for (at, sql) in units.iter().enumerate() {
             let makes = about.as_ref().filter(|_| at == 0 && RELATION_KINDS.contains(&entry.kind));
             let then = if at == 0 && !is_list { units[1..].to_vec() } else { Vec::new() };
             let work = Work::Statements {
                 sql: sql.clone(),
                 then,
-                doing: format!("cannot create {kind} {}", entry.name),
+                doing: if at == 0 || is_list {
+                    format!("cannot create {kind} {}", entry.name)
+                } else {
+                    format!("cannot set the owner of {kind} {}", entry.name)
+                },
                 makes: makes.map(|one| self.plan.names.of(&one.0, &one.1)),
                 is_index: is_plain_index(entry),
             };

@@ -17,7 +17,7 @@ mod token;
 pub(super) use super::super::identifier::quoted;
 pub(super) use about::{RELATION_KINDS, Relation};
 pub(super) use names::NewNames;
-pub(super) use script::{Entry, Script};
+pub(super) use script::{Entry, Script, grantor};
 pub(super) use token::{Kind, Token, tokens};
 
 /// `schema.name`, quoted.

@@ -131,7 +131,8 @@ impl<'a> Parsing<'a> {
     /// A comment between statements; psql's commands are not for servers.
     fn header(&mut self, at: usize, comment: &'a str) {
         if comment.starts_with('\\') {
-            self.begun = at + comment.len();
+            let end = at + comment.len();
+            self.begun = end + usize::from(self.text[end..].starts_with('\n'));
             return;
         }
         let found = comment.strip_prefix("-- Name: ").and_then(|rest| {
@@ -159,7 +160,9 @@ impl<'a> Parsing<'a> {
     fn end(&mut self, at: usize) {
         let statement = &self.text[self.begun..at];
         let mut said = tokens(statement).filter(|token| !token.is_blank()).peekable();
-        let is_setting = said.peek().is_some_and(|first| first.is("SET"))
+        // The grantor of what follows is no setting: it belongs to its list of privileges.
+        let is_setting = (said.peek().is_some_and(|first| first.is("SET"))
+            && grantor(statement).is_none())
             || (said.next().is_some_and(|first| first.is("SELECT"))
                 && statement.contains("set_config('search_path'"));
         let is_empty = tokens(statement).all(|token| token.is_blank());
@@ -171,6 +174,19 @@ impl<'a> Parsing<'a> {
             entry.statements.push(statement);
         }
         (self.begun, self.depth, self.body, self.words) = (at, 0, 0, [""; 2]);
+    }
+}
+
+/// The role of `SET SESSION AUTHORIZATION role`, as SQL has it.
+pub(in super::super) fn grantor(statement: &str) -> Option<&str> {
+    let said: Vec<Token<'_>> = tokens(statement).filter(|token| !token.is_blank()).collect();
+    match said.as_slice() {
+        [set, session, authorization, role, ..]
+            if set.is("SET") && session.is("SESSION") && authorization.is("AUTHORIZATION") =>
+        {
+            Some(role.text)
+        }
+        _ => None,
     }
 }
 
@@ -204,6 +220,26 @@ mod tests {
         assert_eq!(found[4..], [("TABLE", "a; Type: b", 1)]);
         assert_eq!((&*script.entries[1].schema, script.entries[1].owner), ("public", "al"));
         assert!(!script.entries[0].statements[0].contains("restrict"));
+    }
+
+    const GRANTS: &str = "--\n-- Name: d; Type: DATABASE; Schema: -; Owner: al\n--\n\nCREATE \
+                          DATABASE d;\n\\connect d\n\\restrict abc\n\nSET statement_timeout = \
+                          0;\n\n--\n-- Name: DATABASE d; Type: ACL; Schema: -; Owner: \
+                          al\n--\n\nGRANT CONNECT ON DATABASE d TO bo WITH GRANT OPTION;\nSET \
+                          SESSION AUTHORIZATION \"b o\";\nGRANT CONNECT ON DATABASE d TO ca;\nRESET \
+                          SESSION AUTHORIZATION;\n";
+
+    #[test]
+    fn grants_of_others_stay_in_their_list() {
+        let (of_database, others) =
+            Script::partition(GRANTS, |entry| matches!(entry.kind, "DATABASE" | "ACL"));
+        assert!(!others.contains("GRANT") && others.contains("SET statement_timeout"), "{others}");
+        let script = Script::parse(&of_database);
+        let found: Vec<_> =
+            script.entries.iter().map(|entry| (entry.kind, entry.statements.len())).collect();
+        assert_eq!(found, [("DATABASE", 1), ("ACL", 4)], "{of_database}");
+        let grantors = script.entries[1].statements.iter().map(|statement| grantor(statement));
+        assert_eq!(grantors.collect::<Vec<_>>(), [None, Some("\"b o\""), None, None]);
     }
 
     #[test]
