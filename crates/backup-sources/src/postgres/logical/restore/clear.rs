@@ -199,7 +199,7 @@ async fn drop_all(writer: &Writer<'_>, mut left: Vec<String>) -> SourceResult<()
                 Err(error) if code_of(&error) == "2BP01" => {
                     writer.run("ROLLBACK TO SAVEPOINT clear", doing).await?;
                     kept.push(what);
-                    // Tables come first: what else depends on them is not at the target.
+                    // Tables come first: sequences and types wait for these.
                     reason = reason.or(Some(error));
                 }
                 Err(error) if matches!(code_of(&error), "42883" | "42704" | "42P01") => {

@@ -23,9 +23,8 @@ const FILLED: &str = "SELECT DISTINCT n.nspname::text FROM pg_depend d JOIN pg_n
                       pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype \
                       = 'e')";
 
-/// Statements that take back all privileges that others than the owner have in a schema, and the
-/// default privileges of relations, functions and types that are made in it, and that set its comment
-/// to that of a new one.
+/// Statements that reset a schema (`$1`): they revoke all privileges of others than the owner, and all
+/// default privileges in it, and set its comment (`$2`).
 const ATTRIBUTES: &str = "SELECT format('REVOKE ALL ON SCHEMA %I FROM %s CASCADE', nspname, CASE WHEN \
                        grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END) \
                        FROM pg_namespace CROSS JOIN LATERAL aclexplode(nspacl) WHERE nspname = $1 \
@@ -57,7 +56,7 @@ pub(super) struct Kept {
     is_in_use: bool,
     /// Objects that entries make.
     made: HashSet<Object>,
-    /// Those of them that were there.
+    /// The kept ones of `made`.
     objects: HashSet<Object>,
     /// Schemas with entries that were left out.
     spared: BTreeSet<String>,

@@ -160,7 +160,7 @@ impl<'a> Parsing<'a> {
     fn end(&mut self, at: usize) {
         let statement = &self.text[self.begun..at];
         let mut said = tokens(statement).filter(|token| !token.is_blank()).peekable();
-        // The grantor of what follows is no setting: it belongs to its list of privileges.
+        // The grantor is no setting: it belongs to a list of privileges.
         let is_setting = (said.peek().is_some_and(|first| first.is("SET"))
             && grantor(statement).is_none())
             || (said.next().is_some_and(|first| first.is("SELECT"))
