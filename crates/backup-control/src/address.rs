@@ -195,6 +195,12 @@ impl ServerAddress {
         if self.is_postgres() { crate::sources::postgres_hosts(&self.0) } else { Vec::new() }
     }
 
+    /// Whether sentinels name the server of Redis or Valkey.
+    #[must_use]
+    pub(crate) fn has_sentinels(&self) -> bool {
+        self.is_redis() && scheme(&self.0).is_some_and(|scheme| scheme.ends_with("+sentinel"))
+    }
+
     /// Whether it leads to a server of Redis or Valkey, perhaps by a socket of this machine.
     #[must_use]
     pub fn is_redis(&self) -> bool {

@@ -104,9 +104,11 @@ fn files_of_source(config: &SourceConfig) -> impl Iterator<Item = &Path> {
     config.password_file.as_deref().into_iter().chain(keys_of_source(config))
 }
 
-/// The files with keys for TLS that a section `[sources.NAME]` names.
+/// The files with keys for TLS, and with the password of sentinels, that a section
+/// `[sources.NAME]` names.
 fn keys_of_source(config: &SourceConfig) -> impl Iterator<Item = &Path> {
-    let files = [&config.tls_certificate_key_file, &config.tls_key_file];
+    let files =
+        [&config.sentinel_password_file, &config.tls_certificate_key_file, &config.tls_key_file];
     files.into_iter().filter_map(|file| file.as_deref())
 }
 

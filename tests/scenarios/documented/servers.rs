@@ -72,7 +72,7 @@ pub(super) fn redis() -> Redis {
     let server = Redis::start(redis::Version::Redis8);
     let password = format!(">{PASSWORD}");
     let users = [
-        ("backup", "+psync +replconf +ping +info"),
+        ("backup", "+psync +replconf +ping +info +acl|whoami +acl|dryrun"),
         (
             "restore",
             "~* +info +time +config|get +select +dbsize +restore +dump +exists +pexpiretime +pttl \

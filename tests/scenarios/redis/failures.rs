@@ -11,7 +11,7 @@ use backup_core::context::Context;
 use backup_core::event::Events;
 use backup_core::pipeline::BackupOptions;
 use backup_core::source::{
-    BackupKind, BackupRequest, Content, Item, Selection, Source as _, SourceErrorKind,
+    BackupKind, BackupRequest, Content, Item, LogCapture, Selection, Source as _, SourceErrorKind,
 };
 use backup_core::testing::MemorySink;
 use backup_sources::Waits;
@@ -39,7 +39,10 @@ pub(super) async fn few_rights_are_enough(version: Version) {
     let report = back_up(&repo, &allowed).await;
     let manifest = repo.reader(report.snapshot.unwrap()).await.manifest().await.unwrap().unwrap();
     assert_eq!(manifest.objects["db0"].count, 1);
-    assert_eq!(allowed.probe(&Context::silent()).await.unwrap().problems, []);
+    // Neither the access list nor the backlog can be asked.
+    let probe = allowed.probe(&Context::silent()).await.unwrap();
+    assert!(probe.problems[0].finding.contains("could not be checked"), "{:?}", probe.problems);
+    assert_eq!((probe.problems.len(), probe.log_capture), (1, LogCapture::Unchecked));
     // It cannot write, nor read.
     let mut client = server.client();
     client.ok(&["AUTH", "backup", "secret"]);
@@ -50,6 +53,7 @@ pub(super) async fn few_rights_are_enough(version: Version) {
     let reader = source_with(login("reader", "secret")).await;
     let problems = reader.probe(&Context::silent()).await.unwrap().problems;
     assert!(problems[0].remedy.contains("ACL SETUSER backup"), "{problems:?}");
+    assert_eq!(reader.probe(&Context::silent()).await.unwrap().log_capture, LogCapture::Refused);
     let error = repo.try_backup(&reader, &BackupOptions::default()).await.unwrap_err();
     assert!(error.hint().unwrap().contains("ACL SETUSER backup"), "{}", error.chain());
     let error = RedisSource::connect(login("backup", "kaixoo")).await.unwrap_err();

@@ -110,3 +110,41 @@ pub(super) async fn cut_off_replica_does_not_vouch(version: Version) {
     logged.restore(&Target::Time(idle), target.address()).await;
     assert_eq!(master.debug_digest(), target.debug_digest());
 }
+
+/// Everything up to a disconnect can be restored, though the server loses commands after it.
+pub(super) async fn moments_before_a_gap_come_back(version: Version) {
+    let server = Redis::with(version, &[&OFTEN[..], &["--repl-backlog-size", "16kb"]].concat());
+    let logged = Logged::new(source(&server).await).await;
+    let capturing = logged.begin();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    back_up(&logged.repo, &logged.source).await;
+    let mut client = server.client();
+    client.ok(&["SET", "before", "the gap"]);
+    let written = server.debug_digest();
+    let idle = soon();
+    logged.reached_time(idle).await;
+    capturing.stop().await;
+    let complete = logged.latest_moment().await;
+    assert!(complete >= idle);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let lost = SystemClock.now();
+    // More than the backlog.
+    let value = "v".repeat(1000);
+    (0..100).for_each(|number| _ = client.ok(&["SET", &format!("lost {number}"), &value]));
+    let capturing = logged.begin();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    back_up(&logged.repo, &logged.source).await;
+    let after = soon();
+    logged.reached_time(after).await;
+    capturing.stop().await;
+    assert_eq!(logged.view().await.timeline().gaps().len(), 1);
+    let refused = logged.plan(&Target::Time(lost)).await;
+    assert!(refused.is_err(), "a moment in the gap is promised");
+    let target = Redis::start(version);
+    for (moment, expected) in
+        [(idle, &written), (complete, &written), (after, &server.debug_digest())]
+    {
+        logged.restore(&Target::Time(moment), target.address()).await;
+        assert_eq!(*expected, target.debug_digest(), "{moment}");
+    }
+}

@@ -3,15 +3,20 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `mod.rs` | what the scenarios share, and each of them for each version of the server |
+//! | `caches.rs` | targets with little memory |
 //! | `cluster.rs` | clusters |
 //! | `cluster_logs.rs` | increments and logs of clusters |
 //! | `data.rs` | data of every type |
 //! | `failures.rs` | rights, TLS, damage, writers beside us |
+//! | `framings.rs` | odd framings of dumps, other names of PSYNC |
 //! | `frozen.rs` | servers that stop answering |
+//! | `groups.rs` | groups of a busy and an idle server |
 //! | `stock.rs` | what stock tools make of our snapshots |
 //! | `imports.rs` | RDB files that become snapshots |
 //! | `idle.rs` | moments at which nothing happened |
 //! | `logs.rs` | the stream of commands in a repository, and restoring to any moment |
+//! | `mismatches.rs` | TLS that does not fit the port |
+//! | `modules.rs` | values and data of modules |
 //! | `program.rs` | the program itself |
 //! | `restores.rs` | what is restored |
 //! | `scans.rs` | servers that are read key by key |
@@ -20,14 +25,19 @@
 //! | `unsuited.rs` | targets that cannot have it, and stay as they are |
 //! | `targets.rs` | what targets are like, and what is not for every target |
 
+mod caches;
 mod cluster;
 mod cluster_logs;
 mod data;
 mod failures;
+mod framings;
 mod frozen;
+mod groups;
 mod idle;
 mod imports;
 mod logs;
+mod mismatches;
+mod modules;
 mod program;
 mod restores;
 mod scans;
@@ -68,6 +78,17 @@ macro_rules! scenarios {
 
 scenarios! {
     needs_redis_6_0 Version::Redis6 => {
+        groups::latest_moment_has_the_last_write_of_an_idle_server
+            as latest_moment_has_the_last_write_of_an_idle_server,
+        idle::moments_before_a_gap_come_back as moments_before_a_gap_come_back,
+        program::compare_names_databases_that_differ as compare_names_databases_that_differ,
+        framings::odd_framings_end_with_the_dump as odd_framings_end_with_the_dump,
+        framings::renamed_psync_gives_snapshots_without_a_log
+            as renamed_psync_gives_snapshots_without_a_log,
+        program::doctor_promises_only_checked_facts as doctor_promises_only_checked_facts,
+        caches::full_cache_restores_into_its_like as full_cache_restores_into_its_like,
+        caches::small_cache_is_filled_only_by_force as small_cache_is_filled_only_by_force,
+        caches::restore_that_stops_half_way_can_go_on as restore_that_stops_half_way_can_go_on,
         imports::imported_rdb_file_joins_the_job as imported_rdb_file_joins_the_job,
         program::from_the_first_backup_to_any_moment as from_the_first_backup_to_any_moment,
         targets::nothing_is_dropped_in_vain as nothing_is_dropped_in_vain,
@@ -103,10 +124,13 @@ scenarios! {
         failures::nobody_is_promised_what_is_not_stored as nobody_is_promised_what_is_not_stored,
     }
     needs_redis_7_0 Version::Redis7 => {
+        framings::odd_framings_end_with_the_dump as odd_framings_end_with_the_dump,
+        framings::renamed_psync_gives_snapshots_without_a_log
+            as renamed_psync_gives_snapshots_without_a_log,
         cluster::a_cluster_is_one_source as a_cluster_is_one_source,
         cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
         cluster::moving_slots_are_refused as moving_slots_are_refused,
-        unsuited::data_of_modules_needs_them as data_of_modules_needs_them,
+        modules::module_data_is_no_key as module_data_is_no_key,
         #[ignore = "a version in between: scripts/test --long"]
         snapshots::the_dump_is_what_the_server_has as the_dump_is_what_the_server_has,
         #[ignore = "a version in between: scripts/test --long"]
@@ -123,6 +147,22 @@ scenarios! {
         logs::every_moment_comes_back as every_moment_comes_back,
     }
     needs_redis_8_0 Version::Redis8 => {
+        groups::latest_moment_has_the_last_write_of_an_idle_server
+            as latest_moment_has_the_last_write_of_an_idle_server,
+        idle::moments_before_a_gap_come_back as moments_before_a_gap_come_back,
+        program::compare_names_databases_that_differ as compare_names_databases_that_differ,
+        framings::odd_framings_end_with_the_dump as odd_framings_end_with_the_dump,
+        framings::renamed_psync_gives_snapshots_without_a_log
+            as renamed_psync_gives_snapshots_without_a_log,
+        program::doctor_promises_only_checked_facts as doctor_promises_only_checked_facts,
+        mismatches::tls_mismatches_are_named_at_once as tls_mismatches_are_named_at_once,
+        framings::endless_dumps_are_given_up as endless_dumps_are_given_up,
+        sentinels::isolated_old_master_is_passed_over as isolated_old_master_is_passed_over,
+        sentinels::sentinels_have_a_login_of_their_own as sentinels_have_a_login_of_their_own,
+        modules::values_of_modules_are_not_compared as values_of_modules_are_not_compared,
+        caches::full_cache_restores_into_its_like as full_cache_restores_into_its_like,
+        caches::small_cache_is_filled_only_by_force as small_cache_is_filled_only_by_force,
+        caches::restore_that_stops_half_way_can_go_on as restore_that_stops_half_way_can_go_on,
         imports::imported_rdb_file_joins_the_job as imported_rdb_file_joins_the_job,
         imports::damaged_rdb_files_become_no_snapshot as damaged_rdb_files_become_no_snapshot,
         cluster_logs::every_moment_of_all_masters_comes_back as every_moment_of_all_masters_comes_back,
@@ -178,6 +218,9 @@ scenarios! {
         unsuited::whoever_does_not_come_keeps_what_he_has as whoever_does_not_come_keeps_what_he_has,
     }
     needs_valkey_8 Version::Valkey8 => {
+        framings::odd_framings_end_with_the_dump as odd_framings_end_with_the_dump,
+        framings::renamed_psync_gives_snapshots_without_a_log
+            as renamed_psync_gives_snapshots_without_a_log,
         #[ignore = "a version in between: scripts/test --long"]
         cluster::a_cluster_is_one_source as a_cluster_is_one_source,
         #[ignore = "a version in between: scripts/test --long"]
@@ -203,6 +246,21 @@ scenarios! {
         logs::every_moment_comes_back as every_moment_comes_back,
     }
     needs_valkey_9 Version::Valkey9 => {
+        groups::latest_moment_has_the_last_write_of_an_idle_server
+            as latest_moment_has_the_last_write_of_an_idle_server,
+        idle::moments_before_a_gap_come_back as moments_before_a_gap_come_back,
+        program::compare_names_databases_that_differ as compare_names_databases_that_differ,
+        framings::odd_framings_end_with_the_dump as odd_framings_end_with_the_dump,
+        framings::renamed_psync_gives_snapshots_without_a_log
+            as renamed_psync_gives_snapshots_without_a_log,
+        program::doctor_promises_only_checked_facts as doctor_promises_only_checked_facts,
+        mismatches::tls_mismatches_are_named_at_once as tls_mismatches_are_named_at_once,
+        framings::endless_dumps_are_given_up as endless_dumps_are_given_up,
+        sentinels::isolated_old_master_is_passed_over as isolated_old_master_is_passed_over,
+        sentinels::sentinels_have_a_login_of_their_own as sentinels_have_a_login_of_their_own,
+        caches::full_cache_restores_into_its_like as full_cache_restores_into_its_like,
+        caches::small_cache_is_filled_only_by_force as small_cache_is_filled_only_by_force,
+        caches::restore_that_stops_half_way_can_go_on as restore_that_stops_half_way_can_go_on,
         imports::imported_rdb_file_joins_the_job as imported_rdb_file_joins_the_job,
         cluster_logs::every_moment_of_all_masters_comes_back as every_moment_of_all_masters_comes_back,
         cluster_logs::increments_of_all_masters_build_on_each_other as increments_of_all_masters_build_on_each_other,
@@ -215,7 +273,7 @@ scenarios! {
         cluster::a_cluster_gets_another_shape as a_cluster_gets_another_shape,
         cluster::nodes_start_on_their_files as nodes_start_on_their_files,
         cluster::moving_slots_are_refused as moving_slots_are_refused,
-        unsuited::data_of_modules_needs_them as data_of_modules_needs_them,
+        modules::module_data_is_no_key as module_data_is_no_key,
         program::from_the_first_backup_to_any_moment as from_the_first_backup_to_any_moment,
         program::keys_go_where_they_are_wanted as keys_go_where_they_are_wanted,
         targets::nothing_is_dropped_in_vain as nothing_is_dropped_in_vain,

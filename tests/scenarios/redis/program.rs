@@ -9,14 +9,14 @@ use super::data::fill;
 use super::logs::{mark, work};
 use crate::support::cli::Cli;
 use crate::support::process::{Outcome, run};
-use crate::support::redis::{Redis, Version};
+use crate::support::redis::{Redis, Sentinel, Version};
 use crate::support::running::Running;
 
 /// What must never be seen anywhere.
 const SECRET: &str = "kaixoo:pass/word";
 
 /// A repository, a configuration, and a home of the program.
-struct Place {
+pub(super) struct Place {
     cli: Cli,
     room: tempfile::TempDir,
 }
@@ -24,42 +24,50 @@ struct Place {
 impl Place {
     /// With a job `cache` of this server.
     fn new(server: &Redis) -> Self {
+        let kind = if server.version.is_valkey() { "valkey" } else { "redis" };
+        let port = ("CACHE_PORT", server.port().to_string());
+        Self::configured(&[port, ("CACHE_PASSWORD", SECRET.to_owned())], |repository| {
+            format!(
+                r#"
+                [repositories.main]
+                url = {repository:?}
+                passphrase_env = "BACKUP_PASSWORD"
+                [sources.cache]
+                kind = "{kind}"
+                url = "{kind}://backup@127.0.0.1:${{CACHE_PORT}}"
+                password_env = "CACHE_PASSWORD"
+                name = "the cache"
+                [jobs.cache]
+                source = "cache"
+                repository = "main"
+                tier = "daily"
+                [jobs.cache.logs]
+                flush_after = "200ms"
+                "#
+            )
+        })
+    }
+
+    /// With these variables and a configuration for the path of a repository.
+    pub(super) fn configured(
+        variables: &[(&str, String)],
+        config: impl FnOnce(&str) -> String,
+    ) -> Self {
         let room = tempfile::tempdir().unwrap();
-        let environment = [
-            ("CACHE_PORT", server.port().to_string()),
-            ("CACHE_PASSWORD", SECRET.to_owned()),
-            ("HOME", room.path().to_str().unwrap().to_owned()),
-        ];
-        let environment: BTreeMap<_, _> =
-            environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let home = ("HOME", room.path().to_str().unwrap().to_owned());
+        let environment: BTreeMap<String, String> = variables
+            .iter()
+            .chain([&home])
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
         let place =
             Self { cli: Cli::remote(room.path().join("repository"), "key", environment), room };
-        let kind = if server.version.is_valkey() { "valkey" } else { "redis" };
-        let config = format!(
-            r#"
-            [repositories.main]
-            url = {:?}
-            passphrase_env = "BACKUP_PASSWORD"
-            [sources.cache]
-            kind = "{kind}"
-            url = "{kind}://backup@127.0.0.1:${{CACHE_PORT}}"
-            password_env = "CACHE_PASSWORD"
-            name = "the cache"
-            [jobs.cache]
-            source = "cache"
-            repository = "main"
-            tier = "daily"
-            [jobs.cache.logs]
-            flush_after = "200ms"
-            "#,
-            place.path("repository")
-        );
-        std::fs::write(place.path("backup.toml"), config).unwrap();
+        std::fs::write(place.path("backup.toml"), config(&place.path("repository"))).unwrap();
         place.done(&["init"]);
         place
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.room.path().join(name).to_str().unwrap().to_owned()
     }
 
@@ -67,17 +75,17 @@ impl Place {
         self.cli.command(&[], &[&["--config", &self.path("backup.toml")], arguments].concat())
     }
 
-    fn run(&self, arguments: &[&str]) -> Outcome {
+    pub(super) fn run(&self, arguments: &[&str]) -> Outcome {
         run(&mut self.command(arguments))
     }
 
-    fn spawn(&self, arguments: &[&str]) -> Running {
+    pub(super) fn spawn(&self, arguments: &[&str]) -> Running {
         Running::start(self.command(arguments).stdout(Stdio::null()))
     }
 
     /// Runs with success, and shows nothing that is secret.
     #[track_caller]
-    fn done(&self, arguments: &[&str]) -> String {
+    pub(super) fn done(&self, arguments: &[&str]) -> String {
         let outcome = self.run(arguments).succeeded();
         let text = format!("{}{}", outcome.text(), outcome.stderr);
         assert!(!text.contains("kaixoo"), "{text}");
@@ -114,17 +122,9 @@ impl Place {
 fn with_user(version: Version) -> Redis {
     let server = Redis::start(version);
     let password = format!(">{SECRET}");
-    server.run(&[
-        "ACL",
-        "SETUSER",
-        "backup",
-        "on",
-        &password,
-        "+psync",
-        "+replconf",
-        "+ping",
-        "+info",
-    ]);
+    let checks = if version == Version::Redis6 { "+acl|getuser" } else { "+acl|dryrun" };
+    let rights = ["+psync", "+replconf", "+ping", "+info", "+acl|whoami", checks];
+    server.run(&[&["ACL", "SETUSER", "backup", "on", &password][..], &rights].concat());
     server
 }
 
@@ -361,4 +361,90 @@ fn planned(origin: &Redis, target: &Redis) -> Vec<String> {
     let lines: Vec<String> = both.filter_map(line).collect();
     assert!(lines.len() > 2, "{lines:?}");
     lines
+}
+
+/// `doctor` promises neither a backup nor a log that it could not ask for: exit code 3, and the
+/// reason.
+pub(super) async fn doctor_promises_only_checked_facts(version: Version) {
+    let server = with_user(version);
+    let place = Place::new(&server);
+    let doctor = |arguments: &[&str]| {
+        let outcome = place.run(&[&["doctor"], arguments].concat());
+        let text = format!("{}{}", outcome.text(), outcome.stderr);
+        let log = text.lines().find(|line| line.starts_with("Log capture"));
+        let log = log.unwrap_or_else(|| panic!("{text}")).replace("Log capture", "");
+        (outcome.code, log.trim().to_owned(), text)
+    };
+    let (code, log, text) = doctor(&["cache"]);
+    assert_eq!((code, &*log), (0, "yes"), "{text}");
+    let change = |rights: &[&str]| {
+        server.run(&[&["ACL", "SETUSER", "backup"], rights].concat());
+    };
+    // The access list cannot be asked, and a server without a backlog would begin a dump.
+    change(&["-acl"]);
+    let (code, log, text) = doctor(&["cache"]);
+    assert_eq!((code, &*log), (3, "could not be checked"), "{text}");
+    // With a backlog, the server itself answers.
+    place.done(&["run", "cache"]);
+    if server.info("repl_backlog_active") == "1" {
+        let (code, log, text) = doctor(&["cache"]);
+        assert_eq!((code, &*log), (0, "yes"), "{text}");
+    }
+    change(&["-psync"]);
+    let (code, log, text) = doctor(&["cache"]);
+    assert_eq!(code, 3, "{text}");
+    assert!(log != "yes" && text.contains("+psync"), "{text}");
+    change(&["+acl|whoami", "+acl|dryrun", "+acl|getuser"]);
+    let (code, log, text) = doctor(&["cache"]);
+    assert_eq!((code, &*log), (3, "no"), "{text}");
+    let sentinel = Sentinel::watch(version, server.port(), 1, &[]);
+    let address = format!("redis://127.0.0.1:{}", sentinel.port());
+    let (code, log, text) = doctor(&["--source", &address]);
+    assert_eq!((code, &*log), (3, "no"), "{text}");
+    assert!(text.contains("this is a sentinel") && text.contains("redis+sentinel://"), "{text}");
+}
+
+/// `compare` finds a restored copy equal, and names the database with a difference; keys that have
+/// expired since the snapshot do not count.
+pub(super) async fn compare_names_databases_that_differ(version: Version) {
+    let server = with_user(version);
+    fill(&server);
+    server.run(&["SET", "soon gone", "x", "PX", "1500"]);
+    let place = Place::new(&server);
+    place.done(&["run", "cache", "--type", "full"]);
+    let copy = Redis::start(version);
+    let with = copy.address();
+    place.done(&["restore", "latest", "--job", "cache", "--target", &with]);
+    std::thread::sleep(Duration::from_millis(1600));
+    let compare = |arguments: &[&str]| {
+        let named = ["compare", "latest", "--job", "cache", "--with", &with];
+        let outcome = place.run(&[&named[..], arguments].concat());
+        (outcome.code, format!("{}{}", outcome.text(), outcome.stderr))
+    };
+    let (code, text) = compare(&[]);
+    assert!(code == 0 && text.contains("are equal: 3 objects"), "{code} {text}");
+    assert!(text.contains("1 key has expired"), "{text}");
+    let mut client = copy.client();
+    client.ok(&["SELECT", "3"]);
+    client.ok(&["HSET", "hash0:small", "f1", "other"]);
+    client.ok(&["PEXPIREAT", "s0:small", "4000000000001"]);
+    let (code, text) = compare(&[]);
+    assert!(code == 1 && text.contains("db3") && !text.contains("db9"), "{code} {text}");
+    // Each of the two differences is found, and the rest is equal.
+    for (pattern, expected) in [("/3/hash0:*", 1), ("/3/s0:*", 1), ("/3/zset*", 0), ("/9/*", 0)] {
+        let (code, text) = compare(&["--only", pattern]);
+        assert_eq!(code, expected, "{pattern}: {text}");
+    }
+    let rest = ["--exclude", "/3/hash0:small", "--exclude", "/3/s0:small"];
+    assert_eq!(compare(&rest).0, 0);
+    let (code, text) = compare(&["--only", "/3/nothing"]);
+    assert!(code != 0 && text.contains("nothing was compared"), "{code} {text}");
+    // A key that only the server has.
+    client.ok(&["SELECT", "5"]);
+    client.ok(&["SET", "more", "x"]);
+    assert!(compare(&["--only", "/5/*"]).1.contains("not in the snapshot"));
+    server.run(&["SET", "later", "x"]);
+    place.done(&["run", "cache", "--type", "incremental"]);
+    let (code, text) = compare(&[]);
+    assert!(code != 0 && text.contains("commands after the dump"), "{code} {text}");
 }

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use backup_core::error::ErrorKind;
 use backup_core::log::{Position, Target};
+use backup_core::pipeline::BackupOptions;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{IfExists, RestoreReport, RestoreRequest, SourceErrorKind};
+use backup_core::source::{BackupKind, IfExists, RestoreReport, RestoreRequest, SourceErrorKind};
 use backup_core::testing::MemorySink;
-use backup_sources::redis::{RedisOptions, RedisSource, RestoreOptions};
+use backup_sources::redis::{RedisOptions, RedisSource, RestoreOptions, SentinelLogin};
 
 use super::data::fill;
 use super::logs::{Logged, position, work};
@@ -179,4 +180,71 @@ pub(super) async fn stale_sentinels_are_passed_over(version: Version) {
     let repo = Repo::init(Arc::new(MemorySink::new())).await;
     back_up(&repo, &source_with(RedisOptions::parse(&group(&ports)).unwrap()).await).await;
     assert_eq!((&*master.info("sync_full"), &*replica.info("sync_full")), ("2", "0"));
+}
+
+/// A sentinel that was cut off with the old master names it, and it still calls itself master: the
+/// others have a newer configuration.
+pub(super) async fn isolated_old_master_is_passed_over(version: Version) {
+    let (old, promoted) = (Redis::start(version), Redis::start(version));
+    promoted.run(&["REPLICAOF", "127.0.0.1", &old.port().to_string()]);
+    wait_for(&promoted, "master_link_status", "up");
+    let others = [(); 2].map(|()| Sentinel::watch(version, old.port(), 1, &[]));
+    others.iter().for_each(|sentinel| sentinel.wait(None, 1));
+    let client = |port| crate::support::redis::Client::connect(port);
+    client(others[0].port()).ok(&["SENTINEL", "FAILOVER", "cache"]);
+    let begun = Instant::now();
+    let named = |sentinel: &Sentinel| {
+        client(sentinel.port()).ok(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "cache"]).list()[1]
+            .text()
+    };
+    while others.iter().any(|sentinel| named(sentinel) != promoted.port().to_string()) {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no failover");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // The one that was cut off has its own view of the group: another server stands for the old
+    // master, which the others would make a replica.
+    let isolated = Redis::start(version);
+    let alone = Sentinel::watch(version, isolated.port(), 1, &[]);
+    let repo = Repo::init(Arc::new(MemorySink::new())).await;
+    for ports in [
+        vec![alone.port(), others[0].port(), others[1].port()],
+        vec![alone.port(), others[0].port()],
+    ] {
+        let before = promoted.info("sync_full").parse::<u64>().unwrap();
+        let options = RedisOptions::parse(&group(&ports)).unwrap();
+        let full = BackupOptions { kind: Some(BackupKind::Full), ..BackupOptions::default() };
+        repo.backup(&source_with(options).await, &full).await;
+        let after = promoted.info("sync_full").parse::<u64>().unwrap();
+        assert_eq!((after - before, &*isolated.info("sync_full")), (1, "0"), "{ports:?}");
+    }
+}
+
+/// Sentinels and servers each have their own login.
+pub(super) async fn sentinels_have_a_login_of_their_own(version: Version) {
+    let master = Redis::start(version);
+    master.run(&["ACL", "SETUSER", "backup", "on", ">secret", "+psync", "+replconf", "+ping"]);
+    master.run(&["ACL", "SETUSER", "backup", "+info"]);
+    let settings = ["user watch on >other +sentinel".to_owned(), "requirepass hidden".to_owned()];
+    let sentinel = Sentinel::watch(version, master.port(), 1, &settings);
+    let room = tempfile::tempdir().unwrap();
+    let file = room.path().join("password");
+    std::fs::write(&file, "other\n").unwrap();
+    let address = group(&[sentinel.port()]).replace("://", "://backup:secret@");
+    let servers_only = RedisOptions::parse(&address).unwrap();
+    let error = RedisSource::connect(servers_only.clone()).await.unwrap_err();
+    assert!(error.chain().contains("WRONGPASS"), "{}", error.chain());
+    let login = |user: Option<&str>| SentinelLogin {
+        user: user.map(str::to_owned),
+        password_file: Some(file.clone()),
+    };
+    let options =
+        RedisOptions { sentinel_login: Some(login(Some("watch"))), ..servers_only.clone() };
+    let repo = Repo::init(Arc::new(MemorySink::new())).await;
+    back_up(&repo, &source_with(options).await).await;
+    // Without a name it is that of the user `default`.
+    let wrong = RedisOptions { sentinel_login: Some(login(None)), ..servers_only.clone() };
+    assert!(RedisSource::connect(wrong).await.unwrap_err().chain().contains("WRONGPASS"));
+    std::fs::write(&file, "hidden").unwrap();
+    let default = RedisOptions { sentinel_login: Some(login(None)), ..servers_only };
+    back_up(&repo, &source_with(default).await).await;
 }

@@ -11,11 +11,10 @@ use backup_core::pipeline::BackupOptions;
 use backup_core::source::{BackupKind, IfExists, RestoreReport, RestoreRequest, Selection};
 use backup_core::testing::MemorySink;
 use backup_sources::Waits;
-use backup_sources::redis::{Engine, RedisOptions, RedisSource, RestoreOptions, Ttl, Way};
+use backup_sources::redis::{Engine, RedisOptions, RestoreOptions, Ttl, Way};
 
-use super::failures::double;
 use super::restores::{Backed, assert_same, replica, verified};
-use super::{back_up, file, source, source_with, talking};
+use super::{back_up, source, source_with, talking};
 use crate::support::redis::{Redis, Version};
 use crate::support::repo::Repo;
 use crate::support::tls::Authority;
@@ -299,39 +298,6 @@ pub(super) async fn a_full_target_is_enough(version: Version) {
         error.chain()
     );
     assert!(error.hint().unwrap().contains("maxmemory"), "{:?}", error.hint());
-}
-
-/// A dump with data of a module makes a server without that module end, and end again at every
-/// start: it does not get it.
-pub(super) async fn data_of_modules_needs_them(version: Version) {
-    let server = Redis::start(version);
-    server.run(&["SET", "a", "x"]);
-    let repo = Repo::init(Arc::new(MemorySink::new())).await;
-    let taken = back_up(&repo, &source(&server).await).await.snapshot.unwrap();
-    let dump = file(&repo.reader(taken).await, "dump.rdb").await;
-    // The name of the format, and its version.
-    let head = 9;
-    // Data that belongs to no key: whose it is, when it is loaded, and its end. No checksum.
-    let data = [&[247, 0x81][..], &[7; 8], &[2, 1, 0]].concat();
-    let mut dump = [&dump[..head], &data, &dump[head..dump.len() - 8], &[0; 8]].concat();
-    let sized = [format!("${}\r\n", dump.len()).as_bytes(), &dump].concat();
-    dump.clear();
-    let strange = RedisSource::connect(RedisOptions::parse(&double(sized)).unwrap()).await.unwrap();
-    let snapshot = back_up(&repo, &strange).await.snapshot.unwrap();
-    let backed = Backed { server, repo, snapshot };
-    let target = Redis::start(version);
-    target.run(&["SET", "old", "x"]);
-    for (options, what) in [(replica(), "modules"), (RestoreOptions::default(), "module data")] {
-        let error = backed
-            .restore(target.address(), options, verified(IfExists::Replace))
-            .await
-            .unwrap_err();
-        assert!(error.chain().contains(what), "{}", error.chain());
-        assert_eq!(
-            (target.run(&["GET", "old"]).text(), target.info("role")),
-            ("x".to_owned(), "master".to_owned())
-        );
-    }
 }
 
 /// A target that follows masters over TLS only gets a certificate that it trusts; without one it is

@@ -21,7 +21,7 @@ use crate::style::{self, paint};
 use crate::table::{Align, Table};
 use crate::ui::SCHEMA_VERSION;
 
-/// Compare a snapshot of MongoDB or PostgreSQL with a server without restoring it
+/// Compare a snapshot of a database with a server without restoring it
 ///
 /// MongoDB: reads both sides in full. Compares documents byte for byte in any order, options and
 /// indexes. Collections that a restore leaves to the server do not count.
@@ -29,6 +29,9 @@ use crate::ui::SCHEMA_VERSION;
 /// PostgreSQL: compares the rows of all tables in any order. Definitions, values of sequences and
 /// large objects are not compared. A logical backup has digests of its tables, so that only the
 /// server is read. A physical backup is restored to a temporary server on this machine (--scratch).
+///
+/// Redis: reads both sides in full. Compares names, values and expiry of the keys of each database in
+/// any order. Expired keys, values of modules and libraries of functions are not compared.
 ///
 /// Data that the backup left out does not count. A server that receives writes during the comparison
 /// differs. Use this command for copies, restored data and idle servers. Differences are shown, and
@@ -47,17 +50,17 @@ pub(crate) struct Args {
     /// Compare the last moment before this position, as `backup restore --before`
     #[arg(long, value_name = "POSITION", conflicts_with = "at")]
     before: Option<Before>,
-    /// Server, mongodb://… or postgres://… [default: the source of the snapshot's job in the configuration] [env:
+    /// Server, mongodb://…, postgres://… or redis://… [default: the source of the snapshot's job in the configuration] [env:
     /// BACKUP_SOURCE_PASSWORD, BACKUP_SOURCE_PASSWORD_FILE, BACKUP_SOURCE_PASSWORD_COMMAND: the
     /// password of its user]
     #[arg(long, value_name = "URL")]
     with: Option<String>,
     /// Only collections that match this glob of database.collection (tables of
-    /// database.schema.table), or a list with commas; repeat for several
+    /// database.schema.table), or a list with commas; keys of /database/key; repeat for several
     #[arg(long, value_name = "GLOB", visible_alias = "include", value_parser = crate::args::glob)]
     only: Vec<String>,
-    /// Leave out collections or tables that match this glob, or a list with commas; repeat for
-    /// several
+    /// Leave out collections or tables that match this glob, or a list with commas, or keys; repeat
+    /// for several
     #[arg(long, value_name = "GLOB", value_parser = crate::args::glob)]
     exclude: Vec<String>,
     /// Directory for a temporary copy of the cluster, to compare a physical backup [default: the
@@ -76,14 +79,16 @@ pub(crate) struct Args {
     filter: NamingArgs,
 }
 
-/// The tag `source` of snapshots of MongoDB.
+/// The tags `source` of snapshots of MongoDB and of Redis.
 const MONGODB: &str = "mongodb";
+const REDIS: &str = "redis";
 
 const EXAMPLES: &str = "\
 Examples:
   backup compare latest --job shop --with mongodb://backup@copy/
   backup compare --job shop --at '2026-11-21 14:30' --only 'shop.*'
-  backup compare latest --job crm --with postgres://backup@copy/ --only crm.public.orders";
+  backup compare latest --job crm --with postgres://backup@copy/ --only crm.public.orders
+  backup compare latest --job cache --with redis://backup@copy --only '/0/session:*'";
 
 #[derive(Serialize)]
 struct CompareJson<'a> {
@@ -187,6 +192,8 @@ fn same(
 ) -> CommandResult<usize> {
     let hint = if source == Some(MONGODB) {
         "list the collections with `backup ls … -R`; patterns are globs over database.collection"
+    } else if source == Some(REDIS) {
+        "patterns are globs over /database/key, for instance '/0/session:*'"
     } else {
         "patterns are globs over database, database.schema and database.schema.table"
     };
@@ -241,6 +248,8 @@ fn why(one: &Difference, source: Option<&str>) -> &'static str {
             "different document content",
             "different content, options or indexes",
         ]
+    } else if source == Some(REDIS) {
+        ["different number of keys", "different names or values", "different values or expiry"]
     } else {
         ["different number of rows", "different content of rows", "different content of rows"]
     };

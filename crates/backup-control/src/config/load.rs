@@ -358,6 +358,10 @@ mod tests {
             "[sources.a]\nkind = \"redis\"\nurl = \"rediss://h\"\ntls_key_file = \"/key.pem\"",
             "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\npsync = \"two words\"",
             "[sources.a]\nkind = \"postgres\"\nurl = \"postgres://h\"\npsync = \"x\"",
+            "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nsentinel_user = \"x\"",
+            "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\ndump_timeout = \"59s\"",
+            "[repositories.r]\nurl = \"r\"\n[sources.a]\nkind = \"redis\"\nurl = \
+             \"redis://h\"\n[jobs.j]\nsource = \"a\"\nrepository = \"r\"\nexclude = [\"/0/*\"]",
             "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \"scan\"\nscan_percent = \
              0",
             "[sources.a]\nkind = \"redis\"\nurl = \"redis://h\"\nreader = \

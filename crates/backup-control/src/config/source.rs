@@ -243,6 +243,9 @@ pub struct SourceConfig {
     /// `redis`: name of the command PSYNC, if a service has renamed it. Default: `PSYNC`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psync: Option<String>,
+    /// `redis`: longest time of a whole dump, from 1min on. Default: 24h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dump_timeout: Option<Time>,
     /// `redis`: method of reading snapshots: `replica` (of one moment) or `scan` (key by key, not
     /// of one moment). Default: `replica`; `scan`, with a warning, if the server refuses replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -250,6 +253,12 @@ pub struct SourceConfig {
     /// `redis`, `scan`: maximum share of the server's time, in percent, from 1 to 100. Default: 25.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan_percent: Option<u8>,
+    /// `redis`: user of the sentinels, if it is not that of the servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentinel_user: Option<String>,
+    /// `redis`: file with the password of the sentinels, if it is not that of the servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentinel_password_file: Option<PathBuf>,
     /// `redis`: client certificate (PEM), with `tls_key_file`; enables TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_certificate_file: Option<PathBuf>,
@@ -294,8 +303,11 @@ impl SourceConfig {
             digests: None,
             name: None,
             psync: None,
+            dump_timeout: None,
             reader: None,
             scan_percent: None,
+            sentinel_user: None,
+            sentinel_password_file: None,
             tls_certificate_file: None,
             tls_key_file: None,
         }

@@ -44,8 +44,11 @@ impl SourceConfig {
             digests: _,
             name: _,
             psync: _,
+            dump_timeout: _,
             reader: _,
             scan_percent: _,
+            sentinel_user: _,
+            sentinel_password_file: _,
             tls_certificate_file: _,
             tls_key_file: _,
         } = self;
@@ -111,12 +114,15 @@ impl SourceConfig {
     }
 
     /// Keys of Redis sources, and whether each is given.
-    fn redis_keys(&self) -> [(&'static str, bool); 6] {
+    fn redis_keys(&self) -> [(&'static str, bool); 9] {
         [
             ("name", self.name.is_some()),
             ("psync", self.psync.is_some()),
+            ("dump_timeout", self.dump_timeout.is_some()),
             ("reader", self.reader.is_some()),
             ("scan_percent", self.scan_percent.is_some()),
+            ("sentinel_user", self.sentinel_user.is_some()),
+            ("sentinel_password_file", self.sentinel_password_file.is_some()),
             ("tls_certificate_file", self.tls_certificate_file.is_some()),
             ("tls_key_file", self.tls_key_file.is_some()),
         ]

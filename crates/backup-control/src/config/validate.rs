@@ -215,16 +215,7 @@ fn job(config: &Config, zones: Option<&Zones>, own: &str, job: &JobConfig) -> Re
         names::check_tag(tag)
             .map_err(|error| Mistake::from_error([SECTION, own, "tags"], &error))?;
     }
-    let patterns = [
-        ("include", &job.include),
-        ("include_optional", &job.include_optional),
-        ("exclude", &job.exclude),
-    ];
-    for (key, patterns) in patterns {
-        if let Err(error) = Selection::new(patterns.clone(), Vec::new()) {
-            return Err(Mistake::new([SECTION, own, key], error.to_string()));
-        }
-    }
+    patterns(own, job, kind)?;
     execution(own, job, config.sources.get(&job.source))?;
     let ranks = (job.priority, job.deadline.as_ref());
     let window = (job.window.as_ref(), zones);
@@ -255,6 +246,30 @@ fn job(config: &Config, zones: Option<&Zones>, own: &str, job: &JobConfig) -> Re
         }
     }
     job.keep.as_ref().map_or(Ok(()), |keep| policy([SECTION, own, "keep"], keep))
+}
+
+/// Patterns of a job: they can be parsed, and its source selects by them.
+fn patterns(own: &str, job: &JobConfig, kind: Option<SourceKind>) -> Result<(), Mistake> {
+    const SECTION: &str = "jobs";
+    let patterns = [
+        ("include", &job.include),
+        ("include_optional", &job.include_optional),
+        ("exclude", &job.exclude),
+    ];
+    for (key, patterns) in patterns {
+        if let Err(error) = Selection::new(patterns.clone(), Vec::new()) {
+            return Err(Mistake::new([SECTION, own, key], error.to_string()));
+        }
+        if kind == Some(SourceKind::Redis) && !patterns.is_empty() {
+            let hint = "leave the key out, and select keys in the restore (--only, --exclude)";
+            return Err(Mistake::new(
+                [SECTION, own, key],
+                "a server of Redis is backed up as a whole",
+            )
+            .hint(Some(hint.to_owned())));
+        }
+    }
+    Ok(())
 }
 
 /// Prices, of repositories that there are.

@@ -69,8 +69,15 @@ pub async fn compare(
             Err(Error::invalid(format!("the snapshot is of PostgreSQL, {other} is not"))
                 .with_hint("name a PostgreSQL server"))
         }
-        (None | Some("files" | "redis"), _) => Err(Error::invalid(
-            "only snapshots of MongoDB and PostgreSQL can be compared with a server",
+        (Some("redis"), SourceSpec::Redis(server)) => {
+            Box::pin(server.compare(snapshot, log, &flags.selection, env, cx)).await
+        }
+        (Some("redis"), other) => {
+            Err(Error::invalid(format!("the snapshot is of Redis, {other} is not"))
+                .with_hint("name a Redis or Valkey server"))
+        }
+        (None | Some("files"), _) => Err(Error::invalid(
+            "only snapshots of MongoDB, PostgreSQL and Redis can be compared with a server",
         )
         .with_hint(HINT)),
         (Some(other), _) => Err(restore::unknown(other)),

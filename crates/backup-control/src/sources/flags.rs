@@ -91,6 +91,8 @@ pub struct RedisFlags {
     pub expiry: Option<ExpiryFlag>,
     /// Leave libraries of functions out.
     pub no_functions: bool,
+    /// Restore although the target surely has too little memory.
+    pub force_memory: bool,
 }
 
 /// Configuration of a restored server of PostgreSQL.
@@ -127,7 +129,7 @@ impl RestoreFlags {
 
     /// The flags that only some kinds of snapshots know: its name, whether it is given, and these
     /// kinds.
-    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 28] {
+    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 29] {
         [
             ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, PARTS, "redis"]),
             ("--replica", self.redis.replica.is_some(), &["redis"]),
@@ -136,6 +138,7 @@ impl RestoreFlags {
             ("--db", !self.redis.databases.is_empty(), &["redis"]),
             ("--expiry", self.redis.expiry.is_some(), &["redis"]),
             ("--no-functions", self.redis.no_functions, &["redis"]),
+            ("--force-memory", self.redis.force_memory, &["redis"]),
             ("--no-users", self.no_users, &["mongodb", LOGICAL, PARTS]),
             ("--delete", self.delete, &["mongodb", "files", LOGICAL, PARTS]),
             ("--delete-excluded", self.delete_excluded, &["files"]),

@@ -6,21 +6,23 @@ use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::event::Events;
+use backup_core::log::LogReplay;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{Selection, Source, SourceIdentity};
 use backup_sources::redis::{
     Engine, RdbFile, RdbOptions, RdbTime, RedisDirectory, RedisOptions, RedisSource,
-    RestoreOptions, SnapshotReading, Ttl, Way,
+    RestoreOptions, SentinelLogin, SnapshotReading, Ttl, Way,
 };
 use jiff::Timestamp;
 
-use super::{ExpiryFlag, Import, ImportFlags, RestoreFlags, SnapshotKey, TimeSource};
+use super::{Compared, ExpiryFlag, Import, ImportFlags, RestoreFlags, SnapshotKey, TimeSource};
 use crate::address::ServerAddress;
 use crate::config::{ReaderConfig, SourceConfig};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::exposed;
 use crate::passphrase::PassphraseOrigin;
+use crate::units::Time;
 
 /// A server of Redis or Valkey that is meant.
 #[derive(Debug, Clone)]
@@ -68,6 +70,7 @@ impl RedisSpec {
                 Some(ExpiryFlag::Never) => Ttl::Never,
             },
             without_functions: redis.no_functions,
+            memory_is_forced: redis.force_memory,
         };
         Ok(self)
     }
@@ -82,7 +85,32 @@ impl RedisSpec {
         exposed::files_of_spec(self.password.as_ref(), &self.config)
     }
 
+    /// Compares a snapshot with the server.
+    pub(super) async fn compare(
+        &self,
+        snapshot: &SnapshotReader,
+        log: Option<Arc<LogReplay>>,
+        selection: &Selection,
+        env: &Environment,
+        cx: &Context,
+    ) -> Result<Compared> {
+        if log.is_some() {
+            let text = "a moment of the log of Redis cannot be compared with a server";
+            return Err(Error::invalid(text).with_hint(
+                "name a full snapshot, or restore the moment to a spare server and compare that",
+            ));
+        }
+        let source = self.connect(env, &cx.events).await?;
+        let compared = source.compare(cx, snapshot, selection).await;
+        let both = compared.map_err(backup_core::error::Error::from)?;
+        Ok(Compared { stored: both.stored, found: both.found, warnings: both.warnings })
+    }
+
     pub(super) async fn open(&self, env: &Environment, events: &Events) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.connect(env, events).await?))
+    }
+
+    async fn connect(&self, env: &Environment, events: &Events) -> Result<RedisSource> {
         let password = match &self.password {
             Some(origin) => Some(origin.fetch_password(env).await?.reveal().to_owned()),
             None => None,
@@ -90,7 +118,7 @@ impl RedisSpec {
         let waits = super::waits(&self.config, RedisOptions::DEFAULT_TIMEOUT, events);
         let options = RedisOptions { waits, ..self.options(password)? };
         let connected = RedisSource::connect(options).await;
-        Ok(Arc::new(connected.map_err(backup_core::error::Error::from)?))
+        Ok(connected.map_err(backup_core::error::Error::from)?)
     }
 
     fn options(&self, password: Option<String>) -> Result<RedisOptions> {
@@ -113,15 +141,24 @@ impl RedisSpec {
             tls_key_file: config.tls_key_file.clone(),
             name: config.name.clone(),
             psync: config.psync.clone().unwrap_or(parsed.psync),
+            dump_timeout: config.dump_timeout.as_ref().map_or(parsed.dump_timeout, Time::length),
             reader: config.reader.map(|reader| match reader {
                 ReaderConfig::Replica => SnapshotReading::Replica,
                 ReaderConfig::Scan => SnapshotReading::Scan,
             }),
+            sentinel_login: sentinel_login(config),
             scan_percent: config.scan_percent.unwrap_or(parsed.scan_percent),
             restore: self.restore.clone(),
             ..parsed
         })
     }
+}
+
+/// The login of the sentinels, if the configuration has one.
+fn sentinel_login(config: &SourceConfig) -> Option<SentinelLogin> {
+    let (user, file) = (&config.sentinel_user, &config.sentinel_password_file);
+    (user.is_some() || file.is_some())
+        .then(|| SentinelLogin { user: user.clone(), password_file: file.clone() })
 }
 
 /// The identity of a server by its name in the configuration, or by its address.
@@ -231,7 +268,7 @@ mod tests {
     #[test]
     fn every_setting_is_used() {
         let keys = "kind = \"valkey\"\nurl = \"redis://me:hush@h:7000\"\nname = \"cache\"\npsync = \
-                    \"SYNC7\"\nreader = \"scan\"\nscan_percent = 7\ntls_ca_file = \
+                    \"SYNC7\"\ndump_timeout = \"90min\"\nreader = \"scan\"\nscan_percent = 7\ntls_ca_file = \
                     \"/ca.pem\"\ntls_certificate_file = \"/own.pem\"\ntls_key_file = \"/own.key\"";
         let options = spec(keys).unwrap().options(None).unwrap();
         assert_eq!((&*options.host, options.port, options.tls), ("h", 7000, true));
@@ -240,12 +277,20 @@ mod tests {
             (Some("me"), Some("hush"))
         );
         assert_eq!((options.name.as_deref(), &*options.psync), (Some("cache"), "SYNC7"));
+        assert_eq!(options.dump_timeout.as_secs(), 90 * 60);
         assert_eq!((options.reader, options.scan_percent), (Some(SnapshotReading::Scan), 7));
         let files = [options.tls_ca_file, options.tls_certificate_file, options.tls_key_file];
         assert_eq!(
             files.map(|file| file.unwrap().display().to_string()),
             ["/ca.pem", "/own.pem", "/own.key"]
         );
+        let login = spec(
+            "kind = \"redis\"\nurl = \"redis+sentinel://me@s/g\"\nsentinel_user = \
+             \"watch\"\nsentinel_password_file = \"/own.password\"",
+        );
+        let login = login.unwrap().options(None).unwrap().sentinel_login.unwrap();
+        assert_eq!(login.user.as_deref(), Some("watch"));
+        assert_eq!(login.password_file, Some("/own.password".into()));
         let plain = spec("kind = \"redis\"\nurl = \"redis://h\"")
             .unwrap()
             .options(Some("given".to_owned()))
@@ -275,6 +320,7 @@ mod tests {
             databases: vec!["0=7".to_owned(), "3=0".to_owned()],
             expiry: Some(ExpiryFlag::Never),
             no_functions: true,
+            force_memory: true,
         };
         let renames = vec!["a:*=b:*".to_owned()];
         let found = restoring(RestoreFlags { redis, renames, ..RestoreFlags::default() }).unwrap();
@@ -288,6 +334,7 @@ mod tests {
             rename_prefix: Some(("a:".to_owned(), "b:".to_owned())),
             ttl: Ttl::Never,
             without_functions: true,
+            memory_is_forced: true,
         };
         assert_eq!(found, expected);
         for bad in ["a=b", "a*", "a*b*=c*", "*x=y*", "a*=b"] {

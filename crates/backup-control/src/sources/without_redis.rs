@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use backup_core::context::Context;
 use backup_core::event::Events;
+use backup_core::log::LogReplay;
 use backup_core::repository::SnapshotReader;
 use backup_core::source::{Selection, Source, SourceIdentity};
 
-use super::{Import, ImportFlags, RestoreFlags, SnapshotKey};
+use super::{Compared, Import, ImportFlags, RestoreFlags, SnapshotKey};
 use crate::address::ServerAddress;
 use crate::config::SourceConfig;
 use crate::environment::Environment;
@@ -38,6 +39,18 @@ impl RedisSpec {
     }
 
     pub(super) fn secret_files(&self) -> Vec<&Path> {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other one waits for a server")]
+    pub(super) async fn compare(
+        &self,
+        _snapshot: &SnapshotReader,
+        _log: Option<Arc<LogReplay>>,
+        _selection: &Selection,
+        _env: &Environment,
+        _cx: &Context,
+    ) -> Result<Compared> {
         match *self {}
     }
 

@@ -41,9 +41,10 @@ pub use metadata::{Metadata, NodeKind, Xattr};
 pub use path::EntryPath;
 pub use removal::{Delete, Doubtful, PlannedPaths};
 pub use report::{
-    Difference, Digest, ExistingObject, Facts, IMPORTED, KeptEntries, MAX_PLANNED_FILES,
-    NOT_POINT_IN_TIME, ObjectDigest, PlannedObject, Probe, ProbeProblem, Removal, RestoreFailure,
-    RestoreReport, RestoredObjects, SelectedPart, SelectedPatterns, SourceIdentity,
+    Difference, Digest, ExistingObject, Facts, IMPORTED, KeptEntries, LogCapture,
+    MAX_PLANNED_FILES, NOT_POINT_IN_TIME, ObjectDigest, PlannedObject, Probe, ProbeProblem,
+    Removal, RestoreFailure, RestoreReport, RestoredObjects, SelectedPart, SelectedPatterns,
+    SourceIdentity,
 };
 pub use request::{
     BackupKind, BackupRequest, IfExists, MatchRecord, RestoreRequest, Selection, SelectionError,

@@ -94,6 +94,21 @@ pub struct Probe {
     /// behind. None for sources without a server, and where the server does not report it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ahead_seconds: Option<i64>,
+    /// Finding about the log of the source.
+    #[serde(skip)]
+    pub log_capture: LogCapture,
+}
+
+/// Finding of a probe about the log of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum LogCapture {
+    /// Nothing contradicts the capabilities of the source.
+    #[default]
+    AsDeclared,
+    /// The server could not be asked.
+    Unchecked,
+    /// The server or its settings exclude it.
+    Refused,
 }
 
 /// The tag of snapshots that stand for no moment: their parts were read one after the other, while

@@ -12,11 +12,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use backup_core::context::Context;
-use backup_core::event::{Warning, WarningKind};
 use backup_core::log::Position;
-use backup_core::source::{
-    BackupKind, Item, ObjectDigest, SourceError, SourceErrorKind, SourceResult,
-};
+use backup_core::source::{BackupKind, ObjectDigest, SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -24,19 +21,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::cluster::{Slots, slot_of};
-use super::error::{GRANT, GRANT_SCAN, WireError, malformed};
+use super::error::{WireError, malformed};
 use super::layout::Layout;
-use super::options::{RedisOptions, SnapshotReading};
+use super::options::RedisOptions;
 use super::rdb::{DatabaseSurvey, Pieces, RdbError, Survey, survey};
-use super::reader::{Done, Feed, NO_MOMENT, WAITING};
-use super::scan::Scan;
+use super::reader::{Done, Feed, WAITING};
+use super::request::{Moment, Reading, read, tell_moment};
 use super::server::Info;
-use super::wire::{Dump, Endpoint, Sync};
 
 /// `node.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Description {
-    /// The id of the history that the dump is a moment of,
+    /// The id of the history that the dump is a moment of; empty if the dump has no position,
     pub(super) replication_id: String,
     /// and the place in it, in bytes.
     pub(super) offset: u64,
@@ -77,32 +73,28 @@ pub(super) async fn full(
 ) -> SourceResult<Done> {
     let started = cx.clock.now();
     let opened = open(options).await?;
-    if opened.position.is_none() {
-        tell_scan(cx, options, feed).await?;
-    }
+    let remarks = tell_moment(cx, options, feed, &opened.moment).await?;
     let stored = store(cx, layout, feed, opened, None).await?;
     let Description { replication_id, offset, time, scanned_from, dump, .. } = stored;
-    let scanned = scanned_from.is_some();
     let objects = objects(&dump.databases);
     Ok(Done {
         started,
         time,
-        position: (!scanned).then(|| Position::new(replication_id, offset)),
+        position: (!replication_id.is_empty()).then(|| Position::new(replication_id, offset)),
         log: None,
         kind,
         server_version: server_version(&dump),
         objects,
         counted: true,
-        remarks: Vec::new(),
-        scanned,
+        remarks,
+        scanned: scanned_from.is_some(),
         tags: Vec::new(),
     })
 }
 
 /// A dump that a server has begun to send.
 pub(super) struct Opened {
-    /// Which moment it is; `None` if keys are read one by one.
-    pub(super) position: Option<Position>,
+    pub(super) moment: Moment,
     modules: Option<BTreeSet<String>>,
     dump: Reading,
 }
@@ -111,8 +103,8 @@ pub(super) struct Opened {
 pub(super) async fn open(options: &RedisOptions) -> SourceResult<Opened> {
     let modules =
         modules(options).await.map_err(|error| error.into_source("cannot request a dump"))?;
-    let (position, dump) = read(options).await?;
-    Ok(Opened { position, modules, dump })
+    let (moment, dump) = read(options).await?;
+    Ok(Opened { moment, modules, dump })
 }
 
 /// Hands a dump on, with what it holds; of a cluster it is that of `member`.
@@ -123,7 +115,7 @@ pub(super) async fn store(
     opened: Opened,
     member: Option<Member>,
 ) -> SourceResult<Description> {
-    let Opened { position, modules, dump } = opened;
+    let Opened { moment, modules, dump } = opened;
     // The server has made its copy just now.
     let time = cx.clock.now();
     let content = feed.begin(layout.dump(), time).await?;
@@ -139,9 +131,11 @@ pub(super) async fn store(
     drop(content);
     warn(cx, &dump);
     let (time, scanned_from) =
-        if position.is_some() { (time, None) } else { (cx.clock.now(), Some(time)) };
-    let (replication_id, offset) =
-        position.map_or_else(Default::default, |at| (at.branch, at.offset));
+        if moment == Moment::Scanned { (cx.clock.now(), Some(time)) } else { (time, None) };
+    let (replication_id, offset) = match moment {
+        Moment::At(at) => (at.branch, at.offset),
+        Moment::Unplaced | Moment::Scanned => Default::default(),
+    };
     let description =
         Description { replication_id, offset, time, scanned_from, modules, member, dump };
     let json =
@@ -164,85 +158,10 @@ pub(super) fn objects(databases: &BTreeMap<u32, DatabaseSurvey>) -> BTreeMap<Str
     databases.iter().map(|(number, database)| (database_name(*number), database.object())).collect()
 }
 
-/// A dump on its way, however it is made.
-pub(super) enum Reading {
-    Replica(Dump),
-    Scan(Box<Scan>),
-}
-
-impl Reading {
-    /// The next bytes; `None` at the end, when all have come.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, WireError> {
-        match self {
-            Self::Replica(dump) => dump.next().await,
-            Self::Scan(scan) => scan.next().await,
-        }
-    }
-}
-
-/// Asks for everything, and says of which moment that is; of none if keys are read one by one,
-/// because that is wanted or because the server refuses to be followed.
-pub(super) async fn read(options: &RedisOptions) -> SourceResult<(Option<Position>, Reading)> {
-    let failed = |error: WireError| error.into_source("cannot request a dump");
-    let refusal = match options.reader {
-        Some(SnapshotReading::Scan) => None,
-        wanted => match replicate(options).await {
-            Ok((at, dump)) => return Ok((Some(at), Reading::Replica(dump))),
-            Err(WireError::Server(text)) if wanted.is_none() && is_kept(&text) => Some(text),
-            Err(error) => return Err(failed(error)),
-        },
-    };
-    match Scan::open(options).await {
-        Ok(scan) => Ok((None, Reading::Scan(Box::new(scan)))),
-        Err(error) => match refusal {
-            None => Err(error.into_source("cannot read key by key")),
-            Some(text) => {
-                let also = format!(
-                    "cannot read key by key: {}",
-                    error.into_source("").chain().trim_start_matches(": ")
-                );
-                let error = failed(WireError::Server(text));
-                let hint = error.hint().unwrap_or(GRANT).to_owned();
-                Err(error.context(also).with_hint(format!("{hint}; or, key by key: {GRANT_SCAN}")))
-            }
-        },
-    }
-}
-
-/// Whether the server keeps replication to itself: by rights, or by another name of the command.
-fn is_kept(text: &str) -> bool {
-    text.starts_with("NOPERM") || text.to_lowercase().contains("unknown command")
-}
-
-async fn replicate(options: &RedisOptions) -> Result<(Position, Dump), WireError> {
-    let mut replication = Endpoint::of(options).replica(true).await?;
-    let Sync::Full { id, offset } = replication.sync(options, None).await? else {
-        return Err(malformed("reply to PSYNC").into());
-    };
-    Ok((Position::new(id, offset), replication.dump().await?))
-}
-
-/// Whoever did not ask for it does not get what was hoped for.
-pub(super) async fn tell_scan(
-    cx: &Context,
-    options: &RedisOptions,
-    feed: &Feed,
-) -> SourceResult<()> {
-    if options.reader == Some(SnapshotReading::Scan) {
-        cx.events.note(NO_MOMENT);
-        return Ok(());
-    }
-    let message = format!(
-        "the server refuses replication. {NO_MOMENT} Set `reader = \"scan\"` to accept this \
-         without a warning"
-    );
-    feed.item(Item::Warning(Warning { kind: WarningKind::Other, path: String::new(), message }))
-        .await
-}
-
 /// What must be loaded where the dump is to be loaded.
 async fn modules(options: &RedisOptions) -> Result<Option<BTreeSet<String>>, WireError> {
     let info = Info::of(options).await?;
+    info.refuse_sentinel()?;
     Ok(info.is_known().then(|| info.modules().clone()))
 }
 
@@ -278,9 +197,7 @@ async fn pass_on(
     let surveying =
         tokio::task::spawn_blocking(move || look_through(Channel(pieces), slots.as_ref()));
     let passing = async {
-        while let Some(piece) =
-            dump.next().await.map_err(|error| error.into_source("cannot read the dump"))?
-        {
+        while let Some(piece) = dump.next().await? {
             // A survey that has found damage does not listen any more.
             if to_survey.send(Ok(piece.clone())).await.is_err() {
                 return Ok(());

@@ -6,7 +6,8 @@ use std::fmt;
 use backup_core::source::{MissingPassword, SourceError, SourceErrorKind};
 
 /// Rights that a snapshot and following the log need, as the administrator grants them.
-pub(super) const GRANT: &str = "ACL SETUSER backup on >PASSWORD +psync +replconf +ping +info";
+pub(super) const GRANT: &str = "ACL SETUSER backup on >PASSWORD +psync +replconf +ping +info \
+                                +acl|whoami +acl|dryrun";
 
 /// Rights that reading key by key needs, where a snapshot by replication is refused.
 pub(super) const GRANT_SCAN: &str = "ACL SETUSER backup on >PASSWORD ~* +ping +info +time +select \
@@ -15,6 +16,9 @@ pub(super) const GRANT_SCAN: &str = "ACL SETUSER backup on >PASSWORD ~* +ping +i
 /// Rights that finding the nodes of a cluster needs, beside the others.
 pub(super) const GRANT_CLUSTER: &str =
     "ACL SETUSER backup +cluster|nodes; for Valkey from 9 on also +cluster|getslotmigrations";
+
+/// Rights that a sentinel has to grant.
+pub(super) const GRANT_SENTINEL: &str = "ACL SETUSER backup on >PASSWORD +sentinel";
 
 /// Rights that restoring key by key needs.
 pub(super) const GRANT_RESTORE: &str = "ACL SETUSER restore on >PASSWORD ~* +info +time \
@@ -41,6 +45,17 @@ impl WireError {
     /// Whether the user lacks the right.
     pub(super) fn is_denied(&self) -> bool {
         matches!(self, Self::Server(text) if text.starts_with("NOPERM"))
+    }
+
+    /// The same as [`Self::into_source`], with these rights as the remedy for missing ones.
+    pub(super) fn into_source_granting(
+        self,
+        doing: impl fmt::Display,
+        rights: &str,
+    ) -> SourceError {
+        let is_denied = self.is_denied();
+        let error = self.into_source(doing);
+        if is_denied { error.with_hint(rights) } else { error }
     }
 
     /// Our error for it. Never of a kind that leaves out one file and goes on.

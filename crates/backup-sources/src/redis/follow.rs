@@ -75,7 +75,17 @@ pub(super) async fn join(
     match replication.sync(options, Some((&from.branch, from.offset))).await? {
         Sync::Continue { id } => Ok((replication, id)),
         Sync::Full { .. } => Err(gap(format!("the server cannot continue from {from}")).into()),
+        Sync::Old => Err(no_stream(options).into()),
     }
+}
+
+fn no_stream(options: &RedisOptions) -> SourceError {
+    let text = format!(
+        "the server answers {} as SYNC, the command of old replicas, which cannot continue a stream",
+        options.psync
+    );
+    SourceError::new(SourceErrorKind::Unsupported, text)
+        .with_hint("let the server keep the name PSYNC, or take snapshots without a log")
 }
 
 /// A stream gets another id where a replica has become a master: from that offset on it has this
@@ -114,8 +124,10 @@ pub(super) async fn begin(
     // Without a backlog there is nothing to go on from: asking for a dump makes one. It is not
     // read.
     let mut first = Endpoint::of(options).replica(true).await.map_err(doing)?;
-    let Sync::Full { id, offset } = first.sync(options, None).await.map_err(doing)? else {
-        return Err(super::error::malformed("reply to PSYNC"));
+    let (id, offset) = match first.sync(options, None).await.map_err(doing)? {
+        Sync::Full { id, offset } => (id, offset),
+        Sync::Old => return Err(no_stream(options)),
+        Sync::Continue { .. } => return Err(super::error::malformed("reply to PSYNC")),
     };
     let now = Position::new(id, offset);
     let (replication, id) = join(options, &now).await.map_err(doing)?;

@@ -8,7 +8,9 @@
 //! | `sentinel.rs` | [`Sentinels`]: the servers of a group, and which of them is the master |
 //! | `server.rs` | what a server says of itself |
 //! | `probe.rs` | what stands in the way |
+//! | `rights.rs` | the right to be a replica, checked without a dump |
 //! | `backup.rs` | snapshots |
+//! | `request.rs` | requests of a dump: as a replica, or key by key |
 //! | `reader.rs` | a backup that is read by a task of its own |
 //! | `scan.rs` | reading key by key, where a server keeps PSYNC to itself |
 //! | `import.rs` | [`RdbFile`]: RDB files as a source |
@@ -22,11 +24,13 @@
 //! | `digest.rs` | digests of databases, to compare copies |
 //! | `rdb/` | dumps, read while they come |
 //! | `wire/` | connections to a server |
+//! | `compare.rs` | [`Comparison`]: a snapshot beside a server |
 //! | `error.rs` | from the server's errors to ours |
 
 mod backup;
 mod capture;
 mod cluster;
+mod compare;
 mod digest;
 mod directory;
 mod error;
@@ -37,7 +41,9 @@ mod options;
 mod probe;
 mod rdb;
 mod reader;
+mod request;
 mod restore;
+mod rights;
 mod scan;
 mod sentinel;
 mod server;
@@ -45,6 +51,7 @@ mod since;
 mod stream;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
@@ -57,9 +64,10 @@ use backup_core::source::{
     SourceErrorKind, SourceIdentity, SourceResult,
 };
 
+pub use compare::Comparison;
 pub use directory::RedisDirectory;
 pub use import::{RdbFile, RdbOptions, RdbTime};
-pub use options::{Engine, RedisOptions, RestoreOptions, SnapshotReading, Ttl, Way};
+pub use options::{Engine, RedisOptions, RestoreOptions, SentinelLogin, SnapshotReading, Ttl, Way};
 pub use restore::{FoundKey, FoundKeys, find_keys};
 
 pub use sentinel::Sentinels;
@@ -96,6 +104,44 @@ impl RedisSource {
 
     fn is_cluster(&self) -> bool {
         self.server.info.is_cluster()
+    }
+
+    /// The databases of the server or of all nodes, as far as `part` covers them.
+    async fn databases(
+        &self,
+        cx: &Context,
+        part: &digest::Part,
+    ) -> SourceResult<BTreeMap<u32, rdb::DatabaseSurvey>> {
+        unless_cancelled(cx, async {
+            if self.is_cluster() {
+                let version = self.server.version.as_ref();
+                return cluster::databases(&self.options, version, part).await;
+            }
+            digest::databases(&sentinel::reading(&self.options).await?, part).await
+        })
+        .await
+    }
+
+    /// Compares a snapshot with the server, without a restore.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Unsupported`] if the snapshot has commands behind its dump; those of
+    /// reading either side.
+    pub async fn compare(
+        &self,
+        cx: &Context,
+        snapshot: &SnapshotReader,
+        selection: &Selection,
+    ) -> SourceResult<Comparison> {
+        let options = sentinel::reading(&self.options).await?;
+        let doing = |error: error::WireError| error.into_source("cannot read the server's time");
+        let mut client = wire::Endpoint::of(&options).ask().await.map_err(doing)?;
+        let now = restore::target_time(cx, &mut client).await?;
+        let (stored, found) =
+            (digest::Part::comparable(selection, now), digest::Part::comparable(selection, now));
+        let there = restore::stored(cx, snapshot, &stored).await?;
+        let here = self.databases(cx, &found).await?;
+        Ok(Comparison::of(cx, (&there, &here), (&stored, &found)))
     }
 
     /// Whether there may be a stream of commands.
@@ -287,13 +333,7 @@ impl Source for RedisSource {
     }
 
     async fn digest(&self, cx: &Context, selection: &Selection) -> SourceResult<Digest> {
-        if self.is_cluster() {
-            let version = self.server.version.as_ref();
-            return unless_cancelled(cx, cluster::digest(&self.options, version, selection)).await;
-        }
-        unless_cancelled(cx, async {
-            digest::digest(&sentinel::reading(&self.options).await?, selection).await
-        })
-        .await
+        let found = self.databases(cx, &digest::Part::of(selection)).await?;
+        Ok(Digest { objects: backup::objects(&found) })
     }
 }

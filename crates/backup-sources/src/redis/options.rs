@@ -68,6 +68,8 @@ pub struct RestoreOptions {
     pub ttl: Ttl,
     /// Leave libraries of functions out.
     pub without_functions: bool,
+    /// Restore although the target surely has too little memory.
+    pub memory_is_forced: bool,
 }
 
 /// How snapshots are read.
@@ -77,6 +79,15 @@ pub enum SnapshotReading {
     Replica,
     /// Key by key, with SCAN and DUMP: each as it is when it is read.
     Scan,
+}
+
+/// A login of its own for sentinels.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SentinelLogin {
+    /// The user; `None` is the user `default`.
+    pub user: Option<String>,
+    /// A file whose first line is the password; read whenever a connection is made.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Settings of a [`RedisSource`](super::RedisSource).
@@ -90,6 +101,8 @@ pub struct RedisOptions {
     pub socket: Option<PathBuf>,
     /// Sentinels that name the server, in place of host and port.
     pub sentinels: Option<Sentinels>,
+    /// Login for the sentinels, if they do not accept that of the servers.
+    pub sentinel_login: Option<SentinelLogin>,
     /// Who connects; `None` is the user `default`.
     pub user: Option<String>,
     /// Password. It is never shown.
@@ -112,6 +125,8 @@ pub struct RedisOptions {
     pub waits: Waits,
     /// What the command PSYNC is called, where a service has renamed it.
     pub psync: String,
+    /// Longest time that a dump takes from its request to its end.
+    pub dump_timeout: Duration,
     /// How snapshots are read; `None` for as a replica, and key by key where the server refuses
     /// that.
     pub reader: Option<SnapshotReading>,
@@ -128,6 +143,7 @@ impl Default for RedisOptions {
             port: 6379,
             socket: None,
             sentinels: None,
+            sentinel_login: None,
             user: None,
             password: None,
             password_file: None,
@@ -138,6 +154,7 @@ impl Default for RedisOptions {
             name: None,
             waits: Waits::new(Self::DEFAULT_TIMEOUT, Events::silent()),
             psync: "PSYNC".to_owned(),
+            dump_timeout: Self::DEFAULT_DUMP_TIMEOUT,
             reader: None,
             scan_percent: 25,
             restore: RestoreOptions::default(),
@@ -163,6 +180,9 @@ impl RedisOptions {
     /// Time-out unless the configuration sets one: twice the time after which a server gives up a
     /// replica that stalls, and the others may wait for that (`repl-timeout`).
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
+
+    /// Time limit of a whole dump, unless the configuration sets one.
+    pub const DEFAULT_DUMP_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// Name of the server in reports and errors.
     pub(super) fn label(&self) -> String {

@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use backup_core::context::Context;
-use backup_core::source::{Probe, ProbeProblem, ServerClock, SourceResult};
+use backup_core::source::{LogCapture, Probe, ProbeProblem, ServerClock, SourceResult};
 use backup_core::words;
 use jiff::Timestamp;
-use redis::{Cmd, FromRedisValue, Value};
+use redis::{Cmd, FromRedisValue};
 
 use super::cluster::Cluster;
 use super::error::{GRANT, WireError};
-use super::options::{RedisOptions, SnapshotReading};
+use super::options::RedisOptions;
+use super::rights;
 use super::server::{self, Info, Server};
 use super::wire::{Client, Endpoint};
 
@@ -23,8 +24,15 @@ pub(super) async fn probe(cx: &Context, options: &RedisOptions) -> SourceResult<
     let mut client = connect(options).await?;
     let mut probe =
         Probe { version: server.version.as_ref().map(ToString::to_string), ..Probe::default() };
-    rights(options, &mut client, &mut probe.problems).await?;
     let info = &server.info;
+    if let Err(error) = info.refuse_sentinel() {
+        probe.problems.push(ProbeProblem::of_error(&error, "name a server"));
+        probe.log_capture = LogCapture::Refused;
+        return Ok(probe);
+    }
+    let (right, problem) = rights::check(options, info, &mut client).await?;
+    probe.log_capture = right;
+    probe.problems.extend(problem);
     if info.is_known() {
         probe.estimated_objects = Some(info.keys().values().sum());
         probe.estimated_bytes = info.number("used_memory");
@@ -53,7 +61,10 @@ async fn connect(options: &RedisOptions) -> SourceResult<Client> {
 }
 
 /// The server's reply; `None` if the server refuses.
-async fn ask<T: FromRedisValue>(client: &mut Client, command: &Cmd) -> SourceResult<Option<T>> {
+pub(super) async fn ask<T: FromRedisValue>(
+    client: &mut Client,
+    command: &Cmd,
+) -> SourceResult<Option<T>> {
     permitted(client.run(command).await)
 }
 
@@ -64,51 +75,6 @@ fn permitted<T>(replied: Result<T, WireError>) -> SourceResult<Option<T>> {
         Err(WireError::Server(_)) => Ok(None),
         Err(error) => Err(error.into_source("cannot query the server")),
     }
-}
-
-/// Whether we may be a replica, asked without becoming one.
-async fn rights(
-    options: &RedisOptions,
-    client: &mut Client,
-    problems: &mut Vec<ProbeProblem>,
-) -> SourceResult<()> {
-    if options.reader == Some(SnapshotReading::Scan) {
-        return Ok(());
-    }
-    match client.run(redis::cmd("REPLCONF").arg("capa").arg("psync2")).await {
-        Ok(()) => {}
-        Err(WireError::Server(text)) => {
-            let remedy = if text.starts_with("NOPERM") { GRANT } else { managed() };
-            let finding = format!("the server refuses replication ({text})");
-            problems.push(ProbeProblem::new(finding, remedy));
-            return Ok(());
-        }
-        Err(error) => return Err(error.into_source("cannot query the server")),
-    }
-    let name = options.psync.to_lowercase();
-    // Of an unknown command the answer has an empty place.
-    let known = ask::<Vec<Value>>(client, redis::cmd("COMMAND").arg("INFO").arg(&name)).await?;
-    if known.is_some_and(|known| known == [Value::Nil]) {
-        let finding = format!("the server has no command {name}");
-        problems.push(ProbeProblem::new(finding, managed()));
-        return Ok(());
-    }
-    let user = ask::<String>(client, redis::cmd("ACL").arg("WHOAMI")).await?;
-    let Some(user) = user else { return Ok(()) };
-    let mut dry_run = redis::cmd("ACL");
-    dry_run.arg("DRYRUN").arg(&user).arg(&name).arg("?").arg(-1);
-    // Servers from 7 on tell it beforehand: OK, or why not.
-    if let Some(text) = ask::<String>(client, &dry_run).await?
-        && text.contains("no permissions")
-    {
-        problems.push(ProbeProblem::new(text, GRANT));
-    }
-    Ok(())
-}
-
-fn managed() -> &'static str {
-    "managed services withhold this command; request its name there from the provider, or set \
-     `reader` to `scan`: keys are then read one by one, not at one moment, and without a log"
 }
 
 /// Whether all nodes can be found and read; what all of them hold.
@@ -126,10 +92,11 @@ async fn nodes(options: &RedisOptions, server: &Server, probe: &mut Probe) -> So
         let node = Server::find(&cluster.reader(shard)).await?;
         keys += node.info.keys().values().sum::<u64>();
         bytes += node.info.number("used_memory").unwrap_or(0);
-        let mut problems = Vec::new();
-        let mut client = connect(&cluster.reader(shard)).await?;
-        rights(options, &mut client, &mut problems).await?;
-        probe.problems.extend(problems.into_iter().map(|problem| {
+        let reader = cluster.reader(shard);
+        let mut client = connect(&reader).await?;
+        let (right, problem) = rights::check(&reader, &node.info, &mut client).await?;
+        probe.log_capture = probe.log_capture.max(right);
+        probe.problems.extend(problem.map(|problem| {
             let finding = format!("node {}: {}", shard.address, problem.finding);
             ProbeProblem { finding, ..problem }
         }));

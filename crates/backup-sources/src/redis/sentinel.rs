@@ -1,18 +1,25 @@
 //! Sentinels: the servers of a group, and which of them is the master.
 //!
-//! Queries go over our own dial, so certificates and logins are those of the servers. A sentinel
-//! gets the credentials only if it refuses an anonymous request.
+//! Queries go over our own dial, so certificates are those of the servers, and so is the login unless
+//! the settings have one for sentinels. A sentinel gets a password only if it refuses an anonymous
+//! request.
+//!
+//! All sentinels are asked at once. One that was cut off from the others may name an old master, so
+//! the highest epoch decides, and a majority that agrees on it ends the search.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use redis::{Cmd, FromRedisValue};
 
-use super::error::{WireError, invalid};
-use super::options::{RedisOptions, decoded, split_port};
+use super::error::{GRANT_SENTINEL, WireError, invalid};
+use super::options::{RedisOptions, SentinelLogin, decoded, split_port};
 use super::server::Info;
-use super::wire::Endpoint;
+use super::wire::{Client, Endpoint};
 
 /// The port of sentinels.
 const PORT: u16 = 26_379;
@@ -82,42 +89,100 @@ pub(super) async fn master(options: &RedisOptions) -> SourceResult<RedisOptions>
 
 async fn locate(options: &RedisOptions, reads_replica: bool) -> SourceResult<RedisOptions> {
     let Some(sentinels) = &options.sentinels else { return Ok(options.clone()) };
-    let mut failure = None;
-    for (host, port) in &sentinels.addresses {
-        let sentinel = RedisOptions {
-            host: host.clone(),
-            port: *port,
-            sentinels: None,
-            waits: options.waits.at_most(TIMEOUT),
-            ..options.clone()
-        };
-        match named(options, &sentinel, &sentinels.group, reads_replica).await {
-            Ok(Some(found)) => return Ok(found),
+    let mut asking: FuturesUnordered<_> = (0..sentinels.addresses.len())
+        .map(|at| report(options, sentinels, at, reads_replica))
+        .collect();
+    let (mut reports, mut failure) = (Vec::new(), None);
+    while let Some(reported) = asking.next().await {
+        match reported {
+            Ok(Some(report)) => reports.push(report),
             Ok(None) => failure = Some(unknown(&sentinels.group)),
             // A wrong name of the group matters more than a sentinel that is down.
+            Err(error) => failure = failure.or(Some(error)),
+        }
+        // A promotion is a majority's decision: slower sentinels know nothing newer.
+        if agreeing(&reports) * 2 > sentinels.addresses.len() {
+            break;
+        }
+    }
+    drop(asking);
+    if !reports.is_empty() && reports.len() * 2 <= sentinels.addresses.len() {
+        options.waits.warn_once(|| {
+            format!(
+                "only {} of {} sentinels have answered for the group {}: the named master may be \
+                 outdated",
+                reports.len(),
+                sentinels.addresses.len(),
+                sentinels.group
+            )
+        });
+    }
+    reports.sort_by_key(|report| (Reverse(report.epoch), report.at));
+    for report in reports {
+        match accepted(options, &report, reads_replica).await {
+            Ok(found) => return Ok(found),
             Err(error) => failure = failure.or(Some(error)),
         }
     }
     Err(failure.unwrap_or_else(|| unknown(&sentinels.group)))
 }
 
-/// The server that a sentinel names; `None` if it lacks the group. A sentinel that was cut off may name
-/// a server that is gone, or no longer the master.
-async fn named(
+/// The answer of one sentinel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Report {
+    /// Its place in the address.
+    at: usize,
+    sentinel: String,
+    /// Version of its configuration of the group: every promotion has a higher one.
+    epoch: u64,
+    /// Host and port of the server.
+    server: (String, u16),
+}
+
+/// The number of reports with the highest epoch that name the same server.
+fn agreeing(reports: &[Report]) -> usize {
+    let Some(newest) = reports.iter().max_by_key(|report| report.epoch) else { return 0 };
+    let agrees = |other: &&Report| (other.epoch, &other.server) == (newest.epoch, &newest.server);
+    reports.iter().filter(agrees).count()
+}
+
+/// Asks a sentinel; `None` if it lacks the group.
+async fn report(
     options: &RedisOptions,
-    sentinel: &RedisOptions,
-    group: &str,
+    sentinels: &Sentinels,
+    at: usize,
     reads_replica: bool,
-) -> SourceResult<Option<RedisOptions>> {
-    let doing = format!("{DOING}: {}", sentinel.label());
-    let address = ask(sentinel, group, reads_replica).await;
-    let Some((host, port)) = address.map_err(|error| error.into_source(&doing))? else {
-        return Ok(None);
+) -> SourceResult<Option<Report>> {
+    let (host, port) = sentinels.addresses[at].clone();
+    let sentinel = RedisOptions {
+        host,
+        port,
+        sentinels: None,
+        waits: options.waits.at_most(TIMEOUT),
+        ..options.clone()
     };
+    let asked = ask(&sentinel, &sentinels.group, reads_replica).await;
+    let asked = asked.map_err(|error| {
+        error.into_source_granting(format!("{DOING}: {}", sentinel.label()), GRANT_SENTINEL)
+    })?;
+    let report = |(epoch, server)| Report { at, sentinel: sentinel.label(), epoch, server };
+    Ok(asked.map(report))
+}
+
+/// The settings of the server of a report. A sentinel that was cut off may name a server that is
+/// gone, or no longer the master.
+async fn accepted(
+    options: &RedisOptions,
+    report: &Report,
+    reads_replica: bool,
+) -> SourceResult<RedisOptions> {
+    let (host, port) = report.server.clone();
     let found = RedisOptions { host, port, ..options.clone() };
     let checked = check_role(&found, reads_replica).await;
-    checked.map_err(|error| error.into_source(format!("{doing} names {}", found.label())))?;
-    Ok(Some(found))
+    checked.map_err(|error| {
+        error.into_source(format!("{DOING}: {} names {}", report.sentinel, found.label()))
+    })?;
+    Ok(found)
 }
 
 /// Fails for a server that cannot be reached, or for a replica in place of the master. Servers that
@@ -141,20 +206,24 @@ fn unknown(group: &str) -> SourceError {
     .with_hint("check the name against SENTINEL MASTERS")
 }
 
-/// The address that a sentinel names; `None` if it lacks the group.
+/// The epoch of the group and the address of the server that a sentinel names; `None` if it lacks
+/// the group.
 async fn ask(
     sentinel: &RedisOptions,
     group: &str,
     reads_replica: bool,
-) -> Result<Option<(String, u16)>, WireError> {
-    let master: Option<(String, u16)> =
-        query(sentinel, redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(group)).await?;
-    if master.is_none() || !reads_replica {
-        return Ok(master);
+) -> Result<Option<(u64, (String, u16))>, WireError> {
+    let about = |name: &str| redis::cmd("SENTINEL").arg(name).arg(group).clone();
+    let mut client = Sentinel::connect(sentinel).await?;
+    let master: Option<(String, u16)> = client.query(&about("GET-MASTER-ADDR-BY-NAME")).await?;
+    let Some(master) = master else { return Ok(None) };
+    let facts: BTreeMap<String, String> = client.query(&about("MASTER")).await?;
+    let epoch = facts.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
+    if !reads_replica {
+        return Ok(Some((epoch, master)));
     }
-    let replicas: Vec<BTreeMap<String, String>> =
-        query(sentinel, redis::cmd("SENTINEL").arg("REPLICAS").arg(group)).await?;
-    Ok(replicas.iter().find_map(usable).or(master))
+    let replicas: Vec<BTreeMap<String, String>> = client.query(&about("REPLICAS")).await?;
+    Ok(Some((epoch, replicas.iter().find_map(usable).unwrap_or(master))))
 }
 
 /// The address of a replica that is connected to its master.
@@ -166,17 +235,41 @@ fn usable(replica: &BTreeMap<String, String>) -> Option<(String, u16)> {
     (is_linked && !is_down).then_some(address)
 }
 
-/// Sends a request without a login, and again with one if the sentinel requires that.
-async fn query<T: FromRedisValue>(sentinel: &RedisOptions, command: &Cmd) -> Result<T, WireError> {
-    let anonymous =
-        RedisOptions { user: None, password: None, password_file: None, ..sentinel.clone() };
-    match Endpoint::of(&anonymous).ask().await?.run(command).await {
-        Err(WireError::Server(text))
-            if text.starts_with("NOAUTH") || text.starts_with("NOPERM") =>
-        {
-            Endpoint::of(sentinel).ask().await?.run(command).await
+/// A connection to a sentinel: without a login, until the sentinel requires one.
+struct Sentinel {
+    client: Client,
+    login: Option<RedisOptions>,
+}
+
+impl Sentinel {
+    async fn connect(sentinel: &RedisOptions) -> Result<Self, WireError> {
+        let anonymous =
+            RedisOptions { user: None, password: None, password_file: None, ..sentinel.clone() };
+        let client = Endpoint::of(&anonymous).ask().await?;
+        Ok(Self { client, login: Some(login(sentinel)) })
+    }
+
+    async fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, WireError> {
+        match self.client.run(command).await {
+            Err(WireError::Server(text))
+                if text.starts_with("NOAUTH") || text.starts_with("NOPERM") =>
+            {
+                let Some(login) = self.login.take() else { return Err(WireError::Server(text)) };
+                self.client = Endpoint::of(&login).ask().await?;
+                self.client.run(command).await
+            }
+            replied => replied,
         }
-        replied => replied,
+    }
+}
+
+/// The settings with the login for the sentinel.
+fn login(sentinel: &RedisOptions) -> RedisOptions {
+    match sentinel.sentinel_login.clone() {
+        Some(SentinelLogin { user, password_file }) => {
+            RedisOptions { user, password: None, password_file, ..sentinel.clone() }
+        }
+        None => sentinel.clone(),
     }
 }
 
@@ -225,5 +318,20 @@ mod tests {
             assert_eq!(replica(flags, link), None, "{flags} {link}");
         }
         assert_eq!(usable(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn newest_epoch_decides_and_a_majority_ends_the_search() {
+        let report = |at, epoch, port| Report {
+            at,
+            sentinel: String::new(),
+            epoch,
+            server: ("h".to_owned(), port),
+        };
+        assert_eq!(agreeing(&[]), 0);
+        let isolated = report(0, 1, 1);
+        assert_eq!(agreeing(&[isolated.clone()]), 1);
+        assert_eq!(agreeing(&[isolated.clone(), report(1, 2, 2), report(2, 2, 2)]), 2);
+        assert_eq!(agreeing(&[isolated, report(1, 2, 2), report(2, 2, 3)]), 1);
     }
 }

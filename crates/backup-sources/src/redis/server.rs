@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use backup_core::source::{ServerClock, SourceResult};
+use backup_core::source::{ServerClock, SourceError, SourceErrorKind, SourceResult};
 use jiff::Timestamp;
 
 use super::error::WireError;
@@ -94,6 +94,16 @@ impl Info {
 
     pub(super) fn is_replica(&self) -> bool {
         self.get("role") == Some("slave")
+    }
+
+    /// Fails for a sentinel: it holds no data.
+    pub(super) fn refuse_sentinel(&self) -> SourceResult<()> {
+        if self.get("redis_mode") != Some("sentinel") {
+            return Ok(());
+        }
+        let text = "this is a sentinel, which holds no data";
+        Err(SourceError::new(SourceErrorKind::Invalid, text)
+            .with_hint("name its group of servers: redis+sentinel://HOST:26379/GROUP"))
     }
 
     pub(super) fn is_cluster(&self) -> bool {

@@ -23,7 +23,7 @@ pub(super) const SECRET: [(&str, &str); 10] = [
     ("ServerConfig", "token_file"),
     (
         "SourceConfig",
-        "password_command password_env password_file tls_certificate_key_file tls_key_file url",
+        "password_command password_env password_file sentinel_password_file tls_certificate_key_file tls_key_file url",
     ),
 ];
 
@@ -70,8 +70,8 @@ const PUBLIC: [(&str, &str); 24] = [
 /// The rest of it, which no definition has alone.
 const PUBLIC_OF_SOURCES: (&str, &str) = (
     "SourceConfig",
-    "database exclude_files exclude_if_present max_bytes_per_second max_file_size member_timeout name paths \
-     programs psync slot system_id timeout tls_ca_file tls_certificate_file",
+    "database dump_timeout exclude_files exclude_if_present max_bytes_per_second max_file_size member_timeout name paths \
+     programs psync sentinel_user slot system_id timeout tls_ca_file tls_certificate_file",
 );
 
 type Keys = BTreeSet<(String, String)>;

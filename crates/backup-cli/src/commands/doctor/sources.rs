@@ -7,7 +7,9 @@ use backup_control::config::Config;
 use backup_control::jobs::{Job, JobFlags};
 use backup_control::repositories::RepositorySpec;
 use backup_control::sources::SourceSpec;
-use backup_core::source::{Probe, ProbeProblem, SelectedPart, Selection, Source, SourceErrorKind};
+use backup_core::source::{
+    LogCapture, Probe, ProbeProblem, SelectedPart, Selection, Source, SourceErrorKind,
+};
 use serde::Serialize;
 
 use super::Args;
@@ -65,7 +67,8 @@ pub(super) async fn run(session: &Session, args: &Args) -> CommandResult {
                 Err(problem) => probe.problems.push(problem),
             }
         }
-        let captures_log = source.capabilities().log_capture;
+        let captures_log =
+            source.capabilities().log_capture && probe.log_capture == LogCapture::AsDeclared;
         let source = format!("{source} ({spec})");
         found.push(SourceJson { job, source, captures_log, selected, probe });
     }
@@ -198,6 +201,14 @@ fn shown_if(source: &SourceJson) -> String {
     if source.probe.problems.is_empty() { shown(&source.selected) } else { String::new() }
 }
 
+fn log_capture(source: &SourceJson) -> &'static str {
+    match source.probe.log_capture {
+        LogCapture::Unchecked => "could not be checked",
+        _ if source.captures_log => "yes",
+        _ => "no",
+    }
+}
+
 fn describe(source: &SourceJson) -> String {
     let probe = &source.probe;
     let count = |count: u64| human::count(count, "object", "objects");
@@ -212,6 +223,6 @@ fn describe(source: &SourceJson) -> String {
             probe.clock_ahead_seconds.map_or_else(String::new, |ahead| format!("{ahead:+} s")),
         ),
         ("Selected", shown_if(source)),
-        ("Log capture", if source.captures_log { "yes" } else { "no" }.to_owned()),
+        ("Log capture", log_capture(source).to_owned()),
     ])
 }

@@ -228,6 +228,9 @@ pub(crate) struct Args {
     /// Leave out libraries of functions
     #[arg(long, help_heading = "Redis")]
     pub(super) no_functions: bool,
+    /// Restore although the target surely has too little memory: it evicts or refuses keys
+    #[arg(long, help_heading = "Redis")]
+    pub(super) force_memory: bool,
     /// Request readable copies of archived data first, and wait for them
     #[arg(long, value_name = "SPEED", num_args = 0..=1, default_missing_value = "standard")]
     pub(super) thaw: Option<ThawArg>,
@@ -358,6 +361,7 @@ impl Args {
                 databases: self.db.clone(),
                 expiry: self.expiry.map(ExpiryFlag::from),
                 no_functions: self.no_functions,
+                force_memory: self.force_memory,
             },
         }
     }

@@ -15,6 +15,9 @@ const MIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// Shortest silence after which another member of a replica set is read.
 const MIN_MEMBER_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Shortest time limit of a whole dump of Redis.
+const MIN_DUMP_TIMEOUT: Duration = Duration::from_secs(60);
+
 pub(super) fn source(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
     const SECTION: &str = "sources";
     name(SECTION, "source", own)?;
@@ -187,8 +190,25 @@ fn redis(own: &str, source: &SourceConfig) -> Result<(), Mistake> {
         return Err(Mistake::new(["sources", own, missing], text).hint(Some(hint)));
     }
     let mistake = |key: &str, text: &str| Err(Mistake::new(["sources", own, key], text));
+    if source.dump_timeout.as_ref().is_some_and(|limit| limit.length() < MIN_DUMP_TIMEOUT) {
+        let hint = "a server may wait some seconds before a dump; without the key it is 24h";
+        let text = "`dump_timeout` is shorter than one minute";
+        return Err(
+            Mistake::new(["sources", own, "dump_timeout"], text).hint(Some(hint.to_owned()))
+        );
+    }
     if source.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
         return mistake("name", "the name of the server is empty");
+    }
+    let has_sentinels = source.url.as_ref().is_some_and(ServerAddress::has_sentinels);
+    let logins = [
+        ("sentinel_user", source.sentinel_user.is_some()),
+        ("sentinel_password_file", source.sentinel_password_file.is_some()),
+    ];
+    if let Some((key, _)) = logins.into_iter().find(|(_, given)| *given && !has_sentinels) {
+        let text = format!("`{key}` requires an address with sentinels");
+        let hint = "leave the key out, or write `url = \"redis+sentinel://SENTINEL/GROUP\"`";
+        return Err(Mistake::new(["sources", own, key], text).hint(Some(hint.to_owned())));
     }
     if source.scan_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
         return mistake("scan_percent", "`scan_percent` is out of range: choose from 1 to 100");

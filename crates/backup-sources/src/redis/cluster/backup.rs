@@ -6,19 +6,18 @@ use std::time::Duration;
 
 use backup_core::context::Context;
 use backup_core::event::{Warning, WarningKind};
-use backup_core::source::{
-    BackupKind, Digest, Item, Selection, SourceError, SourceErrorKind, SourceResult,
-};
+use backup_core::source::{BackupKind, Item, SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
 use super::super::backup::{self, Description, Member, Opened};
-use super::super::digest::look_through;
+use super::super::digest::{Part, databases as databases_of};
 use super::super::layout::Layout;
 use super::super::options::RedisOptions;
 use super::super::rdb::{DatabaseSurvey, merge};
 use super::super::reader::{Done, Feed};
+use super::super::request::{Moment, tell_moment};
 use super::super::server::{Server, Version};
 use super::discover::{Cluster, Shard};
 use super::places::{Place, Places};
@@ -48,7 +47,8 @@ pub(in super::super) async fn full(
         .await?;
     }
     try_join_all(cluster.shards.iter().map(|shard| caught_up(&cluster, shard))).await?;
-    let (mut stored, mut scanned) = (Vec::new(), false);
+    let (mut stored, mut remarks) = (Vec::new(), vec![remark(&cluster)]);
+    let mut odd: Option<Moment> = None;
     let mut waves = cluster.shards.chunks(at_once()).peekable();
     while let Some(wave) = waves.next() {
         let opened = try_join_all(wave.iter().map(|shard| open(&cluster, shard))).await?;
@@ -56,14 +56,19 @@ pub(in super::super) async fn full(
             // All dumps have begun: whatever moves from now on is in none of them.
             cluster.require_unchanged(version).await?;
         }
-        if !scanned && opened.iter().any(|opened| opened.position.is_none()) {
-            scanned = true;
-            backup::tell_scan(cx, options, feed).await?;
+        let has_no_place = |moment: &&Moment| !matches!(moment, Moment::At(_));
+        let first = opened.iter().map(|opened| &opened.moment).find(has_no_place).cloned();
+        if odd.is_none()
+            && let Some(first) = first
+        {
+            remarks.extend(tell_moment(cx, options, feed, &first).await?);
+            odd = Some(first);
         }
         let storing =
             wave.iter().zip(opened).map(|(shard, opened)| store(cx, &cluster, shard, opened, feed));
         stored.extend(try_join_all(storing).await?);
     }
+    let scanned = stored.iter().any(|one| one.scanned_from.is_some());
     if scanned {
         cluster.require_unchanged(version).await?;
     }
@@ -79,16 +84,16 @@ pub(in super::super) async fn full(
         server_version: stored.first().and_then(|one| backup::server_version(&one.dump)),
         objects: backup::objects(&databases),
         counted: true,
-        remarks: vec![remark(&cluster)],
+        remarks,
         scanned,
         tags: Vec::new(),
     })
 }
 
-/// Where the dumps end in the streams of the masters; `None` if keys were read one by one.
+/// Where the dumps end in the streams of the masters; `None` if a dump has no position.
 fn places(stored: &[Description]) -> Option<Places> {
     let place = |one: &Description| {
-        let slots = one.member.as_ref().filter(|_| one.scanned_from.is_none())?.slots.clone();
+        let slots = one.member.as_ref().filter(|_| !one.replication_id.is_empty())?.slots.clone();
         Some(Place { slots, id: one.replication_id.clone(), offset: one.offset })
     };
     stored.iter().map(place).collect::<Option<_>>().map(Places)
@@ -169,20 +174,18 @@ fn remark(cluster: &Cluster) -> String {
     )
 }
 
-/// Digests of everything that the selection covers, by database: over all nodes, however keys are
-/// spread among them.
-pub(in super::super) async fn digest(
+/// Databases of all nodes, as far as `part` covers them, however keys are spread among the nodes.
+pub(in super::super) async fn databases(
     options: &RedisOptions,
     version: Option<&Version>,
-    selection: &Selection,
-) -> SourceResult<Digest> {
+    part: &Part,
+) -> SourceResult<BTreeMap<u32, DatabaseSurvey>> {
     let cluster = Cluster::find(options, version).await?;
-    let found = try_join_all(cluster.shards.iter().map(async |shard| {
-        let (_, dump) = backup::read(&cluster.reader(shard)).await?;
-        look_through(dump, selection).await
-    }));
+    let found = try_join_all(
+        cluster.shards.iter().map(async |shard| databases_of(&cluster.reader(shard), part).await),
+    );
     let mut databases: BTreeMap<u32, DatabaseSurvey> = BTreeMap::new();
     found.await?.iter().for_each(|one| merge(&mut databases, one));
     cluster.require_unchanged(version).await?;
-    Ok(Digest { objects: backup::objects(&databases) })
+    Ok(databases)
 }

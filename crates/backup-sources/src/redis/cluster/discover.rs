@@ -281,9 +281,7 @@ fn unrest(text: String) -> SourceError {
 }
 
 fn failed(error: WireError) -> SourceError {
-    let is_denied = error.is_denied();
-    let error = error.into_source(DOING);
-    if is_denied { error.with_hint(GRANT_CLUSTER) } else { error }
+    error.into_source_granting(DOING, GRANT_CLUSTER)
 }
 
 /// What a node knows.

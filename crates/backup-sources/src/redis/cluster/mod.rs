@@ -34,7 +34,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub(super) use backup::{digest, full};
+pub(super) use backup::{databases, full};
 pub(super) use capture::open;
 pub(super) use discover::Cluster;
 pub(super) use places::{CLOCKS, Place, end_of};

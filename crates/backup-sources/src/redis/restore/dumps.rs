@@ -63,8 +63,8 @@ pub(in super::super) async fn places_of(
 ) -> SourceResult<Vec<(Layout, Place)>> {
     let mut places = Vec::new();
     for dump in find(snapshot).await? {
-        let Description { replication_id, offset, scanned_from, member, .. } = dump.description;
-        let Some(member) = member.filter(|_| scanned_from.is_none()) else {
+        let Description { replication_id, offset, member, .. } = dump.description;
+        let Some(member) = member.filter(|_| !replication_id.is_empty()) else {
             return Err(invalid(
                 "the earlier snapshot has no offsets of the masters of the cluster",
             ));

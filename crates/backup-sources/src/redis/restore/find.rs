@@ -1,13 +1,20 @@
-//! Which keys a snapshot has, by name: its dump is read to the end, and nothing is written.
+//! The keys of a snapshot, by name or by digest: its dump is read to the end, and nothing is written.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use backup_core::context::Context;
 use backup_core::repository::SnapshotReader;
-use backup_core::source::{EntryPath, RestoreRequest, Selection, SourceError, SourceResult};
+use backup_core::source::{
+    EntryPath, RestoreRequest, Selection, SourceError, SourceErrorKind, SourceResult,
+};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::super::digest::path_of;
+use super::super::backup::Channel;
+use super::super::digest::{Part, path_of};
+use super::super::error::invalid;
 use super::super::options::RestoreOptions;
-use super::super::rdb::{RdbError, Record, type_name};
+use super::super::rdb::{DatabaseSurvey, RdbError, Record, merge, survey, type_name};
 use super::dumps::{self, Dumps};
 use super::replay::Replay;
 use super::{Job, WAITING};
@@ -104,4 +111,38 @@ fn read(
         }
     }
     if batch.is_empty() { Ok(()) } else { send(&mut batch) }
+}
+
+/// The databases of a snapshot, as far as `part` covers them.
+///
+/// # Errors
+/// [`SourceErrorKind::Unsupported`] if commands follow the dump, or its format is unknown.
+pub(in super::super) async fn stored(
+    cx: &Context,
+    snapshot: &SnapshotReader,
+    part: &Part,
+) -> SourceResult<BTreeMap<u32, DatabaseSurvey>> {
+    let (options, request) = (RestoreOptions::default(), RestoreRequest::default());
+    let job = Job::new(cx, &options, &request, snapshot, dumps::find(snapshot).await?)?;
+    if let Some(what) = &job.description.dump.unknown {
+        return Err(RdbError::Unknown(what.clone()).into_source());
+    }
+    if !Replay::of(&job).await?.is_empty() {
+        let text = "commands after the dump cannot be compared with a server";
+        return Err(SourceError::new(SourceErrorKind::Unsupported, text).with_hint(
+            "name a full snapshot, or restore this one to a spare server and compare that",
+        ));
+    }
+    let (mut dumps, part) = (job.read_dumps(), part.clone());
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut databases = BTreeMap::new();
+        while let Some(pieces) = dumps.waiting.blocking_recv() {
+            let found = survey(Channel(pieces), |key| part.covers(key))?;
+            part.left_out().too_large.fetch_add(found.not_hashed, Ordering::Relaxed);
+            merge(&mut databases, &found.databases);
+        }
+        Ok(databases)
+    });
+    let read = reading.await.map_err(|_| invalid("the reader of the dump ended unexpectedly"))?;
+    read.map_err(RdbError::into_source)
 }

@@ -3,21 +3,25 @@
 //! What one key is refused for is no reason to leave out the others; but a restore that leaves a
 //! key out is no success.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use backup_core::event::WarningKind;
 use backup_core::source::{IfExists, RestoreReport, SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
 use futures::future::try_join_all;
 
-use super::super::error::{WireError, invalid};
+use super::super::error::{GRANT_RESTORE, WireError, invalid};
 use super::super::options::RedisOptions;
 use super::super::rdb::{RdbError, functions_payload};
 use super::super::server;
 use super::super::wire::{Client, Endpoint, RawConnection, Reply};
 use super::lanes::{Batches, Target};
+use super::memory::{evicted, require_memory, tell_evicted};
 use super::merged::Replays;
 use super::pipeline;
 use super::plan::{Plan, Refused, target_time};
 use super::prepare::{self, Room};
-use super::rehearse::{Found, tell_expired};
+use super::rehearse::{Found, tell_expired, tell_module_data};
 use super::verify;
 use super::writer::{About, Read, Writer};
 use super::{Job, gone};
@@ -85,7 +89,7 @@ async fn look(
         rooms.push(prepare::look(job, plan, client, &node.info, found).await?);
     }
     if plan.is_whole() {
-        prepare::require_memory(job, target.infos(), rooms.iter().all(|room| room.everything))?;
+        require_memory(job, target.infos(), rooms.iter().all(|room| room.everything))?;
     }
     Ok(rooms)
 }
@@ -99,17 +103,29 @@ async fn fill(
     largest: usize,
     rooms: &[Room],
 ) -> SourceResult<(RestoreReport, Refused)> {
-    let (mut report, read, mut refused) = write(job, plan, target, connections, largest).await?;
+    let restored = AtomicU64::new(0);
+    let written = write(job, plan, target, connections, largest, &restored).await;
+    let (mut report, read, mut refused) =
+        written.map_err(|error| stopped(job, error, restored.load(Ordering::Relaxed)))?;
     for node in &target.nodes {
-        functions(job, plan, &node.options, &read.libraries, &mut refused).await?;
+        let loaded = functions(job, plan, &node.options, &read.libraries, &mut refused).await;
+        loaded.map_err(|error| stopped(job, error, report.entries))?;
     }
     refused.merge(read.refused);
+    tell_module_data(job, read.has_module_data, &mut report);
+    let read_back = if job.request.verify {
+        Some(verify::verify(job, plan, target, &refused).await?)
+    } else {
+        None
+    };
+    let mut gone = 0;
     for (room, node) in rooms.iter().zip(&target.nodes) {
-        room.require_that_nothing_was_evicted(&node.options).await?;
+        gone += evicted(&node.options, room.evicted).await?;
     }
-    if job.request.verify {
-        report.verified_bytes = verify::verify(job, plan, target, &refused).await?;
+    if let Some(read_back) = &read_back {
+        read_back.report(job, gone, &mut report)?;
     }
+    tell_evicted(job, gone, read_back.map(|read_back| read_back.missing), &mut report);
     let keys = report.entries + read.expired + refused.count;
     tell_expired(job, keys, read.expired, &mut report)?;
     if read.expired_fields > 0 {
@@ -120,6 +136,31 @@ async fn fill(
         job.cx.events.note(text);
     }
     Ok((report, refused))
+}
+
+/// The error of a restore that ended half way: how many keys it left, and how to go on.
+fn stopped(job: &Job<'_>, error: SourceError, restored: u64) -> SourceError {
+    if restored == 0 {
+        return error;
+    }
+    let keys = words::count(restored, "key was", "keys were");
+    let text = format!("the restore stopped after {keys} written");
+    let again = match job.request.if_exists {
+        IfExists::Replace => "restore again with --if-exists replace",
+        IfExists::Fail | IfExists::Merge => {
+            "restore again with --if-exists merge, which replaces the written keys"
+        }
+    };
+    if error.kind() == SourceErrorKind::Cancelled {
+        // Nothing else is shown of a cancelled command.
+        job.cx.events.warn(WarningKind::Other, "", format!("{text}: {again}"));
+        return error;
+    }
+    let hint = match error.hint() {
+        Some(hint) => format!("{hint}; then {again}"),
+        None => again.to_owned(),
+    };
+    error.context(text).with_hint(hint)
 }
 
 async fn refuse_what_is_impossible(job: &Job<'_>) -> SourceResult<()> {
@@ -162,6 +203,7 @@ async fn write(
     target: &Target,
     connections: Vec<RawConnection>,
     largest: usize,
+    restored: &AtomicU64,
 ) -> SourceResult<(RestoreReport, Read, Refused)> {
     let (lanes, ends) = target.lanes();
     let (dumps, own) = (job.read_dumps(), plan.clone());
@@ -173,8 +215,10 @@ async fn write(
         }
         done.map(|()| writer.read)
     });
-    let each =
-        connections.into_iter().zip(ends).map(|(connection, batches)| send(connection, batches));
+    let each = connections
+        .into_iter()
+        .zip(ends)
+        .map(|(connection, batches)| send(connection, batches, restored));
     let sent = super::super::unless_cancelled(job.cx, try_join_all(each)).await;
     let read = reading.await.map_err(|_| invalid("the reader of the dump ended unexpectedly"))?;
     match (sent, read) {
@@ -196,10 +240,11 @@ async fn write(
     }
 }
 
-/// Sends one node what it gets.
+/// Sends one node its keys; `restored` counts the confirmed ones.
 async fn send(
     connection: RawConnection,
     batches: Batches<About>,
+    restored: &AtomicU64,
 ) -> SourceResult<(RestoreReport, Refused)> {
     let (mut report, mut refused) = (RestoreReport::default(), Refused::default());
     let sent = pipeline::run(connection, batches, DOING, |about, reply| {
@@ -211,6 +256,7 @@ async fn send(
             Reply::Error(text) => return Err(refusal(text)),
             _ => {
                 report.entries += 1;
+                restored.fetch_add(1, Ordering::Relaxed);
                 report.total_bytes += bytes;
                 report.written_bytes += bytes;
             }
@@ -223,7 +269,7 @@ async fn send(
 
 fn refusal(text: String) -> SourceError {
     let has_moved = ["MOVED ", "ASK ", "TRYAGAIN"].iter().any(|start| text.starts_with(start));
-    let error = WireError::Server(text).into_source(DOING);
+    let error = WireError::Server(text).into_source_granting(DOING, GRANT_RESTORE);
     if has_moved {
         error.with_hint(
             "restore again when the cluster is stable: slots were moved during the restore",
@@ -276,7 +322,9 @@ async fn functions(
         Err(WireError::Server(text)) => {
             refused.add(0, b"", format!("function libraries: {text}"));
         }
-        other => other.map_err(|error| error.into_source("cannot restore functions"))?,
+        other => other.map_err(|error| {
+            error.into_source_granting("cannot restore functions", GRANT_RESTORE)
+        })?,
     }
     Ok(())
 }

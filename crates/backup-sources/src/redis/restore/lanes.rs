@@ -103,7 +103,7 @@ impl Target {
 }
 
 fn cannot_connect(error: WireError, options: &RedisOptions) -> SourceError {
-    error.into_source(format!("cannot connect to {}", options.label()))
+    error.into_source_granting(format!("cannot connect to {}", options.label()), GRANT_RESTORE)
 }
 
 impl TargetNode {
@@ -129,6 +129,7 @@ impl TargetNode {
         if !self.info.is_known() {
             return refuse("the type of the target is unknown: INFO is not allowed", GRANT_RESTORE);
         }
+        self.info.refuse_sentinel()?;
         if self.info.is_replica() {
             return refuse("the target is a replica, which accepts no writes", suited::REPLICA);
         }

@@ -9,6 +9,7 @@
 //! | `lanes.rs` | what the target is: a server, or the masters of a cluster; ways to them |
 //! | `rehearse.rs` | the dump and the commands behind it, read through before anything of the target goes |
 //! | `prepare.rs` | what the target is like, and room in it |
+//! | `memory.rs` | memory of the target: refusals, warnings, evicted keys |
 //! | `writer.rs` | commands of a dump |
 //! | `plan.rs` | which keys go where, and in which form |
 //! | `pipeline.rs` | many commands on their way at once |
@@ -29,6 +30,7 @@ mod find;
 mod keys;
 mod lanes;
 mod listen;
+mod memory;
 mod merged;
 mod pipeline;
 mod plan;
@@ -59,7 +61,9 @@ use super::reader::NO_MOMENT;
 use super::sentinel;
 use super::server::Info;
 use dumps::{Dump, Dumps};
+pub(super) use find::stored;
 pub use find::{FoundKey, FoundKeys, find_keys};
+pub(super) use plan::target_time;
 
 pub(super) use dumps::places_of;
 

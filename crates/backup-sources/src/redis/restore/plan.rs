@@ -63,7 +63,7 @@ pub(super) fn format_of(version: &Version) -> (Flavour, u16) {
 }
 
 /// What the target's clock says, milliseconds since 1970; our own, if it does not tell.
-pub(super) async fn target_time(cx: &Context, client: &mut Client) -> SourceResult<u64> {
+pub(in super::super) async fn target_time(cx: &Context, client: &mut Client) -> SourceResult<u64> {
     match server::time(client).await {
         Ok(time) => Ok(time),
         Err(WireError::Server(text)) => {

@@ -5,7 +5,6 @@ use backup_core::words;
 use redis::Cmd;
 
 use super::super::error::{GRANT_RESTORE, WireError, invalid};
-use super::super::options::RedisOptions;
 use super::super::server::Info;
 use super::super::wire::Client;
 use super::plan::{Plan, format_of};
@@ -26,7 +25,7 @@ pub(super) struct Room {
     /// Keys that go.
     pub(super) keys: u64,
     /// Keys that the target has evicted so far.
-    evicted: Option<u64>,
+    pub(super) evicted: Option<u64>,
 }
 
 /// Looks whether the target can take what is asked for. Nothing is changed.
@@ -42,7 +41,8 @@ pub(super) async fn look(
     let mut room = Room { everything, evicted: info.number("evicted_keys"), ..Room::default() };
     for database in found.databases.iter().map(|database| plan.database(*database)) {
         let doing = |error: WireError| {
-            error.into_source(format!("cannot inspect database {database} of the target"))
+            let doing = format!("cannot inspect database {database} of the target");
+            error.into_source_granting(doing, GRANT_RESTORE)
         };
         client.run::<()>(redis::cmd("SELECT").arg(database)).await.map_err(doing)?;
         let keys: u64 = client.run(&redis::cmd("DBSIZE")).await.map_err(doing)?;
@@ -67,7 +67,7 @@ pub(super) async fn look(
     }
     if let Some((database, name)) = &found.example {
         let selected = client.run::<()>(redis::cmd("SELECT").arg(database)).await;
-        selected.map_err(|error| error.into_source(DOING))?;
+        selected.map_err(|error| error.into_source_granting(DOING, GRANT_RESTORE))?;
         // No payload at all: a server that may be asked says so, and changes nothing. So does a
         // node that has not its slot.
         let mut command = redis::cmd("RESTORE");
@@ -97,63 +97,10 @@ async fn require_right(client: &mut Client, command: &Cmd, replacing: bool) -> S
         {
             Ok(())
         }
-        Err(error) if error.is_denied() => Err(error.into_source(DOING).with_hint(GRANT_RESTORE)),
-        Err(error) => Err(error.into_source(DOING)),
+        Err(error) => Err(error.into_source_granting(DOING, GRANT_RESTORE)),
         Ok(()) => {
             Err(invalid("the target accepts an invalid value: it is not a Redis or Valkey server"))
         }
-    }
-}
-
-/// A target that has to evict keys while others come answers OK all the same. Of a cluster all
-/// nodes are asked.
-pub(super) fn require_memory<'a>(
-    job: &Job<'_>,
-    infos: impl IntoIterator<Item = &'a Info>,
-    emptied: bool,
-) -> SourceResult<()> {
-    let needed =
-        job.description.dump.remarks.get("used-mem").and_then(|bytes| bytes.parse::<u64>().ok());
-    let left = |info: &Info| {
-        let most = info.number("maxmemory").filter(|most| *most > 0)?;
-        let kept = if emptied { 0 } else { info.number("used_memory").unwrap_or(0) };
-        Some(most.saturating_sub(kept))
-    };
-    // One without a limit may take everything.
-    let left: Option<u64> = infos.into_iter().map(left).sum();
-    match (needed, left) {
-        (Some(needed), Some(left)) if needed > left => {
-            let text = format!(
-                "the snapshot takes {} MiB of memory, but the target has {} MiB left of its \
-                 maxmemory",
-                needed >> 20,
-                left >> 20
-            );
-            Err(SourceError::new(SourceErrorKind::Target, text)
-                .with_hint("raise maxmemory of the target, or select fewer keys"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Whatever was answered: keys that were evicted to make room for others are not there. `before` is
-/// how many were, when nothing had been written; `None` if the target did not tell.
-pub(super) async fn require_that_nothing_was_evicted(
-    server: &RedisOptions,
-    before: Option<u64>,
-) -> SourceResult<()> {
-    let Some(before) = before else { return Ok(()) };
-    let info = Info::of(server)
-        .await
-        .map_err(|error| error.into_source("cannot inspect the restored data"))?;
-    match info.number("evicted_keys") {
-        Some(now) if now > before => {
-            let keys = words::count(now - before, "key", "keys");
-            let text = format!("the target has evicted {keys} during the restore");
-            Err(SourceError::new(SourceErrorKind::Mismatch, text)
-                .with_hint("raise maxmemory of the target, and restore again"))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -200,9 +147,7 @@ impl Room {
             if let Err(error) = client.run::<()>(&command).await {
                 // Whether it was done is not known if the connection broke.
                 has_dropped |= !matches!(error, WireError::Server(_));
-                let is_denied = error.is_denied();
-                let error = error.into_source("cannot empty the target");
-                let error = if is_denied { error.with_hint(GRANT_RESTORE) } else { error };
+                let error = error.into_source_granting("cannot empty the target", GRANT_RESTORE);
                 return Err(if has_dropped { gone(error) } else { error });
             }
             has_dropped |= drops;
@@ -224,13 +169,5 @@ impl Room {
             commands.push((redis::cmd("FUNCTION").arg("FLUSH").clone(), true));
         }
         commands
-    }
-
-    /// Whatever was answered: keys that were evicted to make room for others are not there.
-    pub(super) async fn require_that_nothing_was_evicted(
-        &self,
-        server: &RedisOptions,
-    ) -> SourceResult<()> {
-        require_that_nothing_was_evicted(server, self.evicted).await
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Found {
     /// Those of them whose time has come.
     expired: u64,
     refused: Refused,
+    /// Whether a module has stored data that belongs to no key.
+    has_module_data: bool,
     /// Hashes of the names that they get, where they get others.
     names: HashSet<u64>,
     /// Whether the dump was read for it.
@@ -86,8 +88,8 @@ impl Found {
     ) -> Result<(), RdbError> {
         let key = match record {
             Record::Key(key) if plan.is_selected(&key) => key,
-            Record::ModuleData if plan.is_whole() => {
-                self.refused.add(0, b"", "module data that belongs to no key");
+            Record::ModuleData => {
+                self.has_module_data |= plan.is_whole();
                 return Ok(());
             }
             Record::Library(_) if plan.refuses_libraries() => {
@@ -176,6 +178,7 @@ impl Found {
             ..RestoreReport::default()
         };
         self.refused.tell(job.cx);
+        tell_module_data(job, self.has_module_data, &mut report);
         tell_expired(job, self.keys, self.expired, &mut report)?;
         Ok(report)
     }
@@ -253,6 +256,16 @@ pub(super) fn tell_expired(
         job.cx.events.note(text);
     }
     Ok(())
+}
+
+/// Warns of data of modules that belongs to no key: RESTORE cannot write it.
+pub(super) fn tell_module_data(job: &Job<'_>, has_some: bool, report: &mut RestoreReport) {
+    if has_some {
+        let text = "data of modules that belongs to no key is left out: a restore as a replica or \
+                    into a directory keeps it";
+        job.cx.events.warn(WarningKind::Other, "", text);
+        report.warnings += 1;
+    }
 }
 
 /// Reads all dumps that are sent as they are to their ends.

@@ -14,8 +14,8 @@ use super::super::rdb::{Flavour, Survey};
 use super::super::server::{self, Info, Vendor, Version};
 use super::super::wire::{Client, acceptor};
 use super::Job;
+use super::memory::require_memory;
 use super::plan::format_of;
-use super::prepare::require_memory;
 use super::rehearse;
 use super::replica::DOING;
 
@@ -69,9 +69,7 @@ pub(super) async fn look(
 
 /// What the target says, and which rights would help.
 pub(super) fn refused(error: WireError) -> SourceError {
-    let is_denied = error.is_denied();
-    let error = error.into_source(DOING);
-    if is_denied { error.with_hint(GRANT_REPLICA) } else { error }
+    error.into_source_granting(DOING, GRANT_REPLICA)
 }
 
 fn refuse_targets(job: &Job<'_>, info: &Info) -> SourceResult<()> {

@@ -1,14 +1,15 @@
 //! Reading restored keys back: what each of them says, and when it expires, must be what the dump
 //! says.
 
-use backup_core::source::{SourceError, SourceErrorKind, SourceResult};
+use backup_core::event::WarningKind;
+use backup_core::source::{RestoreReport, SourceError, SourceErrorKind, SourceResult};
 use backup_core::words;
 use futures::future::try_join_all;
 
 use super::super::backup::Channel;
-use super::super::error::{WireError, invalid, malformed};
+use super::super::error::{GRANT_RESTORE, WireError, invalid, malformed};
 use super::super::rdb::{
-    Flavour, Key, Parser, RdbError, Record, content_hash, dump_parts, has_field_times,
+    Flavour, Key, Parser, RdbError, Record, content_hash, dump_parts, has_field_times, is_module,
     living_fields,
 };
 use super::super::wire::{RawConnection, Reply};
@@ -40,10 +41,58 @@ enum Expected {
     Expiry { name: String, bytes: u64, expires: u64, may_be_gone: bool },
 }
 
-/// What reading back has found.
+/// Restored keys, compared with the snapshot.
+#[derive(Debug, Default)]
+pub(super) struct ReadBack {
+    /// Bytes of the compared values.
+    bytes: u64,
+    /// Keys that the target lacks.
+    pub(super) missing: u64,
+    /// The first of them.
+    first_missing: Option<String>,
+    /// Keys of modules: they exist, and only their modules can compare the values.
+    of_modules: u64,
+}
+
+impl ReadBack {
+    /// Adds the result to the report. Up to `evicted` keys may be missing.
+    ///
+    /// # Errors
+    /// [`SourceErrorKind::Mismatch`] if more are missing.
+    pub(super) fn report(
+        &self,
+        job: &Job<'_>,
+        evicted: u64,
+        report: &mut RestoreReport,
+    ) -> SourceResult<()> {
+        if self.missing > evicted {
+            return Err(differs(self.missing, self.first_missing.clone()));
+        }
+        report.verified_bytes = self.bytes;
+        if self.of_modules > 0 {
+            let keys = words::count(self.of_modules, "key of a module", "keys of modules");
+            let text = format!("values not compared: {keys}, which exist at the target");
+            job.cx.events.warn(WarningKind::Other, "", text);
+            report.warnings += 1;
+        }
+        Ok(())
+    }
+}
+
+fn differs(keys: u64, example: Option<String>) -> SourceError {
+    let keys = words::count(keys, "restored key differs", "restored keys differ");
+    let example = example.unwrap_or_default();
+    let text = format!("{keys} from the snapshot, for instance {example}");
+    SourceError::new(SourceErrorKind::Mismatch, text)
+        .with_hint("check for other writers at the target")
+}
+
+/// Replies of one node.
 #[derive(Default)]
 struct Found {
     verified: u64,
+    missing: u64,
+    first_missing: Option<String>,
     different: u64,
     first: Option<String>,
     /// What the value was like, whose time is told next.
@@ -57,13 +106,17 @@ enum Value {
     Gone,
 }
 
-/// Compares all keys that were restored; returns how many bytes that were.
+/// Compares all keys that were restored. Missing ones are counted, because the target may have
+/// evicted them.
+///
+/// # Errors
+/// [`SourceErrorKind::Mismatch`] if a key differs.
 pub(super) async fn verify(
     job: &Job<'_>,
     plan: &Plan,
     target: &Target,
     refused: &Refused,
-) -> SourceResult<u64> {
+) -> SourceResult<ReadBack> {
     // The format of what is read back is that of the target.
     let (flavour, newest) =
         target.version().map_or((Flavour::Redis, 0), |version| format_of(&version));
@@ -79,19 +132,22 @@ pub(super) async fn verify(
         .zip(ends)
         .map(|(connection, end)| compare(connection, end, plan, flavour, exact));
     let found = super::super::unless_cancelled(job.cx, try_join_all(each)).await?;
-    reading
+    let of_modules = reading
         .await
         .map_err(|_| invalid("the reader of the dump ended unexpectedly"))?
         .map_err(RdbError::into_source)?;
     let different: u64 = found.iter().map(|found| found.different).sum();
-    if different == 0 {
-        return Ok(found.iter().map(|found| found.verified).sum());
+    let mut read_back = ReadBack { of_modules, ..ReadBack::default() };
+    for one in &found {
+        read_back.bytes += one.verified;
+        read_back.missing += one.missing;
+        read_back.first_missing = read_back.first_missing.take().or(one.first_missing.clone());
     }
-    let name = found.into_iter().find_map(|found| found.first).unwrap_or_default();
-    let keys = words::count(different, "restored key differs", "restored keys differ");
-    let text = format!("{keys} from the snapshot, for instance {name}");
-    Err(SourceError::new(SourceErrorKind::Mismatch, text)
-        .with_hint("check for other writers at the target"))
+    if different == 0 {
+        return Ok(read_back);
+    }
+    let first = found.into_iter().find_map(|found| found.first);
+    Err(differs(different + read_back.missing, first))
 }
 
 /// Compares what one node answers.
@@ -105,7 +161,7 @@ async fn compare(
     let mut found = Found::default();
     let compared = pipeline::run(connection, batches, DOING, |expected: Expected, reply| {
         if let Reply::Error(text) = reply {
-            return Err(WireError::Server(text).into_source(DOING));
+            return Err(WireError::Server(text).into_source_granting(DOING, GRANT_RESTORE));
         }
         match expected {
             Expected::Done => Ok(()),
@@ -162,7 +218,12 @@ impl Found {
     fn end_of_key(&mut self, name: String, bytes: u64, same_time: bool, may_be_gone: bool) {
         let good = match self.value.take() {
             Some(Value::Same) => same_time || may_be_gone,
-            Some(Value::Gone) => may_be_gone,
+            Some(Value::Gone) if may_be_gone => true,
+            Some(Value::Gone) => {
+                self.missing += 1;
+                self.first_missing.get_or_insert(name);
+                return;
+            }
             Some(Value::Other) | None => false,
         };
         if good {
@@ -183,14 +244,18 @@ struct Asking {
 }
 
 impl Asking {
-    fn run(mut self, mut dumps: Dumps) -> Result<(), RdbError> {
+    /// Returns the number of keys whose values only a module can compare.
+    fn run(mut self, mut dumps: Dumps) -> Result<u64, RdbError> {
+        let mut of_modules = 0;
         while let Some(parser) = dumps.next()? {
-            self.read(parser)?;
+            of_modules += self.read(parser)?;
         }
-        self.lanes.send()
+        self.lanes.send()?;
+        Ok(of_modules)
     }
 
-    fn read(&mut self, mut parser: Parser<Channel>) -> Result<(), RdbError> {
+    fn read(&mut self, mut parser: Parser<Channel>) -> Result<u64, RdbError> {
+        let mut of_modules = 0;
         let mut value = Vec::new();
         while let Some(record) = parser.next()? {
             let Record::Key(key) = record else { continue };
@@ -202,7 +267,11 @@ impl Asking {
             let (bytes, fits) = parser.take_value(&mut value, LARGEST)?;
             let (flavour, until) = (parser.flavour(), self.plan.now().saturating_add(FIELDS));
             let timed = has_field_times(key.kind, flavour);
-            let hash = if fits { Self::hash(&key, flavour, &value, until)? } else { None };
+            // Modules may store the same value as other bytes.
+            let is_module = is_module(key.kind);
+            of_modules += u64::from(is_module);
+            let hash =
+                if fits && !is_module { Self::hash(&key, flavour, &value, until)? } else { None };
             let may_be_gone = timed
                 && hash.is_some()
                 && living_fields(key.kind, flavour, &value, until)
@@ -224,7 +293,7 @@ impl Asking {
             lane.batch.push(&[question, &name], expected);
             lane.send_if_full()?;
         }
-        Ok(())
+        Ok(of_modules)
     }
 
     /// `None` for what expands to more than is held in memory.

@@ -27,6 +27,8 @@ pub(super) struct Read {
     pub(super) expired_fields: u64,
     pub(super) refused: Refused,
     pub(super) libraries: Vec<Vec<u8>>,
+    /// Whether a module has stored data that belongs to no key.
+    pub(super) has_module_data: bool,
 }
 
 /// What a reply is about.
@@ -67,10 +69,8 @@ impl Writer {
                 // All nodes of a cluster have the same ones.
                 Record::Library(library) if self.read.libraries.contains(&library) => {}
                 Record::Library(library) => self.read.libraries.push(library),
-                Record::ModuleData if self.plan.is_whole() => {
-                    self.read.refused.add(0, b"", "module data that belongs to no key");
-                }
-                Record::ModuleData | Record::Remark(..) => {}
+                Record::ModuleData => self.read.has_module_data |= self.plan.is_whole(),
+                Record::Remark(..) => {}
                 Record::Key(key) => match self.plan.way(&key) {
                     Way::NotSelected => {}
                     Way::Expired => self.read.expired += 1,

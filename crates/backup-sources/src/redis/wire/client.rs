@@ -10,6 +10,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::super::error::{WireError, malformed};
 use super::super::options::RedisOptions;
 use super::guard::{Failure, Guard, Traffic};
+use super::login::Secret;
+use super::mismatch;
 use super::socket::Socket;
 use crate::waits::Waits;
 
@@ -22,6 +24,10 @@ pub(in super::super) struct Client {
     waits: Waits,
     /// Name of the server in reports.
     server: String,
+    /// The password, which must not reach an error.
+    secret: Secret,
+    /// Settings of a server that has not answered yet.
+    untried: Option<Box<RedisOptions>>,
     /// Reads and writes the stream; ends with the client, also if a reply is still missing.
     _driver: AbortOnDropHandle<()>,
 }
@@ -45,14 +51,19 @@ fn settings() -> RedisConnectionInfo {
 
 impl Client {
     /// Takes over a stream on which nothing was sent.
-    pub(super) async fn open(socket: Socket, options: &RedisOptions) -> Result<Self, WireError> {
+    pub(super) async fn open(
+        socket: Socket,
+        options: &RedisOptions,
+        secret: Secret,
+    ) -> Result<Self, WireError> {
         let traffic = Arc::new(Traffic::default());
         let guarded = Guard::new(socket, Arc::clone(&traffic));
         let opened = MultiplexedConnection::new_with_config(&settings(), guarded, config()).await;
         let (connection, driver) = opened.map_err(|error| failed(&error, None))?;
         let _driver = AbortOnDropHandle::new(tokio::spawn(driver));
         let (waits, server) = (options.waits.clone(), options.label());
-        Ok(Self { connection, traffic, waits, server, _driver })
+        let untried = Some(Box::new(options.clone()));
+        Ok(Self { connection, traffic, waits, server, secret, untried, _driver })
     }
 
     /// Sends a command, and returns its reply.
@@ -64,8 +75,13 @@ impl Client {
         &mut self,
         command: &Cmd,
     ) -> Result<T, WireError> {
-        match self.reply(command).await? {
-            Value::ServerError(error) => Err(error.into()),
+        let replied = self.reply(command).await;
+        let replied = match (replied, self.untried.take()) {
+            (Err(error), Some(options)) => Err(mismatch::tls_port(&options, error).await),
+            (replied, _) => replied,
+        };
+        match replied? {
+            Value::ServerError(error) => Err(self.secret.hide(error.into())),
             // The crate's error may contain the reply.
             value => redis::from_redis_value(value).map_err(|_| unexpected_reply(command).into()),
         }
@@ -105,7 +121,8 @@ fn failed(error: &RedisError, failure: Option<Failure>) -> WireError {
     match failure {
         Some(Failure::Closed) => closed().into(),
         Some(Failure::TooLong) => malformed("reply from the server: it is too long").into(),
-        Some(Failure::Io(kind, text)) => WireError::Io(std::io::Error::new(kind, text)),
+        Some(Failure::Io(kind, text)) => mismatch::refused(&text)
+            .map_or_else(|| WireError::Io(std::io::Error::new(kind, text)), WireError::Source),
         None if error.is_connection_dropped() => closed().into(),
         None => malformed("reply from the server").into(),
     }
@@ -136,8 +153,10 @@ mod tests {
     async fn connected() -> (Client, DuplexStream) {
         let (near, far) = duplex(1 << 20);
         let waits = Waits::new(TIMEOUT, Events::silent());
-        let options = RedisOptions { waits, ..RedisOptions::default() };
-        (Client::open(Box::new(near), &options).await.unwrap(), far)
+        // No second connection is made to a socket.
+        let socket = Some("/nowhere".into());
+        let options = RedisOptions { waits, socket, ..RedisOptions::default() };
+        (Client::open(Box::new(near), &options, Secret::default()).await.unwrap(), far)
     }
 
     /// The result of a request that is answered by these bytes, after which the server hangs up.

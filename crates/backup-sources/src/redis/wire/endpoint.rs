@@ -2,6 +2,7 @@
 
 use super::super::error::WireError;
 use super::super::options::RedisOptions;
+use super::login::Secret;
 use super::socket::{self, Socket};
 use super::{Client, RawConnection, Replication, login};
 
@@ -27,7 +28,8 @@ impl<'a> Endpoint<'a> {
     /// The server cannot be reached, or refuses the credentials.
     pub(in super::super) async fn ask(self) -> Result<Client, WireError> {
         let login = login::command(self.options).await?;
-        let mut client = Client::open(self.dial().await?, self.options).await?;
+        let secret = Secret::of(login.as_ref());
+        let mut client = Client::open(self.dial().await?, self.options, secret).await?;
         if let Some(login) = login {
             let answer = client.run::<()>(&login).await;
             answer.map_err(|error| login::refused(self.options, error))?;
@@ -41,7 +43,8 @@ impl<'a> Endpoint<'a> {
     /// As for [`Endpoint::ask`].
     pub(in super::super) async fn raw(self) -> Result<RawConnection, WireError> {
         let login = login::command(self.options).await?;
-        let mut connection = RawConnection::new(self.dial().await?, self.options);
+        let secret = Secret::of(login.as_ref());
+        let mut connection = RawConnection::new(self.dial().await?, self.options, secret);
         if let Some(login) = login {
             let answer = connection.run(&login).await;
             answer.map_err(|error| login::refused(self.options, error))?;

@@ -8,6 +8,40 @@ use redis::Cmd;
 
 use super::super::error::WireError;
 use super::super::options::RedisOptions;
+use super::guard::make_ascii;
+
+/// Stands for a password in the text of a server.
+const REPLACED: &str = "***";
+
+/// A password that must not reach an error, though the server repeats it: as it is, and as a reply
+/// repeats it, in ASCII.
+#[derive(Clone, Default)]
+pub(super) struct Secret(Vec<String>);
+
+impl Secret {
+    /// The password of a login.
+    pub(super) fn of(login: Option<&Cmd>) -> Self {
+        match login.and_then(|login| login.args_iter().last()) {
+            Some(redis::Arg::Simple(password)) if !password.is_empty() => {
+                let mut ascii = password.to_vec();
+                make_ascii(&mut ascii);
+                Self([password, &ascii].map(|text| String::from_utf8_lossy(text).into()).into())
+            }
+            _ => Self::default(),
+        }
+    }
+
+    /// The same error without the password.
+    pub(super) fn hide(&self, error: WireError) -> WireError {
+        match error {
+            WireError::Server(text) => {
+                let hide = |text: String, password: &String| text.replace(password, REPLACED);
+                WireError::Server(self.0.iter().fold(text, hide))
+            }
+            other => other,
+        }
+    }
+}
 
 /// Beginnings of replies to AUTH in which Redis and Valkey repeat no password.
 const HARMLESS: [&str; 6] = [
@@ -99,6 +133,18 @@ mod tests {
             };
             let sent = command(&options).await.unwrap().map(|auth| auth.get_packed_command());
             assert_eq!(sent.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn passwords_in_texts_of_servers_are_replaced() {
+        let mut login = redis::cmd("AUTH");
+        login.arg("me").arg("hush");
+        for (login, expected) in
+            [(Some(&login), "WRONGPASS me used ***"), (None, "WRONGPASS me used hush")]
+        {
+            let error = WireError::Server("WRONGPASS me used hush".to_owned());
+            assert_eq!(Secret::of(login).hide(error).to_string(), expected);
         }
     }
 }

@@ -15,6 +15,7 @@
 //! | `mod.rs` | a map |
 //! | `endpoint.rs` | [`Endpoint`]: a server, and each kind of connection to it |
 //! | `socket.rs` | TCP, plain or TLS; Unix sockets |
+//! | `mismatch.rs` | plain ports named for TLS, TLS ports named without, client certificates |
 //! | `login.rs` | AUTH, and errors without its passwords |
 //! | `client.rs` | [`Client`]: requests and replies |
 //! | `guard.rs` | limits on the replies that the crate reads |
@@ -29,6 +30,7 @@ mod client;
 mod endpoint;
 mod guard;
 mod login;
+mod mismatch;
 mod raw;
 mod replication;
 mod resp;

@@ -12,6 +12,7 @@ use super::super::error::{WireError, malformed};
 use super::super::options::RedisOptions;
 use super::client::closed;
 use super::guard::make_ascii;
+use super::login::Secret;
 use super::resp::{Reply, ReplyEnd, parse_reply};
 use super::socket::Socket;
 use crate::waits::Waits;
@@ -29,6 +30,8 @@ pub(in super::super) struct RawConnection {
     waits: Waits,
     /// Name of the server in reports.
     server: String,
+    /// The password, which must not reach an error.
+    secret: Secret,
 }
 
 impl std::fmt::Debug for RawConnection {
@@ -44,9 +47,9 @@ pub(in super::super) fn silent(silence: Duration) -> WireError {
 }
 
 impl RawConnection {
-    pub(super) fn new(socket: Socket, options: &RedisOptions) -> Self {
+    pub(super) fn new(socket: Socket, options: &RedisOptions, secret: Secret) -> Self {
         let (waits, server) = (options.waits.clone(), options.label());
-        Self { socket, input: BytesMut::new(), waits, server }
+        Self { socket, input: BytesMut::new(), waits, server, secret }
     }
 
     /// Limits of waits, and the name of the server in reports.
@@ -102,6 +105,11 @@ impl RawConnection {
         self.line().await
     }
 
+    /// The refusal of a server, without the password.
+    pub(super) fn refusal(&self, text: &str) -> WireError {
+        self.secret.hide(WireError::Server(text.to_owned()))
+    }
+
     /// The next reply, which is a single line. Bytes behind it stay in `input`.
     pub(super) async fn line(&mut self) -> Result<Value, WireError> {
         let mut line = loop {
@@ -116,7 +124,7 @@ impl RawConnection {
         };
         make_ascii(&mut line);
         match redis::parse_redis_value(&line) {
-            Ok(Value::ServerError(error)) => Err(error.into()),
+            Ok(Value::ServerError(error)) => Err(self.secret.hide(error.into())),
             Ok(value) => Ok(value),
             // The crate's error contains the line.
             Err(_) => Err(malformed("reply from the server").into()),

@@ -20,6 +20,9 @@ const MARK: usize = 40;
 pub(in super::super) enum Sync {
     /// A dump comes, and stands for this place.
     Full { id: String, offset: u64 },
+    /// A dump comes, of an unknown place: the reply to SYNC, the command of old replicas. Servers
+    /// decide by the name of the command, so a renamed PSYNC is answered like this.
+    Old,
     /// The stream continues at the requested place; under another id if the server was promoted
     /// since.
     Continue { id: Option<String> },
@@ -69,6 +72,9 @@ impl Replication {
         let command = redis::cmd(&options.psync).arg(id).arg(offset).get_packed_command();
         self.connection.send(&command).await?;
         self.skip_newlines().await?;
+        if self.connection.input.first() == Some(&b'$') {
+            return Ok(Sync::Old);
+        }
         let sync = match self.connection.line().await? {
             Value::SimpleString(text) => answer(&text),
             _ => None,
@@ -100,6 +106,9 @@ impl Replication {
             if let Some(end) = input.iter().take(100).position(|byte| *byte == b'\n') {
                 let line = String::from_utf8_lossy(&input[..end]).trim_end().to_owned();
                 self.connection.input.advance(end + 1);
+                if let Some(refusal) = line.strip_prefix('-') {
+                    return Err(self.connection.refusal(refusal));
+                }
                 break framing(&line)?;
             }
             if input.len() > 100 {
@@ -148,9 +157,6 @@ fn is_id(text: &str) -> bool {
 
 fn framing(line: &str) -> Result<Framing, WireError> {
     let bad = || malformed("beginning of a dump");
-    if let Some(refusal) = line.strip_prefix('-') {
-        return Err(WireError::Server(refusal.to_owned()));
-    }
     let rest = line.strip_prefix('$').ok_or_else(bad)?;
     match rest.strip_prefix("EOF:") {
         Some(mark) => Ok(Framing::Mark(mark.as_bytes().try_into().map_err(|_| bad())?)),
@@ -166,6 +172,19 @@ enum Framing {
     Mark([u8; MARK]),
     /// The dump has ended.
     Ended,
+}
+
+/// Where the mark begins in these bytes.
+fn position(bytes: &[u8], mark: &[u8; MARK]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(next) = bytes[from..].iter().position(|byte| *byte == mark[0]) {
+        from += next;
+        if bytes[from..].starts_with(mark) {
+            return Some(from);
+        }
+        from += 1;
+    }
+    None
 }
 
 /// A dump on its way.
@@ -189,10 +208,11 @@ impl Dump {
                     return Ok(Some(input.split_to(len).freeze()));
                 }
                 Framing::Mark(mark) if input.len() >= MARK => {
-                    // Nothing comes behind the mark before we answer; what may be its beginning is
-                    // kept back.
-                    let len = input.len() - MARK;
-                    if input.ends_with(mark) {
+                    // A possible beginning of the mark is kept back. Servers from 7.0.0 to 7.0.5
+                    // may send a newline behind the mark, and others a PING: neither is read.
+                    let end = position(input, mark);
+                    let len = end.unwrap_or(input.len() - MARK);
+                    if end.is_some() {
                         self.framing = Framing::Ended;
                     }
                     if len > 0 {
@@ -240,6 +260,18 @@ mod tests {
         );
         for bad in ["$", "$-1", "$EOF:short", "17", "-ERR no"] {
             assert!(framing(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn marks_are_found_at_any_place() {
+        let mark = [b'm'; MARK];
+        for (before, behind) in [(&b""[..], &b""[..]), (b"data", b"\n"), (b"mmm", b"*1\r\n")] {
+            let bytes = [before, &mark, behind].concat();
+            // Of a run of the same letter, the mark begins at the first.
+            let expected = before.iter().position(|byte| *byte == b'm').unwrap_or(before.len());
+            assert_eq!(position(&bytes, &mark), Some(expected));
+            assert_eq!(position(&bytes[..MARK - 1], &mark), None);
         }
     }
 }

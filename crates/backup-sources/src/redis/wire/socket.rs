@@ -15,6 +15,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::super::error::{WireError, invalid};
 use super::super::options::RedisOptions;
+use super::mismatch;
 
 /// Longest that a server is waited for.
 const CONNECTING: Duration = Duration::from_secs(15);
@@ -49,13 +50,20 @@ async fn open(options: &RedisOptions) -> Result<Socket, WireError> {
     let name = ServerName::try_from(options.host.clone())
         .map_err(|_| invalid(format!("{:?} is not a host name", options.host)))?;
     let connector = TlsConnector::from(Arc::new(tls_config(options).await?));
-    Ok(Box::new(connector.connect(name, tcp).await.map_err(tls_failed)?))
+    tokio::select! {
+        biased;
+        connected = connector.connect(name, tcp) => Ok(Box::new(connected.map_err(tls_failed)?)),
+        error = mismatch::plain_port(options) => Err(error),
+    }
 }
 
 /// What TLS itself finds wrong stays wrong; a way that breaks meanwhile may be whole in a moment.
 fn tls_failed(error: io::Error) -> WireError {
     if !error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
         return error.into();
+    }
+    if let Some(refused) = mismatch::refused(&error.to_string()) {
+        return refused.into();
     }
     let hint = "check the server's certificate, name that of its authority, and check that the \
                 port uses TLS";
