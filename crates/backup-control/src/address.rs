@@ -195,7 +195,7 @@ impl ServerAddress {
         if self.is_postgres() { crate::sources::postgres_hosts(&self.0) } else { Vec::new() }
     }
 
-    /// Whether sentinels name the server of Redis or Valkey.
+    /// Returns true for an address of sentinels of Redis or Valkey.
     #[must_use]
     pub(crate) fn has_sentinels(&self) -> bool {
         self.is_redis() && scheme(&self.0).is_some_and(|scheme| scheme.ends_with("+sentinel"))

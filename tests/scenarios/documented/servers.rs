@@ -76,7 +76,7 @@ pub(super) fn redis() -> Redis {
         (
             "restore",
             "~* +info +time +config|get +select +dbsize +restore +dump +exists +pexpiretime +pttl \
-             +flushall +flushdb +function|restore +function|flush",
+             +hpexpireat +flushall +flushdb +function|restore +function|flush",
         ),
         ("replica", "+replicaof +info +select +config|get +function|list +time +psync +replconf"),
     ];

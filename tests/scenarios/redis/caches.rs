@@ -4,7 +4,7 @@ use backup_core::source::{IfExists, RestoreReport, RestoreRequest, Selection};
 use backup_sources::redis::RestoreOptions;
 
 use super::restores::{Backed, replica, verified};
-use crate::support::redis::{Redis, Version};
+use crate::support::redis::{Answer, Redis, Version};
 
 const VALUE: usize = 10_000;
 
@@ -29,7 +29,7 @@ fn keys(server: &Redis) -> u64 {
 
 /// A cache at its `maxmemory` restores into an identical server and into itself: keys that the
 /// target evicts are counted in a warning.
-pub(super) async fn full_cache_restores_into_its_like(version: Version) {
+pub(super) async fn restore_of_a_full_cache_counts_evicted_keys(version: Version) {
     let backed = Backed::of(full_cache(version)).await;
     // The server itself evicts more keys after the snapshot.
     let manifest = backed.repo.reader(backed.snapshot).await.manifest().await.unwrap().unwrap();
@@ -76,15 +76,21 @@ pub(super) async fn small_cache_is_filled_only_by_force(version: Version) {
     let gone = small.info("evicted_keys").parse::<u64>().unwrap();
     assert!(gone > 100 && report.warnings == 1, "{gone} {report:?}");
     // Those that are left are those of the snapshot.
-    let (left, value) = (small.run(&["KEYS", "*"]), "v".repeat(VALUE));
+    // It goes on to evict while it is read.
+    let (left, value) = (small.run(&["KEYS", "*"]), "v".repeat(VALUE).into_bytes());
+    let mut same = 0;
     for key in left.list() {
         let name = key.text();
-        assert!(name.starts_with('k') && small.run(&["GET", &name]).text() == value, "{name}");
+        match small.run(&["GET", &name]) {
+            Answer::Nil => {}
+            Answer::Bytes(bytes) if name.starts_with('k') && bytes == value => same += 1,
+            _ => panic!("{name} differs"),
+        }
     }
-    assert!(!left.list().is_empty());
+    assert!(same > 100, "{same} of {}", left.list().len());
 }
 
-/// A restore that stops half way names the keys that it left, and the flag to go on with, which
+/// A restore that stops half way names the number of written keys, and the flag of the command that
 /// completes it.
 pub(super) async fn restore_that_stops_half_way_can_go_on(version: Version) {
     let server = Redis::start(version);

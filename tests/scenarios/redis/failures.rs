@@ -39,7 +39,7 @@ pub(super) async fn few_rights_are_enough(version: Version) {
     let report = back_up(&repo, &allowed).await;
     let manifest = repo.reader(report.snapshot.unwrap()).await.manifest().await.unwrap().unwrap();
     assert_eq!(manifest.objects["db0"].count, 1);
-    // Neither the access list nor the backlog can be asked.
+    // The access list is not allowed, and there is no backlog.
     let probe = allowed.probe(&Context::silent()).await.unwrap();
     assert!(probe.problems[0].finding.contains("could not be checked"), "{:?}", probe.problems);
     assert_eq!((probe.problems.len(), probe.log_capture), (1, LogCapture::Unchecked));

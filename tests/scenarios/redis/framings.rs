@@ -186,7 +186,7 @@ pub(super) async fn renamed_psync_gives_snapshots_without_a_log(version: Version
     let probe = origin.probe(&Context::silent()).await.unwrap();
     assert_eq!(probe.log_capture, LogCapture::Unchecked);
     assert!(probe.problems[0].finding.contains("as SYNC"), "{:?}", probe.problems);
-    // A name that the server does not know.
+    // An unknown name.
     let wrong = RedisOptions { psync: "COPY-NONE".to_owned(), ..options };
     let probe = source_with(wrong).await.probe(&Context::silent()).await.unwrap();
     assert_eq!(probe.log_capture, LogCapture::Refused);

@@ -363,7 +363,7 @@ fn planned(origin: &Redis, target: &Redis) -> Vec<String> {
     lines
 }
 
-/// `doctor` promises neither a backup nor a log that it could not ask for: exit code 3, and the
+/// `doctor` promises neither a backup nor a log without an answer of the server: exit code 3, and the
 /// reason.
 pub(super) async fn doctor_promises_only_checked_facts(version: Version) {
     let server = with_user(version);
@@ -380,7 +380,7 @@ pub(super) async fn doctor_promises_only_checked_facts(version: Version) {
     let change = |rights: &[&str]| {
         server.run(&[&["ACL", "SETUSER", "backup"], rights].concat());
     };
-    // The access list cannot be asked, and a server without a backlog would begin a dump.
+    // The access list is not allowed, and a server without a backlog would begin a dump.
     change(&["-acl"]);
     let (code, log, text) = doctor(&["cache"]);
     assert_eq!((code, &*log), (3, "could not be checked"), "{text}");

@@ -93,6 +93,8 @@ pub struct RedisFlags {
     pub no_functions: bool,
     /// Restore although the target surely has too little memory.
     pub force_memory: bool,
+    /// Restore hashes without the times of their fields, where the target has no such times.
+    pub drop_field_ttls: bool,
 }
 
 /// Configuration of a restored server of PostgreSQL.
@@ -129,7 +131,7 @@ impl RestoreFlags {
 
     /// The flags that only some kinds of snapshots know: its name, whether it is given, and these
     /// kinds.
-    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 29] {
+    pub(super) fn of_kinds(&self) -> [(&'static str, bool, &'static [&'static str]); 30] {
         [
             ("--rename", !self.renames.is_empty(), &["mongodb", LOGICAL, PARTS, "redis"]),
             ("--replica", self.redis.replica.is_some(), &["redis"]),
@@ -139,6 +141,7 @@ impl RestoreFlags {
             ("--expiry", self.redis.expiry.is_some(), &["redis"]),
             ("--no-functions", self.redis.no_functions, &["redis"]),
             ("--force-memory", self.redis.force_memory, &["redis"]),
+            ("--drop-field-ttls", self.redis.drop_field_ttls, &["redis"]),
             ("--no-users", self.no_users, &["mongodb", LOGICAL, PARTS]),
             ("--delete", self.delete, &["mongodb", "files", LOGICAL, PARTS]),
             ("--delete-excluded", self.delete_excluded, &["files"]),

@@ -71,6 +71,7 @@ impl RedisSpec {
             },
             without_functions: redis.no_functions,
             memory_is_forced: redis.force_memory,
+            drops_field_times: redis.drop_field_ttls,
         };
         Ok(self)
     }
@@ -321,6 +322,7 @@ mod tests {
             expiry: Some(ExpiryFlag::Never),
             no_functions: true,
             force_memory: true,
+            drop_field_ttls: true,
         };
         let renames = vec!["a:*=b:*".to_owned()];
         let found = restoring(RestoreFlags { redis, renames, ..RestoreFlags::default() }).unwrap();
@@ -335,6 +337,7 @@ mod tests {
             ttl: Ttl::Never,
             without_functions: true,
             memory_is_forced: true,
+            drops_field_times: true,
         };
         assert_eq!(found, expected);
         for bad in ["a=b", "a*", "a*b*=c*", "*x=y*", "a*=b"] {

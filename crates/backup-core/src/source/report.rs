@@ -105,7 +105,7 @@ pub enum LogCapture {
     /// Nothing contradicts the capabilities of the source.
     #[default]
     AsDeclared,
-    /// The server could not be asked.
+    /// The server has not answered the question.
     Unchecked,
     /// The server or its settings exclude it.
     Refused,

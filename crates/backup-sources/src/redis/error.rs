@@ -23,8 +23,8 @@ pub(super) const GRANT_SENTINEL: &str = "ACL SETUSER backup on >PASSWORD +sentin
 /// Rights that restoring key by key needs.
 pub(super) const GRANT_RESTORE: &str = "ACL SETUSER restore on >PASSWORD ~* +info +time \
                                         +config|get +select +dbsize +restore +dump +exists \
-                                        +pexpiretime +pttl +flushall +flushdb +function|restore \
-                                        +function|flush";
+                                        +pexpiretime +pttl +hpexpireat +flushall +flushdb \
+                                        +function|restore +function|flush";
 
 /// Rights that restoring as a replica needs; the last three only to compare.
 pub(super) const GRANT_REPLICA: &str = "ACL SETUSER restore on >PASSWORD +replicaof +info +select \

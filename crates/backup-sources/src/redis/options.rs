@@ -70,6 +70,8 @@ pub struct RestoreOptions {
     pub without_functions: bool,
     /// Restore although the target surely has too little memory.
     pub memory_is_forced: bool,
+    /// Restore hashes without the times of their fields, where the target has no such times.
+    pub drops_field_times: bool,
 }
 
 /// How snapshots are read.

@@ -231,6 +231,9 @@ pub(crate) struct Args {
     /// Restore although the target surely has too little memory: it evicts or refuses keys
     #[arg(long, help_heading = "Redis")]
     pub(super) force_memory: bool,
+    /// Restore hashes without the times of their fields, if the target does not support these times
+    #[arg(long, help_heading = "Redis")]
+    pub(super) drop_field_ttls: bool,
     /// Request readable copies of archived data first, and wait for them
     #[arg(long, value_name = "SPEED", num_args = 0..=1, default_missing_value = "standard")]
     pub(super) thaw: Option<ThawArg>,
@@ -362,6 +365,7 @@ impl Args {
                 expiry: self.expiry.map(ExpiryFlag::from),
                 no_functions: self.no_functions,
                 force_memory: self.force_memory,
+                drop_field_ttls: self.drop_field_ttls,
             },
         }
     }

@@ -211,7 +211,7 @@ impl Slice<'_> {
     }
 
     /// Fields with their values and times; 0: never.
-    fn fields(
+    pub(super) fn fields(
         &mut self,
         kind: u8,
         flavour: Flavour,
@@ -319,12 +319,12 @@ fn packed_pairs(bag: &mut Bag<'_>, kind: u8, packed: &[u8]) -> Result<(), RdbErr
     }
 }
 
-fn score(text: &[u8]) -> Result<f64, RdbError> {
+pub(super) fn score(text: &[u8]) -> Result<f64, RdbError> {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(bad)
 }
 
 /// Elements of a packed value, `N` at a time.
-fn in_groups<const N: usize>(
+pub(super) fn in_groups<const N: usize>(
     packed: &[u8],
     read: impl FnOnce(&[u8], &mut dyn FnMut(&[u8]) -> Result<(), RdbError>) -> Result<(), RdbError>,
     mut each: impl FnMut([&[u8]; N]) -> Result<(), RdbError>,

@@ -18,6 +18,7 @@
 //! | `sums.rs` | hashes of that, and which kind of digest they make |
 //! | `survey.rs` | [`Survey`]: what a whole file holds |
 //! | `builder.rs` | [`Builder`]: a file, made of what DUMP answers |
+//! | `reencode.rs` | values in an older form |
 //! | `payload.rs` | what DUMP would answer, made of the value in the file |
 //!
 //! Lengths come from a file that may be damaged or made by somebody: nothing is allocated before
@@ -32,6 +33,7 @@ mod lzf;
 mod packed;
 mod parser;
 mod payload;
+mod reencode;
 mod slice;
 mod sums;
 mod survey;
@@ -50,6 +52,7 @@ pub(super) use crc64::crc64;
 pub(super) use input::Pieces;
 pub(super) use parser::{Flavour, Key, Parser, Record};
 pub(super) use payload::{dump_parts, frame, functions_payload, oldest_version, payload_version};
+pub(super) use reencode::{HASH, loses_counters, older_kind, reencode};
 pub(super) use sums::is_comparable;
 pub(super) use survey::{DatabaseSurvey, Survey, merge, survey};
 pub(super) use value::{is_module, type_name};

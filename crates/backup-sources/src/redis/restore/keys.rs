@@ -113,6 +113,7 @@ async fn fill(
     }
     refused.merge(read.refused);
     tell_module_data(job, read.has_module_data, &mut report);
+    tell_losses(job, (read.without_counters, read.without_field_times), &mut report);
     let read_back = if job.request.verify {
         Some(verify::verify(job, plan, target, &refused).await?)
     } else {
@@ -136,6 +137,26 @@ async fn fill(
         job.cx.events.note(text);
     }
     Ok((report, refused))
+}
+
+/// Warns of losses of values that were sent in an older form.
+fn tell_losses(job: &Job<'_>, (streams, hashes): (u64, u64), report: &mut RestoreReport) {
+    let losses = [
+        (
+            words::count(streams, "stream has", "streams have"),
+            streams,
+            "entries-added, max-deleted-entry-id and entries-read, which the target does not support",
+        ),
+        (
+            words::count(hashes, "hash has", "hashes have"),
+            hashes,
+            "the times at which fields expire: these fields stay",
+        ),
+    ];
+    for (values, _, lost) in losses.into_iter().filter(|(_, count, _)| *count > 0) {
+        job.cx.events.warn(WarningKind::Other, "", format!("{values} lost {lost}"));
+        report.warnings += 1;
+    }
 }
 
 /// The error of a restore that ended half way: how many keys it left, and how to go on.
@@ -248,13 +269,20 @@ async fn send(
 ) -> SourceResult<(RestoreReport, Refused)> {
     let (mut report, mut refused) = (RestoreReport::default(), Refused::default());
     let sent = pipeline::run(connection, batches, DOING, |about, reply| {
-        let About::Key { database, name, bytes } = about else { return require(reply) };
+        let (database, name, bytes) = match about {
+            About::Select => return require(reply),
+            About::Key { database, name, bytes } => (database, name, Some(bytes)),
+            About::FieldTimes { database, name } => (database, name, None),
+        };
         match reply {
             Reply::Error(text) if is_of_one_key(&text) && !refused.is_hopeless() => {
                 refused.add_unplanned(database, &name, text);
             }
+            // The key itself was refused before.
+            Reply::Error(_) if bytes.is_none() && refused.is_unplanned(database, &name) => {}
             Reply::Error(text) => return Err(refusal(text)),
             _ => {
+                let Some(bytes) = bytes else { return Ok(()) };
                 report.entries += 1;
                 restored.fetch_add(1, Ordering::Relaxed);
                 report.total_bytes += bytes;

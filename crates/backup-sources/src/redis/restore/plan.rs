@@ -11,10 +11,13 @@ use tokio::time::Instant;
 use super::super::digest::path_of;
 use super::super::error::{WireError, invalid};
 use super::super::options::{RestoreOptions, Ttl};
-use super::super::rdb::{Flavour, Key, has_field_times, is_module, oldest_version};
+use super::super::rdb::{Flavour, Key, has_field_times, is_module, older_kind, oldest_version};
 use super::super::server::{self, Vendor, Version};
 use super::super::wire::Client;
 use super::Job;
+
+/// Formats from this version on have fields of hashes that expire, and their servers HPEXPIREAT.
+const FIELD_TIMES: u16 = 12;
 
 /// What becomes of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,17 @@ pub(super) enum Way {
     /// It goes to this database, under this name, and expires then; milliseconds since 1970, 0 for
     /// never.
     To { database: u32, name: Vec<u8>, expires: u64 },
+}
+
+/// The form in which a value is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it lies in the dump.
+    Stored,
+    /// As a value of this older type.
+    Older { kind: u8 },
+    /// As a hash without times; its fields get their times by commands of their own, if they do.
+    Hash { has_times: bool },
 }
 
 /// Decides about keys.
@@ -141,6 +155,11 @@ impl Plan {
         self.now.saturating_add(u64::try_from(self.asked.elapsed().as_millis()).unwrap_or(0))
     }
 
+    /// The target's clock when the restore began.
+    pub(super) fn began(&self) -> u64 {
+        self.now
+    }
+
     /// The database that one goes to.
     pub(super) fn database(&self, from: u32) -> u32 {
         let to = self.options.databases.iter().find(|(database, _)| *database == from);
@@ -182,6 +201,12 @@ impl Plan {
         if let Some(why) = self.refusal(key.kind) {
             return Way::Refused(why);
         }
+        if self.renames() && self.form(key.kind) == Some(Form::Hash { has_times: true }) {
+            // Its times would be set on another key of that name, if there is one.
+            let why =
+                "the target gets the times of its fields by commands, which excludes --rename";
+            return Way::Refused(why.to_owned());
+        }
         match self.name(&key.name) {
             Some(name) => Way::To { database: self.database(key.database), name, expires },
             None => Way::Refused(
@@ -195,12 +220,32 @@ impl Plan {
         if is_module(kind) && !self.has_modules {
             return Some("it belongs to a module, but the target has loaded none".to_owned());
         }
-        let (flavour, newest) = self.target?;
+        if self.form(kind).is_some() {
+            return None;
+        }
+        Some(if has_field_times(kind, self.flavour) {
+            "the target does not support fields that expire: --drop-field-ttls keeps them forever"
+                .to_owned()
+        } else {
+            "the target does not support this type of value".to_owned()
+        })
+    }
+
+    /// The form of a type of values for the target; `None` if it has none.
+    pub(super) fn form(&self, kind: u8) -> Option<Form> {
+        let Some((flavour, newest)) = self.target else { return Some(Form::Stored) };
         let needs = oldest_version(kind, self.flavour);
         // Up to 11 the formats are the same.
-        let foreign = needs > 11 && flavour != self.flavour;
-        (foreign || needs > newest)
-            .then(|| "the target does not support this type of value".to_owned())
+        let is_foreign = needs > 11 && flavour != self.flavour;
+        if !is_foreign && needs <= newest {
+            return Some(Form::Stored);
+        }
+        if has_field_times(kind, self.flavour) {
+            let has_times = newest >= FIELD_TIMES;
+            let possible = has_times || self.options.drops_field_times;
+            return possible.then_some(Form::Hash { has_times });
+        }
+        older_kind(kind, self.flavour, newest).map(|kind| Form::Older { kind })
     }
 
     /// Whether the renaming rule, if there is one, matches a key.

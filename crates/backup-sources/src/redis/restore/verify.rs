@@ -9,15 +9,15 @@ use futures::future::try_join_all;
 use super::super::backup::Channel;
 use super::super::error::{GRANT_RESTORE, WireError, invalid, malformed};
 use super::super::rdb::{
-    Flavour, Key, Parser, RdbError, Record, content_hash, dump_parts, has_field_times, is_module,
-    living_fields,
+    Flavour, HASH, Key, Parser, RdbError, Record, content_hash, dump_parts, has_field_times,
+    is_module, living_fields, reencode,
 };
 use super::super::wire::{RawConnection, Reply};
 use super::Job;
 use super::dumps::Dumps;
 use super::lanes::{Batches, Lanes, Target};
 use super::pipeline;
-use super::plan::{Plan, Refused, Way, format_of};
+use super::plan::{Form, Plan, Refused, Way, format_of};
 
 const DOING: &str = "cannot read back the restored keys";
 /// Larger values are looked for, not compared: memory stays bounded.
@@ -270,8 +270,13 @@ impl Asking {
             // Modules may store the same value as other bytes.
             let is_module = is_module(key.kind);
             of_modules += u64::from(is_module);
-            let hash =
-                if fits && !is_module { Self::hash(&key, flavour, &value, until)? } else { None };
+            let hash = match self.plan.form(key.kind) {
+                _ if !fits || is_module => None,
+                Some(Form::Hash { has_times: false }) => {
+                    self.hash_without_times(&key, flavour, &value)?
+                }
+                _ => Self::hash(&key, flavour, &value, until)?,
+            };
             let may_be_gone = timed
                 && hash.is_some()
                 && living_fields(key.kind, flavour, &value, until)
@@ -294,6 +299,26 @@ impl Asking {
             lane.send_if_full()?;
         }
         Ok(of_modules)
+    }
+
+    /// The hash of a value whose fields have lost their times; `None` if some expired during the
+    /// restore.
+    fn hash_without_times(
+        &self,
+        key: &Key,
+        flavour: Flavour,
+        value: &[u8],
+    ) -> Result<Option<u128>, RdbError> {
+        let at = |now| reencode((key.kind, flavour), HASH, value, now);
+        let (then, now) = match (at(self.plan.began()), at(self.plan.now())) {
+            (Ok(then), Ok(now)) => (then, now),
+            (Err(RdbError::TooLarge), _) => return Ok(None),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
+        };
+        if then != now {
+            return Ok(None);
+        }
+        content_hash(HASH, flavour, &now.value, 0).map(Some)
     }
 
     /// `None` for what expands to more than is held in memory.

@@ -1,5 +1,6 @@
 //! Commands of a dump: one RESTORE for each key.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use backup_core::source::SourceError;
@@ -8,12 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::backup::Channel;
 use super::super::rdb::{
-    Flavour, Key, Parser, RdbError, Record, frame, has_field_times, living_fields, oldest_version,
+    Flavour, HASH, Key, Parser, RdbError, Record, frame, has_field_times, living_fields,
+    loses_counters, oldest_version, reencode,
 };
 use super::dumps::Dumps;
 use super::lanes::Lanes;
 use super::pipeline::Batch;
-use super::plan::{Plan, Refused, Way, too_large};
+use super::plan::{Form, Plan, Refused, Way, too_large};
 
 /// A value of this size has a batch of its own, bytes;
 const LARGE: usize = 256 << 10;
@@ -29,12 +31,28 @@ pub(super) struct Read {
     pub(super) libraries: Vec<Vec<u8>>,
     /// Whether a module has stored data that belongs to no key.
     pub(super) has_module_data: bool,
+    /// Streams in an older form, which lacks counters.
+    pub(super) without_counters: u64,
+    /// Hashes whose fields have lost their times.
+    pub(super) without_field_times: u64,
 }
+
+/// Fields of a hash by the time at which they expire, in milliseconds since 1970.
+type FieldTimes = BTreeMap<u64, Vec<Vec<u8>>>;
 
 /// What a reply is about.
 pub(super) enum About {
     Select,
-    Key { database: u32, name: Vec<u8>, bytes: u64 },
+    Key {
+        database: u32,
+        name: Vec<u8>,
+        bytes: u64,
+    },
+    /// Times of fields of this key.
+    FieldTimes {
+        database: u32,
+        name: Vec<u8>,
+    },
 }
 
 /// Makes commands of a dump, on a thread of its own.
@@ -76,32 +94,7 @@ impl Writer {
                     Way::Expired => self.read.expired += 1,
                     Way::Refused(why) => self.read.refused.add(key.database, &key.name, why),
                     Way::To { database, name, expires } => {
-                        payload.clear();
-                        payload.push(key.kind);
-                        let (_, fits) =
-                            parser.take_value(&mut payload, self.largest.saturating_sub(10))?;
-                        if !fits {
-                            self.read.refused.add_unplanned(
-                                key.database,
-                                &key.name,
-                                too_large(self.largest),
-                            );
-                        } else if self.lives(&key, parser.flavour(), &payload[1..])? {
-                            frame(&mut payload, oldest_version(key.kind, parser.flavour()));
-                            let permit = self.make_room(payload.len())?;
-                            let lane = self.lanes.of(&name);
-                            lane.select(database, About::Select);
-                            restore(
-                                &mut lane.batch,
-                                self.plan.merging,
-                                &key,
-                                &name,
-                                expires,
-                                &payload,
-                            );
-                            permit.into_iter().for_each(|permit| lane.batch.hold(permit));
-                            lane.send_if_full()?;
-                        }
+                        self.send(&mut parser, &key, (database, &name, expires), &mut payload)?;
                         if payload.capacity() > LARGE_WAITING {
                             payload = Vec::new();
                         }
@@ -110,6 +103,83 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Sends the value of a key to its place. `payload` is memory to use.
+    fn send(
+        &mut self,
+        parser: &mut Parser<Channel>,
+        key: &Key,
+        (database, name, expires): (u32, &[u8], u64),
+        payload: &mut Vec<u8>,
+    ) -> Result<(), RdbError> {
+        payload.clear();
+        payload.push(key.kind);
+        let (_, fits) = parser.take_value(payload, self.largest.saturating_sub(10))?;
+        if !fits {
+            self.refuse(key, too_large(self.largest));
+            return Ok(());
+        }
+        let flavour = parser.flavour();
+        if !self.lives(key, flavour, &payload[1..])? {
+            return Ok(());
+        }
+        let Some((kind, fields)) = self.convert(key, flavour, payload)? else { return Ok(()) };
+        frame(payload, oldest_version(kind, flavour));
+        let permit = self.make_room(payload.len())?;
+        let lane = self.lanes.of(name);
+        lane.select(database, About::Select);
+        restore(&mut lane.batch, self.plan.merging, key, name, expires, payload);
+        for (at, fields) in &fields {
+            set_field_times(&mut lane.batch, key, name, *at, fields);
+        }
+        permit.into_iter().for_each(|permit| lane.batch.hold(permit));
+        lane.send_if_full()
+    }
+
+    fn refuse(&mut self, key: &Key, why: impl Into<String>) {
+        self.read.refused.add_unplanned(key.database, &key.name, why);
+    }
+
+    /// Gives `type | value` the form that the target loads; returns its type, and the fields that get
+    /// their times by commands. `None` if the key is refused.
+    fn convert(
+        &mut self,
+        key: &Key,
+        flavour: Flavour,
+        payload: &mut Vec<u8>,
+    ) -> Result<Option<(u8, FieldTimes)>, RdbError> {
+        let (to, has_times) = match self.plan.form(key.kind) {
+            None | Some(Form::Stored) => return Ok(Some((key.kind, FieldTimes::new()))),
+            Some(Form::Older { kind }) => (kind, false),
+            Some(Form::Hash { has_times }) => (HASH, has_times),
+        };
+        let value = &payload[1..];
+        let converted = match reencode((key.kind, flavour), to, value, self.plan.now()) {
+            Ok(converted) if converted.value.len().saturating_add(11) > self.largest => {
+                self.refuse(key, too_large(self.largest));
+                return Ok(None);
+            }
+            Ok(converted) => converted,
+            Err(RdbError::TooLarge) => {
+                self.refuse(key, "the value is too large to be converted for the target");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        self.read.without_counters += u64::from(loses_counters(to));
+        let mut fields = FieldTimes::new();
+        if has_times {
+            for (at, field) in converted.fields {
+                fields.entry(at).or_default().push(field);
+            }
+        } else {
+            self.read.without_field_times += u64::from(!converted.fields.is_empty());
+        }
+        payload.clear();
+        payload.push(to);
+        payload.extend_from_slice(&converted.value);
+        Ok(Some((to, fields)))
     }
 
     /// Whether a hash has fields whose time has not come; servers do not take others.
@@ -172,6 +242,16 @@ fn restore(
     let about =
         About::Key { database: key.database, name: key.name.clone(), bytes: payload.len() as u64 };
     batch.push(&arguments[..len], about);
+}
+
+/// Sets the time at which fields of a restored hash expire.
+fn set_field_times(batch: &mut Batch<About>, key: &Key, name: &[u8], at: u64, fields: &[Vec<u8>]) {
+    let (at, count) = (at.to_string(), fields.len().to_string());
+    let mut arguments: Vec<&[u8]> =
+        vec![b"HPEXPIREAT", name, at.as_bytes(), b"FIELDS", count.as_bytes()];
+    arguments.extend(fields.iter().map(Vec::as_slice));
+    let about = About::FieldTimes { database: key.database, name: key.name.clone() };
+    batch.push(&arguments, about);
 }
 
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
