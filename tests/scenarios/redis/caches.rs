@@ -76,7 +76,7 @@ pub(super) async fn small_cache_is_filled_only_by_force(version: Version) {
     let gone = small.info("evicted_keys").parse::<u64>().unwrap();
     assert!(gone > 100 && report.warnings == 1, "{gone} {report:?}");
     // Those that are left are those of the snapshot.
-    // It goes on to evict while it is read.
+    // The server evicts more while keys are read.
     let (left, value) = (small.run(&["KEYS", "*"]), "v".repeat(VALUE).into_bytes());
     let mut same = 0;
     for key in left.list() {

@@ -118,7 +118,7 @@ impl RedisSpec {
         };
         let waits = super::waits(&self.config, RedisOptions::DEFAULT_TIMEOUT, events);
         let options = RedisOptions { waits, ..self.options(password)? };
-        let connected = RedisSource::connect(options).await;
+        let connected = Box::pin(RedisSource::connect(options)).await;
         Ok(connected.map_err(backup_core::error::Error::from)?)
     }
 

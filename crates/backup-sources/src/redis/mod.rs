@@ -115,9 +115,10 @@ impl RedisSource {
         unless_cancelled(cx, async {
             if self.is_cluster() {
                 let version = self.server.version.as_ref();
-                return cluster::databases(&self.options, version, part).await;
+                return Box::pin(cluster::databases(&self.options, version, part)).await;
             }
-            digest::databases(&sentinel::reading(&self.options).await?, part).await
+            let options = sentinel::reading(&self.options).await?;
+            Box::pin(digest::databases(&options, part)).await
         })
         .await
     }

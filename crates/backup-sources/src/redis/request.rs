@@ -34,7 +34,7 @@ pub(super) struct Reading {
 
 /// How a dump is made.
 enum Origin {
-    Replica(Dump),
+    Replica(Box<Dump>),
     Scan(Box<Scan>),
 }
 
@@ -90,7 +90,7 @@ pub(super) async fn read(options: &RedisOptions) -> SourceResult<(Moment, Readin
         Some(SnapshotReading::Scan) => None,
         wanted => match limit.keep(replicate(options)).await {
             Ok((moment, dump)) => {
-                return Ok((moment, Reading { from: Origin::Replica(dump), limit }));
+                return Ok((moment, Reading { from: Origin::Replica(Box::new(dump)), limit }));
             }
             Err(WireError::Server(text)) if wanted.is_none() && is_kept(&text) => Some(text),
             Err(error) => return Err(failed(error)),

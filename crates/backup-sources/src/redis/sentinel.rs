@@ -330,7 +330,7 @@ mod tests {
         };
         assert_eq!(agreeing(&[]), 0);
         let isolated = report(0, 1, 1);
-        assert_eq!(agreeing(&[isolated.clone()]), 1);
+        assert_eq!(agreeing(std::slice::from_ref(&isolated)), 1);
         assert_eq!(agreeing(&[isolated.clone(), report(1, 2, 2), report(2, 2, 2)]), 2);
         assert_eq!(agreeing(&[isolated, report(1, 2, 2), report(2, 2, 3)]), 1);
     }
