@@ -399,6 +399,7 @@ pub(super) async fn doctor_promises_only_checked_facts(version: Version) {
     assert_eq!((code, &*log), (3, "no"), "{text}");
     let sentinel = Sentinel::watch(version, server.port(), 1, &[]);
     let address = format!("redis://127.0.0.1:{}", sentinel.port());
+    place.fails(2, &["run", "--source", &address, "--job", "sentinel"]);
     let (code, log, text) = doctor(&["--source", &address]);
     assert_eq!((code, &*log), (3, "no"), "{text}");
     assert!(text.contains("this is a sentinel") && text.contains("redis+sentinel://"), "{text}");

@@ -26,6 +26,11 @@ impl Info {
     /// Queries INFO; empty if the user may not.
     pub(super) async fn query(client: &mut Client) -> Result<Self, WireError> {
         match client.run::<Vec<u8>>(redis::cmd("INFO").arg("everything")).await {
+            // Sentinels before 7 have no such section.
+            Ok(text) if text.is_empty() => {
+                let text: Vec<u8> = client.run(&redis::cmd("INFO")).await?;
+                Ok(Self::parse(&String::from_utf8_lossy(&text)))
+            }
             // Paths of the server need not be UTF-8.
             Ok(text) => Ok(Self::parse(&String::from_utf8_lossy(&text))),
             // A temporary refusal is no answer.
@@ -98,7 +103,8 @@ impl Info {
 
     /// Fails for a sentinel: it holds no data.
     pub(super) fn refuse_sentinel(&self) -> SourceResult<()> {
-        if self.get("redis_mode") != Some("sentinel") {
+        // Of Redis, and of Valkey from 8.1 on.
+        if !["redis_mode", "server_mode"].iter().any(|mode| self.get(mode) == Some("sentinel")) {
             return Ok(());
         }
         let text = "this is a sentinel, which holds no data";
