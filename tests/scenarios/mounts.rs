@@ -47,7 +47,7 @@ fn mounted_file_systems_are_not_emptied() {
     for other in [&bind, &memory] {
         // A directory that the backup saw to be absent holds a mount point, too.
         write(at("later/file"), "later");
-        fs::create_dir(at("later/mount")).unwrap();
+        fs::create_dir_all(at("later/mount")).unwrap();
         let over = [at("empty"), at("full"), at("later/mount")];
         let mounts: Vec<(&Path, &Path)> = over.iter().map(|at| (other.path(), &**at)).collect();
         let done = restored(&cli, &mounts);
