@@ -158,7 +158,7 @@ fn opens_public(entry: &Entry<'_>) -> bool {
     };
     entry.kind == "ACL"
         && entry.about_schema().is_some_and(|schema| schema == PUBLIC)
-        && entry.statements.iter().any(|statement| opens(&statement))
+        && entry.statements.iter().any(opens)
 }
 
 impl Plan<'_> {
