@@ -7,7 +7,6 @@
 //! All sentinels are asked at once. One that was cut off from the others may name an old master, so
 //! the highest epoch decides, and a majority that agrees on it ends the search.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -117,7 +116,11 @@ async fn locate(options: &RedisOptions, reads_replica: bool) -> SourceResult<Red
             )
         });
     }
-    reports.sort_by_key(|report| (Reverse(report.epoch), report.at));
+    // Older configurations name servers that were replaced, even if these still call themselves
+    // master.
+    let newest = reports.iter().map(|report| report.epoch).max();
+    reports.retain(|report| Some(report.epoch) == newest);
+    reports.sort_by_key(|report| report.at);
     for report in reports {
         match accepted(options, &report, reads_replica).await {
             Ok(found) => return Ok(found),

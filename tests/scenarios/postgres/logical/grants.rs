@@ -61,7 +61,7 @@ pub(crate) async fn grants_follow_their_objects(version: Version) {
     assert_eq!(rights(&server, "again", "x").await, then);
     let without = LogicalOptions {
         privileges: false,
-        renames: Renames::new(&["pay=without"]).unwrap(),
+        renames: Renames::new(["pay=without"]).unwrap(),
         ..logical(&server)
     };
     restored(&snapshot, without, whole()).await;

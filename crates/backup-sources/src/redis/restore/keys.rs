@@ -316,7 +316,7 @@ fn require(reply: Reply) -> SourceResult<()> {
 
 /// Whether the server may take the next one all the same.
 fn is_of_one_key(text: &str) -> bool {
-    ["BUSYKEY", "ERR Bad data format", "ERR DUMP payload", "ERR Invalid"]
+    ["BUSYKEY", "ERR Bad data format", "ERR DUMP payload", "ERR Invalid", "ERR invalid"]
         .iter()
         .any(|start| text.starts_with(start))
 }

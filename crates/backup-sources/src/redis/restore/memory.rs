@@ -16,13 +16,13 @@ use super::Job;
 struct Memory {
     /// `used_memory` of the origin at the snapshot, with its buffers.
     needed: u64,
-    /// Names and contents of the keys: no server holds them in less.
-    content: u64,
     /// `maxmemory`.
     limit: u64,
     /// Data that the target has now, and whether the restore keeps it beside that of the snapshot.
     used: u64,
     keeps: bool,
+    /// Keys of the snapshot may replace those of the target.
+    merges: bool,
     /// The eviction policy; `None` if the target evicts nothing.
     policy: Option<String>,
 }
@@ -41,11 +41,11 @@ impl Memory {
         let left = self.limit.saturating_sub(self.used);
         let has = if self.keeps { left } else { self.limit };
         if let Some(policy) = &self.policy {
-            return if self.content > self.limit {
+            // Buffers and fragmentation are no data: only a multiple surely lacks room.
+            return if self.needed / 2 > self.limit {
                 Fit::Impossible(format!(
-                    "the keys of the snapshot have {} MiB, but the maxmemory of the target is {} \
-                     MiB",
-                    self.content >> 20,
+                    "the snapshot takes {} MiB of memory, but the maxmemory of the target is {} MiB",
+                    self.needed >> 20,
                     self.limit >> 20
                 ))
             } else if self.needed > left.min(has) {
@@ -60,8 +60,8 @@ impl Memory {
         // Buffers of clients and replicas belong to the memory in use, and not to the data.
         if self.needed > has.saturating_add(has / 10) {
             Fit::Impossible(self.compared(has))
-        } else if self.needed > has {
-            Fit::Doubtful(format!("{}: it may refuse keys", self.compared(has)))
+        } else if self.needed > has || (self.merges && self.needed > left) {
+            Fit::Doubtful(format!("{}: it may refuse keys", self.compared(left.min(has))))
         } else {
             Fit::Fits
         }
@@ -90,9 +90,9 @@ pub(super) fn require_memory<'a>(
     let dump = &job.description.dump;
     let needed = dump.remarks.get("used-mem").and_then(|bytes| bytes.parse::<u64>().ok());
     let Some(needed) = needed else { return Ok(()) };
-    let content = dump.databases.values().map(|database| database.content_bytes).sum();
-    let keeps = !is_emptied && job.request.if_exists != IfExists::Merge;
-    let mut memory = Memory { needed, content, keeps, ..Memory::default() };
+    let merges = job.request.if_exists == IfExists::Merge;
+    let keeps = !is_emptied && !merges;
+    let mut memory = Memory { needed, keeps, merges, ..Memory::default() };
     for info in infos {
         // A node without a limit may take everything.
         let Some(limit) = info.number("maxmemory").filter(|limit| *limit > 0) else {
@@ -161,24 +161,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn full_caches_are_doubtful_and_only_larger_content_is_impossible() {
-        let cache = |needed, content, used, keeps| {
+    fn full_caches_are_doubtful_and_only_a_multiple_is_impossible() {
+        let cache = |needed, used, keeps| {
             let policy = Some("allkeys-lru".to_owned());
-            Memory { needed, content, limit: 100, used, keeps, policy }.fit()
+            Memory { needed, limit: 100, used, keeps, merges: false, policy }.fit()
         };
-        assert_eq!(cache(60, 50, 0, true), Fit::Fits);
-        assert!(matches!(cache(60, 50, 100, true), Fit::Doubtful(_)));
-        assert!(matches!(cache(101, 80, 0, false), Fit::Doubtful(_)));
-        assert!(matches!(cache(130, 101, 0, false), Fit::Impossible(_)));
+        assert_eq!(cache(60, 0, true), Fit::Fits);
+        assert!(matches!(cache(60, 100, true), Fit::Doubtful(_)));
+        assert!(matches!(cache(101, 0, false), Fit::Doubtful(_)));
+        assert!(matches!(cache(202, 0, false), Fit::Impossible(_)));
     }
 
     #[test]
     fn servers_without_eviction_refuse_more_than_a_tenth_too_much() {
         let server = |needed, used, keeps| {
-            Memory { needed, content: 1, limit: 100, used, keeps, policy: None }.fit()
+            Memory { needed, limit: 100, used, keeps, merges: !keeps, policy: None }.fit()
         };
         assert_eq!(server(100, 0, true), Fit::Fits);
         assert!(matches!(server(110, 90, false), Fit::Doubtful(_)));
+        assert!(matches!(server(60, 90, false), Fit::Doubtful(_)));
         assert!(matches!(server(111, 0, false), Fit::Impossible(_)));
         assert!(matches!(server(60, 50, true), Fit::Impossible(_)));
     }

@@ -162,10 +162,12 @@ fn opens_public(entry: &Entry<'_>) -> bool {
 }
 
 impl Plan<'_> {
-    /// Returns `true` if `public` is restored under its name, with its privileges.
+    /// Returns `true` if `public` was backed up and is restored under its name, with its privileges.
     fn restores_public(&self) -> bool {
+        let database = &self.stored.manifest.name;
         self.privileges
-            && self.filter.covers_schema(&self.stored.manifest.name, PUBLIC)
+            && self.stored.backed_up.covers_schema(database, PUBLIC)
+            && self.filter.covers_schema(database, PUBLIC)
             && self.names.schema(PUBLIC) == PUBLIC
     }
 
