@@ -198,8 +198,8 @@ pub(crate) async fn what_is_there_is_respected(version: Version) {
     run_in(&server, "shop", more).await;
     let unasked = request(&["shop"], IfExists::Replace);
     let error = try_restore(&snapshot, logical(&server), unasked).await.unwrap_err();
-    let named = "shop.late, shop.empty, shop.far, shop.large objects";
-    assert!(error.chain().contains("4 objects"), "{}", error.chain());
+    let named = "shop.none, shop.late, shop.empty, shop.far, shop.large objects";
+    assert!(error.chain().contains("5 objects"), "{}", error.chain());
     for name in named.split(", ") {
         assert!(error.chain().contains(name), "{name}: {}", error.chain());
     }
