@@ -29,7 +29,7 @@ const CONFIG: &str = include_str!("config.toml");
 /// What every secret begins with, or Base64 of that.
 const PLANTED: [&str; 2] = ["planted-", "cGxhbnRlZC"];
 /// Files with secrets, and what is in them.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("passphrase", "planted-passphrase"),
     ("s3", "planted-s3-secret"),
     ("customer", "planted-customer-key-of-32-bytes"),
@@ -45,6 +45,7 @@ const FILES: [(&str, &str); 12] = [
     ("tokens.json", r#"{"planted-tokens":0}"#),
     ("catalog", "planted-catalog-file"),
     ("token", "planted-token-file"),
+    ("sentinel", "planted-sentinel-file"),
 ];
 /// What a configuration has once only, in other ways: nothing answers there.
 const OTHERS: [&str; 5] = [
