@@ -173,7 +173,9 @@ pub(crate) async fn materialized_views_come_alone(version: Version) {
     for backed_up_by in [selection(&names, &[]), Selection::all()] {
         let snapshot = backed_up(&repo, &source(logical(&server)).await, backed_up_by).await;
         run_in(&server, "shop", "DROP MATERIALIZED VIEW later, counted").await;
-        restored(&snapshot, logical(&server), request(&names, IfExists::Fail)).await;
+        let report = restored(&snapshot, logical(&server), request(&names, IfExists::Fail)).await;
+        // The program refuses a restore without an entry.
+        assert!(report.entries > 0, "{report:?}");
         assert_eq!(definitions(&server, "shop"), defined);
         assert_eq!(value_of(&server, "shop", "SELECT n::text FROM counted").await, "30");
         let sql = "SELECT string_agg(relname || relispopulated, ' ' ORDER BY relname) FROM \

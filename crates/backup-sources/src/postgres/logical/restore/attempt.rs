@@ -15,7 +15,8 @@ const TRIES: usize = 5;
 /// The search path of a server that sets none.
 const DEFAULT_PATH: [&str; 2] = ["$user", "public"];
 
-/// SQLSTATEs of names that are taken.
+/// SQLSTATEs of names that are taken: of objects, functions, schemas, relations; text search objects
+/// violate a unique index.
 pub(super) const TAKEN: [&str; 5] = ["42710", "42723", "42P06", "42P07", "23505"];
 
 /// Outcome of work on one object.

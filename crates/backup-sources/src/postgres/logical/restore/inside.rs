@@ -11,7 +11,7 @@ use super::super::error::writing;
 use super::super::manifest::Table;
 use super::super::session;
 use super::super::sql::{Entry, Relation};
-use super::attempt::Outcome;
+use super::attempt::{Outcome, TAKEN};
 use super::failures::Failures;
 use super::kept::{self, Kept};
 use super::plan::Plan;
@@ -20,8 +20,11 @@ use super::ties::There;
 use super::writer::{Beside, Writer};
 use super::{Job, clear, lacking};
 
-/// SQLSTATEs of objects that exist; of text search objects, and of an index that is attached, too.
-const THERE: [&str; 6] = ["42710", "42723", "42P06", "42P07", "23505", "55000"];
+/// SQLSTATEs of objects that exist; the last one is of an index that is attached.
+const THERE: [&str; 6] = {
+    let [object, function, schema, relation, unique] = TAKEN;
+    [object, function, schema, relation, unique, "55000"]
+};
 
 /// Objects of a database that a restore into it concerns.
 pub(super) struct InTheWay {

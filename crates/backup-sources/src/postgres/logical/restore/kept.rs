@@ -25,20 +25,22 @@ const FILLED: &str = "SELECT DISTINCT n.nspname::text FROM pg_depend d JOIN pg_n
 
 /// Statements that reset a schema (`$1`): they revoke all privileges of others than the owner, and all
 /// default privileges in it, and set its comment (`$2`).
-const ATTRIBUTES: &str = "SELECT format('REVOKE ALL ON SCHEMA %I FROM %s CASCADE', nspname, CASE WHEN \
-                       grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END) \
-                       FROM pg_namespace CROSS JOIN LATERAL aclexplode(nspacl) WHERE nspname = $1 \
-                       AND grantee <> nspowner GROUP BY nspname, grantee UNION ALL SELECT \
-                       format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA %I REVOKE ALL ON %s \
-                       FROM %s', pg_get_userbyid(defaclrole), nspname, CASE defaclobjtype WHEN 'r' \
-                       THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' ELSE \
-                       'TYPES' END, CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE \
-                       quote_ident(pg_get_userbyid(grantee)) END) FROM pg_default_acl d JOIN \
-                       pg_namespace n ON n.oid = defaclnamespace CROSS JOIN LATERAL \
-                       aclexplode(defaclacl) WHERE nspname = $1 GROUP BY defaclrole, nspname, \
-                       defaclobjtype, grantee UNION ALL SELECT format('COMMENT ON SCHEMA %I IS %s', \
-                       nspname, coalesce(quote_literal($2), 'NULL')) FROM pg_namespace WHERE nspname = \
-                       $1 AND obj_description(oid, 'pg_namespace') IS DISTINCT FROM $2::text";
+const ATTRIBUTES: &str = "SELECT format('REVOKE ALL ON SCHEMA %I FROM %s CASCADE', nspname, CASE \
+                          WHEN grantee = 0 THEN 'PUBLIC' ELSE \
+                          quote_ident(pg_get_userbyid(grantee)) END) FROM pg_namespace CROSS JOIN \
+                          LATERAL aclexplode(nspacl) WHERE nspname = $1 AND grantee <> nspowner \
+                          GROUP BY nspname, grantee UNION ALL SELECT format('ALTER DEFAULT \
+                          PRIVILEGES FOR ROLE %I IN SCHEMA %I REVOKE ALL ON %s FROM %s', \
+                          pg_get_userbyid(defaclrole), nspname, CASE defaclobjtype WHEN 'r' THEN \
+                          'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' ELSE \
+                          'TYPES' END, CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE \
+                          quote_ident(pg_get_userbyid(grantee)) END) FROM pg_default_acl d JOIN \
+                          pg_namespace n ON n.oid = defaclnamespace CROSS JOIN LATERAL \
+                          aclexplode(defaclacl) WHERE nspname = $1 GROUP BY defaclrole, nspname, \
+                          defaclobjtype, grantee UNION ALL SELECT format('COMMENT ON SCHEMA %I IS \
+                          %s', nspname, coalesce(quote_literal($2), 'NULL')) FROM pg_namespace \
+                          WHERE nspname = $1 AND obj_description(oid, 'pg_namespace') IS DISTINCT \
+                          FROM $2::text";
 
 pub(super) async fn filled(sql: &Sql) -> SourceResult<HashSet<String>> {
     let rows = sql.client.query(FILLED, &[]).await;

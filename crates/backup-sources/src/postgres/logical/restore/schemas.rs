@@ -46,7 +46,7 @@ enum DatabaseOwner {
 }
 
 impl Writer<'_> {
-    /// Makes such schemas. Those of them that exist stay as they are.
+    /// Makes such schemas. Existing ones stay as they are.
     pub(super) async fn make_schemas(&self) -> SourceResult<()> {
         let there = |schema: &String| {
             self.beside.is_some_and(|beside| beside.catalog.schemas.contains(schema))
@@ -89,7 +89,7 @@ impl Writer<'_> {
     pub(super) async fn open_or_close_public(&self) -> SourceResult<()> {
         let plan = self.plan;
         let is_open_in_new = self.job.server.major() < ONLY_USAGE;
-        let was_open_in_new = plan.stored.pg_dump < ONLY_USAGE;
+        let was_open_in_new = plan.expects_open_public();
         if !plan.restores_public() || is_open_in_new == was_open_in_new {
             return Ok(());
         }
@@ -104,8 +104,8 @@ impl Writer<'_> {
     /// Returns the number of warnings.
     pub(super) async fn warn_if_public_is_open(&self) -> SourceResult<u64> {
         let plan = self.plan;
-        let was_open = plan.stored.pg_dump < ONLY_USAGE
-            || plan.before.iter().chain(&plan.after).any(opens_public);
+        let was_open =
+            plan.expects_open_public() || plan.before.iter().chain(&plan.after).any(opens_public);
         if !plan.restores_public() || was_open {
             return Ok(0);
         }
@@ -171,10 +171,16 @@ impl Plan<'_> {
             && self.names.schema(PUBLIC) == PUBLIC
     }
 
+    /// Returns `true` if the dump describes `public` by its differences from one in which all roles may
+    /// create objects.
+    fn expects_open_public(&self) -> bool {
+        self.stored.pg_dump < ONLY_USAGE
+    }
+
     /// The statement that gives a schema the privileges from which the dump describes the differences,
     /// by the name of the schema in the snapshot.
     pub(super) fn granted_in_new(&self, origin: &str) -> Option<String> {
-        let rights = if self.stored.pg_dump < ONLY_USAGE { "USAGE, CREATE" } else { "USAGE" };
+        let rights = if self.expects_open_public() { "USAGE, CREATE" } else { "USAGE" };
         let name = quoted(&self.names.schema(origin));
         (origin == PUBLIC).then(|| format!("GRANT {rights} ON SCHEMA {name} TO PUBLIC"))
     }
@@ -202,10 +208,8 @@ impl Plan<'_> {
         let name = quoted(schema);
         let mut statements = vec![format!("CREATE SCHEMA IF NOT EXISTS {name}")];
         if self.is_copy_of_public(schema) {
-            let is_old = self.stored.pg_dump < ONLY_USAGE;
-            let has_owner =
-                self.before.iter().any(|entry| entry.kind == "SCHEMA" && entry.name == PUBLIC);
-            if self.owners && !is_old && !has_owner {
+            let has_owner = self.before.iter().any(Entry::is_public);
+            if self.owners && !self.expects_open_public() && !has_owner {
                 statements.extend(owner.statement(&name));
             }
             if self.privileges {
